@@ -1,0 +1,101 @@
+"""Critique and revision: the supervised stage of Constitutional AI (arXiv:2212.08073, section 3)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from solon.constitution import Constitution, Principle
+from solon.conversation import Conversation
+from solon.models.base import Sample, Speaker, derive
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One worked conversation that shows the model what a critique is and what a revision is."""
+
+    request: str
+    reply: str
+    principle: Principle
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where left out."""
+
+    principle: str
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """What became of one prompt: the first reply and every round."""
+
+    prompt: Conversation
+    first: str
+    rounds: tuple[Round, ...]
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        return tuple(turn.revision for turn in self.rounds)
+
+
+def revise(
+    model: Speaker,
+    prompts: Sequence[Conversation],
+    constitution: Constitution,
+    *,
+    rounds: int,
+    critique: bool = True,
+    examples: Sequence[Example] = (),
+    max_tokens: int = 128,
+    seed: int,
+) -> list[Drafts]:
+    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, T = 1 throughout.
+
+    A principle is drawn for every prompt and round by (seed, prompt, round), independently. After each round the
+    revision takes the reply's place in the conversation, so a round never sees an earlier critique. Without `critique`
+    the revision is asked for directly (section 3.5). `examples` are put before every critique and revision.
+    """
+    drafts = [Drafts(p, group[0].text, ()) for p, group in zip(prompts, _ask(model, prompts, max_tokens, derive(seed, "reply")), strict=True)]
+    for number in range(1, rounds + 1):
+        principles = [_draw(constitution, prompt, number, seed) for prompt in prompts]
+        latest = [draft.rounds[-1].revision if draft.rounds else draft.first for draft in drafts]
+        asked = [prompt.assistant(text) for prompt, text in zip(prompts, latest, strict=True)]
+        critiques = [""] * len(prompts)
+        if critique:
+            requests = [shown(examples, talk.human(rule.critique), "critique") for talk, rule in zip(asked, principles, strict=True)]
+            critiques = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "critique", number))]
+            asked = [talk.human(rule.critique).assistant(found) for talk, rule, found in zip(asked, principles, critiques, strict=True)]
+        requests = [
+            shown(examples, talk.human(rule.revision), "revision" if critique else "direct")
+            for talk, rule in zip(asked, principles, strict=True)
+        ]
+        revisions = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "revision", number))]
+        turns = [Round(rule.name, found, text) for rule, found, text in zip(principles, critiques, revisions, strict=True)]
+        drafts = [Drafts(draft.prompt, draft.first, (*draft.rounds, turn)) for draft, turn in zip(drafts, turns, strict=True)]
+    return drafts
+
+
+def shown(examples: Sequence[Example], request: Conversation, kind: str) -> Conversation:
+    """The request behind the worked examples: up to the critique, up to the revision, or without critiques ("direct")."""
+    before = Conversation()
+    for example in examples:
+        before = before.human(example.request).assistant(example.reply)
+        if kind != "direct":
+            before = before.human(example.principle.critique).assistant(example.critique)
+        if kind != "critique":
+            before = before.human(example.principle.revision).assistant(example.revision)
+    return Conversation((*before.turns, *request.turns))
+
+
+def _draw(constitution: Constitution, prompt: Conversation, number: int, seed: int) -> Principle:
+    return constitution.draw_revising(random.Random(derive(seed, "principle", prompt.key, number)))
+
+
+def _ask(model: Speaker, prompts: Sequence[Conversation], max_tokens: int, seed: int) -> list[list[Sample]]:
+    return model.sample(prompts, max_tokens=max_tokens, seed=seed)

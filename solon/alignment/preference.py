@@ -1,0 +1,151 @@
+"""A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI section 4).
+
+The score is a scalar read at an end-of-context token. Only differences of scores mean anything; they are in nats:
+P(first better) = 1 / (1 + exp(r_second - r_first)), and one nat is 173.7 Elo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import optimize
+from torch import Tensor
+
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.base import Sample
+from solon.models.body import Tokens
+from solon.models.dialogue import Dialogue
+from solon.models.scalar import ScalarModel
+from solon.models.scoring import BATCH_TOKENS, Group, batches, grouped, length
+from solon.models.weights import load_trained, save_trained
+from solon.training.fit import fit, micro, shuffled
+from solon.training.losses import Total, preference_loss
+from solon.training.optimiser import Plan
+from solon.training.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceModel:
+    """A scalar model and the dialogue form it reads. Callable as a reward on sampled tokens, never re-tokenised."""
+
+    name: str
+    scalar: ScalarModel
+    dialogue: Dialogue
+
+    def __call__(self, prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
+        pairs = [(self.dialogue.prompt(p), self._closed(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
+        return self._scores(pairs)
+
+    def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[float]:
+        """The score of each reply given as text."""
+        return self._scores([self._pair(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)])
+
+    def differences(self, comparisons: Sequence[Comparison]) -> list[float]:
+        """r_first - r_second of each comparison, in nats."""
+        scores = self._scores([pair for c in comparisons for pair in (self._pair(c.prompt, c.first), self._pair(c.prompt, c.second))])
+        return [first - second for first, second in zip(scores[::2], scores[1::2], strict=True)]
+
+    def copy(self) -> PreferenceModel:
+        """Its own trainable weights and head, on the same frozen base."""
+        return PreferenceModel(self.name, self.scalar.copy(), self.dialogue)
+
+    def save(self, path: Path) -> None:
+        """The weights that train, head included (safetensors)."""
+        save_trained(self.scalar, path)
+
+    def load(self, path: Path) -> None:
+        load_trained(self.scalar, path)
+
+    def group(self, comparison: Comparison) -> Group:
+        """Both replies behind their one prompt."""
+        prompt, first = self._pair(comparison.prompt, comparison.first)
+        return prompt, [first, self._pair(comparison.prompt, comparison.second)[1]]
+
+    def fits(self, comparison: Comparison) -> bool:
+        """Whether both sides fit the context; what does not is left out and counted by the caller."""
+        prompt, replies = self.group(comparison)
+        return len(prompt) + max(map(len, replies)) <= self.scalar.body.context
+
+    def _closed(self, tokens: Tokens) -> Tokens:
+        end = () if tokens and tokens[-1] in self.dialogue.ends else self.dialogue.end
+        return (*tokens, *end, self.dialogue.context_end)
+
+    def _pair(self, prompt: Conversation, reply: str) -> tuple[Tokens, Tokens]:
+        return self.dialogue.prompt(prompt), self._closed(self.dialogue.reply(prompt, reply))
+
+    @torch.inference_mode()
+    def _scores(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
+        groups = grouped(pairs)
+        found: dict[int, list[float]] = {}
+        for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
+            scores = iter(self.scalar.at_ends([groups[place] for place in batch]).tolist())
+            for place in batch:
+                found[place] = [next(scores) for _ in groups[place][1]]
+        return [score for place in range(len(groups)) for score in found[place]]
+
+
+def learn(
+    model: PreferenceModel,
+    comparisons: Sequence[Comparison],
+    *,
+    plan: Plan,
+    size: int,
+    seed: int,
+    micro_tokens: int = 2048,
+    state: Mapping[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
+    before the step, ties left out.
+    """
+    rows = [(model.group(comparison), comparison.p_first) for comparison in comparisons]
+
+    def batch(number: int) -> list[list[tuple[Group, float]]]:
+        return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
+
+    return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state)
+
+
+def _loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Total]:
+    def loss(rows: Sequence[tuple[Group, float]]) -> Total:
+        scores_N2 = scalar.at_ends([group for group, _ in rows]).view(-1, 2)
+        difference_N = scores_N2[:, 0] - scores_N2[:, 1]
+        p_first_N = torch.tensor([p_first for _, p_first in rows], device=difference_N.device)
+        agrees = ((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5)
+        return Total(preference_loss(difference_N, p_first_N).sum(), float(len(rows)), {"agreement": float(agrees.sum())})
+
+    return loss
+
+
+def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalty: float = 30.0) -> None:
+    """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
+
+    Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that there is on
+    finding its direction. `penalty` is on weights of standardised states. Raises InputError on no comparison.
+    """
+    if not comparisons:
+        raise InputError("a head cannot be started from no comparisons")
+    groups = [model.group(comparison) for comparison in comparisons]
+    states: dict[int, Tensor] = {}
+    with torch.inference_mode():
+        for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
+            found_N2C = model.scalar.states_at_ends([groups[place] for place in batch]).double().cpu().view(len(batch), 2, -1)
+            states |= dict(zip(batch, found_N2C, strict=True))
+    both_N2C = torch.stack([states[place] for place in range(len(groups))])
+    scale_C = both_N2C.flatten(0, 1).std(dim=0).clamp(min=1e-6)
+    x_NC = ((both_N2C[:, 0] - both_N2C[:, 1]) / scale_C).numpy()
+    p_N = np.array([comparison.p_first for comparison in comparisons])
+
+    def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        d_N = x_NC @ weights
+        value = float((np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N)).sum() + 0.5 * penalty * weights @ weights)
+        return value, x_NC.T @ (1 / (1 + np.exp(-d_N)) - p_N) + penalty * weights
+
+    fitted = optimize.minimize(objective, np.zeros(x_NC.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    with torch.no_grad():
+        model.scalar.head.weight.copy_(torch.from_numpy(fitted.x)[None] / scale_C)

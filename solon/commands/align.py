@@ -1,0 +1,222 @@
+"""`solon align [MODEL]`: the main job from files to a report, a model, an adapter and a preference model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import transformers
+import tyro
+
+from solon import __version__
+from solon.alignment.critique import Example
+from solon.alignment.preference import PreferenceModel
+from solon.commands.common import answer, finite, interruptible, parse, say, told
+from solon.constitution import Principle, read_constitution
+from solon.conversation import Conversation
+from solon.data import packaged
+from solon.data.published import opening, read_comparisons, read_prompts, split
+from solon.data.tables import read_rows
+from solon.errors import InputError
+from solon.models.base import LanguageModel
+from solon.models.huggingface import export, export_adapter, export_classifier
+from solon.models.load import load_open
+from solon.models.torch_model import TorchModel
+from solon.records import index
+from solon.records.page import page
+from solon.records.progress import spoken
+from solon.records.report import Report, markdown, terminal
+from solon.records.run import Run, digest, write_text
+from solon.studies.constitutional_ai import Inputs, Settings, full, quick, study
+from solon.training.fit import shuffled
+
+
+@dataclass(frozen=True)
+class Align:
+    """Align a model to a written constitution, and report what changed on prompts that nothing was trained on."""
+
+    model: Annotated[str, tyro.conf.Positional] = "smollm2"
+    """smollm2, gemma3-270m, a model folder, or a hub id"""
+    constitution: Path = packaged.CONSTITUTION
+    """a text file of principles (see docs/tutorial.md)"""
+    prompts: Path = packaged.RED_TEAM
+    """red-team prompts: text, JSONL, CSV or Parquet, hh-rlhf among them"""
+    held_out_prompts: Path | None = None
+    """prompts for the evidence; without it, part of --prompts is held out by dialogue"""
+    helpful: Path = packaged.HELPFUL
+    """prompts that keep the model helpful; a quarter is held out"""
+    comparisons: Path | None = None
+    """people's comparisons, as hh-rlhf pairs or own rows: mixed into the preference model, and into a judge apart"""
+    feedback: str = ""
+    """the model that gives AI feedback; by default the one that is aligned"""
+    train: int = 0
+    """how many prompts to train on; 0: 40 in quick, all in full"""
+    held_out: int = 0
+    """how many prompts to hold out; 0: 40 in quick, a quarter in full"""
+    preset: Literal["quick", "full"] = "quick"
+    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    runs: Path = Path("runs")
+    """where run folders are kept; the same command again goes on from what is there"""
+    json: bool = False
+    """end with one JSON object on standard output"""
+    settings: Settings = field(default_factory=quick)
+
+
+def main(argv: Sequence[str]) -> int:
+    preset = chosen_preset(argv)
+    options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
+    began = time.monotonic()
+    inputs = read_inputs(options)
+    start = load_open(options.model, precision=options.precision, say=say)
+    feedback = load_open(options.feedback, precision=options.precision, say=say) if options.feedback else start
+    inputs = fitting(inputs, start, options.settings)
+    with interruptible() as stop, Run.open(
+        options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
+        facts=facts(options), progress=spoken(), stop=stop,
+    ) as run:  # fmt: skip
+        say(f"run folder {run.folder}")
+        index.began(options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time())
+        report, policy, reward = study(run, options.settings, inputs, start=start, feedback=feedback)
+        finish(run, report, policy, reward)
+        seconds = round(time.monotonic() - began, 1)
+        claims = [finite(claim.row()) for claim in report.claims]
+        index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
+    human = f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}\nmodel   {run.folder / 'model'}"
+    found = {"study": "constitutional_ai", "preset": options.preset, "seed": options.seed, "seconds": seconds, "run": str(run.folder), "claims": claims}
+    return answer(found, human, as_json=options.json)
+
+
+def chosen_preset(argv: Sequence[str]) -> Literal["quick", "full"]:
+    """The preset is read first, since it is what the other flags' defaults are."""
+    flags = [word.split("=", 1)[1] for word in argv if word.startswith("--preset=")]
+    flags += [after for word, after in zip(argv, argv[1:], strict=False) if word == "--preset"]
+    return "full" if flags[-1:] == ["full"] else "quick"
+
+
+def read_inputs(options: Align) -> Inputs:
+    """Files to words. Everything left out is counted."""
+    prompts = read_prompts(options.prompts)
+    helpful = read_prompts(options.helpful)
+    counts = told(prompts) | told(helpful)
+    apart = options.held_out_prompts
+    if apart is None and options.prompts == packaged.RED_TEAM:
+        apart = packaged.RED_TEAM_HELD_OUT
+    kept = read_prompts(apart) if apart else None
+    train, held_out = sizes(options, len(prompts.rows), len(kept.rows) if kept else None)
+    red = shuffled(prompts.rows, size=len(prompts.rows), seed=options.seed, number=1)
+    if kept is None:
+        training, testing = split(red, opening, [train, held_out])
+    else:
+        counts |= told(kept)
+        overlap = {opening(p) for p in red} & {opening(p) for p in kept.rows}
+        if overlap:
+            raise InputError(f"{len(overlap)} dialogues stand in both {options.prompts} and {apart}; held-out prompts must be new")
+        training, testing = red[:train], shuffled(kept.rows, size=held_out, seed=options.seed, number=1)
+    useful, useful_test = helpful_parts(options, helpful.rows)
+    comparisons = read_comparisons(options.comparisons, axis="harmless") if options.comparisons else None
+    if comparisons is not None:
+        counts |= told(comparisons)
+    return Inputs(
+        read_constitution(options.constitution), tuple(training), tuple(testing), useful, useful_test,
+        comparisons.rows if comparisons else (), read_examples(), tuple(counts.items()),
+    )  # fmt: skip
+
+
+def sizes(options: Align, prompts: int, apart: int | None) -> tuple[int, int]:
+    """How many prompts to train on and to hold out. Raises InputError where there are not that many."""
+    quick_ = options.preset == "quick"
+    held_out = options.held_out or (min(40, apart or prompts // 3) if quick_ else apart or prompts // 4)
+    room = prompts if apart is not None else prompts - held_out
+    train = options.train or (min(40, room) if quick_ else room)
+    if train > room or (apart is not None and held_out > apart) or min(train, held_out) < 4:
+        raise InputError(f"{prompts} prompts do not give {train} to train on and {held_out} to hold out (at least 4 of each)")
+    return train, held_out
+
+
+def helpful_parts(options: Align, rows: Sequence[Conversation]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+    """Helpful prompts to train on and to hold out: half as many as red-team ones in quick, all in full."""
+    if options.helpful == packaged.HELPFUL:
+        train, test = rows, read_prompts(packaged.HELPFUL_HELD_OUT).rows
+    else:
+        quarter = max(1, len(rows) // 4)
+        train, test = rows[quarter:], rows[:quarter]
+    most = (20, 20) if options.preset == "quick" else (len(train), len(test))
+    picked = shuffled(train, size=len(train), seed=options.seed, number=1), shuffled(test, size=len(test), seed=options.seed, number=1)
+    return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
+
+
+def read_examples() -> tuple[Example, ...]:
+    rows = [row for _, row in read_rows(packaged.CRITIQUE_EXAMPLES)]
+    return tuple(
+        Example(
+            row["request"], row["reply"], Principle(row["name"], row["critique_request"], row["revision_request"]), row["critique"], row["revision"]
+        )
+        for row in rows
+    )
+
+
+def fitting(inputs: Inputs, model: TorchModel, settings: Settings) -> Inputs:
+    """Inputs whose prompts and comparisons leave room in the model's context; the others are counted, never cut.
+
+    A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it.
+    """
+    examples = sum(len(model.dialogue.reply(Conversation(), e.reply + e.critique + e.revision)) + 150 for e in inputs.examples[: settings.examples])
+    room = 4 * settings.max_tokens + 300 + examples
+    counts = dict(inputs.counts)
+
+    def kept(name: str, prompts: tuple[Conversation, ...]) -> tuple[Conversation, ...]:
+        good = tuple(prompt for prompt in prompts if model.fits(prompt, max_tokens=room))
+        if len(good) < len(prompts):
+            counts[f"{name} prompts too long for the context, left out"] = len(prompts) - len(good)
+        if len(good) < 4 and len(good) < len(prompts):
+            raise InputError(f"only {len(good)} {name} prompts fit {model.name}'s context of {model.context} with {room} tokens of room")
+        return good
+
+    reads = [c for c in inputs.comparisons if model.fits(c.prompt.assistant(max(c.first, c.second, key=len)), max_tokens=300)]
+    if len(reads) < len(inputs.comparisons):
+        counts["comparisons too long for the context, left out"] = len(inputs.comparisons) - len(reads)
+    return Inputs(
+        inputs.constitution, kept("red-team", inputs.prompts), kept("held-out", inputs.held_out), kept("helpful", inputs.helpful),
+        kept("held-out helpful", inputs.helpful_held_out), tuple(reads), inputs.examples, tuple(counts.items()),
+    )  # fmt: skip
+
+
+def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[str, str]:
+    """What the run's name depends on beside settings and seed."""
+    fingerprint = feedback.fingerprint if isinstance(feedback, TorchModel) else feedback.name
+    found = {"model": start.fingerprint, "feedback": fingerprint, "constitution": digest(asdict(inputs.constitution)), "examples": digest([asdict(e) for e in inputs.examples])}
+    for name in ("prompts", "held_out", "helpful", "helpful_held_out", "comparisons"):
+        found[name] = digest([value.key for value in getattr(inputs, name)])
+    return found
+
+
+def facts(options: Align) -> dict[str, Any]:
+    """What is recorded of a run beside what names it."""
+    commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
+    return {"model": options.model, "preset": options.preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
+
+
+def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel) -> None:
+    """The report in three forms, and the models in forms that other libraries load."""
+    run.artefact("model", lambda path: export(policy, path))
+    if run_weights(run) == "lora":
+        run.artefact("adapter", lambda path: export_adapter(policy, path))
+    run.artefact("preference_model", lambda path: export_classifier(reward.scalar, reward.dialogue, path))
+    write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
+    write_text(run.folder / "report.md", markdown(report))
+    write_text(run.folder / "report.html", page(report))
+
+
+def run_weights(run: Run) -> str:
+    """How the run trained: "lora" or "full"."""
+    return str(json.loads((run.folder / "run.json").read_text())["settings"]["weights"])

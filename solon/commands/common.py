@@ -1,0 +1,87 @@
+"""What several commands share: parsing, quiet libraries, Ctrl-C that keeps the work, one JSON line at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+import transformers
+import tyro
+
+from solon.data.published import Reading
+
+Options = TypeVar("Options")
+
+
+def parse(kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None) -> Options:
+    """Flags from a dataclass and from nowhere else. Bad flags exit with status 2 and a message."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    config = (tyro.conf.OmitArgPrefixes,)
+    if default is None:
+        return tyro.cli(kind, prog=f"solon {command}", args=list(argv), config=config)
+    return tyro.cli(kind, prog=f"solon {command}", args=list(argv), default=default, config=config)
+
+
+def say(words: str) -> None:
+    """A line for the person, out of the way of what a machine reads."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def answer(found: dict[str, Any], human: str, *, as_json: bool) -> int:
+    """Print for a person, or as the last line one JSON object. Infinite numbers become null."""
+    if not as_json:
+        print(human)
+        return 0
+    say(human)
+    print(json.dumps(finite(found), ensure_ascii=False), flush=True)
+    return 0
+
+
+def finite(value: Any) -> Any:
+    """The same with NaN and infinity as None, which JSON can hold.
+
+    >>> finite({"low": float("-inf"), "n": 1})
+    {'low': None, 'n': 1}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(own) for key, own in value.items()}
+    return [finite(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that turns true after the first Ctrl-C (or TERM): the work ends at the next row or step, kept.
+
+    A second Ctrl-C ends it at once; rows and checkpoints on disk stay.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say("\nstopping at the next row or step; once more to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(reading: Reading[Any]) -> dict[str, int]:
+    """What a reading left out, for the report."""
+    return {f"{reading.source.rsplit('/', 1)[-1]}: {reason}": count for reason, count in reading.counts().items()}

@@ -1,0 +1,100 @@
+"""The principles a model is asked to judge itself by, read from a text file that a person edits."""
+
+from __future__ import annotations
+
+import configparser
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from solon.errors import InputError
+
+FIELDS = ("critique", "revision", "preference")
+
+
+@dataclass(frozen=True, slots=True)
+class Principle:
+    """A critique request with its revision request, or a preference question, or all three ("" where absent)."""
+
+    name: str
+    critique: str = ""
+    revision: str = ""
+    preference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Constitution:
+    """Principles in order. Critiques and comparisons draw from their own parts (Constitutional AI uses 16 and 16)."""
+
+    principles: tuple[Principle, ...]
+
+    @property
+    def revising(self) -> tuple[Principle, ...]:
+        """The principles that a critique and revision may draw."""
+        return tuple(p for p in self.principles if p.critique)
+
+    @property
+    def preferring(self) -> tuple[Principle, ...]:
+        """The principles that a comparison may draw."""
+        return tuple(p for p in self.principles if p.preference)
+
+    def draw_revising(self, rng: random.Random) -> Principle:
+        return rng.choice(self.revising)
+
+    def draw_preferring(self, rng: random.Random) -> Principle:
+        return rng.choice(self.preferring)
+
+
+def parse_constitution(text: str, *, source: str = "constitution") -> Constitution:
+    """Read principles from text: a `[name]` line, then `critique:` and `revision:` and/or `preference:` lines.
+
+    A line that starts with `#` is a comment; an indented line continues the one above.
+
+    Raises InputError, with the line's number where there is one, on text that is no constitution: no principle, an
+    unknown field, an empty one, a critique without its revision, or no principle of a kind that alignment needs.
+
+    >>> text = '''
+    ... [kind]
+    ... critique: Was that reply unkind?
+    ... revision: Rewrite it kindly.
+    ... preference: Which reply is kinder?
+    ... '''
+    >>> parse_constitution(text).principles[0].revision
+    'Rewrite it kindly.'
+    """
+    parser = configparser.ConfigParser(
+        delimiters=(":",), comment_prefixes=("#",), interpolation=None, default_section="\0", empty_lines_in_values=False
+    )
+    try:
+        parser.read_string(text, source=source)
+    except configparser.Error as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source} is not a constitution: {reason}; expected [name] lines with {FIELDS}") from error
+    principles = []
+    for name in parser.sections():
+        fields = {key: " ".join(value.split()) for key, value in parser.items(name)}
+        unknown = sorted(set(fields) - set(FIELDS))
+        if unknown:
+            raise InputError(f"{source}: principle [{name}] has the unknown field {unknown[0]!r}; expected {FIELDS}")
+        empty = [key for key, value in fields.items() if not value]
+        if empty or not fields:
+            raise InputError(f"{source}: principle [{name}] has no text for {empty[0] if empty else FIELDS}")
+        if ("critique" in fields) != ("revision" in fields):
+            raise InputError(f"{source}: principle [{name}] needs both a critique and a revision, or neither")
+        principles.append(Principle(name, **fields))
+    constitution = Constitution(tuple(principles))
+    if not principles:
+        raise InputError(f"{source} holds no principles; write at least one [name] with critique, revision and preference")
+    if not constitution.revising or not constitution.preferring:
+        lacking = "critique and revision" if not constitution.revising else "preference"
+        raise InputError(f"{source}: no principle has a {lacking}; alignment needs at least one of each kind")
+    return constitution
+
+
+def read_constitution(path: Path) -> Constitution:
+    """`parse_constitution` on a UTF-8 file. Raises InputError where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the constitution {path}: {error}") from error
+    return parse_constitution(text, source=str(path))

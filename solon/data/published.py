@@ -1,0 +1,167 @@
+"""Published forms to words: prompts and comparisons, with what was left out counted and said why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from solon.comparison import Comparison
+from solon.conversation import Conversation, read_transcript, write_transcript
+from solon.data.rows import from_messages, to_comparison
+from solon.data.tables import Row, read_rows
+from solon.errors import InputError
+
+Value = TypeVar("Value")
+SPEAKER = re.compile(r"(?<!\w)(Human|Assistant):")
+PROMPT_FIELDS = ("prompt", "messages", "conversation", "chosen", "instruction", "question", "goal", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that was read but cannot be used: the line it stands on and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[Value]):
+    """What a file held. Every row is either in `rows` or in `skipped`."""
+
+    source: str
+    rows: tuple[Value, ...]
+    skipped: tuple[Skipped, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How many rows were left out, by reason."""
+        return dict(Counter(skip.reason for skip in self.skipped))
+
+
+class _Defect(Exception):
+    """A row with a known fault of published data: counted and left out, not an error of the person who reads it."""
+
+
+def _read(path: Path, parse: Callable[[Row], Value], key: Callable[[Value], str]) -> Reading[Value]:
+    rows: dict[str, Value] = {}
+    skipped: list[Skipped] = []
+    for line, row in read_rows(path):
+        try:
+            value = parse(row)
+            if key(value) in rows:
+                raise _Defect("repeats an earlier row")
+            rows[key(value)] = value
+        except _Defect as defect:
+            skipped.append(Skipped(line, str(defect)))
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
+    if not rows:
+        raise InputError(f"{path} holds no usable row; left out: {dict(Counter(s.reason for s in skipped))}")
+    return Reading(str(path), tuple(rows.values()), tuple(skipped))
+
+
+def read_prompts(path: Path) -> Reading[Conversation]:
+    """Prompts, each ending on the human side, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a line).
+
+    A row gives its prompt as text, transcript or chat messages under the first of the fields prompt, messages,
+    conversation, chosen (hh-rlhf: the reply is cut off), instruction, question, goal, text. A conversation that
+    already ends on a reply gives the prompt of that reply. Repeats are left out and counted.
+
+    Raises InputError, with the line, on a row without any such field.
+    """
+    return _read(path, _prompt, lambda prompt: prompt.key)
+
+
+def _prompt(row: Row) -> Conversation:
+    name = next((name for name in PROMPT_FIELDS if row.get(name)), None)
+    if name is None:
+        raise InputError(f"no prompt in the fields {sorted(row)}; expected one of {', '.join(PROMPT_FIELDS)}")
+    prompt = _conversation(row[name])
+    if prompt.turns and prompt.turns[-1].role == "assistant":
+        prompt = Conversation(prompt.turns[:-1])
+    if not prompt.awaits_reply or not prompt.last.strip():
+        raise _Defect("does not end on what a human said")
+    _check_turns(prompt)
+    return prompt
+
+
+def _conversation(value: Any) -> Conversation:
+    if isinstance(value, list):
+        return from_messages(value)
+    if not isinstance(value, str):
+        raise InputError(f"a prompt must be text or a list of chat messages; found {type(value).__name__}")
+    return read_transcript(value) if value.startswith("\n\nHuman:") else Conversation().human(value.strip())
+
+
+def _check_turns(conversation: Conversation) -> None:
+    spoken = [turn.role for turn in conversation.turns if turn.role != "system"]
+    if any(a == b for a, b in zip(spoken, spoken[1:], strict=False)):
+        raise _Defect("one speaker has two turns in a row")
+
+
+def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
+    """Comparisons from hh-rlhf pairs (`chosen`, `rejected` transcripts) or from our own rows.
+
+    Three defects of the published pairs are left out and counted: the two transcripts differ before the last reply;
+    a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:" inside a reply).
+    So are pairs whose two replies are equal, which teach nothing.
+    """
+    return _read(path, lambda row: _pair(row, axis) if "chosen" in row else to_comparison(row), lambda c: c.key)
+
+
+def _pair(row: Row, axis: str) -> Comparison:
+    if not isinstance(row.get("chosen"), str) or not isinstance(row.get("rejected"), str):
+        raise InputError(f"a pair needs chosen and rejected transcripts; found the fields {sorted(row)}")
+    sides = [read_transcript(row[name]) for name in ("chosen", "rejected")]
+    for side in sides:
+        if not side.turns or side.turns[-1].role != "assistant" or not side.last.strip():
+            raise _Defect("a final reply is empty")
+    prompt, other = (Conversation(side.turns[:-1]) for side in sides)
+    if prompt != other:
+        raise _Defect("the two sides differ before the last reply")
+    _check_turns(sides[0])
+    if any(SPEAKER.search(side.last) for side in sides):
+        raise _Defect("a reply goes on to speak for the human")
+    if sides[0].last == sides[1].last:
+        raise _Defect("the two replies are equal")
+    return Comparison(prompt, sides[0].last, sides[1].last, 1.0, "human", axis)
+
+
+def to_pair(comparison: Comparison) -> dict[str, str]:
+    """An hh-rlhf row: the likelier reply is `chosen`. Raises InputError on a tie, which that form cannot say."""
+    if comparison.p_first == 0.5:
+        raise InputError("a tie has no chosen side: hh-rlhf pairs cannot hold it")
+    better = comparison if comparison.p_first > 0.5 else comparison.swapped()
+    return {"chosen": _transcript(better.prompt, better.first), "rejected": _transcript(better.prompt, better.second)}
+
+
+def _transcript(prompt: Conversation, reply: str) -> str:
+    return write_transcript(prompt.assistant(reply))
+
+
+def opening(conversation: Conversation) -> str:
+    """The first thing the human said: prompts that share it come from one dialogue and belong on one side of a split."""
+    return next((turn.text for turn in conversation.turns if turn.role == "human"), "")
+
+
+def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[int]) -> Iterator[list[Value]]:
+    """Consecutive parts of the given sizes in which no opening is shared between parts; each value is used once.
+
+    Dialogues go whole to the first part that still has room for one row; rows over a part's size are left out of all
+    parts. Raises InputError where the values do not suffice.
+    """
+    groups: dict[str, list[Value]] = {}
+    for value in values:
+        groups.setdefault(opening_of(value), []).append(value)
+    waiting = iter(groups.values())
+    for size in sizes:
+        part: list[Value] = []
+        while len(part) < size:
+            group = next(waiting, None)
+            if group is None:
+                raise InputError(f"{len(values)} rows are too few for parts of {sizes} that share no dialogue")
+            part.extend(group)
+        yield part[:size]

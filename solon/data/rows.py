@@ -1,0 +1,71 @@
+"""Words to rows and back: the one place that knows how our types look in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from solon.comparison import Comparison
+from solon.conversation import Conversation, Message, Role
+from solon.errors import InputError
+
+TO_CHAT = {"system": "system", "human": "user", "assistant": "assistant"}
+FROM_CHAT: dict[str, Role] = {
+    "system": "system", "developer": "system", "user": "human", "human": "human", "assistant": "assistant", "gpt": "assistant",
+}  # fmt: skip
+
+
+def to_messages(conversation: Conversation) -> list[dict[str, str]]:
+    """Chat messages as most of the ecosystem writes them.
+
+    >>> to_messages(Conversation().human("Hi"))
+    [{'role': 'user', 'content': 'Hi'}]
+    """
+    return [{"role": TO_CHAT[turn.role], "content": turn.text} for turn in conversation.turns]
+
+
+def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
+    """The inverse of `to_messages`; also reads the "from"/"value" spelling. Raises InputError on an unknown role."""
+    turns = []
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise InputError(f"a chat message must be an object with role and content; found {message!r}")
+        role, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
+        if role not in FROM_CHAT or not isinstance(text, str):
+            raise InputError(f"a chat message needs a role of {', '.join(FROM_CHAT)} and text content; found {dict(message)!r}")
+        turns.append(Message(FROM_CHAT[str(role)], text))
+    return Conversation(tuple(turns))
+
+
+def from_comparison(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as one JSON object; nothing is lost."""
+    return {
+        "prompt": to_messages(comparison.prompt),
+        "first": comparison.first,
+        "second": comparison.second,
+        "p_first": comparison.p_first,
+        "judge": comparison.judge,
+        "axis": comparison.axis,
+        "principle": comparison.principle,
+        "readings": [list(pair) for pair in comparison.readings],
+        "rationales": list(comparison.rationales),
+    }
+
+
+def to_comparison(row: Mapping[str, Any]) -> Comparison:
+    """The inverse of `from_comparison`. Only prompt, first, second and p_first are required."""
+    try:
+        return Comparison(
+            from_messages(row["prompt"]),
+            row["first"],
+            row["second"],
+            float(row["p_first"]),
+            row.get("judge", "unknown"),
+            row.get("axis", ""),
+            row.get("principle", ""),
+            tuple((float(a), float(b)) for a, b in row.get("readings", ())),
+            tuple(row.get("rationales", ())),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        wanted = "prompt (chat messages), first, second and p_first"
+        raise InputError(f"not a comparison row, {wanted} expected: {type(error).__name__} {error}") from error

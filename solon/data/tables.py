@@ -1,0 +1,108 @@
+"""Rows of a file, whatever its format, each with the line that a person would find it on."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from solon.errors import InputError
+
+Row = dict[str, Any]
+FORMATS = ".jsonl, .json, .csv, .tsv, .parquet or .txt, each but Parquet also as .gz"
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """(line number, row) of a JSONL, JSON list, CSV, TSV, Parquet or text file; a line of text is {"text": line}.
+
+    Lines count from 1, a table's header among them. Blank lines are passed over.
+    Raises InputError, with the line, on what cannot be read, and on a file without rows.
+    """
+    found = False
+    try:
+        for found_row in _rows(path):
+            found = True
+            yield found_row
+    except (OSError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, pa.ArrowInvalid, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not found:
+        raise InputError(f"{path} is empty: no row to read")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+    if kind == ".parquet":
+        yield from enumerate(pq.read_table(path).to_pylist(), start=1)
+        return
+    if kind not in (".jsonl", ".json", ".csv", ".tsv", ".txt"):
+        raise InputError(f"{path}: cannot tell the format from {''.join(suffixes) or 'no suffix'!r}; expected {FORMATS}")
+    raw = gzip.decompress(path.read_bytes()) if suffixes[-1] == ".gz" else path.read_bytes()
+    text = raw.decode("utf-8-sig")
+    if kind == ".json":
+        yield from enumerate(_json_list(text, path), start=1)
+    elif kind == ".jsonl":
+        yield from _json_lines(text, path)
+    elif kind == ".txt":
+        yield from ((number, {"text": line}) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    else:
+        yield from _delimited(text, path, "\t" if kind == ".tsv" else ",")
+
+
+def _json_list(text: str, path: Path) -> list[Row]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} must be a JSON list of objects; found {type(rows).__name__}")
+    return rows
+
+
+def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error.msg}): {line[:60]!r}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+        yield number, row
+
+
+def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    for row in reader:
+        if None in row or None in row.values():
+            raise InputError(f"{path}, line {reader.line_num}: {len(reader.fieldnames or ())} columns expected; this row differs")
+        yield reader.line_num, dict(row)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows to JSONL, CSV, TSV or Parquet, by suffix. Nested values become JSON text in CSV and TSV."""
+    listed: Sequence[Mapping[str, Any]] = list(rows)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in listed]), path)
+    elif path.suffix in (".csv", ".tsv"):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            columns = list(dict.fromkeys(name for row in listed for name in row))
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerow(columns)
+            writer.writerows([_cell(row.get(name, "")) for name in columns] for row in listed)
+    else:
+        raise InputError(f"cannot write {path}: choose .jsonl, .csv, .tsv or .parquet")
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else value

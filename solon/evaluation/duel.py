@@ -1,0 +1,47 @@
+"""Two models on the same prompts: who wins, paired, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from solon.errors import InputError
+from solon.statistics import Estimate, mean
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """The rate at which the first wins, ties counting half, and what each prompt gave it."""
+
+    rate: Estimate
+    ties: int
+    per_prompt: tuple[float, ...]
+
+
+def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Duel:
+    """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a prompt is one game.
+
+    A prompt is the cluster: its games are averaged, and the t interval runs over prompts.
+
+    >>> print(duel([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
+    0.833 [0.116, 1.551] (n=3, t over prompts)
+    """
+    if len(first) != len(second) or not first:
+        raise InputError(f"a duel needs the same prompts on both sides; found {len(first)} and {len(second)}")
+    if any(not own or not other for own, other in zip(first, second, strict=True)):
+        raise InputError("a duel needs at least one scored reply of each model to each prompt; count the others apart")
+    shares, ties = [], 0
+    for own, other in zip(first, second, strict=True):
+        games = [0.5 if a == b else float(a > b) for a in own for b in other]
+        ties += sum(game == 0.5 for game in games)
+        shares.append(sum(games) / len(games))
+    found = mean(shares)
+    rate = Estimate(found.value, found.low, found.high, "t over prompts", found.n, found.clusters)
+    return Duel(rate, ties, tuple(shares))
+
+
+def duel_of_labels(p_first: Sequence[float]) -> Duel:
+    """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief counts as a share of a win."""
+    found = mean(list(p_first))
+    rate = Estimate(found.value, found.low, found.high, "t over prompts", found.n, found.clusters)
+    return Duel(rate, sum(p == 0.5 for p in p_first), tuple(p_first))

@@ -1,0 +1,72 @@
+"""Keys and values of many rows in slots: each row starts at position 0 of its slot, whoever its neighbours are.
+
+Rows never shift and never share a position, so a row's arithmetic does not depend on the rows beside it: on CPU its
+log-probabilities are bit-equal in bf16, and equal to rounding in fp32 (tests/test_sampling.py).
+
+Shapes: B slots, H key heads, S positions, D head width, T tokens of one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+KeysValues = Sequence[tuple[Tensor, Tensor]]
+
+
+class SlotCache(Cache):
+    """A transformers cache whose rows have lengths of their own. One token a row and step; prefill is `place`."""
+
+    def __init__(self, slots: int, positions: int) -> None:
+        super().__init__(layers=[])
+        self.slots, self.positions = slots, positions
+        self.keys_BHSD: list[Tensor] = []
+        self.values_BHSD: list[Tensor] = []
+        self.lengths_B = torch.zeros(slots, dtype=torch.long)  # 0: the slot is idle
+        self._rows = torch.arange(slots)
+        self._span = 1
+
+    def place(self, slot: int, prefix: KeysValues) -> None:
+        """Put the keys and values of a prompt, one (1, H, T, D) pair a layer, at the start of a slot."""
+        if not self.keys_BHSD:
+            for key, value in prefix:
+                for tensor, kept in ((key, self.keys_BHSD), (value, self.values_BHSD)):
+                    heads, width = tensor.shape[1], tensor.shape[3]
+                    kept.append(tensor.new_zeros(self.slots, heads, self.positions, width))
+            self.lengths_B = self.lengths_B.to(prefix[0][0].device)
+            self._rows = self._rows.to(self.lengths_B.device)
+        tokens = prefix[0][0].shape[2]
+        for layer, (key, value) in enumerate(prefix):
+            self.keys_BHSD[layer][slot, :, :tokens] = key[0]
+            self.values_BHSD[layer][slot, :, :tokens] = value[0]
+        self.lengths_B[slot] = tokens
+
+    def begin(self, window: int | None = None) -> Tensor:
+        """Open a step: the mask (B, 1, 1, S) of the positions each row sees, its own new one included."""
+        self._span = int(self.lengths_B.max()) + 1
+        seen = torch.arange(self._span, device=self.lengths_B.device)[None, :]
+        mask_BS = seen <= self.lengths_B[:, None]
+        if window is not None:
+            mask_BS &= seen > self.lengths_B[:, None] - window
+        return mask_BS[:, None, None, :]
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """Write each row's new key and value (B, H, 1, D) at its own length; return all up to the longest row."""
+        keys, values = self.keys_BHSD[layer_idx], self.values_BHSD[layer_idx]
+        keys[self._rows, :, self.lengths_B] = key_states[:, :, 0]
+        values[self._rows, :, self.lengths_B] = value_states[:, :, 0]
+        return keys[:, :, : self._span], values[:, :, : self._span]
+
+    def end(self) -> None:
+        """Close a step: every row is one longer; an idle slot stays empty."""
+        self.lengths_B += self.lengths_B > 0
+
+    def clear(self, slot: int) -> None:
+        """Make a slot idle: it still takes part in every step, and costs one position."""
+        self.lengths_B[slot] = 0
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._span - 1

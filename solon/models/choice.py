@@ -1,0 +1,57 @@
+"""Reading a model's opinion as probabilities over given choices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from solon.errors import InputError
+from solon.models.base import LanguageModel
+from solon.question import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a model made of one question.
+
+    `logprobs` are the raw log-probabilities (nats) of each choice's tokens, summed and not normalised by length, so
+    choices of unequal `tokens` are not on equal terms. `belief` is renormalised over the choices; `mass` is the
+    probability that the model puts on the choices together: a mass near 0 says it was not going to choose at all.
+    """
+
+    logprobs: tuple[float, ...]
+    tokens: tuple[int, ...]
+    belief: tuple[float, ...]
+    mass: float
+
+
+def choose(model: LanguageModel, questions: Sequence[Question]) -> list[Choice]:
+    """The model's belief over each question's choices.
+
+    A choice is the text of a reply, or of its continuation where the prompt ends on the assistant's side.
+    Raises InputError on a question without choices.
+    """
+    for question in questions:
+        if not question.choices:
+            raise InputError(f"choose() needs choices; this question has none: {question.prompt.last!r}")
+    flat = [(question.prompt, choice) for question in questions for choice in question.choices]
+    samples = iter(model.score([prompt for prompt, _ in flat], [choice for _, choice in flat]))
+    found = []
+    for question in questions:
+        scored = [next(samples) for _ in question.choices]
+        logprobs = tuple(sample.logprob for sample in scored)
+        mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
+        found.append(Choice(logprobs, tuple(len(sample.logprobs) for sample in scored), renormalised(logprobs), mass))
+    return found
+
+
+def renormalised(logprobs: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities proportional to exp(logprobs).
+
+    >>> renormalised((0.0, 0.0))
+    (0.5, 0.5)
+    """
+    top = max(logprobs)
+    weights = [math.exp(logprob - top) for logprob in logprobs]
+    return tuple(weight / sum(weights) for weight in weights)

@@ -1,0 +1,158 @@
+"""How a conversation becomes tokens: a chat template, the plain Human/Assistant form, or a small vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from solon.conversation import Conversation, write_transcript
+from solon.data.rows import to_messages
+from solon.errors import InputError
+
+Tokens = tuple[int, ...]
+
+
+class Dialogue(Protocol):
+    """Tokens of prompts and replies, such that prompt + reply + end is exactly what a model is trained on."""
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a turn, any of them."""
+        ...
+
+    @property
+    def end(self) -> Tokens:
+        """What is written after a finished reply."""
+        ...
+
+    @property
+    def context_end(self) -> int:
+        """The end-of-context token, on which a preference model reads its score."""
+        ...
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Text that ends a turn where no token does."""
+        ...
+
+    def prompt(self, conversation: Conversation) -> Tokens: ...
+
+    def reply(self, conversation: Conversation, text: str) -> Tokens: ...
+
+    def text(self, conversation: Conversation, tokens: Tokens) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """The tokenizer's own chat template. A conversation that ends on the assistant's side is left open there.
+
+    Text that spells one of the tokenizer's special tokens is refused: it would be read as structure.
+    """
+
+    tokenizer: Any
+    ends: frozenset[int]
+    end: Tokens
+    context_end: int
+    stops: tuple[str, ...] = ()
+
+    def prompt(self, conversation: Conversation) -> Tokens:
+        for turn in conversation.turns:
+            found = next((token for token in self.tokenizer.all_special_tokens if token in turn.text), None)
+            if found:
+                raise InputError(f"a {turn.role} turn contains the special token {found!r}; remove it from the text")
+        text = self.tokenizer.apply_chat_template(
+            to_messages(conversation),
+            tokenize=False,
+            add_generation_prompt=conversation.awaits_reply,
+            continue_final_message=not conversation.awaits_reply,
+        )
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def reply(self, conversation: Conversation, text: str) -> Tokens:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        kept = [token for token in tokens if token not in self.ends]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    r"""The published plain form, `\n\nHuman: ...\n\nAssistant:`, for models without a chat template.
+
+    A fresh reply starts with a space; a continued one is taken as it stands.
+    """
+
+    tokenizer: Any
+    ends: frozenset[int]
+    end: Tokens
+    context_end: int
+    start: Tokens = ()
+    stops: tuple[str, ...] = ("\n\nHuman:",)
+
+    def prompt(self, conversation: Conversation) -> Tokens:
+        return self.start + tuple(self.tokenizer.encode(write_transcript(conversation), add_special_tokens=False))
+
+    def reply(self, conversation: Conversation, text: str) -> Tokens:
+        return tuple(self.tokenizer.encode(f" {text}" if conversation.awaits_reply else text, add_special_tokens=False))
+
+    def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        kept = [token for token in tokens if token not in self.ends]
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return text.removeprefix(" ") if conversation.awaits_reply else text
+
+
+@dataclass(frozen=True, slots=True)
+class WordDialogue:
+    """A whole-word vocabulary for small worlds. Words are split at spaces; an unknown word is refused, not replaced.
+
+    >>> talk = WordDialogue(("a", "b"))
+    >>> talk.prompt(Conversation().human("a b"))
+    (1, 5, 6, 2)
+    >>> talk.text(Conversation().human("a"), (6, 5, 3))
+    'b a'
+    """
+
+    words: tuple[str, ...]
+    stops: tuple[str, ...] = ()
+    special: tuple[str, ...] = ("<system>", "<human>", "<assistant>", "<end>", "<context end>")
+
+    @property
+    def size(self) -> int:
+        return len(self.special) + len(self.words)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset(self.end)
+
+    @property
+    def end(self) -> Tokens:
+        return (3,)
+
+    @property
+    def context_end(self) -> int:
+        return 4
+
+    def encode(self, text: str) -> Tokens:
+        known = {word: number for number, word in enumerate(self.words, start=len(self.special))}
+        unknown = [word for word in text.split() if word not in known]
+        if unknown:
+            raise InputError(f"the word {unknown[0]!r} is not in this vocabulary of {len(self.words)} words")
+        return tuple(known[word] for word in text.split())
+
+    def prompt(self, conversation: Conversation) -> Tokens:
+        tokens: Tokens = ()
+        roles = {"system": 0, "human": 1, "assistant": 2}
+        for turn in conversation.turns:
+            closing = self.end if turn.role == "assistant" else ()
+            tokens += (roles[turn.role], *self.encode(turn.text), *closing)
+        if conversation.awaits_reply:
+            return (*tokens, roles["assistant"])
+        return tokens[: len(tokens) - len(self.end)] if conversation.turns and conversation.turns[-1].role == "assistant" else tokens
+
+    def reply(self, conversation: Conversation, text: str) -> Tokens:
+        return self.encode(text)
+
+    def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        first = len(self.special)
+        return " ".join(self.words[token - first] if token >= first else self.special[token] for token in tokens if token not in self.ends)

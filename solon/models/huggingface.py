@@ -1,0 +1,141 @@
+"""Hugging Face folders and hub ids in, and folders that plain transformers and PEFT load out.
+
+Weights are safetensors, read and written; no remote code runs; no pickle is opened.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from solon.errors import InputError
+from solon.models.adapters import merged, save_peft
+from solon.models.body import fast_precision
+from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
+from solon.models.huggingface_body import HuggingFaceBody
+from solon.models.scalar import ScalarModel
+from solon.models.torch_model import TorchModel
+from solon.models.weights import load_tensors, save_tensors
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | None = None, device: str = "") -> TorchModel:
+    """A causal language model from a folder or a hub id, in `precision` (the fast one by default).
+
+    It speaks its chat template, or the plain Human/Assistant form where it has none.
+
+    Raises InputError where there is no such model, no safetensors, or an architecture that is not followed.
+    """
+    folder = Path(source)
+    if folder.is_file():
+        raise InputError(f"{source} is a file; give the model's folder. Pickled checkpoints ({', '.join(PICKLES)}) are never opened")
+    if folder.is_dir():
+        _check_folder(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        module = AutoModelForCausalLM.from_pretrained(
+            source, dtype=precision or fast_precision(), use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, KeyError, HFValidationError, LocalEntryNotFoundError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'") from error
+    module.requires_grad_(False).eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    body = HuggingFaceBody(module)
+    body.check_head()
+    return TorchModel(name or folder.name, body, dialogue_of(tokenizer, module), source=source)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        raise InputError(f"{folder} holds no config.json, so it is no model folder")
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
+        found = f"it holds the pickle {pickles[0]}, which is never opened" if pickles else "it holds no weights"
+        raise InputError(f"{folder} has no .safetensors file; {found}. Convert the weights to safetensors first")
+
+
+def dialogue_of(tokenizer: Any, module: Any) -> Dialogue:
+    """The chat template where there is one, else the published plain form."""
+    generation = getattr(module.generation_config, "eos_token_id", None)
+    listed = generation if isinstance(generation, list) else [generation]
+    ends = frozenset(int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None)
+    if not ends:
+        raise InputError("the tokenizer names no end-of-text token, so no reply could ever end")
+    end = (int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)),)
+    others = [tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id]
+    context_end = next((int(token) for token in others if token is not None and token not in ends), end[0])
+    if tokenizer.chat_template:
+        return ChatTemplate(tokenizer, ends, end, context_end)
+    start = (int(tokenizer.bos_token_id),) if tokenizer.bos_token_id is not None else ()
+    return Transcript(tokenizer, ends, end, context_end, start)
+
+
+def export(model: TorchModel, folder: Path) -> None:
+    """A folder that `AutoModelForCausalLM.from_pretrained` loads: adapters merged, tokenizer beside."""
+    body = _huggingface(model.merged().module)
+    body.module.save_pretrained(folder)
+    _tokenizer(model.dialogue).save_pretrained(folder)
+
+
+def export_adapter(model: TorchModel, folder: Path) -> None:
+    """A PEFT folder with the adapters alone."""
+    save_peft(_huggingface(model.module).module, folder, base=model.source)
+
+
+def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> None:
+    """The preference model as `AutoModelForSequenceClassification` with one label.
+
+    Text to score must end on the end-of-context token (its id is `solon_context_end` in config.json): that class reads
+    its score at the last token that is not padding, so padding is set to another token. transformers' class has no
+    bias; a constant on every score changes no comparison, and solon_head.safetensors keeps it.
+    """
+    body = _huggingface(merged(scalar.body))
+    config = copy.deepcopy(body.module.config)
+    config.num_labels = 1
+    config.pad_token_id = next(iter(sorted(dialogue.ends - {dialogue.context_end})), None)
+    config.solon_context_end = dialogue.context_end
+    module = AutoModelForSequenceClassification.from_config(config, dtype=body.module.dtype)
+    module.base_model.load_state_dict(body.trunk.state_dict())
+    with torch.no_grad():
+        module.score.weight.copy_(scalar.head.weight)
+    module.save_pretrained(folder)
+    _tokenizer(dialogue).save_pretrained(folder)
+    save_tensors({"weight": scalar.head.weight.detach(), "bias": scalar.head.bias.detach()}, folder / "solon_head.safetensors")
+
+
+def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tuple[ScalarModel, Dialogue]:
+    """A preference model from the folder that `export_classifier` wrote, frozen, its fp32 head restored exactly."""
+    _check_folder(folder)
+    raw = json.loads((folder / "config.json").read_text())
+    if "solon_context_end" not in raw:
+        raise InputError(f"{folder} is not a preference model of Solon's: its config.json names no solon_context_end")
+    classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype=precision or fast_precision(), trust_remote_code=False)
+    config = AutoConfig.from_pretrained(folder)
+    module = AutoModelForCausalLM.from_config(config, dtype=precision or fast_precision())
+    module.base_model.load_state_dict(classifier.base_model.state_dict())
+    scalar = ScalarModel(HuggingFaceBody(module.requires_grad_(False).eval()))
+    head = load_tensors(folder / "solon_head.safetensors")
+    with torch.no_grad():
+        scalar.head.weight.copy_(head["weight"])
+        scalar.head.bias.copy_(head["bias"])
+    return scalar, dialogue_of(AutoTokenizer.from_pretrained(folder), module)
+
+
+def _huggingface(body: Any) -> HuggingFaceBody:
+    if not isinstance(body, HuggingFaceBody):
+        raise InputError(f"only a Hugging Face model can be exported to that form; this one is a {type(body).__name__}")
+    return body
+
+
+def _tokenizer(dialogue: Dialogue) -> Any:
+    if not isinstance(dialogue, (ChatTemplate, Transcript)):
+        raise InputError(f"only a Hugging Face tokenizer can be exported; this model speaks through a {type(dialogue).__name__}")
+    return dialogue.tokenizer

@@ -1,0 +1,89 @@
+"""Any Hugging Face causal language model as a `Body`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from solon.errors import InputError
+from solon.models.attention import register
+from solon.models.body import Body, Fork
+from solon.models.cache import KeysValues, SlotCache
+
+ATTENTION = {"full_attention", "sliding_attention"}
+
+
+class HuggingFaceBody(Body):
+    """Wraps a `PreTrainedModel` whose layers are attention over a cache; others are refused by name.
+
+    The head is applied to the positions that are asked for, and no more, so it is checked once, on loading, to equal
+    the model's own logits (some architectures scale or cap them: the known ones are followed).
+    """
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__()
+        self.module = module
+        module.set_attn_implementation(register())
+        config: Any = module.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ATTENTION)
+        if kinds - ATTENTION:
+            raise InputError(f"{module.config.model_type} has layers of the kinds {sorted(kinds - ATTENTION)}; only attention layers are supported")
+        self.mixed = "sliding_attention" in kinds and getattr(config, "layer_types", None) is not None
+        self.window: int | None = getattr(config, "sliding_window", None)
+        self.width, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
+        self.context = int(getattr(config, "max_position_embeddings", 0) or 2048)
+        self.cap = getattr(config, "final_logit_softcapping", None)
+        self.scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+    @property
+    def trunk(self) -> Any:
+        """The transformer under the language-modelling head."""
+        return self.module.base_model
+
+    def check_head(self) -> None:
+        """Raises InputError unless `logits(hidden(...))` equals the model's own logits."""
+        tokens_BT = torch.arange(8, device=self.device)[None] % self.vocabulary
+        with torch.no_grad():
+            theirs = self.module(input_ids=tokens_BT, use_cache=False).logits[0].float()
+            ours = self.logits(self.hidden(tokens_BT)[0]).float()
+        if not torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()), rtol=0):
+            raise InputError(f"{self.module.config.model_type}: its logits are not its head applied to its last hidden state")
+
+    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None) -> Tensor:
+        if fork is None:
+            return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
+        mask = self._masks(fork.mask)
+        output = self.trunk(input_ids=tokens_BT, position_ids=fork.positions_BT, attention_mask=mask, use_cache=False)
+        return torch.as_tensor(output.last_hidden_state)
+
+    def _masks(self, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
+        """A mask in the form that this architecture takes: one, or one for each kind of layer."""
+        if self.mixed:
+            return {"full_attention": mask(None), "sliding_attention": mask(self.window)}
+        return mask(self.window)
+
+    def prefill(self, tokens_T: Tensor) -> tuple[Tensor, KeysValues]:
+        cache = DynamicCache()
+        hidden_1TC = self.trunk(input_ids=tokens_T[None], past_key_values=cache, use_cache=True).last_hidden_state
+        return hidden_1TC[0, -1], [(layer.keys, layer.values) for layer in cache.layers]
+
+    def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
+        hidden_B1C = self.trunk(
+            input_ids=tokens_B[:, None],
+            position_ids=cache.lengths_B[:, None].clone(),
+            attention_mask=self._masks(cache.begin),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        cache.end()
+        return torch.as_tensor(hidden_B1C[:, 0])
+
+    def logits(self, hidden_NC: Tensor) -> Tensor:
+        logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale
+        if self.cap is not None:
+            logits_NV = self.cap * torch.tanh(logits_NV / self.cap)
+        return torch.as_tensor(logits_NV)

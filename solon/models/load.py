@@ -1,0 +1,44 @@
+"""A model by the name a person gives: an embedded one, a folder, a hub id, or a server's address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from solon.errors import InputError
+from solon.models.base import Speaker
+from solon.models.embedded import PACKAGES, load_embedded
+from solon.models.huggingface import load_huggingface
+from solon.models.remote import RemoteModel
+from solon.models.small_files import MARK, load_small
+from solon.models.torch_model import TorchModel
+
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_open(name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> TorchModel:
+    """A model whose weights are here. `precision` is auto (the fast one), float32 or bfloat16.
+
+    Raises InputError where there is none of that name.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
+    if name in PACKAGES:
+        return load_embedded(name, precision=PRECISIONS[precision], say=say)
+    if name.startswith(("http://", "https://")):
+        raise InputError(f"{name} is a server; its weights are not in hand. Give a folder, a hub id or one of {', '.join(PACKAGES)}")
+    if (Path(name) / MARK).exists():
+        return load_small(Path(name))
+    return load_huggingface(name, precision=PRECISIONS[precision])
+
+
+def load_speaker(name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> Speaker:
+    """Anything that replies: as `load_open`, or `http://host:port/v1#model` for an OpenAI-compatible server."""
+    if name.startswith(("http://", "https://")):
+        address, _, model = name.partition("#")
+        if not model:
+            raise InputError(f"name the model on that server after a #, as in {address}#model-name")
+        return RemoteModel(address, model)
+    return load_open(name, precision=precision, say=say)

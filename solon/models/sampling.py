@@ -1,0 +1,153 @@
+"""Batched sampling over a slot cache: a finished row leaves, a waiting one takes its slot.
+
+Every prompt is prefilled alone and once, whatever `count`; every row draws from its own random stream; every decoding
+step runs the same number of slots. So a reply is a function of weights, prompt, seed and settings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solon.models.base import Stop
+from solon.models.body import Body
+from solon.models.cache import KeysValues, SlotCache
+
+BLOCK = 256
+SLOTS = 32  # decoding is bound by memory up to about here
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt's tokens and one seed for each sample wanted. `stopped` says whether the reply so far hit a stop string."""
+
+    prompt: tuple[int, ...]
+    seeds: tuple[int, ...]
+    stopped: Callable[[list[int]], bool]
+
+
+@dataclass(slots=True)
+class Row:
+    """One reply being drawn."""
+
+    place: tuple[int, int]  # request, copy
+    request: Request
+    uniforms: np.ndarray
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How to draw: temperature 0 is the likeliest token; top_p 1 keeps the whole distribution."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    ends: frozenset[int]
+
+
+@torch.inference_mode()
+def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
+    """Yields ((request, copy), row, why it ended) as rows finish, in any order."""
+    total = sum(len(request.seeds) for request in requests)
+    if not total:
+        return
+    slots = min(SLOTS, -(-total // 8) * 8)
+    longest = max(len(request.prompt) for request in requests)
+    cache = SlotCache(slots, min(longest + rules.max_tokens, body.context) + 1)
+    waiting = _admissions(body, requests, rules)
+    rows: dict[int, Row] = {}
+    tokens_B = torch.zeros(slots, dtype=torch.long, device=body.device)
+    while True:
+        for slot in range(slots):
+            while slot not in rows and (admitted := next(waiting, None)) is not None:
+                row, prefix = admitted
+                if (stop := _ended(row, rules, body.context)) is not None:
+                    yield row.place, row, stop
+                    continue
+                cache.place(slot, prefix)
+                rows[slot], tokens_B[slot] = row, row.tokens[-1]
+        if not rows:
+            return
+        logits_BV = body.logits(body.step(tokens_B, cache)).float()
+        live = sorted(rows)
+        _draw(logits_BV[live], [rows[slot] for slot in live], rules)
+        for slot in live:
+            tokens_B[slot] = rows[slot].tokens[-1]
+            if (stop := _ended(rows[slot], rules, body.context)) is not None:
+                cache.clear(slot)
+                row = rows.pop(slot)
+                yield row.place, row, stop
+
+
+def _admissions(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
+    """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
+    for number, request in enumerate(requests):
+        hidden_C, prefix = body.prefill(torch.tensor(request.prompt, device=body.device))
+        logits_1V = body.logits(hidden_C[None].expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
+        for copy, seed in enumerate(request.seeds):
+            row = Row((number, copy), request, np.random.Generator(np.random.Philox(seed)).random(rules.max_tokens))
+            _draw(logits_1V, [row], rules)
+            yield row, prefix
+
+
+def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
+    """Append one token to each row by inverting its distribution at the row's next uniform number."""
+    logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
+    if rules.temperature == 0:
+        chosen_N = logits_NV.argmax(dim=-1)
+    else:
+        tempered = logprobs_NV if rules.temperature == 1 else torch.log_softmax(logits_NV / rules.temperature, dim=-1)
+        weights_NV = nucleus(tempered.exp(), rules.top_p)
+        uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in rows], device=logits_NV.device)
+        chosen_N = invert(weights_NV, uniforms)
+    picked = logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
+    for row, token, logprob in zip(rows, chosen_N.tolist(), picked, strict=True):
+        row.tokens.append(token)
+        row.logprobs.append(logprob)
+
+
+def invert(weights_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+    """The token at which each row's cumulative weight passes its uniform share of the total, in float64.
+
+    Blocks of tokens are summed first and searched second, which is several times faster than one long sum.
+
+    >>> invert(torch.tensor([[0.25, 0.0, 0.75]]), torch.tensor([0.25])).item()
+    2
+    """
+    rows, size = weights_NV.shape
+    blocks_NKB = torch.nn.functional.pad(weights_NV, (0, -size % BLOCK)).view(rows, -1, BLOCK)
+    cumulative_NK = blocks_NKB.sum(dim=-1).double().cumsum(dim=-1)
+    target_N1 = uniforms_N.double()[:, None] * cumulative_NK[:, -1:]
+    block_N1 = torch.searchsorted(cumulative_NK, target_N1, right=True).clamp(max=cumulative_NK.shape[1] - 1)
+    before_N1 = torch.where(block_N1 > 0, cumulative_NK.gather(1, (block_N1 - 1).clamp(min=0)), 0.0)
+    inside_NB = blocks_NKB[torch.arange(rows, device=weights_NV.device), block_N1[:, 0]].double()
+    place_N1 = torch.searchsorted(inside_NB.cumsum(dim=-1), target_N1 - before_N1, right=True)
+    positive_NB = inside_NB > 0  # rounding at a block's end must not pick a token of no weight
+    last_N1 = BLOCK - 1 - positive_NB.flip(-1).int().argmax(dim=-1, keepdim=True)
+    return (block_N1 * BLOCK + torch.minimum(place_N1, last_N1))[:, 0]
+
+
+def nucleus(probabilities_NV: Tensor, top_p: float) -> Tensor:
+    """The probabilities with all outside the nucleus at zero: the smallest set of likeliest tokens whose mass reaches
+    top_p (Holtzman et al. 2019). Not renormalised.
+    """
+    if top_p >= 1:
+        return probabilities_NV
+    ordered, order = probabilities_NV.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(dim=-1) - ordered >= top_p
+    return torch.zeros_like(probabilities_NV).scatter(1, order, ordered.masked_fill(outside, 0.0))
+
+
+def _ended(row: Row, rules: Rules, context: int) -> Stop | None:
+    if row.tokens[-1] in rules.ends:
+        return Stop.END
+    if row.request.stopped(row.tokens):
+        return Stop.STRING
+    full = len(row.request.prompt) + len(row.tokens) >= context
+    return Stop.LENGTH if full or len(row.tokens) >= rules.max_tokens else None

@@ -1,0 +1,50 @@
+"""A body with one number on top: preference models read it at the end of the context, critics at every token.
+
+Shapes: B rows, T tokens, C width, N replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from solon.models.adapters import copied
+from solon.models.body import Body, Tokens, forked
+
+
+class ScalarModel(nn.Module):
+    """score = w . hidden + b, in fp32. The head starts at zero, so an untrained model prefers nothing."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(body.width, 1, device=body.device, dtype=torch.float32)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def copy(self) -> ScalarModel:
+        """The same model with its own trainable tensors; the frozen base is shared."""
+        return copied(self)
+
+    def per_token(self, tokens_BT: Tensor) -> Tensor:
+        """The number at every position, (B, T)."""
+        return torch.as_tensor(self.head(self.body.hidden(tokens_BT).float())[..., 0])
+
+    def at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
+        """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is computed once."""
+        return torch.as_tensor(self.head(self.states_at_ends(rows))[:, 0])
+
+    def states_at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
+        """The fp32 hidden states that the head reads there, (N, C)."""
+        tokens_BT, fork = forked(rows, self.body.device)
+        hidden_BTC = self.body.hidden(tokens_BT, fork)
+        row, place = [], []
+        for number, (prompt, replies) in enumerate(rows):
+            end = len(prompt)
+            for reply in replies:
+                end += len(reply)
+                row.append(number)
+                place.append(end - 1)
+        return hidden_BTC[row, place].float()

@@ -1,0 +1,137 @@
+"""Our own small decoder-only transformer: trains from scratch in seconds, every activation site has a name.
+
+Pre-norm blocks with learned positions, multi-head causal attention and, unless `attention_only`, a four-times-wide
+GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S positions seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from solon.errors import InputError
+from solon.models.attention import masked_attention
+from solon.models.body import Body, Fork
+from solon.models.cache import KeysValues, SlotCache
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The size of a small transformer."""
+
+    vocabulary: int
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    context: int = 256
+    attention_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise InputError(f"width {self.width} is not a multiple of {self.heads} heads; choose one that is")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.heads, self.layer = shape.heads, layer
+        self.query = nn.Linear(shape.width, shape.width, bias=False)
+        self.key = nn.Linear(shape.width, shape.width, bias=False)
+        self.value = nn.Linear(shape.width, shape.width, bias=False)
+        self.mixed = nn.Identity()  # site: what the heads gathered, before it is written back
+        self.output = nn.Linear(shape.width, shape.width, bias=False)
+
+    def forward(self, x_BTC: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rows, tokens, width = x_BTC.shape
+        query, key, value = (
+            part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        )
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer)
+        if mask is not None:
+            mixed = masked_attention(query, key, value, mask, query.shape[-1] ** -0.5)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.output(self.mixed(mixed.transpose(1, 2).reshape(rows, tokens, width))), (key, value)
+
+
+class Block(nn.Module):
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.residual_before = nn.Identity()  # site
+        self.attention_norm = nn.LayerNorm(shape.width)
+        self.attention = Attention(shape, layer)
+        self.residual_between = nn.Identity()  # site
+        self.mlp_norm = None if shape.attention_only else nn.LayerNorm(shape.width)
+        self.mlp = None
+        if not shape.attention_only:
+            wide = 4 * shape.width
+            self.mlp = nn.Sequential(nn.Linear(shape.width, wide), nn.GELU(), nn.Linear(wide, shape.width))
+        self.residual_after = nn.Identity()  # site
+
+    def forward(self, x_BTC: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        x_BTC = self.residual_before(x_BTC)
+        written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask)
+        x_BTC = self.residual_between(x_BTC + written)
+        if self.mlp is not None and self.mlp_norm is not None:
+            x_BTC = x_BTC + self.mlp(self.mlp_norm(x_BTC))
+        return self.residual_after(x_BTC), keys_values
+
+
+class SmallTransformer(Body):
+    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers), from `seed`."""
+
+    def __init__(self, shape: Shape, *, seed: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.width, self.vocabulary, self.context = shape.width, shape.vocabulary, shape.context
+        self.embed = nn.Embedding(shape.vocabulary, shape.width)
+        self.position = nn.Embedding(shape.context, shape.width)
+        self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.final_norm = nn.LayerNorm(shape.width)
+        self.unembed = nn.Linear(shape.width, shape.vocabulary, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                writes = name.endswith(("attention.output.weight", "mlp.2.weight"))
+                scale = 0.02 / math.sqrt(2 * shape.layers) if writes else 0.02
+                nn.init.normal_(parameter, std=scale, generator=generator)
+
+    @property
+    def trunk(self) -> nn.Module:
+        return self.blocks
+
+    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
+        x_BTC = self.embed(tokens_BT) + self.position(positions)
+        kept = []
+        for block in self.blocks:
+            x_BTC, keys_values = block(x_BTC, cache, mask)
+            kept.append(keys_values)
+        return self.final_norm(x_BTC), kept
+
+    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None) -> Tensor:
+        if fork is not None:
+            return self._run(tokens_BT, fork.positions_BT, None, fork.mask())[0]
+        return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
+
+    def prefill(self, tokens_T: Tensor) -> tuple[Tensor, KeysValues]:
+        hidden_1TC, kept = self._run(tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None)
+        return hidden_1TC[0, -1], kept
+
+    def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
+        mask = cache.begin()
+        hidden_B1C, _ = self._run(tokens_B[:, None], cache.lengths_B[:, None], cache, mask)
+        cache.end()
+        return hidden_B1C[:, 0]
+
+    def logits(self, hidden_NC: Tensor) -> Tensor:
+        return torch.as_tensor(self.unembed(hidden_NC))

@@ -1,0 +1,144 @@
+"""An OpenModel: a body, the dialogue form it speaks, and its weights in hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.adapters import Lora, adapted, copied, merged
+from solon.models.base import Sample, Stop, row_seeds
+from solon.models.body import Body, Tokens, fast_precision
+from solon.models.dialogue import Dialogue
+from solon.models.sampling import Request, Rules, generate
+from solon.models.scoring import grouped, score_groups
+from solon.models.weights import Fingerprint, load_trained, save_trained
+
+
+class TorchModel:
+    """A causal transformer in this process. The name is for people; the fingerprint says what the weights are."""
+
+    def __init__(self, name: str, body: Body, dialogue: Dialogue, *, source: str = "") -> None:
+        self._name, self._body, self.dialogue = name, body, dialogue
+        self.source = source or name  # what an exported adapter says it belongs to
+        self._fingerprint = Fingerprint()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def module(self) -> Body:
+        return self._body
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and reply may have together."""
+        return self._body.context
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of every module whose output can be read or changed."""
+        return tuple(name for name, _ in self._body.named_modules() if name)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint.of(self._body)
+
+    def fits(self, prompt: Conversation, *, max_tokens: int) -> bool:
+        """Whether the prompt leaves room for a reply of `max_tokens`."""
+        return len(self.dialogue.prompt(prompt)) + max_tokens <= self.context
+
+    def sample(
+        self,
+        prompts: Sequence[Conversation],
+        *,
+        count: int = 1,
+        max_tokens: int = 512,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int,
+    ) -> list[list[Sample]]:
+        """See `Speaker.sample`. The context may end a reply before `max_tokens` does: its stop is then LENGTH."""
+        if temperature < 0 or not 0 < top_p <= 1 or count < 1 or max_tokens < 1:
+            raise InputError(f"cannot sample {count} replies of {max_tokens} tokens at temperature {temperature}, top_p {top_p}")
+        stops = (*self.dialogue.stops, *stop)
+        rows = zip(prompts, row_seeds(prompts, count=count, seed=seed), strict=True)
+        requests = [Request(self._prompt(prompt), tuple(seeds), self._stopped(prompt, stops)) for prompt, seeds in rows]
+        rules = Rules(max_tokens, temperature, top_p, self.dialogue.ends)
+        weights = self.fingerprint
+        drawn: dict[tuple[int, int], Sample] = {}
+        for place, row, why in generate(self._body, requests, rules):
+            text = self.dialogue.text(prompts[place[0]], tuple(row.tokens))
+            cut = min((text.index(string) for string in stops if string in text), default=len(text))
+            drawn[place] = Sample(tuple(row.tokens), text[:cut], tuple(row.logprobs), why, weights)
+        return [[drawn[number, copy] for copy in range(count)] for number in range(len(prompts))]
+
+    def _prompt(self, prompt: Conversation) -> Tokens:
+        tokens = self.dialogue.prompt(prompt)
+        if len(tokens) >= self.context:
+            raise InputError(f"a prompt of {len(tokens)} tokens leaves no room in {self.name}'s context of {self.context}; leave it out (see fits)")
+        return tokens
+
+    def _stopped(self, prompt: Conversation, stops: Sequence[str]) -> Callable[[list[int]], bool]:
+        if not stops:
+            return lambda tokens: False
+        return lambda tokens: any(string in self.dialogue.text(prompt, tuple(tokens)) for string in stops)
+
+    def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
+        """See `LanguageModel.score`."""
+        pairs = []
+        for prompt, reply in zip(prompts, replies, strict=True):
+            tokens = self.dialogue.reply(prompt, reply)
+            if not tokens:
+                raise InputError(f"an empty reply has no log-probability; its prompt ends on {prompt.last[-60:]!r}")
+            pairs.append((self.dialogue.prompt(prompt), tokens))
+            if len(pairs[-1][0]) + len(tokens) > self.context:
+                raise InputError(f"prompt and reply have {len(pairs[-1][0]) + len(tokens)} tokens, over {self.name}'s context of {self.context}")
+        weights = self.fingerprint
+        scored = [logprobs for group in score_groups(self._body, grouped(pairs)) for logprobs in group]
+        return [
+            Sample(pair[1], reply, tuple(logprobs.tolist()), Stop.GIVEN, weights)
+            for pair, reply, logprobs in zip(pairs, replies, scored, strict=True)
+        ]
+
+    def copy(self) -> TorchModel:
+        """Its own trainable weights; frozen ones are shared and never change."""
+        return TorchModel(self._name, copied(self._body), self.dialogue, source=self.source)
+
+    def adapted(self, lora: Lora, *, seed: int) -> TorchModel:
+        """A copy on the same, now frozen, base with fresh adapters that change nothing yet."""
+        self._body.requires_grad_(False)
+        twin = self.copy()
+        adapted(twin.module.trunk, lora, seed=seed)
+        return twin
+
+    def unfrozen(self) -> TorchModel:
+        """A copy of its own with every weight free to train, in fp32."""
+        self._body.requires_grad_(False)
+        body = copy.deepcopy(self._body).float().requires_grad_(True)
+        return TorchModel(self._name, body, self.dialogue, source=self.source)
+
+    @property
+    def fast(self) -> bool:
+        """Whether this machine computes faster in bfloat16 than in fp32."""
+        return fast_precision() is torch.bfloat16
+
+    def merged(self) -> TorchModel:
+        """A copy with the adapters added into the weights, ready to be saved for other libraries."""
+        return TorchModel(self._name, merged(self._body), self.dialogue, source=self.source)
+
+    def renamed(self, name: str) -> TorchModel:
+        return TorchModel(name, self._body, self.dialogue, source=self.source)
+
+    def save(self, path: Path) -> None:
+        """The weights that train (safetensors). For a folder that others load, see `huggingface.export`."""
+        save_trained(self._body, path)
+
+    def load(self, path: Path) -> None:
+        load_trained(self._body, path)

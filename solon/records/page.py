@@ -1,0 +1,104 @@
+"""A report as one HTML page: no script, nothing fetched, plots as SVG inside. Model text is escaped, never markup."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Report, Table, number
+
+COLOURS = ("#1f5fa8", "#c2541b", "#2f7d4f", "#7a4a9c", "#6b6b6b")
+STYLE = """
+:root { --ink: #1c2126; --soft: #5c6670; --rule: #dde2e7; --paper: #ffffff; --wash: #f5f7f9; --good: #1f7a45; --bad: #b3371f; }
+* { box-sizing: border-box } body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 }
+main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem } h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--rule) } h3 { font-size: 1rem; margin: 1.5rem 0 .5rem }
+p.lead { font-size: 1.05rem; margin: .3rem 0 } .note { color: var(--soft); font-size: .88rem }
+.warning { background: #fdf1ec; border-left: 4px solid var(--bad); padding: .6rem .9rem; margin: .75rem 0 }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums }
+th { text-align: left; color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--rule); padding: .35rem .6rem .35rem 0 }
+td { border-bottom: 1px solid var(--rule); padding: .4rem .6rem .4rem 0; vertical-align: top } .holds { color: var(--good); font-weight: 600 }
+.fails { color: var(--bad); font-weight: 600 } figure { margin: 0; padding: .5rem; border: 1px solid var(--rule); border-radius: 6px }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem } svg { width: 100%; height: auto; display: block }
+figcaption { font-size: .85rem; color: var(--soft); padding: .25rem .4rem } .exhibit { background: var(--wash); border-radius: 6px; padding: .25rem 1rem 1rem; margin: 1rem 0 }
+.replies { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem } .replies h4 { margin: .5rem 0 .25rem; font-size: .85rem; color: var(--soft) }
+.said { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .92rem } li { margin: .3rem 0 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa5b0; --rule: #333b43; --paper: #15191d; --wash: #1d2328; --good: #57c183; --bad: #f08a6c }
+.warning { background: #33201a } figure { background: #fff } figcaption { color: #5c6670 } }
+"""
+
+
+def page(report: Report) -> str:
+    """The whole page."""
+    parts = [f"<h1>{escape(report.title)}</h1>"]
+    parts += [f'<p class="lead">{escape(words)}</p>' for words in report.summary]
+    parts += [f'<div class="warning"><strong>Warning.</strong> {escape(words)}</div>' for words in report.warnings]
+    parts += ["<h2>What was found</h2>", _claims(report.claims)]
+    if report.figures:
+        parts.append(f'<h2>Figures</h2><div class="figures">{"".join(map(_figure, report.figures))}</div>')
+    parts += [f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in report.tables]
+    if report.counts:
+        rows = tuple((name, str(count)) for name, count in report.counts.items())
+        parts.append("<h2>What was counted and not scored</h2>" + _table(Table("", ("what", "count"), rows)))
+    if report.gallery:
+        parts.append("<h2>Gallery</h2>" + "".join(map(_exhibit, report.gallery)))
+    if report.deviations:
+        parts.append("<h2>Deviations from the paper</h2><ul>" + "".join(f"<li>{escape(words)}</li>" for words in report.deviations) + "</ul>")
+    if report.constants:
+        table = Table("", ("constant", "value"), tuple(report.constants.items()))
+        parts.append("<h2>Constants that the paper leaves unpublished, and are ours</h2>" + _table(table))
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.title)}</title>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n' + "\n".join(parts) + "\n</main></body></html>\n"
+
+
+def _claims(claims: Sequence[Claim]) -> str:
+    kinds = {True: "holds", False: "fails", None: "note"}
+    head = "".join(f"<th>{name}</th>" for name in ("claim", "found", "95% interval", "n", "verdict", "interval by"))
+    rows = "".join(
+        f"<tr><td>{escape(c.text)}</td><td><strong>{number(c.found)}</strong></td><td>[{number(c.low)}, {number(c.high)}]</td><td>{c.n}</td>"
+        f'<td class="{kinds[c.holds]}">{VERDICTS[c.holds]}</td><td class="note">{escape(c.method)}</td></tr>'
+        for c in claims
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
+
+
+def _exhibit(exhibit: Exhibit) -> str:
+    parts = "".join(f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>' for label, text in exhibit.parts)
+    return f'<div class="exhibit"><h3>{escape(exhibit.title)}</h3><div class="replies">{parts}</div></div>'
+
+
+def _figure(figure: Figure) -> str:
+    note = f" {escape(figure.note)}" if figure.note else ""
+    return f"<figure>{svg(figure)}<figcaption><strong>{escape(figure.title)}.</strong>{note}</figcaption></figure>"
+
+
+def svg(figure: Figure) -> str:
+    """The plot as SVG text, the same bytes for the same values."""
+    with matplotlib.rc_context({"svg.hashsalt": "solon", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
+        axes = canvas.add_subplot()
+        for place, line in enumerate(figure.lines):
+            colour = COLOURS[place % len(COLOURS)]
+            axes.plot(line.x, line.y, "o" if line.dots else "-", color=colour, label=line.label, markersize=4, linewidth=1.6)
+            if line.low:
+                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_xlabel(figure.x)
+        axes.set_ylabel(figure.y)
+        axes.grid(alpha=0.25)
+        if len(figure.lines) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

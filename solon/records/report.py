@@ -1,0 +1,151 @@
+"""A report says what was claimed, what we found, how sure we are, and what differs from the paper.
+
+One value, three forms: Markdown, JSON, and one HTML page with its plots inside (records/page.py). None holds a time of
+day or a duration, so a run that was killed and continued writes the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from solon.statistics import Estimate
+
+VERDICTS = {True: "holds", False: "does not hold", None: "cannot tell"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One finding with its interval. `holds` is None where this run cannot tell."""
+
+    name: str
+    text: str
+    found: float
+    low: float
+    high: float
+    n: int
+    holds: bool | None
+    method: str
+
+    @classmethod
+    def of(cls, name: str, text: str, estimate: Estimate, holds: bool | None) -> Claim:
+        e = estimate
+        method = e.method if e.clusters == e.n else f"{e.method}, {e.clusters} clusters"
+        return cls(name, text, e.value, e.low, e.high, e.n, holds, method)
+
+    def row(self) -> dict[str, Any]:
+        """The form that `--json` prints."""
+        return {key: getattr(self, key) for key in ("name", "found", "low", "high", "n", "holds")}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A curve, with a band where `low` and `high` are given; `dots` draws points instead."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    dots: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    title: str
+    x: str
+    y: str
+    lines: tuple[Line, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One prompt and what was made of it, each part under its label, for a reader to judge."""
+
+    title: str
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    title: str
+    summary: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    warnings: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    gallery: tuple[Exhibit, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def number(value: float) -> str:
+    """
+    >>> number(0.12345), number(12345.6), number(float("inf"))
+    ('0.123', '12346', 'inf')
+    """
+    if value != value or value in (float("inf"), float("-inf")):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def claims_table(claims: Sequence[Claim]) -> Table:
+    rows = tuple(
+        (c.text, number(c.found), f"[{number(c.low)}, {number(c.high)}]", str(c.n), VERDICTS[c.holds], c.method) for c in claims
+    )
+    return Table("What was found", ("claim", "found", "95% interval", "n", "verdict", "interval by"), rows)
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown; text of models stands in indented blocks."""
+    parts = [f"# {report.title}", *report.summary]
+    parts += [f"**Warning:** {warning}" for warning in report.warnings]
+    parts += [_table(claims_table(report.claims))]
+    parts += [_table(table) for table in report.tables]
+    if report.counts:
+        parts.append(_table(Table("What was counted and not scored", ("what", "count"), tuple((k, str(v)) for k, v in report.counts.items()))))
+    if report.gallery:
+        parts.append("## Gallery")
+    for exhibit in report.gallery:
+        parts.append(f"### {exhibit.title}")
+        parts += [f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""]) for label, text in exhibit.parts]
+    if report.deviations:
+        parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {words}" for words in report.deviations))
+    if report.constants:
+        rows = tuple(report.constants.items())
+        parts.append(_table(Table("Constants that the paper leaves unpublished, and are ours", ("constant", "value"), rows)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(table: Table) -> str:
+    def cells(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+
+    lines = [cells(table.columns), "|" + " --- |" * len(table.columns), *map(cells, table.rows)]
+    return f"## {table.title}\n\n" + "\n".join(lines) + (f"\n\n{table.note}" if table.note else "")
+
+
+def terminal(report: Report) -> str:
+    """The claims as a plain table for a terminal, warnings below."""
+    columns, *rows = [("claim", "found", "95% interval", "n", "verdict")] + [row[:5] for row in claims_table(report.claims).rows]
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(5)]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    ruled = [line(columns), line(["-" * width for width in widths]), *map(line, rows)]
+    return "\n".join([report.title, "", *report.summary, "", *ruled, *(f"! {warning}" for warning in report.warnings)])

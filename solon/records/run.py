@@ -1,0 +1,270 @@
+"""A run is a folder. Each stage is made once and read back ever after; long ones are kept as they are made.
+
+    runs/<study>/<hash of settings, inputs and seed>/
+        run.json                 what was asked, the versions and commit that answered (recorded, not hashed)
+        <stage>.jsonl            rows, appended as they are made
+        <stage>.safetensors      what a training stage ended on; <stage>.steps.jsonl its metrics
+        <stage>.checkpoint.safetensors   while it trains: weights, moments, step number
+        report.html .md .json
+
+Killed at any instant and started again, a run ends on the same bytes (tests/test_kill.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from solon.errors import InputError
+from solon.models.weights import load_tensors, save_tensors
+from solon.records.progress import Progress, silent
+from solon.training.steps import Diverged, State, Step
+
+Item = TypeVar("Item")
+Row = dict[str, Any]
+
+
+class Trainable(Protocol):
+    """What `Run.trained` needs of a model: a copy with its own trainable weights, written and read."""
+
+    def copy(self) -> Self: ...
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+Model = TypeVar("Model", bound=Trainable)
+
+
+def digest(*values: object) -> str:
+    """16 hexadecimal digits over JSON values, the same on every machine."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the next row or step."""
+
+    folder: Path
+    seed: int
+    progress: Progress = silent
+    stop: Callable[[], bool] = field(default=lambda: False)
+    checkpoint_seconds: float = 30.0
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        root: Path,
+        study: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        seed: int,
+        facts: Mapping[str, Any] | None = None,
+        progress: Progress = silent,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Run]:
+        """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this process alone.
+
+        Raises InputError where the folder cannot be written or another process is at work in it.
+        """
+        name = digest(settings, inputs, seed)[:12]
+        folder = root / study / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise InputError(f"another process is at work in {folder}; wait for it, or choose another --seed") from error
+                about = {"study": study, "seed": seed, "settings": dict(settings), "inputs": dict(inputs), **(facts or {})}
+                if not (folder / "run.json").exists():
+                    write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
+                yield cls(folder, seed, progress, stop)
+        except PermissionError as error:
+            raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
+
+    def rows(
+        self, name: str, items: Sequence[Item], key: Callable[[Item], str], make: Callable[[Sequence[Item]], Sequence[Row]], *, size: int = 32
+    ) -> list[Row]:
+        """One row for each item, made `size` at a time and appended at once; what an earlier attempt made is read back.
+
+        Chunks are the same however often it was stopped, and each row carries its item's key, so that rows of other
+        inputs are found out and made again.
+        """
+        path = self.folder / f"{name}.jsonl"
+        keys = [key(item) for item in items]
+        kept, good = _whole_rows(path, keys, size)
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.truncate(good)
+            file.seek(good)
+            meter = self.progress(name, len(items), len(kept))
+            for start in range(len(kept), len(items), size):
+                self._check_stop()
+                chunk = items[start : start + size]
+                made = make(chunk)
+                if len(made) != len(chunk):
+                    raise AssertionError(f"stage {name} made {len(made)} rows of {len(chunk)} items")
+                new = [{"key": own, **row} for own, row in zip(keys[start : start + size], made, strict=True)]
+                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in new).encode())
+                file.flush()
+                os.fsync(file.fileno())
+                kept += [json.loads(json.dumps(row)) for row in new]
+                meter(len(kept))
+        return kept
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """A JSON value made once and read back ever after."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            self._check_stop()
+            write_text(path, json.dumps(make(), indent=1, ensure_ascii=False) + "\n")
+        return json.loads(path.read_text())
+
+    def trained(
+        self,
+        name: str,
+        start: Model,
+        loop: Callable[[Model, State | None], Iterator[Step]],
+        *,
+        steps: int,
+        record: Callable[[Step], Sequence[Row]] = lambda step: (),
+    ) -> Model:
+        """A copy of `start` after the loop has run on it; `start` itself never changes.
+
+        The loop is given the copy and the state to go on from, if an earlier attempt left one. Each step's metrics go
+        to `<name>.steps.jsonl`, what `record` makes of it to `<name>.rows.jsonl`. Where the loop diverges, the state
+        before is kept and Diverged goes on to the caller.
+        """
+        model, path = start.copy(), self.folder / f"{name}.safetensors"
+        if path.exists():
+            model.load(path)
+            return model
+        checkpoint = self.folder / f"{name}.checkpoint.safetensors"
+        state = load_tensors(checkpoint) if checkpoint.exists() else None
+        done = int(state["number"]) if state is not None else 0
+        logs = [self.folder / f"{name}.{kind}.jsonl" for kind in ("steps", "rows")]
+        for log in logs:
+            _cut_after(log, done)
+        meter, saved, last = self.progress(name, steps, done), time.monotonic(), None
+        try:
+            for step in loop(model, state):
+                last = step
+                _append(logs[0], [{"number": step.number, **step.metrics}])
+                _append(logs[1], [{"number": step.number, **row} for row in record(step)])
+                meter(step.number, step.metrics)
+                stopping = self.stop()
+                if stopping or time.monotonic() - saved > self.checkpoint_seconds:
+                    self._checkpoint(checkpoint, step)
+                    saved = time.monotonic()
+                if stopping:
+                    raise KeyboardInterrupt
+        except Diverged:
+            if last is not None:
+                self._checkpoint(checkpoint, last)
+            raise
+        with temporary(path) as partial:
+            model.save(partial)
+        checkpoint.unlink(missing_ok=True)
+        return model
+
+    def _checkpoint(self, path: Path, step: Step) -> None:
+        with temporary(path) as partial:
+            save_tensors(step.state(), partial)
+
+    def artefact(self, name: str, write: Callable[[Path], None]) -> Path:
+        """A file or folder that `write` makes, under a temporary name until it is whole; made once."""
+        path = self.folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary(path) as partial:
+                write(partial)
+        return path
+
+    def _check_stop(self) -> None:
+        if self.stop():
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A path beside `path` that takes its name at the end; on any error it is removed and `path` stays as it was."""
+    partial = path.with_name(f"{path.name}.partial")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text under a temporary name, synced, then renamed."""
+    with temporary(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _append(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """(end offset, row) of every whole line; a torn or damaged line ends it."""
+    if not path.exists():
+        return
+    end = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return
+        if not line.endswith(b"\n") or not isinstance(row, dict):
+            return
+        end += len(line)
+        yield end, row
+
+
+def _whole_rows(path: Path, keys: Sequence[str], size: int) -> tuple[list[Row], int]:
+    """The rows of an earlier attempt up to the last whole chunk whose keys are right, and where they end."""
+    rows: list[Row] = []
+    ends = [0]
+    for (end, row), key in zip(_lines(path), keys, strict=False):
+        if row.get("key") != key:
+            break
+        rows.append(row)
+        ends.append(end)
+    whole = len(rows) if len(rows) == len(keys) else len(rows) // size * size
+    return rows[:whole], ends[whole]
+
+
+def _cut_after(path: Path, number: int) -> None:
+    """Drop what a log holds of steps after `number`: they are about to be made again."""
+    if not path.exists():
+        return
+    end = max((end for end, row in _lines(path) if row["number"] <= number), default=0)
+    with path.open("r+b") as file:
+        file.truncate(end)
+
+
+def step_metrics(run: Run, name: str) -> list[Row]:
+    """The metrics of every step of a finished training stage."""
+    return [row for _, row in _lines(run.folder / f"{name}.steps.jsonl")]

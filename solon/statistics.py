@@ -1,0 +1,164 @@
+"""How sure we are: intervals, and paired tests between two models on the same items.
+
+Every interval says its method, the number of observations and, where rows are not independent, of clusters.
+Nothing here drops a value: NaN is refused, and so is an empty sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from solon.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its interval. `clusters` equals `n` where every observation stands for itself."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+    n: int
+    clusters: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n}, {self.method})"
+
+
+def _sample(values: Sequence[float] | Floats, name: str = "values") -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise InputError(f"{name} must be a list of at least one number; found shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite; count them apart")
+    return array
+
+
+def _groups(clusters: Sequence[Hashable] | None, n: int) -> npt.NDArray[np.int64]:
+    """The cluster number of each row, from 0."""
+    if clusters is None:
+        return np.arange(n)
+    if len(clusters) != n:
+        raise InputError(f"{n} values need {n} cluster names; found {len(clusters)}")
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
+
+
+def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
+    """The Wilson score interval of a proportion (Wilson 1927). A tie may count as half a success.
+
+    >>> print(wilson(8, 10))
+    0.800 [0.490, 0.943] (n=10, Wilson)
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise InputError(f"a proportion needs 0 <= successes <= n and n > 0; found {successes} of {n}")
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson", n, n)
+
+
+def mean(values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Estimate:
+    """A mean with its t interval; with `clusters`, the cluster-robust error on (clusters - 1) degrees of freedom.
+
+    The robust variance is G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2, which is s^2/n where every row is its
+    own cluster. One cluster alone has no spread to learn from: its interval is infinite, not zero.
+    """
+    array = _sample(values)
+    group = _groups(clusters, array.size)
+    count = int(group.max()) + 1
+    centre = float(array.mean())
+    method = "t" if clusters is None else "cluster-robust t"
+    if count == 1:
+        return Estimate(centre, -np.inf, np.inf, method, array.size, 1)
+    sums = np.bincount(group, weights=array - centre, minlength=count)
+    error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / array.size
+    half = float(stats.t.ppf(0.5 + level / 2, count - 1) * error)
+    return Estimate(centre, centre - half, centre + half, method, array.size, count)
+
+
+def paired_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """mean(first - second) over the same items, with its (cluster-robust) t interval.
+
+    >>> print(paired_difference([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 3.0, 2.0]))
+    1.000 [-0.299, 2.299] (n=4, paired t)
+    """
+    a, b = _sample(first, "first"), _sample(second, "second")
+    if a.size != b.size:
+        raise InputError(f"a paired difference needs the same items on both sides; found {a.size} and {b.size}")
+    found = mean(list(a - b), clusters=clusters, level=level)
+    return Estimate(found.value, found.low, found.high, f"paired {found.method}", found.n, found.clusters)
+
+
+def bootstrap(
+    values: Sequence[float],
+    statistic: Callable[[Floats], float] = lambda sample: float(np.mean(sample)),
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """A percentile bootstrap interval of any statistic of one list of numbers; with `clusters`, whole clusters are drawn."""
+    array = _sample(values)
+    group = _groups(clusters, array.size)
+    count = int(group.max()) + 1
+    rows = [np.flatnonzero(group == number) for number in range(count)]
+    rng = np.random.default_rng(seed)
+    draws = (np.concatenate([rows[g] for g in rng.integers(0, count, count)]) for _ in range(resamples))
+    found = np.array([statistic(array[draw]) for draw in draws])
+    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
+    method = f"{'bootstrap' if clusters is None else 'cluster bootstrap'}, {resamples} resamples"
+    return Estimate(statistic(array), float(low), float(high), method, array.size, count)
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Discordant counts and the exact two-sided p-value under equal error rates."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
+    """McNemar's test on the same items, exact binomial. No discordant item gives p = 1.
+
+    >>> mcnemar([True, True, True, True, False], [False, False, False, True, True])
+    McNemar(only_first=3, only_second=1, p_value=0.625)
+    """
+    if len(first) != len(second) or not first:
+        raise InputError(f"McNemar's test needs the same items on both sides; found {len(first)} and {len(second)}")
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    n = only_first + only_second
+    p_value = float(stats.binomtest(only_first, n, 0.5).pvalue) if n else 1.0
+    return McNemar(only_first, only_second, p_value)
+
+
+def correlation(first: Sequence[float], second: Sequence[float], *, level: float = 0.95) -> Estimate:
+    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed 3."""
+    a, b = _sample(first, "first"), _sample(second, "second")
+    if a.size != b.size or a.size < 4:
+        raise InputError(f"a correlation needs two lists of equal length above 3; found {a.size} and {b.size}")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise InputError("a correlation needs spread on both sides; one side is constant")
+    r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
+    half = float(stats.norm.ppf(0.5 + level / 2) / np.sqrt(a.size - 3))
+    z = float(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
+    return Estimate(r, float(np.tanh(z - half)), float(np.tanh(z + half)), "Fisher z", a.size, a.size)

@@ -1,0 +1,298 @@
+"""Constitutional AI: harmlessness from AI feedback (Bai et al. 2022, arXiv:2212.08073). The main job, top to bottom.
+
+Sample, critique, revise, and learn the revisions; compare two replies under a principle, and learn the preference;
+improve the policy against it; measure what changed on prompts that nothing was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from solon.alignment.critique import Drafts, Example, revise
+from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
+from solon.alignment.overoptimisation import watched
+from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.comparison import Comparison
+from solon.constitution import Constitution
+from solon.conversation import Conversation
+from solon.data.published import opening, split
+from solon.data.rows import from_comparison, to_comparison
+from solon.evaluation.replies import repeated_phrases
+from solon.models.adapters import Lora
+from solon.models.base import LanguageModel, derive
+from solon.models.scalar import ScalarModel
+from solon.models.torch_model import TorchModel
+from solon.records.codecs import from_drafts, from_replies, from_sample, to_drafts, to_replies
+from solon.records.report import Report
+from solon.records.run import Run, step_metrics
+from solon.studies.constitutional_ai_evidence import Evidence, Judgement, gather
+from solon.studies.constitutional_ai_report import report
+from solon.training.fit import fit, imitation, micro, shuffled, steps_for
+from solon.training.improve import Practice, improve
+from solon.training.optimiser import Plan
+from solon.training.steps import State, Step
+
+PREFACES = (
+    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",
+    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the other, worse answer.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
+
+    rounds: int = 4
+    """critique-revision pairs for each prompt"""
+    critique: bool = True
+    """whether a critique comes before each revision"""
+    examples: int = 5
+    """worked conversations shown before each critique and revision"""
+    max_tokens: int = 128
+    """the longest reply, critique or revision"""
+    label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
+    """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
+    clamp: tuple[float, float] = (0.0, 1.0)
+    """bounds on AI labels, a view: 0.4 0.6 is the paper's for reasoned ones"""
+    weights: Literal["lora", "full"] = "lora"
+    """train adapters on one frozen base, or all weights in fp32"""
+    rank: int = 16
+    """of the adapters"""
+    batch: int = 32
+    """rows of a supervised or preference step"""
+    supervised_epochs: float = 1.0
+    supervised_learning_rate: float = 3e-4
+    preference_epochs: float = 1.0
+    preference_learning_rate: float = 2e-4
+    probe_start: bool = True
+    """start the preference head at the ridge solution on frozen states (ours)"""
+    method: Literal["rloo", "ppo"] = "ppo"
+    """of reinforcement learning"""
+    policy_steps: int = 200
+    policy_prompts: int = 16
+    """prompts of a step"""
+    policy_samples: int = 4
+    """replies to each of them"""
+    policy_epochs: int = 2
+    """passes over each batch of replies"""
+    policy_learning_rate: float = 1e-4
+    kl_coefficient: float = 0.001
+    """of the KL summed over the reply, in nats, inside the reward"""
+    evaluation_samples: int = 17
+    """replies to each held-out prompt; the gallery shows the median one"""
+
+
+def quick() -> Settings:
+    """Minutes on two cores."""
+    return Settings(
+        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, method="rloo", policy_steps=10, policy_prompts=6,
+        policy_samples=4, policy_epochs=1, policy_learning_rate=3e-4, evaluation_samples=3,
+    )  # fmt: skip
+
+
+def full() -> Settings:
+    """The paper's shape: four rounds, five examples, PPO, the median of 17."""
+    return Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there are any."""
+
+    constitution: Constitution
+    prompts: tuple[Conversation, ...]
+    held_out: tuple[Conversation, ...]
+    helpful: tuple[Conversation, ...] = ()
+    helpful_held_out: tuple[Conversation, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    examples: tuple[Example, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()  # what was left out while reading, for the report
+
+
+def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:
+    """Both stages and the evidence. Returns the report, the final policy and the preference model it climbed."""
+    base = prepared(start, settings, seed=run.seed)
+
+    # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget them
+    drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
+    helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1)
+    examples = supervised_examples(start, drafts, inputs.helpful, helpful)
+    steps = steps_for(len(examples), size=settings.batch, epochs=settings.supervised_epochs)
+    supervised = run.trained("supervised", base, lambda model, state: taught(model, examples, settings, steps, run.seed, state), steps=steps)
+
+    # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
+    groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
+    drawn = [Pair(prompt, *(reply.text for reply in group)) for prompt, group in zip(inputs.prompts, groups, strict=True)]
+    pairs = [pair for pair in drawn if pair.first.strip() and pair.second.strip() and pair.first != pair.second]
+    reserved, halves = parted(inputs, run.seed)
+    labels = labelled(run, "labels", pairs, feedback, inputs.constitution, settings)
+    check = [Pair(c.prompt, c.first, c.second) for c in reserved[:200]]
+    checked = labelled(run, "agreement", check, feedback, inputs.constitution, settings)
+
+    # 3. two preference models on disjoint halves: one to climb, one to tell whether the climb is real
+    ai = [label.clamped(*settings.clamp) for label in labels[settings.label]]
+    taught_on = [[*ai, *halves[0]], halves[1]] if inputs.comparisons else [ai[::2], ai[1::2]]
+    train_pm, test_pm = (preferring(run, name, base, rows, settings) for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True))
+
+    # 4. improve the policy against the first, the second and the reference looking on
+    judges = {"train_pm": train_pm, "test_pm": test_pm}
+    means = run.once("means", lambda: {name: centre(pm, inputs.prompts, groups) for name, pm in judges.items()})
+    policy = run.trained(
+        "policy",
+        supervised,
+        lambda model, state: practised(model, inputs, train_pm, judges, means, supervised, settings, run.seed, state),
+        steps=settings.policy_steps,
+        record=lambda step: [
+            {"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward} for rollout in step.rollouts
+        ],
+    )
+
+    # 5. the evidence: three models on prompts that nothing was trained on
+    models = {"start": start, "supervised": supervised, "final": policy}
+    said = {name: replies(run, f"held_out_{name}", model, inputs.held_out, settings, count=settings.evaluation_samples) for name, model in models.items()}
+    served = {name: replies(run, f"helpful_{name}", model, inputs.helpful_held_out, settings, count=settings.evaluation_samples) for name, model in models.items()}
+    evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, reserved, taught_on, dict(inputs.counts))
+    evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
+    judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
+    findings = gather(run, evidence, judgement, constitution=inputs.constitution, human=bool(inputs.comparisons))
+    facts = asdict(settings) | {"prompts": len(inputs.prompts), "principles": len(inputs.constitution.principles)}
+    return report(facts, findings, evidence, judgement, step_metrics(run, "policy")), policy, train_pm
+
+
+def key(prompt: Conversation) -> str:
+    return prompt.key
+
+
+def prepared(start: TorchModel, settings: Settings, *, seed: int) -> TorchModel:
+    """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
+    if settings.weights == "lora":
+        return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
+    return start.unfrozen()
+
+
+def drafted(start: TorchModel, prompts: Sequence[Conversation], inputs: Inputs, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    found = revise(
+        start, prompts, inputs.constitution, rounds=settings.rounds, critique=settings.critique,
+        examples=inputs.examples[: settings.examples], max_tokens=settings.max_tokens, seed=derive(seed, "drafts"),
+    )  # fmt: skip
+    return [from_drafts(drafts) for drafts in found]
+
+
+def replies(run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings, *, count: int) -> list[Any]:
+    """`count` replies to each prompt, kept as rows."""
+
+    def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
+        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, seed=derive(run.seed, name))
+        return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
+
+    return [to_replies(row) for row in run.rows(name, prompts, key, make)]
+
+
+def supervised_examples(model: TorchModel, drafts: Sequence[Drafts], helpful: Sequence[Conversation], replies: Sequence[Any]) -> list[Any]:
+    """(prompt tokens, reply tokens with their end): the revisions of every round, and the model's own helpful replies.
+
+    A helpful reply that was cut off by the token limit keeps its tokens and is given no end. Empty revisions are none.
+    """
+    form = model.dialogue
+    rows = [(d.prompt, form.reply(d.prompt, text) + form.end) for d in drafts for text in d.revisions if text.strip()]
+    rows += [(prompt, group[0].tokens) for prompt, group in zip(helpful, replies, strict=True)]
+    return [(form.prompt(prompt), reply) for prompt, reply in rows]
+
+
+def taught(model: TorchModel, examples: Sequence[Any], settings: Settings, steps: int, seed: int, state: State | None) -> Iterator[Step]:
+    def size(example: Any) -> int:
+        return len(example[0]) + len(example[1])
+
+    def batch(number: int) -> list[Any]:
+        return micro(shuffled(examples, size=settings.batch, seed=derive(seed, "supervised"), number=number), size, tokens=2048)
+
+    plan = Plan(steps, settings.supervised_learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast)
+    return fit(model.module, batch, imitation(model.module), plan=plan, state=state)
+
+
+def labelled(
+    run: Run, name: str, pairs: Sequence[Pair], feedback: LanguageModel, constitution: Constitution, settings: Settings
+) -> dict[str, list[Comparison]]:
+    """Labels by multiple choice in both orders, which the position bias is read off, and by the chosen way if another."""
+    seed = derive(run.seed, "labels")
+    ways = {
+        "multiple_choice": lambda some: multiple_choice(feedback, some, constitution, seed=seed),
+        "reasoned": lambda some: reasoned(feedback, some, constitution, seed=seed, max_tokens=settings.max_tokens),
+        "contrastive": lambda some: contrastive(feedback, some, constitution, seed=seed, prefaces=PREFACES),
+    }
+    found = {}
+    for way in dict.fromkeys(("multiple_choice", settings.label)):
+        rows = run.rows(f"{name}_{way}", pairs, pair_key, lambda some, way=way: [from_comparison(c) for c in ways[way](some)])  # type: ignore[misc]
+        found[way] = [to_comparison(row) for row in rows]
+    return found
+
+
+def pair_key(pair: Pair) -> str:
+    return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
+
+
+def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
+    """People's comparisons: those kept for measuring, and two halves that share no dialogue with them or each other.
+
+    Kept are all whose dialogue is among the prompts, and as many more as make a fifth (400 at the most).
+    """
+    if not inputs.comparisons:
+        return [], [[], []]
+    among = {opening(prompt) for prompt in (*inputs.prompts, *inputs.held_out)}
+    reserved = [c for c in inputs.comparisons if opening(c.prompt) in among]
+    rest = shuffled([c for c in inputs.comparisons if opening(c.prompt) not in among], size=len(inputs.comparisons) - len(reserved), seed=derive(seed, "halves"), number=1)
+    more = max(0, min(400, len(inputs.comparisons) // 5) - len(reserved))
+    half = (len(rest) - more) // 2 - 2
+    first, *halves = split(rest, lambda c: opening(c.prompt), [more, half, half])
+    return [*reserved, *first], [alternated(part) for part in halves]
+
+
+def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Every other one swapped, so that the better reply is not always the first."""
+    return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
+
+
+def preferring(run: Run, name: str, base: TorchModel, rows: Sequence[Comparison], settings: Settings) -> PreferenceModel:
+    """A preference model on its own adapters over the same base."""
+    model = PreferenceModel(name, ScalarModel(base.copy().module), base.dialogue)
+    steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
+
+    def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
+        if settings.probe_start and state is None:
+            start_head(fresh, rows)
+        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=settings.weights == "full" and base.fast)
+        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, name), state=state)
+
+    return run.trained(name, model, loop, steps=steps)
+
+
+def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
+    """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
+    flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
+    return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
+
+
+def practised(
+    policy: TorchModel,
+    inputs: Inputs,
+    reward: PreferenceModel,
+    judges: dict[str, PreferenceModel],
+    means: dict[str, float],
+    reference: TorchModel,
+    settings: Settings,
+    seed: int,
+    state: State | None,
+) -> Iterator[Step]:
+    """Reinforcement on the prompts of both kinds, the judges' scores and the repeated phrases beside every step."""
+    plan = Plan(settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast)
+    practice = Practice(
+        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
+        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
+    )  # fmt: skip
+    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
+    steps = improve(policy, inputs.prompts, reward, reference=reference, practice=practice, seed=derive(seed, "policy"), critic=critic, state=state)
+    for step in watched(steps, judges, means):
+        phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[:: settings.policy_samples]])
+        yield replace(step, metrics={**step.metrics, "repeated": phrases})

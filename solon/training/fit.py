@@ -1,0 +1,103 @@
+"""Supervised training of any module on any rows by any loss: a generator of steps."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from solon.models.base import derive
+from solon.models.body import Body, Tokens
+from solon.models.scoring import reply_logprobs
+from solon.training.losses import Total
+from solon.training.optimiser import Optimiser, Plan
+from solon.training.steps import Diverged, State, Step
+
+Row = TypeVar("Row")
+Batch = Callable[[int], Sequence[Sequence[Row]]]  # step number -> its micro-batches
+
+
+def fit(
+    module: nn.Module,
+    batch: Batch[Row],
+    loss: Callable[[Sequence[Row]], Total],
+    *,
+    plan: Plan,
+    state: Mapping[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Train the parameters of `module` that require gradients, in place, yielding each step after it is taken.
+
+    `batch(n)` gives the micro-batches of step n, n = 1 ... plan.steps, and must be a pure function of n: nothing else
+    is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The gradient is that of
+    sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
+
+    Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
+    """
+    optimiser = Optimiser(module, plan)
+    start = 0
+    if state is not None:
+        optimiser.restore(state)
+        start = int(state["number"])
+    device = next(module.parameters()).device.type
+    for number in range(start + 1, plan.steps + 1):
+        weight, sums = 0.0, dict[str, float]()
+        for rows in batch(number):
+            with torch.autocast(device, torch.bfloat16, enabled=plan.bf16):
+                total = loss(rows)
+            total.loss.backward()  # type: ignore[no-untyped-call]
+            weight += total.weight
+            for name, value in {"loss": total.loss.item(), **total.sums}.items():
+                sums[name] = sums.get(name, 0.0) + value
+        metrics = {name: value / weight for name, value in sums.items()}
+        if not math.isfinite(metrics["loss"]):
+            raise Diverged(f"the loss at step {number} is {metrics['loss']}; lower the learning rate ({plan.learning_rate:g}) or look at the data")
+        metrics |= optimiser.step(number, weight=weight)
+        yield Step(number, metrics, lambda number=number: whole_state(number, optimiser.state()))  # type: ignore[misc]
+
+
+def whole_state(number: int, tensors: State) -> State:
+    """A state with the number of the step it follows."""
+    return {"number": torch.tensor(number), **tensors}
+
+
+def shuffled(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[Row]:
+    """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, none is skipped.
+
+    >>> sorted(shuffled("abcd", size=2, seed=0, number=1) + shuffled("abcd", size=2, seed=0, number=2))
+    ['a', 'b', 'c', 'd']
+    """
+    places = range((number - 1) * size, number * size)
+    orders = {epoch: random.Random(derive(seed, "epoch", epoch)).sample(range(len(rows)), len(rows)) for epoch in {p // len(rows) for p in places}}
+    return [rows[orders[place // len(rows)][place % len(rows)]] for place in places]
+
+
+def steps_for(rows: int, *, size: int, epochs: float) -> int:
+    """How many steps of `size` rows make `epochs` passes; at least one."""
+    return max(1, round(rows * epochs / size))
+
+
+Example = tuple[Tokens, Tokens]  # prompt, reply with its end
+
+
+def imitation(body: Body) -> Callable[[Sequence[Example]], Total]:
+    """Cross-entropy of reply tokens alone, in nats a token; the prompt is masked exactly."""
+
+    def loss(examples: Sequence[Example]) -> Total:
+        logprobs = torch.cat(reply_logprobs(body, [(prompt, [reply]) for prompt, reply in examples]))
+        return Total(-logprobs.sum(), float(logprobs.numel()))
+
+    return loss
+
+
+def micro(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
+    """Micro-batches of similar length, each of at most `tokens` when padded (one row at the least)."""
+    parts: list[list[Row]] = []
+    for row in sorted(rows, key=length, reverse=True):
+        if not parts or (len(parts[-1]) + 1) * length(parts[-1][0]) > tokens:
+            parts.append([])
+        parts[-1].append(row)
+    return parts

@@ -1,0 +1,255 @@
+"""Reinforcement learning against a reward: sample, reward, step. RLOO and PPO share everything but the advantage.
+
+What the papers leave unpublished and is therefore ours: lambda of GAE, value network, batch and minibatch sizes,
+advantage normalisation (PPO only), optimiser constants (docs/decisions/004-unpublished-constants.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.base import Sample, Stop, derive
+from solon.models.scalar import ScalarModel
+from solon.models.scoring import Group, length, reply_hidden, reply_logprobs, score_groups
+from solon.models.torch_model import TorchModel
+from solon.training.fit import micro, shuffled, whole_state
+from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
+from solon.training.optimiser import Optimiser, Plan
+from solon.training.steps import Diverged, Rollout, State, Step
+
+Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """How to improve a policy.
+
+    The reward of a reply is r - kl_coefficient * KL, the KL (k1: log-ratio) summed over the reply in nats (HH-RLHF
+    section 4.1; 0.001 there). PPO: clip 0.2, `epochs` passes over each batch of samples, entropy bonus 0, discount 1.
+    Samples are drawn at temperature 1 without truncation, so their distribution is the policy's own.
+    """
+
+    plan: Plan
+    method: Literal["rloo", "ppo"] = "rloo"
+    prompts: int = 8  # a step
+    samples: int = 4  # a prompt
+    max_tokens: int = 128
+    epochs: int = 1
+    minibatches: int = 1
+    clip: float = 0.2
+    kl_coefficient: float = 0.001
+    decay: float = 0.95  # lambda of GAE
+    value_learning_rate: float = 1e-4
+    micro_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.method == "rloo" and self.samples < 2:
+            raise InputError("RLOO compares replies to one prompt: samples must be at least 2")
+        if min(self.prompts, self.samples, self.epochs, self.minibatches) < 1 or self.minibatches > self.prompts:
+            raise InputError("prompts, samples, epochs and minibatches must be at least 1, and minibatches at most prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One prompt, its replies, and what each reply's tokens earned. Lists run over the K replies."""
+
+    group: Group
+    old: list[Tensor]
+    advantages: list[Tensor]
+    returns: list[Tensor]
+
+
+def improve(
+    policy: TorchModel,
+    prompts: Sequence[Conversation],
+    reward: Reward,
+    *,
+    reference: TorchModel,
+    practice: Practice,
+    seed: int,
+    critic: ScalarModel | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Train `policy` in place against `reward`, yielding each round with its rollouts. `reference` never changes.
+
+    Going on from `state` equals never having stopped, bit for bit: prompts and samples depend on seed and step alone.
+    Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged as `fit`.
+    """
+    check(policy, reference, critic, practice, prompts)
+    optimiser = Optimiser(policy.module, practice.plan)
+    value_plan = Plan(practice.plan.steps, practice.value_learning_rate, clip=practice.plan.clip, bf16=practice.plan.bf16)
+    value_optimiser = Optimiser(critic, value_plan) if critic is not None else None
+    start = 0
+    if state is not None:
+        start = int(state["number"])
+        optimiser.restore(state)
+        if value_optimiser is not None:
+            value_optimiser.restore(state, "critic:")
+    for number in range(start + 1, practice.plan.steps + 1):
+        asked = shuffled(prompts, size=practice.prompts, seed=seed, number=number)
+        drawn = policy.sample(asked, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
+        flat = [(prompt, sample) for prompt, group in zip(asked, drawn, strict=True) for sample in group]
+        rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
+        groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]
+        trials, metrics = judge(policy, reference, critic, groups, rewards, practice)
+        metrics |= describe(flat, rewards)
+        metrics |= learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+        rollouts = tuple(Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True))
+
+        def full(number: int = number) -> State:
+            return whole_state(number, {**optimiser.state(), **(value_optimiser.state("critic:") if value_optimiser else {})})
+
+        yield Step(number, metrics, full, rollouts)
+
+
+def check(
+    policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation]
+) -> None:
+    """Refuse what could only go wrong later."""
+    if not prompts:
+        raise InputError("there are no prompts to practise on")
+    mine = {parameter.data_ptr() for parameter in policy.module.parameters() if parameter.requires_grad}
+    if mine & {parameter.data_ptr() for parameter in reference.module.parameters()}:
+        raise InputError("policy and reference share weights that train: give the reference its own copy")
+    if (practice.method == "ppo") != (critic is not None):
+        raise InputError("PPO needs a critic (a ScalarModel of its own), and RLOO takes none")
+
+
+def judge(
+    policy: TorchModel,
+    reference: TorchModel,
+    critic: ScalarModel | None,
+    groups: Sequence[Group],
+    rewards: Sequence[float],
+    practice: Practice,
+) -> tuple[list[Trial], dict[str, float]]:
+    """Advantages of every token, from rewards less the KL term; and the KL of the batch by two estimators."""
+    old, ref = score_groups(policy.module, groups), score_groups(reference.module, groups)
+    kl = [[kl_k1(mine, theirs) for mine, theirs in zip(*pair, strict=True)] for pair in zip(old, ref, strict=True)]
+    k3 = [kl_k3(mine, theirs) for pair in zip(old, ref, strict=True) for mine, theirs in zip(*pair, strict=True)]
+    scores = iter(rewards)
+    totals_PK = torch.tensor([[next(scores) - practice.kl_coefficient * own for own in row] for row in kl])
+    if not bool(torch.isfinite(totals_PK).all()):
+        raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
+    values = values_of(critic, groups, practice) if critic is not None else None
+    advantages, returns = advantages_of(totals_PK, old, values, practice)
+    trials = [Trial(*parts) for parts in zip(groups, old, advantages, returns, strict=True)]
+    tokens = sum(len(reply) for row in old for reply in row)
+    metrics = {
+        "kl_k1": sum(map(sum, kl)) / totals_PK.numel(),
+        "kl_k3": sum(k3) / totals_PK.numel(),
+        "entropy": -sum(float(reply.sum()) for row in old for reply in row) / tokens,
+        "total_reward": float(totals_PK.mean()),
+    }
+    return trials, metrics
+
+
+def advantages_of(
+    totals_PK: Tensor, old: list[list[Tensor]], values: list[list[Tensor]] | None, practice: Practice
+) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """For RLOO one number a reply, the same for the reply as a whole; for PPO one a token by GAE, normalised over the
+    batch. The whole reward stands at the last token.
+    """
+    if values is None:
+        own_PK = leave_one_out(totals_PK)
+        return [[own_PK[p, k] for k in range(len(row))] for p, row in enumerate(old)], [[] for _ in old]
+    advantages: list[list[Tensor]] = []
+    for totals, row in zip(totals_PK, values, strict=True):
+        rewards = [torch.cat([torch.zeros(len(own) - 1), total[None]]) for total, own in zip(totals, row, strict=True)]
+        advantages.append([generalised_advantages(r, v, discount=1.0, decay=practice.decay) for r, v in zip(rewards, row, strict=True)])
+    returns = [[a + v for a, v in zip(*pair, strict=True)] for pair in zip(advantages, values, strict=True)]
+    every = torch.cat([own for row in advantages for own in row])
+    scale = every.std().clamp(min=1e-8) if every.numel() > 1 else torch.ones(())
+    return [[(own - every.mean()) / scale for own in row] for row in advantages], returns
+
+
+def values_of(critic: ScalarModel, groups: Sequence[Group], practice: Practice) -> list[list[Tensor]]:
+    """V before each reply token, without gradients."""
+    found = []
+    with torch.inference_mode():
+        for group in groups:
+            hidden_NC, _, lengths = reply_hidden(critic.body, [group])
+            found.append([part.cpu() for part in critic.head(hidden_NC.float())[:, 0].split(lengths)])
+    return found
+
+
+def describe(flat: Sequence[tuple[Conversation, Sample]], rewards: Sequence[float]) -> dict[str, float]:
+    """Reward, length in tokens, and the share of replies that were cut off by the token limit."""
+    return {
+        "reward": sum(rewards) / len(flat),
+        "length": sum(len(sample.tokens) for _, sample in flat) / len(flat),
+        "truncated": sum(sample.stop is Stop.LENGTH for _, sample in flat) / len(flat),
+    }
+
+
+def learn(
+    policy: TorchModel,
+    critic: ScalarModel | None,
+    optimiser: Optimiser,
+    value_optimiser: Optimiser | None,
+    trials: Sequence[Trial],
+    practice: Practice,
+    number: int,
+) -> dict[str, float]:
+    """`epochs` passes over the trials, `minibatches` optimiser steps each."""
+    sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
+    passes = practice.epochs * practice.minibatches
+    metrics: dict[str, float] = {}
+    for turn in range(passes):
+        part = trials[turn % practice.minibatches :: practice.minibatches]
+        weight = _weight(part, practice)
+        for some in micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens):
+            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
+                loss, clipped = policy_loss(policy, some, practice)
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums["loss"] += loss.item() / weight / passes
+            sums["clipped"] += clipped / weight / passes
+            if critic is not None:
+                with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
+                    value_loss = critic_loss(critic, some)
+                value_loss.backward()  # type: ignore[no-untyped-call]
+                sums["value_loss"] += value_loss.item() / weight / passes
+        if not math.isfinite(sums["loss"] + sums["value_loss"]):
+            raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({practice.plan.learning_rate:g})")
+        metrics = optimiser.step(number, weight=weight)
+        if value_optimiser is not None:
+            value_optimiser.step(number, weight=weight)
+    return {**metrics, **sums}
+
+
+def _weight(trials: Sequence[Trial], practice: Practice) -> float:
+    """Replies for RLOO, whose ratio is the reply's; tokens for PPO, whose ratio is the token's."""
+    return float(sum(1 if practice.method == "rloo" else len(old) for trial in trials for old in trial.old))
+
+
+def policy_loss(policy: TorchModel, trials: Sequence[Trial], practice: Practice) -> tuple[Tensor, float]:
+    """The clipped loss, summed; and how many ratios were outside the clip."""
+    device = policy.module.device
+    new = reply_logprobs(policy.module, [trial.group for trial in trials])
+    old = [reply.to(device) for trial in trials for reply in trial.old]
+    advantages = [own.to(device) for trial in trials for own in trial.advantages]
+    if practice.method == "rloo":
+        now_N, then_N = torch.stack([reply.sum() for reply in new]), torch.stack([reply.sum() for reply in old])
+        advantage_N = torch.stack(advantages)
+    else:
+        now_N, then_N, advantage_N = torch.cat(new), torch.cat(old), torch.cat(advantages)
+    if practice.epochs == practice.minibatches == 1:
+        then_N = now_N.detach()  # on-policy: the ratio is one, whatever rounding differs between the two passes
+    outside = ((now_N - then_N).exp() - 1).abs() > practice.clip
+    return clipped_loss(now_N, then_N, advantage_N, practice.clip).sum(), float(outside.sum())
+
+
+def critic_loss(critic: ScalarModel, trials: Sequence[Trial]) -> Tensor:
+    """Half the squared error of V before each reply token, summed."""
+    hidden_NC, _, _ = reply_hidden(critic.body, [trial.group for trial in trials])
+    target_N = torch.cat([own for trial in trials for own in trial.returns]).to(hidden_NC.device)
+    return 0.5 * (critic.head(hidden_NC.float())[:, 0] - target_N).square().sum()
+

@@ -1,0 +1,99 @@
+"""AdamW with a schedule and clipping, whose whole state is a dict of named tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from solon.errors import InputError
+from solon.models.weights import trained
+from solon.training.steps import Diverged, State
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to optimise. The learning rate warms up linearly over `warmup` steps, then follows the schedule to the last.
+
+    `bf16` computes in bfloat16 by autocast over weights kept in fp32; a frozen base keeps the precision it has.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: int = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    bf16: bool = False
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """The rate of step 1, 2, ...
+
+    >>> [learning_rate(Plan(4, 1.0, warmup=2, schedule="linear"), step) for step in (1, 2, 3, 4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    if step <= plan.warmup:
+        return plan.learning_rate * step / plan.warmup
+    gone = (step - 1 - plan.warmup) / max(plan.steps - plan.warmup, 1)
+    shape = {"constant": 1.0, "linear": 1 - gone, "cosine": 0.5 * (1 + math.cos(math.pi * gone))}
+    return plan.learning_rate * shape[plan.schedule]
+
+
+class Optimiser:
+    """AdamW over the parameters of a module that train. The one honest mutable place of a training loop."""
+
+    def __init__(self, module: nn.Module, plan: Plan) -> None:
+        self.parameters = trained(module)
+        if not self.parameters:
+            raise InputError("nothing in this module trains: give it adapters, or unfreeze it")
+        low = [name for name, parameter in self.parameters.items() if parameter.dtype != torch.float32]
+        if low:
+            raise InputError(f"{low[0]} trains in {self.parameters[low[0]].dtype}; small updates would be lost, so train in float32")
+        self.plan = plan
+        self.adam = torch.optim.AdamW(
+            list(self.parameters.values()), lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, foreach=True
+        )
+
+    def step(self, number: int, *, weight: float) -> dict[str, float]:
+        """Divide the gathered gradients by `weight`, clip them together, and move.
+
+        Raises Diverged, moving nothing, where they are not finite.
+        """
+        rate = learning_rate(self.plan, number)
+        for parameter in self.parameters.values():
+            if parameter.grad is not None:
+                parameter.grad.div_(weight)
+        norm = float(nn.utils.clip_grad_norm_(list(self.parameters.values()), self.plan.clip))
+        if not math.isfinite(norm):
+            self.adam.zero_grad(set_to_none=True)
+            raise Diverged(f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look at the data")
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        return {"gradient_norm": norm, "learning_rate": rate}
+
+    def state(self, prefix: str = "") -> State:
+        """Parameters and moments by name."""
+        kept: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            kept[f"{prefix}parameter:{name}"] = parameter.detach()
+            for key, value in self.adam.state[parameter].items():
+                kept[f"{prefix}{key}:{name}"] = value
+        return kept
+
+    def restore(self, state: Mapping[str, Tensor], prefix: str = "") -> None:
+        """Take up the state that `state` gave, bit for bit."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state[f"{prefix}parameter:{name}"])
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                found = {key: state[f"{prefix}{key}:{name}"].clone() for key in keys if f"{prefix}{key}:{name}" in state}
+                if found:
+                    self.adam.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in found.items()}

@@ -1,0 +1,40 @@
+"""What a training loop yields. The caller logs, saves and stops; the loop knows none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.base import Sample
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One reply of the policy and what it earned, before the KL term."""
+
+    prompt: Conversation
+    sample: Sample
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser step (or, in `improve`, one round of rollouts). Numbers count from 1.
+
+    `state()` is everything needed to go on after this step, and is only good until the next one is asked for.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    state: Callable[[], State]
+    rollouts: tuple[Rollout, ...] = ()
+
+
+class Diverged(InputError):
+    """A loss or gradient that is not finite. The weights are still those of the last good step."""
