@@ -34,9 +34,7 @@ class Rating:
     games: float
 
 
-def ratings(
-    wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95
-) -> dict[str, Rating]:
+def ratings(wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95) -> dict[str, Rating]:
     """Maximum-likelihood Elo from win counts, `wins[winner, loser]`; the likelihood's curvature gives the errors.
 
     "Unsure" votes are not games: leave them out and count them (`ties` only says how many, for the error message).

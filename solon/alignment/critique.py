@@ -72,8 +72,7 @@ def revise(
             critiques = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "critique", number))]
             asked = [talk.human(rule.critique).assistant(found) for talk, rule, found in zip(asked, principles, critiques, strict=True)]
         requests = [
-            shown(examples, talk.human(rule.revision), "revision" if critique else "direct")
-            for talk, rule in zip(asked, principles, strict=True)
+            shown(examples, talk.human(rule.revision), "revision" if critique else "direct") for talk, rule in zip(asked, principles, strict=True)
         ]
         revisions = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "revision", number))]
         turns = [Round(rule.name, found, text) for rule, found, text in zip(principles, critiques, revisions, strict=True)]

@@ -48,9 +48,7 @@ def multiple_choice(
     return _labelled(judge.name, pairs, rules, forward, backward, ())
 
 
-def reasoned(
-    judge: LanguageModel, pairs: Sequence[Pair], constitution: Constitution, *, seed: int, max_tokens: int = 128
-) -> list[Comparison]:
+def reasoned(judge: LanguageModel, pairs: Sequence[Pair], constitution: Constitution, *, seed: int, max_tokens: int = 128) -> list[Comparison]:
     """The same after a chain of thought in each order. The labels are as they come: clamp them with `clamped(0.4, 0.6)`.
 
     With both replies clamped to 40-60, a label asks for a score difference of at most ln(0.6/0.4) = 0.405 nats, 70 Elo.
@@ -64,8 +62,7 @@ def reasoned(
         drawn = judge.sample(asked, max_tokens=max_tokens, seed=derive(seed, "thought", order))
         said = [group[0].text.strip() for group in drawn]
         concluded = [
-            Conversation(talk.turns[:-1]).assistant(f"{talk.last} {thought}\n\nThe answer is:")
-            for talk, thought in zip(asked, said, strict=True)
+            Conversation(talk.turns[:-1]).assistant(f"{talk.last} {thought}\n\nThe answer is:") for talk, thought in zip(asked, said, strict=True)
         ]
         readings.append(choose(judge, [Question(talk, LETTERS) for talk in concluded]))
         thoughts.append(said)

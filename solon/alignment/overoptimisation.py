@@ -27,31 +27,29 @@ def watched(steps: Iterator[Step], judges: Mapping[str, Reward], means: Mapping[
 
 
 def overoptimising(train: Sequence[float], test: Sequence[float], *, shortest: int = 8, threshold: float = 3.0) -> str | None:
-    """A warning in plain words where, over the last steps, the train score has risen and the test score has fallen.
+    """A warning in plain words where, over some stretch of steps, the train score rose while the test score fell.
 
-    Both are straight-line trends over the last 8, 16, 32 ... or all steps, each more than `threshold` standard errors
-    from level, so noise does not set it off. None where there is no such stretch, or too few steps to tell.
+    Stretches are of 8, 16, 32 ... steps and the whole; a trend is a straight line more than `threshold` standard errors
+    from level, and both must be, so noise does not set it off. The longest stretch, then the latest, is named. None
+    where there is none, or too few steps to tell.
 
     >>> overoptimising(range(20), range(20)) is None
     True
     >>> print(overoptimising([0, 1, 2, 3, 4, 5, 6, 7.1], [0, -1, -2, -3, -4, -5, -6, -7.1]))
-    over-optimising: over the last 8 steps the reward model's score rose by 7.04 nats while the held-out model's fell by 7.04; stop earlier or raise the KL coefficient
+    over-optimising: from step 1 to 8 the reward model's score rose by 7.06 nats while the held-out model's fell by 7.06; stop earlier or raise the KL coefficient
     """
-    lengths = {len(train)}
-    length = shortest
-    while length < len(train):
-        lengths.add(length)
-        length *= 2
-    for length in sorted(lengths):
-        if length < shortest:
-            continue
-        rise, rise_t = _trend(train[-length:])
-        fall, fall_t = _trend(test[-length:])
-        if rise_t > threshold and fall_t < -threshold:
-            return (
-                f"over-optimising: over the last {length} steps the reward model's score rose by {rise:.2f} nats while "
-                f"the held-out model's fell by {-fall:.2f}; stop earlier or raise the KL coefficient"
-            )
+    lengths = {len(train)} | {shortest * 2**power for power in range(16) if shortest * 2**power < len(train)}
+    for length in sorted(lengths, reverse=True):
+        for start in range(len(train) - length, -1, -1):
+            if length < shortest:
+                continue
+            rise, rise_t = _trend(train[start : start + length])
+            fall, fall_t = _trend(test[start : start + length])
+            if rise_t > threshold and fall_t < -threshold:
+                return (
+                    f"over-optimising: from step {start + 1} to {start + length} the reward model's score rose by {rise:.2f} nats while "
+                    f"the held-out model's fell by {-fall:.2f}; stop earlier or raise the KL coefficient"
+                )
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -84,21 +85,30 @@ def main(argv: Sequence[str]) -> int:
         facts=facts(options), progress=spoken(), stop=stop,
     ) as run:  # fmt: skip
         say(f"run folder {run.folder}")
-        index.began(options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time())
+        index.began(
+            options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
+        )
         report, policy, reward = study(run, options.settings, inputs, start=start, feedback=feedback)
         finish(run, report, policy, reward)
         seconds = round(time.monotonic() - began, 1)
         claims = [finite(claim.row()) for claim in report.claims]
         index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
     human = f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}\nmodel   {run.folder / 'model'}"
-    found = {"study": "constitutional_ai", "preset": options.preset, "seed": options.seed, "seconds": seconds, "run": str(run.folder), "claims": claims}
+    found = {
+        "study": "constitutional_ai",
+        "preset": options.preset,
+        "seed": options.seed,
+        "seconds": seconds,
+        "run": str(run.folder),
+        "claims": claims,
+    }
     return answer(found, human, as_json=options.json)
 
 
 def chosen_preset(argv: Sequence[str]) -> Literal["quick", "full"]:
     """The preset is read first, since it is what the other flags' defaults are."""
     flags = [word.split("=", 1)[1] for word in argv if word.startswith("--preset=")]
-    flags += [after for word, after in zip(argv, argv[1:], strict=False) if word == "--preset"]
+    flags += [after for word, after in itertools.pairwise(argv) if word == "--preset"]
     return "full" if flags[-1:] == ["full"] else "quick"
 
 
@@ -145,10 +155,10 @@ def sizes(options: Align, prompts: int, apart: int | None) -> tuple[int, int]:
 def helpful_parts(options: Align, rows: Sequence[Conversation]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
     """Helpful prompts to train on and to hold out: half as many as red-team ones in quick, all in full."""
     if options.helpful == packaged.HELPFUL:
-        train, test = rows, read_prompts(packaged.HELPFUL_HELD_OUT).rows
+        train, test = tuple(rows), read_prompts(packaged.HELPFUL_HELD_OUT).rows
     else:
         quarter = max(1, len(rows) // 4)
-        train, test = rows[quarter:], rows[:quarter]
+        train, test = tuple(rows[quarter:]), tuple(rows[:quarter])
     most = (20, 20) if options.preset == "quick" else (len(train), len(test))
     picked = shuffled(train, size=len(train), seed=options.seed, number=1), shuffled(test, size=len(test), seed=options.seed, number=1)
     return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
@@ -193,7 +203,12 @@ def fitting(inputs: Inputs, model: TorchModel, settings: Settings) -> Inputs:
 def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[str, str]:
     """What the run's name depends on beside settings and seed."""
     fingerprint = feedback.fingerprint if isinstance(feedback, TorchModel) else feedback.name
-    found = {"model": start.fingerprint, "feedback": fingerprint, "constitution": digest(asdict(inputs.constitution)), "examples": digest([asdict(e) for e in inputs.examples])}
+    found = {
+        "model": start.fingerprint,
+        "feedback": fingerprint,
+        "constitution": digest(asdict(inputs.constitution)),
+        "examples": digest([asdict(e) for e in inputs.examples]),
+    }
     for name in ("prompts", "held_out", "helpful", "helpful_held_out", "comparisons"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
     return found

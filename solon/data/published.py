@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def _conversation(value: Any) -> Conversation:
 
 def _check_turns(conversation: Conversation) -> None:
     spoken = [turn.role for turn in conversation.turns if turn.role != "system"]
-    if any(a == b for a, b in zip(spoken, spoken[1:], strict=False)):
+    if any(a == b for a, b in itertools.pairwise(spoken)):
         raise _Defect("one speaker has two turns in a row")
 
 

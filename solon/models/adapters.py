@@ -49,11 +49,10 @@ class LoraLinear(nn.Module):
         return torch.as_tensor(self.base(x) + change)
 
     def merged(self) -> nn.Linear:
-        """One linear layer with the change added in fp32 and rounded once."""
-        layer = copy.deepcopy(self.base)
-        change = self.scale * self.up_OR @ self.down_RI
-        layer.weight = nn.Parameter((self.base.weight.float() + change).to(self.base.weight.dtype), requires_grad=False)
-        return layer
+        """One linear layer with the change added."""
+        with torch.no_grad():
+            self.base.weight += self.scale * self.up_OR @ self.down_RI
+        return self.base
 
 
 def _replace(root: nn.Module, kind: type[nn.Module], make: Any) -> int:
@@ -76,10 +75,9 @@ def adapted(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
 
 
 def merged(module: Module) -> Module:
-    """A copy with every adapter added into its layer."""
-    twin = copied(module)
-    with torch.no_grad():
-        _replace(twin, LoraLinear, LoraLinear.merged)
+    """A copy in fp32, sharing nothing, with every adapter added into its layer: bf16 would round most changes away."""
+    twin = copy.deepcopy(module).float()
+    _replace(twin, LoraLinear, LoraLinear.merged)
     return twin
 
 

@@ -124,4 +124,3 @@ def derive(seed: int, *words: object) -> int:
     """
     text = "\x1f".join([str(seed), *map(str, words)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-

@@ -69,6 +69,15 @@ class Body(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def depth(self) -> int:
+        """How many layers there are."""
+
+    @abstractmethod
+    def shallow(self, layers: int) -> Body:
+        """A body of the first layers alone, sharing what is frozen."""
+
+    @property
+    @abstractmethod
     def trunk(self) -> nn.Module:
         """The layers between embedding and head, which adapters change."""
 

@@ -115,7 +115,7 @@ class WordDialogue:
 
     words: tuple[str, ...]
     stops: tuple[str, ...] = ()
-    special: tuple[str, ...] = ("<system>", "<human>", "<assistant>", "<end>", "<context end>")
+    special: tuple[str, ...] = ("<system>", "<human>", "<assistant>", "<end>", "<context-end>")
 
     @property
     def size(self) -> int:
@@ -134,7 +134,7 @@ class WordDialogue:
         return 4
 
     def encode(self, text: str) -> Tokens:
-        known = {word: number for number, word in enumerate(self.words, start=len(self.special))}
+        known = {word: number for number, word in enumerate((*self.special, *self.words))}
         unknown = [word for word in text.split() if word not in known]
         if unknown:
             raise InputError(f"the word {unknown[0]!r} is not in this vocabulary of {len(self.words)} words")

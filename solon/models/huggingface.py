@@ -46,7 +46,9 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
         )
     except (OSError, ValueError, KeyError, HFValidationError, LocalEntryNotFoundError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'") from error
+        raise InputError(
+            f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'"
+        ) from error
     module.requires_grad_(False).eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     body = HuggingFaceBody(module)
     body.check_head()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from solon.errors import InputError
+from solon.models.adapters import copied
 from solon.models.attention import register
 from solon.models.body import Body, Fork
 from solon.models.cache import KeysValues, SlotCache
@@ -40,9 +41,27 @@ class HuggingFaceBody(Body):
         self.scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 
     @property
+    def depth(self) -> int:
+        return int(self.module.config.get_text_config().num_hidden_layers)
+
+    @property
     def trunk(self) -> Any:
         """The transformer under the language-modelling head."""
         return self.module.base_model
+
+    def shallow(self, layers: int) -> HuggingFaceBody:
+        """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the trunk keeps
+        its layers elsewhere than in `layers`.
+        """
+        if not isinstance(getattr(self.trunk, "layers", None), nn.ModuleList):
+            raise InputError(f"{self.module.config.model_type} keeps its layers under another name; use the whole depth")
+        twin = copied(self)
+        twin.trunk.layers = twin.trunk.layers[:layers]
+        config: Any = twin.module.config.get_text_config()
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None) is not None:
+            config.layer_types = config.layer_types[:layers]
+        return twin
 
     def check_head(self) -> None:
         """Raises InputError unless `logits(hidden(...))` equals the model's own logits."""

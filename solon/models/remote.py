@@ -128,7 +128,8 @@ class RemoteLanguageModel(RemoteModel):
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
         """See `LanguageModel.score`. Raises InputError where a server token straddles prompt and reply."""
-        starts, bodies = [], []
+        starts: list[int] = []
+        bodies: list[dict[str, Any]] = []
         for prompt, reply in zip(prompts, replies, strict=True):
             if not reply:
                 raise InputError("an empty reply has no log-probability")
@@ -138,8 +139,7 @@ class RemoteLanguageModel(RemoteModel):
             bodies.append({"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1})
         answers = self._all("/completions", bodies)
         return [
-            _scored(answer, start, len(body["prompt"]), reply)
-            for answer, start, body, reply in zip(answers, starts, bodies, replies, strict=True)
+            _scored(answer, start, len(body["prompt"]), reply) for answer, start, body, reply in zip(answers, starts, bodies, replies, strict=True)
         ]
 
 

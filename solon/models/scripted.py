@@ -49,7 +49,4 @@ class ScriptedModel:
         ]
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
-        return [
-            Sample((), reply, (self._likes(prompt, reply),), Stop.GIVEN, self._name)
-            for prompt, reply in zip(prompts, replies, strict=True)
-        ]
+        return [Sample((), reply, (self._likes(prompt, reply),), Stop.GIVEN, self._name) for prompt, reply in zip(prompts, replies, strict=True)]

@@ -7,7 +7,7 @@ GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S position
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solon.errors import InputError
+from solon.models.adapters import copied
 from solon.models.attention import masked_attention
 from solon.models.body import Body, Fork
 from solon.models.cache import KeysValues, SlotCache
@@ -52,8 +53,7 @@ class Attention(nn.Module):
     def forward(self, x_BTC: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         rows, tokens, width = x_BTC.shape
         query, key, value = (
-            part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
         if cache is not None:
             key, value = cache.update(key, value, self.layer)
@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 
 class SmallTransformer(Body):
-    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers), from `seed`."""
+    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers), from `seed`; biases are zero."""
 
     def __init__(self, shape: Shape, *, seed: int) -> None:
         super().__init__()
@@ -105,6 +105,19 @@ class SmallTransformer(Body):
                 writes = name.endswith(("attention.output.weight", "mlp.2.weight"))
                 scale = 0.02 / math.sqrt(2 * shape.layers) if writes else 0.02
                 nn.init.normal_(parameter, std=scale, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    def shallow(self, layers: int) -> SmallTransformer:
+        """The first `layers` blocks under the same head."""
+        twin = copied(self)
+        twin.blocks = twin.blocks[:layers]
+        twin.shape = replace(self.shape, layers=layers)
+        return twin
 
     @property
     def trunk(self) -> nn.Module:

@@ -44,7 +44,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """A safetensors file. Raises InputError where it is none: pickles are never opened."""
     try:
-        return load_file(path)
+        return dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); pickled checkpoints are never opened") from error
 

@@ -52,7 +52,9 @@ def page(report: Report) -> str:
         table = Table("", ("constant", "value"), tuple(report.constants.items()))
         parts.append("<h2>Constants that the paper leaves unpublished, and are ours</h2>" + _table(table))
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n' + "\n".join(parts) + "\n</main></body></html>\n"
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n' + "\n".join(parts) + "\n</main></body></html>\n"
+    )
 
 
 def _claims(claims: Sequence[Claim]) -> str:
@@ -85,7 +87,9 @@ def _figure(figure: Figure) -> str:
 
 def svg(figure: Figure) -> str:
     """The plot as SVG text, the same bytes for the same values."""
-    with matplotlib.rc_context({"svg.hashsalt": "solon", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "solon", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
         axes = canvas.add_subplot()
         for place, line in enumerate(figure.lines):

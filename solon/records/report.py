@@ -12,7 +12,8 @@ from typing import Any
 
 from solon.statistics import Estimate
 
-VERDICTS = {True: "holds", False: "does not hold", None: "cannot tell"}
+# None: the interval holds the border, or there is nothing to hold
+VERDICTS = {True: "holds", False: "does not hold", None: "no verdict"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,7 @@ def number(value: float) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
-    rows = tuple(
-        (c.text, number(c.found), f"[{number(c.low)}, {number(c.high)}]", str(c.n), VERDICTS[c.holds], c.method) for c in claims
-    )
+    rows = tuple((c.text, number(c.found), f"[{number(c.low)}, {number(c.high)}]", str(c.n), VERDICTS[c.holds], c.method) for c in claims)
     return Table("What was found", ("claim", "found", "95% interval", "n", "verdict", "interval by"), rows)
 
 

@@ -66,6 +66,10 @@ class Settings:
     supervised_learning_rate: float = 3e-4
     preference_epochs: float = 1.0
     preference_learning_rate: float = 2e-4
+    held_out_labels: Literal["people", "both"] = "people"
+    """where there are people's comparisons: whether the held-out preference model learns from them alone or from AI labels too"""
+    preference_depth: float = 1.0
+    """the share of the layers that preference models stand on"""
     probe_start: bool = True
     """start the preference head at the ridge solution on frozen states (ours)"""
     method: Literal["rloo", "ppo"] = "ppo"
@@ -87,8 +91,8 @@ class Settings:
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, method="rloo", policy_steps=10, policy_prompts=6,
-        policy_samples=4, policy_epochs=1, policy_learning_rate=3e-4, evaluation_samples=3,
+        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, preference_depth=0.67, method="rloo", policy_steps=10,
+        policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
     )  # fmt: skip
 
 
@@ -133,7 +137,8 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
 
     # 3. two preference models on disjoint halves: one to climb, one to tell whether the climb is real
     ai = [label.clamped(*settings.clamp) for label in labels[settings.label]]
-    taught_on = [[*ai, *halves[0]], halves[1]] if inputs.comparisons else [ai[::2], ai[1::2]]
+    apart = inputs.comparisons and settings.held_out_labels == "people"
+    taught_on = [[*ai, *halves[0]], halves[1]] if apart else [[*ai[::2], *halves[0]], [*ai[1::2], *halves[1]]]
     train_pm, test_pm = (preferring(run, name, base, rows, settings) for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True))
 
     # 4. improve the policy against the first, the second and the reference looking on
@@ -144,15 +149,18 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
         supervised,
         lambda model, state: practised(model, inputs, train_pm, judges, means, supervised, settings, run.seed, state),
         steps=settings.policy_steps,
-        record=lambda step: [
-            {"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward} for rollout in step.rollouts
-        ],
+        record=lambda step: [{"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward} for rollout in step.rollouts],
     )
 
     # 5. the evidence: three models on prompts that nothing was trained on
     models = {"start": start, "supervised": supervised, "final": policy}
-    said = {name: replies(run, f"held_out_{name}", model, inputs.held_out, settings, count=settings.evaluation_samples) for name, model in models.items()}
-    served = {name: replies(run, f"helpful_{name}", model, inputs.helpful_held_out, settings, count=settings.evaluation_samples) for name, model in models.items()}
+    said = {
+        name: replies(run, f"held_out_{name}", model, inputs.held_out, settings, count=settings.evaluation_samples) for name, model in models.items()
+    }
+    served = {
+        name: replies(run, f"helpful_{name}", model, inputs.helpful_held_out, settings, count=settings.evaluation_samples)
+        for name, model in models.items()
+    }
     evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, reserved, taught_on, dict(inputs.counts))
     evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
     judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
@@ -222,7 +230,7 @@ def labelled(
         "reasoned": lambda some: reasoned(feedback, some, constitution, seed=seed, max_tokens=settings.max_tokens),
         "contrastive": lambda some: contrastive(feedback, some, constitution, seed=seed, prefaces=PREFACES),
     }
-    found = {}
+    found: dict[str, list[Comparison]] = {}
     for way in dict.fromkeys(("multiple_choice", settings.label)):
         rows = run.rows(f"{name}_{way}", pairs, pair_key, lambda some, way=way: [from_comparison(c) for c in ways[way](some)])  # type: ignore[misc]
         found[way] = [to_comparison(row) for row in rows]
@@ -242,7 +250,12 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
         return [], [[], []]
     among = {opening(prompt) for prompt in (*inputs.prompts, *inputs.held_out)}
     reserved = [c for c in inputs.comparisons if opening(c.prompt) in among]
-    rest = shuffled([c for c in inputs.comparisons if opening(c.prompt) not in among], size=len(inputs.comparisons) - len(reserved), seed=derive(seed, "halves"), number=1)
+    rest = shuffled(
+        [c for c in inputs.comparisons if opening(c.prompt) not in among],
+        size=len(inputs.comparisons) - len(reserved),
+        seed=derive(seed, "halves"),
+        number=1,
+    )
     more = max(0, min(400, len(inputs.comparisons) // 5) - len(reserved))
     half = (len(rest) - more) // 2 - 2
     first, *halves = split(rest, lambda c: opening(c.prompt), [more, half, half])
@@ -256,7 +269,9 @@ def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def preferring(run: Run, name: str, base: TorchModel, rows: Sequence[Comparison], settings: Settings) -> PreferenceModel:
     """A preference model on its own adapters over the same base."""
-    model = PreferenceModel(name, ScalarModel(base.copy().module), base.dialogue)
+    body = base.copy().module
+    layers = max(1, round(settings.preference_depth * body.depth))
+    model = PreferenceModel(name, ScalarModel(body if layers == body.depth else body.shallow(layers)), base.dialogue)
     steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
 
     def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
@@ -286,7 +301,9 @@ def practised(
     state: State | None,
 ) -> Iterator[Step]:
     """Reinforcement on the prompts of both kinds, the judges' scores and the repeated phrases beside every step."""
-    plan = Plan(settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast)
+    plan = Plan(
+        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
+    )
     practice = Practice(
         plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
         epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,

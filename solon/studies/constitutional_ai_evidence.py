@@ -127,9 +127,7 @@ def described(replies: Sequence[Sequence[Sample]]) -> dict[str, float]:
     }
 
 
-def by_feedback(
-    run: Run, axis: str, better: str, worse: str, evidence: Evidence, judgement: Judgement, constitution: Constitution
-) -> Duel:
+def by_feedback(run: Run, axis: str, better: str, worse: str, evidence: Evidence, judgement: Judgement, constitution: Constitution) -> Duel:
     """The feedback model's choice between first replies; equal or empty ones are ties, and counted."""
     replies = evidence.replies(axis)
     pairs = [Pair(p, a[0].text, b[0].text) for p, a, b in zip(evidence.prompts(axis), replies[better], replies[worse], strict=True)]
@@ -198,4 +196,3 @@ def by_round(run: Run, judgement: Judgement) -> list[Estimate]:
     rows = [row["scores"] for row in run.rows("scores_drafts", judgement.drafts, lambda d: d.prompt.key, make)]
     rounds = len(rows[0]) - 1
     return [paired_difference([row[number] for row in rows], [row[0] for row in rows]) for number in range(1, rounds + 1)]
-

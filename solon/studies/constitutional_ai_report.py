@@ -20,9 +20,7 @@ JUDGES = {"test_pm": "the held-out preference model", "feedback": "the feedback 
 WORDS = {"harmless": "red-team", "helpful": "helpful"}
 
 
-def report(
-    facts: Mapping[str, Any], findings: Findings, evidence: Evidence, judgement: Judgement, steps: Sequence[Mapping[str, float]]
-) -> Report:
+def report(facts: Mapping[str, Any], findings: Findings, evidence: Evidence, judgement: Judgement, steps: Sequence[Mapping[str, float]]) -> Report:
     """`facts` are the settings and sizes; `steps` the metrics of reinforcement learning."""
     claims = [*duel_claims(findings), *quality_claims(findings, evidence), *kl_claims(findings)]
     return Report(
@@ -124,16 +122,18 @@ def duel_table(findings: Findings) -> Table:
                 duel: Duel | None = findings.duels.get((axis, judge, better, worse))
                 if duel is not None:
                     rows.append((f"{better} over {worse}", axis, words, interval(duel.rate), str(duel.rate.n), str(duel.ties)))
-    note = "A preference model compares every pair of replies to a prompt, the feedback model the first of each side. Ties count half. Paired by prompt."
+    note = (
+        "A preference model compares every pair of replies to a prompt, the feedback model the first of each side. Ties count half. Paired by prompt."
+    )
     return Table("Win rates", ("models", "prompts", "judge", "win rate [95%]", "prompts n", "ties"), tuple(rows), note)
 
 
 def words_table(findings: Findings) -> Table:
     names = list(next(iter(findings.words.values())))
-    rows = tuple(
-        (f"{model}, {WORDS[axis]} prompts", *(number(shown[name]) for name in names)) for (axis, model), shown in findings.words.items()
+    rows = tuple((f"{model}, {WORDS[axis]} prompts", *(number(shown[name]) for name in names)) for (axis, model), shown in findings.words.items())
+    return Table(
+        "What the words show", ("replies of", *names), rows, "Shares of replies by word lists and n-grams, not judgements; tokens is a mean."
     )
-    return Table("What the words show", ("replies of", *names), rows, "Shares of replies by word lists and n-grams, not judgements; tokens is a mean.")
 
 
 def quality_table(findings: Findings) -> Table:
@@ -145,12 +145,22 @@ def quality_table(findings: Findings) -> Table:
         for name, quality in findings.quality.items()
     )  # fmt: skip
     note = "Calibration: expected error over equal-count bins of the predicted side's probability. Length: correlation of score and word-count differences."
-    return Table("Preference models on comparisons they never saw", ("model", "learned from", "accuracy [95%]", "calibration error", "length correlation [95%]"), rows, note)
+    return Table(
+        "Preference models on comparisons they never saw",
+        ("model", "learned from", "accuracy [95%]", "calibration error", "length correlation [95%]"),
+        rows,
+        note,
+    )
 
 
 def rounds_table(findings: Findings) -> Table:
     rows = tuple((f"after round {n}", interval(e), str(e.n)) for n, e in enumerate(findings.rounds, start=1))
-    return Table("Revisions against first drafts", ("revision", "score difference, nats [95%]", "n"), rows, "By the held-out preference model, paired by prompt.")
+    return Table(
+        "Revisions against first drafts",
+        ("revision", "score difference, nats [95%]", "n"),
+        rows,
+        "By the held-out preference model, paired by prompt.",
+    )
 
 
 def figures(findings: Findings, steps: Sequence[Mapping[str, float]]) -> list[Figure]:
@@ -211,16 +221,25 @@ def deviations(facts: Mapping[str, Any], evidence: Evidence, judgement: Judgemen
         "Revisions are asked for without critiques." if not facts["critique"] else "",
         "Principles, prefaces and worked examples are Solon's own.",
         "Labels average the log-odds of both orders; the paper does not treat position bias.",
-        "Feedback is contrastive (ours): the log-likelihood of a reply behind a principled against an unprincipled preface." if facts["label"] == "contrastive" else "",
-        "The preference head starts at the ridge-logistic solution on frozen states; the paper pretrains it on public comparisons instead." if facts["probe_start"] else "",
+        "Feedback is contrastive (ours): the log-likelihood of a reply behind a principled against an unprincipled preface."
+        if facts["label"] == "contrastive"
+        else "",
+        "The preference head starts at the ridge-logistic solution on frozen states; the paper pretrains it on public comparisons instead."
+        if facts["probe_start"]
+        else "",
+        f"Preference models stand on the first {facts['preference_depth']:.0%} of the layers." if facts["preference_depth"] < 1 else "",
         f"Adapters of rank {facts['rank']} are trained, not all weights." if facts["weights"] == "lora" else "",
-        "No human helpful comparisons are mixed into the preference model." if not evidence.reserved else "Human comparisons are mixed with the AI labels as they are given, whatever they compare.",
+        "No human helpful comparisons are mixed into the preference model."
+        if not evidence.reserved
+        else "Human comparisons are mixed with the AI labels as they are given, whatever they compare.",
         f"Reinforcement by {facts['method'].upper()}; the paper uses PPO." if facts["method"] != "ppo" else "",
         "The paper judges by crowdworkers' Elo; here a held-out preference model and the feedback model judge, and neither is a person.",
     ]
     if facts["clamp"][0] > 0:
         cap = math.log(facts["clamp"][1] / (1 - facts["clamp"][1]))
-        found.append(f"Labels are clamped to {facts['clamp']}: a label asks for at most {cap:.3f} nats, {cap * ELO_PER_NAT:.0f} Elo, of score difference.")
+        found.append(
+            f"Labels are clamped to {facts['clamp']}: a label asks for at most {cap:.3f} nats, {cap * ELO_PER_NAT:.0f} Elo, of score difference."
+        )
     return [words for words in found if words]
 
 

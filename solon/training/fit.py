@@ -48,7 +48,7 @@ def fit(
         for rows in batch(number):
             with torch.autocast(device, torch.bfloat16, enabled=plan.bf16):
                 total = loss(rows)
-            total.loss.backward()  # type: ignore[no-untyped-call]
+            total.loss.backward()
             weight += total.weight
             for name, value in {"loss": total.loss.item(), **total.sums}.items():
                 sums[name] = sums.get(name, 0.0) + value

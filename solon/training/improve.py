@@ -110,9 +110,7 @@ def improve(
         yield Step(number, metrics, full, rollouts)
 
 
-def check(
-    policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation]
-) -> None:
+def check(policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation]) -> None:
     """Refuse what could only go wrong later."""
     if not prompts:
         raise InputError("there are no prompts to practise on")
@@ -209,13 +207,13 @@ def learn(
         for some in micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens):
             with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
                 loss, clipped = policy_loss(policy, some, practice)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             sums["loss"] += loss.item() / weight / passes
             sums["clipped"] += clipped / weight / passes
             if critic is not None:
                 with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
                     value_loss = critic_loss(critic, some)
-                value_loss.backward()  # type: ignore[no-untyped-call]
+                value_loss.backward()
                 sums["value_loss"] += value_loss.item() / weight / passes
         if not math.isfinite(sums["loss"] + sums["value_loss"]):
             raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({practice.plan.learning_rate:g})")
@@ -251,5 +249,4 @@ def critic_loss(critic: ScalarModel, trials: Sequence[Trial]) -> Tensor:
     """Half the squared error of V before each reply token, summed."""
     hidden_NC, _, _ = reply_hidden(critic.body, [trial.group for trial in trials])
     target_N = torch.cat([own for trial in trials for own in trial.returns]).to(hidden_NC.device)
-    return 0.5 * (critic.head(hidden_NC.float())[:, 0] - target_N).square().sum()
-
+    return torch.sum(0.5 * (critic.head(hidden_NC.float())[:, 0] - target_N).square())

@@ -1,0 +1,83 @@
+"""Every paper of the mission, and the truth about what of it works here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """`works` and `lacks` say in words what can be used today and what cannot. `command` runs the study, if it runs."""
+
+    study: str
+    title: str
+    arxiv: str
+    works: str = ""
+    lacks: str = "everything"
+    command: str = ""
+
+    @property
+    def state(self) -> str:
+        return "works" if self.command and not self.lacks else "partly" if self.works else "not yet"
+
+
+PAPERS = (
+    Paper(
+        "constitutional_ai",
+        "Constitutional AI: Harmlessness from AI Feedback",
+        "2212.08073",
+        "both stages, soft and chain-of-thought labels, two preference models, RLOO and PPO, report; `solon align`",
+        "crowd Elo (needs people), scaling over model sizes, the absolute-harmfulness regression",
+        "align",
+    ),
+    Paper(
+        "helpful_harmless",
+        "Training a Helpful and Harmless Assistant with RLHF",
+        "2204.05862",
+        "its parts in the library: preference models, PPO, Elo with errors, train and test models against KL",
+        "the study: scaling, mixing, iterated online training, out-of-distribution detection",
+    ),
+    Paper("general_assistant", "A General Language Assistant as a Laboratory for Alignment", "2112.00861"),
+    Paper(
+        "general_principles",
+        "Specific versus General Principles for Constitutional AI",
+        "2310.13798",
+        "a one-principle constitution for `solon align`",
+        "the traits, their questions and the study",
+    ),
+    Paper("red_teaming", "Red Teaming Language Models to Reduce Harms", "2209.07858"),
+    Paper("model_written", "Discovering Language Model Behaviors with Model-Written Evaluations", "2212.09251"),
+    Paper("sycophancy", "Towards Understanding Sycophancy in Language Models", "2310.13548"),
+    Paper(
+        "know_what_they_know",
+        "Language Models (Mostly) Know What They Know",
+        "2207.05221",
+        "calibration error as defined there, `choose`",
+        "the study",
+    ),
+    Paper("scalable_oversight", "Measuring Progress on Scalable Oversight", "2211.03540", "its calibration error", "the study"),
+    Paper("self_correction", "The Capacity for Moral Self-Correction", "2302.07459"),
+    Paper("faithfulness", "Measuring Faithfulness in Chain-of-Thought Reasoning", "2307.13702"),
+    Paper("question_decomposition", "Question Decomposition Improves Faithfulness", "2307.11768"),
+    Paper("global_opinions", "Measuring the Representation of Subjective Global Opinions", "2306.16388"),
+    Paper("human_eval", "Evaluating Large Language Models Trained on Code", "2107.03374"),
+    Paper("apps", "Measuring Coding Challenge Competence with APPS", "2105.09938"),
+    Paper("math", "Measuring Mathematical Problem Solving", "2103.03874"),
+    Paper("few_shot", "Language Models are Few-Shot Learners", "2005.14165"),
+    Paper("surprise", "Predictability and Surprise in Large Generative Models", "2202.07785"),
+    Paper("influence", "Studying Large Language Model Generalization with Influence Functions", "2308.03296"),
+    Paper("monosemanticity", "Scaling Monosemanticity", "2605.29358"),
+    Paper("superposition", "Toy Models of Superposition", "2209.10652"),
+    Paper(
+        "induction_heads", "In-context Learning and Induction Heads", "2209.11895", "small attention-only transformers with named sites", "the study"
+    ),
+    Paper("repeated_data", "Scaling Laws and Interpretability of Learning from Repeated Data", "2205.10487"),
+    Paper("scaling_laws", "Scaling Laws for Neural Language Models", "2001.08361"),
+    Paper("scaling_generative", "Scaling Laws for Autoregressive Generative Modeling", "2010.14701"),
+    Paper("scaling_transfer", "Scaling Laws for Transfer", "2102.01293"),
+    Paper("large_batch", "An Empirical Model of Large-Batch Training", "1812.06162"),
+    Paper("many_faces", "The Many Faces of Robustness", "2006.16241"),
+    Paper("self_supervised_robustness", "Using Self-Supervised Learning Can Improve Model Robustness", "1906.12340"),
+    Paper("deepchrome", "DeepChrome 2.0", "2209.11923"),
+    Paper("sharpening_the_axe", "Pretraining & Reinforcement Learning: Sharpening the Axe Before Cutting the Tree", "2110.06497"),
+)

@@ -1,0 +1,112 @@
+"""The architecture is a test: imports only point down this list, and none hides in a function."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [
+    {"solon.errors"},
+    {"solon.conversation"},
+    {"solon.comparison", "solon.question", "solon.constitution", "solon.statistics"},
+    {"solon.calibration", "solon.elo"},
+    {"solon.data.tables", "solon.data.rows", "solon.data.packaged"},
+    {"solon.data.published", "solon.data.toy_world"},
+    {"solon.models.base", "solon.models.cache", "solon.models.attention", "solon.models.adapters", "solon.models.weights"},
+    {"solon.models.body", "solon.models.dialogue", "solon.models.choice", "solon.models.scripted", "solon.models.remote"},
+    {"solon.models.small", "solon.models.huggingface_body", "solon.models.sampling", "solon.models.scoring", "solon.models.scalar", "solon.models.activations"},
+    {"solon.models.torch_model"},
+    {"solon.models.huggingface", "solon.models.small_files"},
+    {"solon.models.embedded"},
+    {"solon.models.load"},
+    {"solon.training.steps", "solon.training.losses"},
+    {"solon.training.optimiser"},
+    {"solon.training.fit"},
+    {"solon.training.improve"},
+    {
+        "solon.alignment.critique", "solon.alignment.feedback", "solon.alignment.preference", "solon.alignment.overoptimisation",
+        "solon.evaluation.replies", "solon.evaluation.duel",
+    },
+    {"solon.records.progress", "solon.records.codecs", "solon.records.index", "solon.records.report"},
+    {"solon.records.run", "solon.records.page"},
+    {"solon.studies.catalogue", "solon.studies.constitutional_ai_evidence"},
+    {"solon.studies.constitutional_ai_report"},
+    {"solon.studies.constitutional_ai"},
+    {"solon.commands.common"},
+    {
+        "solon.commands.align", "solon.commands.run", "solon.commands.studies", "solon.commands.chat", "solon.commands.sample",
+        "solon.commands.score", "solon.commands.show", "solon.commands.compare", "solon.commands.doctor",
+    },
+    {"solon.commands.export"},
+    {"solon.cli"},
+    {"solon.__main__"},
+]  # fmt: skip
+SHELVES = ("solon.alignment", "solon.evaluation", "solon.interpretability", "solon.scaling")
+RECORDS_USERS = ("solon.records", "solon.studies", "solon.commands")
+RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+
+
+def modules() -> dict[str, ast.Module]:
+    paths = [path for path in (ROOT / "solon").rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text()) for path in paths}
+
+
+def imported(tree: ast.Module) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solon"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in RANK else str(node.module) for name in names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("solon.")]
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(modules()) == set(RANK)
+
+
+def test_imports_point_down() -> None:
+    for name, tree in modules().items():
+        for target in imported(tree):
+            if target != "solon":
+                assert RANK[target] < RANK[name], f"{name} may not import {target}"
+
+
+def test_the_shelves_do_not_know_each_other() -> None:
+    for name, tree in modules().items():
+        own = next((shelf for shelf in SHELVES if name.startswith(shelf)), None)
+        for target in imported(tree):
+            other = next((shelf for shelf in SHELVES if target.startswith(shelf)), None)
+            assert own is None or other is None or own == other, f"{name} may not import {target}"
+
+
+def test_only_studies_and_commands_write_records() -> None:
+    for name, tree in modules().items():
+        if not name.startswith((*RECORDS_USERS, "solon.cli")):
+            assert not [target for target in imported(tree) if target.startswith("solon.records")], name
+
+
+def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.If, ast.Try)):
+                inner = [child for child in ast.walk(node) if isinstance(child, (ast.Import, ast.ImportFrom))]
+                assert not inner, f"{name}: {getattr(node, 'name', type(node).__name__)} hides an import"
+
+
+def test_words_need_no_torch() -> None:
+    trees = modules()
+    words = [name for name in trees if RANK[name] < RANK["solon.models.base"]] + ["solon.cli", "solon.studies.catalogue", "solon.commands.studies", "solon.commands.run"]
+    for name in words:
+        roots = {alias.name.split(".")[0] for node in ast.walk(trees[name]) if isinstance(node, ast.Import) for alias in node.names}
+        roots |= {str(node.module).split(".")[0] for node in ast.walk(trees[name]) if isinstance(node, ast.ImportFrom)}
+        assert not roots & {"torch", "transformers"}, name
+
+
+def test_modules_and_functions_stay_small() -> None:
+    for path in (ROOT / "solon").rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 330, f"{path.name} has {text.count(chr(10))} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 75, f"{path.name}: {node.name}"

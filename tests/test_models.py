@@ -1,0 +1,268 @@
+"""Sampling, scoring, adapters and weights on small transformers: exact laws, no luck."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.activations import activations, recorded
+from solon.models.adapters import Lora
+from solon.models.base import Stop
+from solon.models.body import forked
+from solon.models.choice import choose
+from solon.models.dialogue import WordDialogue
+from solon.models.sampling import invert, nucleus
+from solon.models.scalar import ScalarModel
+from solon.models.scoring import exact_kl, grouped, reply_logprobs, score_groups
+from solon.models.small import Shape, SmallTransformer
+from solon.models.small_files import load_small, save_small
+from solon.models.torch_model import TorchModel
+from solon.models.weights import load_tensors
+from solon.question import Question
+
+WORDS = tuple(f"w{n}" for n in range(40))
+
+
+def model(seed: int = 0, *, scale: float = 8.0, **shape: object) -> TorchModel:
+    """A random transformer, its weights blown up so that its distributions are far from flat."""
+    dialogue = WordDialogue(WORDS)
+    body = SmallTransformer(Shape(dialogue.size, width=32, layers=2, heads=4, context=64, **shape), seed=seed)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in body.parameters():
+            if parameter.ndim == 2:
+                parameter *= scale
+    return TorchModel("small", body, dialogue)
+
+
+def asked(count: int, seed: int = 0) -> list[Conversation]:
+    rng = random.Random(seed)
+    return [Conversation().human(" ".join(rng.choices(WORDS, k=rng.randint(1, 20)))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("attention_only", [False, True])
+def test_a_reply_does_not_depend_on_its_neighbours(attention_only: bool) -> None:
+    speaker, prompts = model(attention_only=attention_only), asked(45)
+    together = speaker.sample(prompts, count=2, max_tokens=20, seed=3)
+    for place in (0, 17, 44):
+        alone = speaker.sample([prompts[place]], count=2, max_tokens=20, seed=3)[0]
+        assert [s.tokens for s in alone] == [s.tokens for s in together[place]]
+        for one, other in zip(alone, together[place], strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    assert speaker.sample(prompts[::-1], count=2, max_tokens=20, seed=3)[0][0].tokens == together[-1][0].tokens
+    assert together[0][0].tokens != together[0][1].tokens
+    assert speaker.sample(prompts[:1], max_tokens=20, seed=4)[0][0].tokens != together[0][0].tokens
+
+
+def test_a_prompt_asked_twice_gets_two_replies() -> None:
+    speaker, prompt = model(), asked(1)[0]
+    first, second = speaker.sample([prompt, prompt], max_tokens=20, seed=0)
+    both = speaker.sample([prompt], count=2, max_tokens=20, seed=0)[0]
+    assert [first[0].tokens, second[0].tokens] == [sample.tokens for sample in both]
+
+
+def test_sampled_log_probabilities_are_those_of_the_whole_forward_pass() -> None:
+    speaker, prompts = model(), asked(12)
+    for prompt, group in zip(prompts, speaker.sample(prompts, max_tokens=25, seed=1), strict=True):
+        tokens = speaker.dialogue.prompt(prompt) + group[0].tokens
+        logprobs = speaker.module.logits(speaker.module.hidden(torch.tensor([tokens])))[0].log_softmax(-1)
+        start = len(tokens) - len(group[0].tokens)
+        wanted = [float(logprobs[place - 1, tokens[place]]) for place in range(start, len(tokens))]
+        assert group[0].logprobs == pytest.approx(wanted, abs=1e-4)
+
+
+def test_samples_follow_the_distribution() -> None:
+    speaker, prompt = model(scale=4.0), Conversation().human("w1 w2")
+    tokens = [s.tokens[0] for s in speaker.sample([prompt], count=4000, max_tokens=1, seed=0)[0]]
+    hidden = speaker.module.hidden(torch.tensor([speaker.dialogue.prompt(prompt)]))[0, -1:]
+    p = speaker.module.logits(hidden).softmax(-1)[0]
+    counts = torch.bincount(torch.tensor(tokens), minlength=len(p)).double()
+    assert float(((counts - 4000 * p).square() / (4000 * p).clamp(min=1e-9))[p > 1e-3].sum()) < 2.0 * int((p > 1e-3).sum())
+
+
+def test_temperature_zero_is_the_likeliest_and_a_small_nucleus_too() -> None:
+    speaker, prompts = model(), asked(3)
+    greedy = speaker.sample(prompts, max_tokens=8, temperature=0.0, seed=0)
+    narrow = speaker.sample(prompts, max_tokens=8, top_p=1e-6, seed=5)
+    assert [g[0].tokens for g in greedy] == [g[0].tokens for g in narrow]
+
+
+@given(st.lists(st.floats(0.0, 5.0), min_size=2, max_size=700), st.floats(0, 0.999999))
+@settings(max_examples=60)
+def test_inversion_never_picks_what_has_no_weight(weights: list[float], uniform: float) -> None:
+    row = torch.tensor([weights])
+    if float(row.sum()) > 1e-3:
+        found = int(invert(row, torch.tensor([uniform])))
+        assert float(row[0, found]) > 0
+        cumulative = row[0].double().cumsum(0)
+        assert float(cumulative[found]) >= uniform * float(cumulative[-1]) - 1e-3
+
+
+def test_the_nucleus_is_the_smallest_set_that_reaches_the_mass() -> None:
+    assert nucleus(torch.tensor([[0.5, 0.3, 0.2]]), 0.6).tolist() == [[0.5, pytest.approx(0.3), 0.0]]
+
+
+def test_stops_say_why() -> None:
+    speaker, prompts = model(), asked(20)
+    kinds = {group[0].stop for group in speaker.sample(prompts, max_tokens=30, seed=0)}
+    assert kinds <= {Stop.END, Stop.LENGTH}
+    first = speaker.sample(prompts[:1], max_tokens=30, seed=0)[0][0]
+    word = first.text.split()[1]
+    cut = speaker.sample(prompts[:1], max_tokens=30, stop=[word], seed=0)[0][0]
+    assert cut.stop is Stop.STRING
+    assert word not in cut.text
+    assert cut.tokens == first.tokens[: len(cut.tokens)]
+    full = Conversation().human(" ".join(["w1"] * 58))
+    assert speaker.sample([full], max_tokens=30, seed=0)[0][0].stop in (Stop.LENGTH, Stop.END)
+
+
+def test_what_does_not_fit_is_refused_not_cut() -> None:
+    speaker, long = model(), Conversation().human(" ".join(["w1"] * 70))
+    assert not speaker.fits(long, max_tokens=1)
+    with pytest.raises(InputError, match="context of 64"):
+        speaker.sample([long], max_tokens=4, seed=0)
+    with pytest.raises(InputError, match="context of 64"):
+        speaker.score([long], ["w1"])
+    with pytest.raises(InputError, match="empty reply"):
+        speaker.score(asked(1), [""])
+    with pytest.raises(InputError, match="not in this vocabulary"):
+        speaker.score(asked(1), ["unknown"])
+
+
+def test_scores_of_forked_padded_and_single_rows_agree() -> None:
+    speaker, rng = model(), random.Random(1)
+    groups = [
+        (tuple(rng.randrange(45) for _ in range(rng.randint(1, 20))), [tuple(rng.randrange(45) for _ in range(rng.randint(1, 9))) for _ in range(rng.randint(1, 4))])
+        for _ in range(30)
+    ]
+    together = score_groups(speaker.module, groups)
+    for group, found in zip(groups, together, strict=True):
+        for reply, logprobs in zip(group[1], found, strict=True):
+            alone = reply_logprobs(speaker.module, [(group[0], [reply])])[0]
+            torch.testing.assert_close(logprobs, alone.detach(), atol=1e-4, rtol=0)
+
+
+def test_gradients_of_a_fork_are_those_of_separate_rows() -> None:
+    prompt, replies = (7, 8, 9), [(10, 11), (12,)]
+    one, other = model(), model()
+    torch.cat(reply_logprobs(one.module, [(prompt, replies)])).sum().backward()
+    torch.cat(reply_logprobs(other.module, [(prompt, [reply]) for reply in replies])).sum().backward()
+    for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None and b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_choose_gives_belief_raw_and_mass() -> None:
+    speaker, prompt = model(), Conversation().human("w1")
+    found = choose(speaker, [Question(prompt, ("w2", "w3 w4"))])[0]
+    assert sum(found.belief) == pytest.approx(1.0)
+    assert found.tokens == (1, 2)
+    every = choose(speaker, [Question(prompt, WORDS)])[0]
+    hidden = speaker.module.hidden(torch.tensor([speaker.dialogue.prompt(prompt)]))[0, -1:]
+    p = speaker.module.logits(hidden).softmax(-1)[0]
+    assert every.mass == pytest.approx(float(p[5:].sum()), abs=1e-4)
+    with pytest.raises(InputError, match="needs choices"):
+        choose(speaker, [Question(prompt)])
+
+
+def test_kl_is_zero_to_itself_and_equals_a_plain_computation() -> None:
+    first, second = model(0, scale=4.0), model(1, scale=4.0)
+    pair = ((7, 8, 9), (10, 11, 12))
+    assert exact_kl(first.module, first.module, grouped([pair])) == [pytest.approx(0.0, abs=1e-5)]
+    tokens = torch.tensor([pair[0] + pair[1]])
+    p = first.module.logits(first.module.hidden(tokens))[0, 2:5].log_softmax(-1)
+    q = second.module.logits(second.module.hidden(tokens))[0, 2:5].log_softmax(-1)
+    assert exact_kl(first.module, second.module, grouped([pair]))[0] == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-4)
+
+
+def test_a_fresh_adapter_changes_nothing_and_copies_share_the_base() -> None:
+    start = model()
+    adapted = start.adapted(Lora(4), seed=0)
+    prompts = asked(5)
+    assert [g[0].tokens for g in adapted.sample(prompts, max_tokens=9, seed=0)] == [g[0].tokens for g in start.sample(prompts, max_tokens=9, seed=0)]
+    other = adapted.copy()
+    frozen = {p.data_ptr() for p in adapted.module.parameters() if not p.requires_grad}
+    assert frozen == {p.data_ptr() for p in other.module.parameters() if not p.requires_grad}
+    before = other.fingerprint
+    with torch.no_grad():
+        for parameter in adapted.module.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1
+    assert other.fingerprint == before
+    assert adapted.fingerprint != before
+
+
+def test_merging_keeps_every_log_probability() -> None:
+    adapted = model().adapted(Lora(4), seed=0)
+    with torch.no_grad():
+        for parameter in adapted.module.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    print_before = adapted.fingerprint
+    merged, prompts = adapted.merged(), asked(6)
+    for a, b in zip(adapted.score(prompts, ["w1 w2"] * 6), merged.score(prompts, ["w1 w2"] * 6), strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-3)
+    assert adapted.fingerprint == print_before
+    with pytest.raises(InputError, match="adapters already"):
+        adapted.adapted(Lora(4), seed=0)
+
+
+def test_a_body_without_linear_layers_takes_no_adapters() -> None:
+    speaker = model()
+    speaker.module.blocks = nn.ModuleList([])
+    with pytest.raises(InputError, match="no torch Linear"):
+        speaker.adapted(Lora(4), seed=0)
+
+
+def test_weights_survive_and_wrong_ones_are_refused(tmp_path: Path) -> None:
+    one, other = model(0), model(1)
+    one.save(tmp_path / "w.safetensors")
+    other.load(tmp_path / "w.safetensors")
+    assert one.fingerprint == other.fingerprint
+    with pytest.raises(InputError, match="does not belong"):
+        model(attention_only=True).load(tmp_path / "w.safetensors")
+    (tmp_path / "pickle.pt").write_bytes(b"\x80\x04evil")
+    with pytest.raises(InputError, match="never opened"):
+        load_tensors(tmp_path / "pickle.pt")
+    save_small(one, tmp_path / "folder")
+    assert load_small(tmp_path / "folder").fingerprint == one.merged().fingerprint
+
+
+def test_a_scalar_head_reads_the_end_of_each_reply() -> None:
+    scalar = ScalarModel(model().module)
+    nn.init.normal_(scalar.head.weight, generator=torch.Generator().manual_seed(0))
+    rows = [((7, 8), [(9, 10), (11,)]), ((12,), [(13, 14, 15)])]
+    found = scalar.at_ends(rows).tolist()
+    wanted = [float(scalar.per_token(torch.tensor([prompt + reply]))[0, -1]) for prompt, replies in rows for reply in replies]
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_activations_are_read_at_named_sites_and_hooks_do_not_stay() -> None:
+    speaker = model()
+    sites = ("blocks.0.residual_after", "blocks.1.attention.mixed")
+    found = activations(speaker.module, [(5, 6, 7)], sites)
+    assert found["blocks.0.residual_after"].shape == (1, 3, 32)
+    assert set(sites) <= set(speaker.sites)
+    assert not any(module._forward_hooks for module in speaker.module.modules())
+    with pytest.raises(InputError, match="no site 'nowhere'"), recorded(speaker.module, ["nowhere"]):
+        pass
+
+
+def test_a_shallow_body_is_the_first_layers() -> None:
+    speaker = model()
+    short = speaker.module.shallow(1)
+    found = activations(speaker.module, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"]
+    torch.testing.assert_close(activations(short, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"], found)
+    assert speaker.module.depth == 2
+
+
+def test_a_fork_masks_what_a_reply_may_not_see() -> None:
+    _, fork = forked([((1, 2), [(3,), (4, 5)])], torch.device("cpu"))
+    assert fork.mask()[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert fork.mask(window=2)[0, 0].int().tolist()[4] == [0, 0, 0, 1, 1]
