@@ -144,7 +144,7 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
     assert steps[-1].metrics["kl_k3"] > 1
     for step, following in itertools.pairwise(steps):
         moved = step.rollouts[0].sample.weights != following.rollouts[0].sample.weights
-        assert moved == (step.metrics["gradient_norm"] > 0)  # every rollout names the weights that made it
+        assert moved or step.metrics["gradient_norm"] == 0  # every rollout names the weights that made it
 
 
 @pytest.mark.parametrize("method", ["rloo", "ppo"])

@@ -1,0 +1,35 @@
+# `make demo` aligns a small model to a constitution; `make test` runs the suite. Both set up .venv first.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: setup demo test check test-slow clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Solon needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/solon align smollm2 --preset quick
+
+test: check
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+check: setup
+	$(BIN)/ruff check solon tests
+	$(BIN)/ruff format --check solon tests
+	$(BIN)/mypy
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV)

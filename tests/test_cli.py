@@ -1,0 +1,137 @@
+"""The door: fast help, clear errors, one JSON object last, and the whole job through it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from solon.cli import COMMANDS, main
+from solon.models.small_files import save_small
+from solon.studies.catalogue import PAPERS
+from tests.toy import speaker
+
+
+def solon(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "solon", *words], capture_output=True, text=True, env=os.environ | more)
+
+
+def test_help_is_fast_and_imports_no_torch() -> None:
+    best = 9.0
+    for _ in range(3):
+        began = time.monotonic()
+        done = solon("--help")
+        best = min(best, time.monotonic() - began)
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+    assert best < 0.5
+    code = "import sys; from solon.cli import main; main(['--help']); main(['studies']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_unknown_commands_and_studies_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["frobnicate"]) == 2
+    assert "frobnicate" in capsys.readouterr().err
+    assert main(["run", "nothing"]) == 2
+    assert main(["run", "monosemanticity"]) == 2
+    assert "does not run yet" in capsys.readouterr().err
+    assert main(["studies", "--wrong"]) == 2
+    assert main(["--version"]) == 0
+
+
+def test_every_paper_is_listed_with_its_state(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studies", "--json"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(last["studies"]) == len(PAPERS) >= 30
+    assert {paper["state"] for paper in last["studies"]} <= {"works", "partly", "not yet"}
+    assert all(paper.works for paper in PAPERS if paper.command)
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "toy"
+    save_small(speaker(0, steps=60), folder)
+    return folder
+
+
+def test_sample_and_score_answer_people_and_machines(toy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(toy_model), "how do i open the door", "--count", "2", "--max-tokens", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(found["rows"][0]["replies"]) == 2
+    assert main(["score", str(toy_model), "how do i open the door", "--choices", "sure", "sorry", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sum(found["belief"]) == pytest.approx(1.0)
+    assert main(["score", str(toy_model), "how do i open the door", "--reply", "sure , use the key"]) == 0
+    assert "nats" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sample", "{model}"], "give a prompt"),
+        (["sample", "{model}", "unheard words"], "not in this vocabulary"),
+        (["sample", "no-such-model", "hi"], "cannot load"),
+        (["score", "{model}", "how do i open the door"], "--reply or --choices"),
+        (["align", "{model}", "--prompts", "{none}"], "cannot read"),
+        (["align", "{model}", "--constitution", "{none}"], "cannot read"),
+        (["align", "{model}", "--prompts", "{bad}"], "line 2"),
+        (["align", "{model}", "--prompts", "{few}"], "at least 4"),
+        (["show", "nothing"], "names 0 runs"),
+        (["export", "nothing", "somewhere"], "names 0 runs"),
+        (["compare", "{model}", "{model}", "--judge", "{none}"], "config.json"),
+    ],
+)
+def test_bad_input_gets_a_message_and_never_a_traceback(
+    words: list[str], says: str, toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt"\n')
+    (tmp_path / "few.txt").write_text("one\ntwo\nthree\n")
+    names = {"model": str(toy_model), "none": str(tmp_path / "none.txt"), "bad": str(tmp_path / "bad.jsonl"), "few": str(tmp_path / "few.txt")}
+    assert main([word.format(**names) for word in words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_chat_talks_and_ends(toy_model: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "solon", "chat", str(toy_model), "--max-tokens", "6"], input="how do i open the door\nxyz\n/again\n\n", capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "toy>" in done.stdout
+    assert "not in this vocabulary" in done.stderr
+
+
+def test_doctor_finds_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["facts"]["torch"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only folders")
+def test_a_read_only_folder_gets_a_message(toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir(mode=0o500)
+    assert main(["align", str(toy_model), "--runs", str(tmp_path / "runs")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.model
+@pytest.mark.timeout(600)
+def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
+    """The smallest real job on the embedded model: every file it promises is there, and a second call reads it back."""
+    words = ["align", "smollm2", "--train", "4", "--held-out", "4", "--rounds", "1", "--examples", "0", "--max-tokens", "8", "--policy-steps", "2"]
+    words += ["--policy-prompts", "2", "--policy-samples", "2", "--evaluation-samples", "1", "--rank", "2", "--runs", str(tmp_path), "--json"]
+    done = solon(*words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.keys() == {"study", "preset", "seed", "seconds", "run", "claims"}
+    assert all(claim.keys() == {"name", "found", "low", "high", "n", "holds"} for claim in found["claims"])
+    run = Path(found["run"])
+    for name in ("report.html", "report.md", "report.json", "model/model.safetensors", "adapter/adapter_config.json", "preference_model/config.json", "policy.rows.jsonl"):
+        assert (run / name).exists(), name
+    before = {path: path.read_bytes() for path in run.glob("*.jsonl")}
+    assert solon(*words).returncode == 0
+    assert {path: path.read_bytes() for path in run.glob("*.jsonl")} == before
+    assert solon("export", run.name, str(tmp_path / "out"), "--runs", str(tmp_path)).returncode == 0
+    assert (tmp_path / "out/pairs.jsonl").exists()
+    assert "finished" not in solon("show", "--runs", str(tmp_path)).stdout
+    assert "What was found" in solon("show", run.name, "--runs", str(tmp_path)).stdout
