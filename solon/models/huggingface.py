@@ -10,7 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -40,11 +43,13 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
     if folder.is_dir():
         _check_folder(folder)
     try:
+        if not folder.is_dir() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
+            httpx.head(ENDPOINT, timeout=10)  # one question first: offline, the loaders below retry for a minute
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         module = AutoModelForCausalLM.from_pretrained(
             source, dtype=precision or fast_precision(), use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
         )
-    except (OSError, ValueError, KeyError, HFValidationError, LocalEntryNotFoundError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, httpx.HTTPError, HFValidationError, LocalEntryNotFoundError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'"
