@@ -210,7 +210,7 @@ def test_a_preference_model_recovers_a_planted_preference(probe: bool) -> None:
     start = model(scale=2.0)
     pm = PreferenceModel("pm", ScalarModel(start.module), start.dialogue)
     if probe:
-        start_head(pm, comparisons(100, 0), penalty=1.0)
+        start_head(pm, comparisons(100, 0), penalties=(1.0, 10.0))
     else:
         for _ in learn(pm, comparisons(200, 0), plan=Plan(40, 3e-3), size=16, seed=0):
             pass

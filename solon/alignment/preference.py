@@ -122,30 +122,55 @@ def _loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Tota
     return loss
 
 
-def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalty: float = 30.0) -> None:
+PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
 
     Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that there is on
-    finding its direction. `penalty` is on weights of standardised states. Raises InputError on no comparison.
+    finding its direction. The penalty is the one of least loss in four-fold cross-validation on these comparisons.
+    Raises InputError on no comparison.
     """
     if not comparisons:
         raise InputError("a head cannot be started from no comparisons")
+    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties)
+    with torch.no_grad():
+        model.scalar.head.weight.copy_(torch.from_numpy(weights_C)[None])
+
+
+def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.ndarray:
+    """The states that the head reads for both replies of every comparison, (N, 2, C)."""
     groups = [model.group(comparison) for comparison in comparisons]
     states: dict[int, Tensor] = {}
     with torch.inference_mode():
         for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
             found_N2C = model.scalar.states_at_ends([groups[place] for place in batch]).double().cpu().view(len(batch), 2, -1)
             states |= dict(zip(batch, found_N2C, strict=True))
-    both_N2C = torch.stack([states[place] for place in range(len(groups))])
-    scale_C = both_N2C.flatten(0, 1).std(dim=0).clamp(min=1e-6)
-    x_NC = ((both_N2C[:, 0] - both_N2C[:, 1]) / scale_C).numpy()
-    p_N = np.array([comparison.p_first for comparison in comparisons])
+    return torch.stack([states[place] for place in range(len(groups))]).numpy()
 
-    def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        d_N = x_NC @ weights
-        value = float((np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N)).sum() + 0.5 * penalty * weights @ weights)
-        return value, x_NC.T @ (1 / (1 + np.exp(-d_N)) - p_N) + penalty * weights
 
-    fitted = optimize.minimize(objective, np.zeros(x_NC.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    with torch.no_grad():
-        model.scalar.head.weight.copy_(torch.from_numpy(fitted.x)[None] / scale_C)
+def ridge_head(states_N2C: np.ndarray, p_first_N: np.ndarray, penalties: Sequence[float] = PENALTIES) -> np.ndarray:
+    """Weights (C,) of least soft-label preference loss with a ridge on standardised states, its penalty cross-validated."""
+    scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)
+    x_NC = (states_N2C[:, 0] - states_N2C[:, 1]) / scale_C
+    fold_N = np.arange(len(x_NC)) % 4
+    losses = dict.fromkeys(penalties, 0.0)
+    for penalty in penalties if len(x_NC) >= 8 and len(penalties) > 1 else ():
+        for fold in range(4):
+            learned = _ridge(x_NC[fold_N != fold], p_first_N[fold_N != fold], penalty)
+            losses[penalty] += _soft_loss(x_NC[fold_N == fold] @ learned, p_first_N[fold_N == fold])
+    return _ridge(x_NC, p_first_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C
+
+
+def _soft_loss(d_N: np.ndarray, p_N: np.ndarray) -> float:
+    return float((np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N)).sum())
+
+
+def _ridge(x_NC: np.ndarray, p_N: np.ndarray, penalty: float) -> np.ndarray:
+    def objective(weights_C: np.ndarray) -> tuple[float, np.ndarray]:
+        d_N = x_NC @ weights_C
+        value = _soft_loss(d_N, p_N) + 0.5 * penalty * float(weights_C @ weights_C)
+        return value, x_NC.T @ (1 / (1 + np.exp(-d_N)) - p_N) + penalty * weights_C
+
+    return np.asarray(optimize.minimize(objective, np.zeros(x_NC.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)

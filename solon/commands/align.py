@@ -26,9 +26,12 @@ from solon.data import packaged
 from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.tables import read_rows
 from solon.errors import InputError
+from solon.models.adapters import adapters_of
 from solon.models.base import LanguageModel
 from solon.models.huggingface import export, export_adapter, export_classifier
 from solon.models.load import load_open
+from solon.models.small import SmallTransformer
+from solon.models.small_files import save_small
 from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.page import page
@@ -58,9 +61,9 @@ class Align:
     feedback: str = ""
     """the model that gives AI feedback; by default the one that is aligned"""
     train: int = 0
-    """how many prompts to train on; 0: 40 in quick, all in full"""
+    """how many prompts to train on; 0: 32 in quick, all in full"""
     held_out: int = 0
-    """how many prompts to hold out; 0: 40 in quick, a quarter in full"""
+    """how many prompts to hold out; 0: 32 in quick, a quarter in full"""
     preset: Literal["quick", "full"] = "quick"
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
@@ -144,9 +147,9 @@ def read_inputs(options: Align) -> Inputs:
 def sizes(options: Align, prompts: int, apart: int | None) -> tuple[int, int]:
     """How many prompts to train on and to hold out. Raises InputError where there are not that many."""
     quick_ = options.preset == "quick"
-    held_out = options.held_out or (min(40, apart or prompts // 3) if quick_ else apart or prompts // 4)
+    held_out = options.held_out or (min(32, apart or prompts // 3) if quick_ else apart or prompts // 4)
     room = prompts if apart is not None else prompts - held_out
-    train = options.train or (min(40, room) if quick_ else room)
+    train = options.train or (min(32, room) if quick_ else room)
     if train > room or (apart is not None and held_out > apart) or min(train, held_out) < 4:
         raise InputError(f"{prompts} prompts do not give {train} to train on and {held_out} to hold out (at least 4 of each)")
     return train, held_out
@@ -223,15 +226,14 @@ def facts(options: Align) -> dict[str, Any]:
 
 def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel) -> None:
     """The report in three forms, and the models in forms that other libraries load."""
-    run.artefact("model", lambda path: export(policy, path))
-    if run_weights(run) == "lora":
-        run.artefact("adapter", lambda path: export_adapter(policy, path))
-    run.artefact("preference_model", lambda path: export_classifier(reward.scalar, reward.dialogue, path))
+    if isinstance(policy.module, SmallTransformer):
+        run.artefact("model", lambda path: save_small(policy, path))
+    else:
+        run.artefact("model", lambda path: export(policy, path))
+        run.artefact("preference_model", lambda path: export_classifier(reward.scalar, reward.dialogue, path))
+        if adapters_of(policy.module):
+            run.artefact("adapter", lambda path: export_adapter(policy, path))
     write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
     write_text(run.folder / "report.md", markdown(report))
     write_text(run.folder / "report.html", page(report))
 
-
-def run_weights(run: Run) -> str:
-    """How the run trained: "lora" or "full"."""
-    return str(json.loads((run.folder / "run.json").read_text())["settings"]["weights"])

@@ -80,7 +80,10 @@ def _prompt(row: Row) -> Conversation:
     name = next((name for name in PROMPT_FIELDS if row.get(name)), None)
     if name is None:
         raise InputError(f"no prompt in the fields {sorted(row)}; expected one of {', '.join(PROMPT_FIELDS)}")
-    prompt = _conversation(row[name])
+    value = row[name]
+    if name == "instruction" and isinstance(row.get("input"), str) and row["input"]:
+        value = f"{value}\n\n{row['input']}"  # Alpaca rows keep what the instruction is about apart
+    prompt = _conversation(value)
     if prompt.turns and prompt.turns[-1].role == "assistant":
         prompt = Conversation(prompt.turns[:-1])
     if not prompt.awaits_reply or not prompt.last.strip():

@@ -87,12 +87,17 @@ def copied(module: Module) -> Module:
     return copy.deepcopy(module, shared)
 
 
+def adapters_of(module: nn.Module) -> dict[str, LoraLinear]:
+    """Every adapted layer by name; empty where whole weights train."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
+
+
 def save_peft(trunk: nn.Module, path: Path, *, base: str) -> None:
     """Write the adapters as a PEFT folder: adapter_config.json and adapter_model.safetensors.
 
     `base` is the model folder or id that PEFT is told the adapter belongs to. Raises InputError where there is none.
     """
-    layers = {name: layer for name, layer in trunk.named_modules() if isinstance(layer, LoraLinear)}
+    layers = adapters_of(trunk)
     if not layers:
         raise InputError("there is no adapter to save: the model's full weights were trained")
     first = next(iter(layers.values()))

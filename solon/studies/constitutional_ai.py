@@ -6,6 +6,7 @@ improve the policy against it; measure what changed on prompts that nothing was 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -17,8 +18,9 @@ from solon.alignment.preference import PreferenceModel, learn, start_head
 from solon.comparison import Comparison
 from solon.constitution import Constitution
 from solon.conversation import Conversation
-from solon.data.published import opening, split
+from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
+from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrases
 from solon.models.adapters import Lora
 from solon.models.base import LanguageModel, derive
@@ -91,7 +93,7 @@ class Settings:
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, preference_depth=0.67, method="rloo", policy_steps=10,
+        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, preference_depth=0.67, method="rloo", policy_steps=8,
         policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
     )  # fmt: skip
 
@@ -249,17 +251,20 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
     if not inputs.comparisons:
         return [], [[], []]
     among = {opening(prompt) for prompt in (*inputs.prompts, *inputs.held_out)}
+    dialogues: dict[str, list[Comparison]] = {}
+    for comparison in inputs.comparisons:
+        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
     reserved = [c for c in inputs.comparisons if opening(c.prompt) in among]
-    rest = shuffled(
-        [c for c in inputs.comparisons if opening(c.prompt) not in among],
-        size=len(inputs.comparisons) - len(reserved),
-        seed=derive(seed, "halves"),
-        number=1,
-    )
-    more = max(0, min(400, len(inputs.comparisons) // 5) - len(reserved))
-    half = (len(rest) - more) // 2 - 2
-    first, *halves = split(rest, lambda c: opening(c.prompt), [more, half, half])
-    return [*reserved, *first], [alternated(part) for part in halves]
+    wanted = min(400, len(inputs.comparisons) // 5)
+    halves: list[list[Comparison]] = [[], []]
+    rest = [own for name, own in dialogues.items() if name not in among]
+    for own in random.Random(derive(seed, "halves")).sample(rest, len(rest)):
+        part = reserved if len(reserved) < wanted else min(halves, key=len)
+        part.extend(own)
+    if min(map(len, halves)) < 8:
+        found = f"{len(reserved)} to measure with and {len(halves[0])} and {len(halves[1])} to learn from"
+        raise InputError(f"{len(inputs.comparisons)} comparisons give {found}; give more, from dialogues that are not among the prompts")
+    return reserved, [alternated(part) for part in halves]
 
 
 def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:

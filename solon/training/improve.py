@@ -99,9 +99,9 @@ def improve(
         flat = [(prompt, sample) for prompt, group in zip(asked, drawn, strict=True) for sample in group]
         rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
         groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]
-        trials, metrics = judge(policy, reference, critic, groups, rewards, practice)
-        metrics |= describe(flat, rewards)
-        metrics |= learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+        trials, divergence = judge(policy, reference, critic, groups, rewards, practice)
+        learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+        metrics = {**describe(flat, rewards), **divergence, **learned}
         rollouts = tuple(Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True))
 
         def full(number: int = number) -> State:
