@@ -24,8 +24,8 @@ test: check
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 check: setup
-	$(BIN)/ruff check solon tests
-	$(BIN)/ruff format --check solon tests
+	$(BIN)/ruff check solon tests benchmarks
+	$(BIN)/ruff format --check solon tests benchmarks
 	$(BIN)/mypy
 
 test-slow: setup

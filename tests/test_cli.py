@@ -96,7 +96,12 @@ def test_bad_input_gets_a_message_and_never_a_traceback(
 
 
 def test_chat_talks_and_ends(toy_model: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "solon", "chat", str(toy_model), "--max-tokens", "6"], input="how do i open the door\nxyz\n/again\n\n", capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "solon", "chat", str(toy_model), "--max-tokens", "6"],
+        input="how do i open the door\nxyz\n/again\n\n",
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0
     assert "toy>" in done.stdout
     assert "not in this vocabulary" in done.stderr
@@ -126,7 +131,15 @@ def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
     assert found.keys() == {"study", "preset", "seed", "seconds", "run", "claims"}
     assert all(claim.keys() == {"name", "found", "low", "high", "n", "holds"} for claim in found["claims"])
     run = Path(found["run"])
-    for name in ("report.html", "report.md", "report.json", "model/model.safetensors", "adapter/adapter_config.json", "preference_model/config.json", "policy.rows.jsonl"):
+    for name in (
+        "report.html",
+        "report.md",
+        "report.json",
+        "model/model.safetensors",
+        "adapter/adapter_config.json",
+        "preference_model/config.json",
+        "policy.rows.jsonl",
+    ):
         assert (run / name).exists(), name
     before = {path: path.read_bytes() for path in run.glob("*.jsonl")}
     assert solon(*words).returncode == 0

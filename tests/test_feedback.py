@@ -39,7 +39,7 @@ def judge(lean: float, skill: float, noise: float = 0.0) -> ScriptedModel:
 
 def test_both_orders_cancel_a_planted_lean_and_report_it() -> None:
     labels = multiple_choice(judge(1.5, 0.7), PAIRS, RULES, seed=0)
-    assert all(label.p_first == pytest.approx(1 / (1 + 2.718281828 ** -0.7), abs=1e-6) for label in labels)
+    assert all(label.p_first == pytest.approx(1 / (1 + 2.718281828**-0.7), abs=1e-6) for label in labels)
     bias = position_bias(labels)
     assert bias.lean == pytest.approx(1.5)
     assert bias.flips == 1.0  # the lean is stronger than the skill, so every choice follows the order

@@ -96,7 +96,12 @@ def test_no_import_hides_in_a_function_or_behind_type_checking() -> None:
 
 def test_words_need_no_torch() -> None:
     trees = modules()
-    words = [name for name in trees if RANK[name] < RANK["solon.models.base"]] + ["solon.cli", "solon.studies.catalogue", "solon.commands.studies", "solon.commands.run"]
+    words = [name for name in trees if RANK[name] < RANK["solon.models.base"]] + [
+        "solon.cli",
+        "solon.studies.catalogue",
+        "solon.commands.studies",
+        "solon.commands.run",
+    ]
     for name in words:
         roots = {alias.name.split(".")[0] for node in ast.walk(trees[name]) if isinstance(node, ast.Import) for alias in node.names}
         roots |= {str(node.module).split(".")[0] for node in ast.walk(trees[name]) if isinstance(node, ast.ImportFrom)}

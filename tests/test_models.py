@@ -137,7 +137,10 @@ def test_what_does_not_fit_is_refused_not_cut() -> None:
 def test_scores_of_forked_padded_and_single_rows_agree() -> None:
     speaker, rng = model(), random.Random(1)
     groups = [
-        (tuple(rng.randrange(45) for _ in range(rng.randint(1, 20))), [tuple(rng.randrange(45) for _ in range(rng.randint(1, 9))) for _ in range(rng.randint(1, 4))])
+        (
+            tuple(rng.randrange(45) for _ in range(rng.randint(1, 20))),
+            [tuple(rng.randrange(45) for _ in range(rng.randint(1, 9))) for _ in range(rng.randint(1, 4))],
+        )
         for _ in range(30)
     ]
     together = score_groups(speaker.module, groups)

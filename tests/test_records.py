@@ -125,7 +125,18 @@ def full_report() -> Report:
     claim = Claim.of("rate", "it <b>wins</b> | often", wilson(8, 10), True)
     figure = Figure("A curve", "x", "y", (Line("one", (0.0, 1.0), (0.0, 1.0), (0.0, 0.9), (0.1, 1.1)), Line("two", (0.0,), (1.0,), dots=True)))
     exhibit = Exhibit("prompt <1>", (("prompt", "<script>alert(1)</script>"), ("final", "a\nb")))
-    return Report("T <i>", ("said & done",), (claim,), ("careful <x>",), (Table("t", ("a",), (("<td>",),), "n"),), (figure,), (exhibit,), {"lost": 2}, ("differs",), {"k": "v"})
+    return Report(
+        "T <i>",
+        ("said & done",),
+        (claim,),
+        ("careful <x>",),
+        (Table("t", ("a",), (("<td>",),), "n"),),
+        (figure,),
+        (exhibit,),
+        {"lost": 2},
+        ("differs",),
+        {"k": "v"},
+    )
 
 
 def test_model_text_is_never_markup() -> None:

@@ -150,7 +150,9 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
 @pytest.mark.parametrize("method", ["rloo", "ppo"])
 def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
     def run(stop: int, state: State | None, policy: TorchModel, critic: ScalarModel | None) -> State:
-        for step in improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice(method, 6), seed=0, critic=critic, state=state):
+        for step in improve(
+            policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice(method, 6), seed=0, critic=critic, state=state
+        ):
             if step.number == stop:
                 return saved(step.state())
         raise AssertionError
@@ -168,7 +170,9 @@ def test_a_strong_kl_term_holds_the_policy() -> None:
     far = []
     for coefficient in (0.0, 3.0):
         policy = model(scale=1.0)
-        *_, last = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice("rloo", 25, kl_coefficient=coefficient), seed=0)
+        *_, last = improve(
+            policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice("rloo", 25, kl_coefficient=coefficient), seed=0
+        )
         far.append(last.metrics["kl_k3"])
     assert far[1] < 0.3 * far[0]
 

@@ -236,4 +236,3 @@ def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel
     write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
     write_text(run.folder / "report.md", markdown(report))
     write_text(run.folder / "report.html", page(report))
-
