@@ -160,7 +160,7 @@ def ridge_head(states_N2C: np.ndarray, p_first_N: np.ndarray, penalties: Sequenc
         for fold in range(4):
             learned = _ridge(x_NC[fold_N != fold], p_first_N[fold_N != fold], penalty)
             losses[penalty] += _soft_loss(x_NC[fold_N == fold] @ learned, p_first_N[fold_N == fold])
-    return _ridge(x_NC, p_first_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C
+    return np.asarray(_ridge(x_NC, p_first_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C)
 
 
 def _soft_loss(d_N: np.ndarray, p_N: np.ndarray) -> float:
