@@ -13,7 +13,8 @@ from solon.models.torch_model import TorchModel
 from solon.records.page import page
 from solon.records.report import markdown
 from solon.records.run import Run, write_text
-from solon.studies.constitutional_ai import Inputs, Settings, study
+from solon.studies.constitutional_ai import study
+from solon.studies.constitutional_ai_settings import Inputs, Settings
 from tests.toy import oracle, prompts
 
 SETTINGS = Settings(

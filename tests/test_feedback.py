@@ -116,7 +116,8 @@ def test_a_duel_is_paired_and_counts_ties() -> None:
     assert duel([[1.0]] * 10, [[0.0]] * 10).rate.value == 1.0
     assert duel([[0.0]] * 10, [[0.0]] * 10).ties == 10
     same = duel([[float(n)] for n in range(20)], [[float(n)] for n in range(20)])
-    assert (same.rate.value, same.rate.low, same.rate.high) == (0.5, 0.5, 0.5)
+    assert (same.rate.value, same.ties, same.rate.method) == (0.5, 20, "Wilson")
+    assert same.rate.low < 0.5 < same.rate.high
     with pytest.raises(InputError, match="same prompts"):
         duel([[1.0]], [])
 

@@ -28,7 +28,7 @@ LAYERS = [
     },
     {"solon.records.progress", "solon.records.codecs", "solon.records.index", "solon.records.report"},
     {"solon.records.run", "solon.records.page"},
-    {"solon.studies.catalogue", "solon.studies.constitutional_ai_evidence"},
+    {"solon.studies.catalogue", "solon.studies.constitutional_ai_evidence", "solon.studies.constitutional_ai_settings"},
     {"solon.studies.constitutional_ai_report"},
     {"solon.studies.constitutional_ai"},
     {"solon.commands.common"},

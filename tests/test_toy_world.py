@@ -14,7 +14,8 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.constitutional_ai import Inputs, Settings, study
+from solon.studies.constitutional_ai import study
+from solon.studies.constitutional_ai_settings import Inputs, Settings
 from tests.toy import oracle, prompts, speaker
 
 SETTINGS = Settings(

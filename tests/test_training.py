@@ -117,7 +117,8 @@ def test_every_pass_sees_every_row_once() -> None:
     seen = [row for number in range(1, 6) for row in shuffled(range(10), size=4, seed=1, number=number)]
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
     assert seen[:10] != seen[10:20]
-    assert steps_for(10, size=4, epochs=2.0) == 5
+    assert steps_for(10, size=4, epochs=1.0) == 3
+    assert steps_for(10, size=4, epochs=0.0) == 0
 
 
 # reinforcement

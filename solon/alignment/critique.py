@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from solon.constitution import Constitution, Principle
 from solon.conversation import Conversation
-from solon.models.base import Sample, Speaker, derive
+from solon.models.base import Sample, Speaker, Stop, derive
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where left out."""
+    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where left out;
+    `finished` says whether the model ended the revision itself, or the token limit did.
+    """
 
     principle: str
     critique: str
     revision: str
+    finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,11 @@ def revise(
         requests = [
             shown(examples, talk.human(rule.revision), "revision" if critique else "direct") for talk, rule in zip(asked, principles, strict=True)
         ]
-        revisions = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "revision", number))]
-        turns = [Round(rule.name, found, text) for rule, found, text in zip(principles, critiques, revisions, strict=True)]
+        revised = [group[0] for group in _ask(model, requests, max_tokens, derive(seed, "revision", number))]
+        turns = [
+            Round(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
+            for rule, found, sample in zip(principles, critiques, revised, strict=True)
+        ]
         drafts = [Drafts(draft.prompt, draft.first, (*draft.rounds, turn)) for draft, turn in zip(drafts, turns, strict=True)]
     return drafts
 

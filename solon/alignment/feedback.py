@@ -153,7 +153,7 @@ def _asked(pair: Pair, rule: Principle) -> Question:
 def _letters(pair: Pair, rule: Principle) -> Conversation:
     """The published layout: the conversation, the principle's question, the options."""
     speakers = {"human": "Human", "assistant": "Assistant", "system": "System"}
-    talk = "\n\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
+    talk = "\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
     options = f"Options:\n (A) {pair.first.strip()}\n (B) {pair.second.strip()}"
     return Conversation().human(f"Consider the following conversation between a human and an assistant:\n\n{talk}\n\n{rule.preference}\n\n{options}")
 

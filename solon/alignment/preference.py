@@ -18,7 +18,7 @@ from torch import Tensor
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.models.base import Sample
+from solon.models.base import Sample, Stop
 from solon.models.body import Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
@@ -39,8 +39,13 @@ class PreferenceModel:
     dialogue: Dialogue
 
     def __call__(self, prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
-        pairs = [(self.dialogue.prompt(p), self._closed(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
-        return self._scores(pairs)
+        return self._scores([self._sampled(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)])
+
+    def _sampled(self, prompt: Conversation, sample: Sample) -> tuple[Tokens, Tokens]:
+        """A reply's own tokens; one that ended on a stop string is read without it, as text is."""
+        if sample.stop is Stop.STRING:
+            return self._pair(prompt, sample.text)
+        return self.dialogue.prompt(prompt), self._closed(sample.tokens)
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[float]:
         """The score of each reply given as text."""

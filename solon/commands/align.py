@@ -24,6 +24,7 @@ from solon.constitution import Principle, read_constitution
 from solon.conversation import Conversation
 from solon.data import packaged
 from solon.data.published import opening, read_comparisons, read_prompts, split
+from solon.data.rows import from_comparison
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.adapters import adapters_of
@@ -38,7 +39,8 @@ from solon.records.page import page
 from solon.records.progress import spoken
 from solon.records.report import Report, markdown, terminal
 from solon.records.run import Run, digest, write_text
-from solon.studies.constitutional_ai import Inputs, Settings, full, quick, study
+from solon.studies.constitutional_ai import study
+from solon.studies.constitutional_ai_settings import Inputs, Settings, full, quick
 from solon.training.fit import shuffled
 
 
@@ -119,7 +121,7 @@ def read_inputs(options: Align) -> Inputs:
     """Files to words. Everything left out is counted."""
     prompts = read_prompts(options.prompts)
     helpful = read_prompts(options.helpful)
-    counts = told(prompts) | told(helpful)
+    counts = told(prompts, "prompts") | told(helpful, "helpful prompts")
     apart = options.held_out_prompts
     if apart is None and options.prompts == packaged.RED_TEAM:
         apart = packaged.RED_TEAM_HELD_OUT
@@ -129,15 +131,15 @@ def read_inputs(options: Align) -> Inputs:
     if kept is None:
         training, testing = split(red, opening, [train, held_out])
     else:
-        counts |= told(kept)
-        overlap = {opening(p) for p in red} & {opening(p) for p in kept.rows}
-        if overlap:
-            raise InputError(f"{len(overlap)} dialogues stand in both {options.prompts} and {apart}; held-out prompts must be new")
+        counts |= told(kept, "held-out prompts")
         training, testing = red[:train], shuffled(kept.rows, size=held_out, seed=options.seed, number=1)
     useful, useful_test = helpful_parts(options, helpful.rows)
+    taught, kept_back = {opening(p) for p in (*training, *useful)}, {opening(p) for p in (*testing, *useful_test)}
+    if taught & kept_back:
+        raise InputError(f"{len(taught & kept_back)} dialogues are both trained on and held out, {sorted(taught & kept_back)[0]!r} among them")
     comparisons = read_comparisons(options.comparisons, axis="harmless") if options.comparisons else None
     if comparisons is not None:
-        counts |= told(comparisons)
+        counts |= told(comparisons, "comparisons")
     return Inputs(
         read_constitution(options.constitution), tuple(training), tuple(testing), useful, useful_test,
         comparisons.rows if comparisons else (), read_examples(), tuple(counts.items()),
@@ -160,8 +162,9 @@ def helpful_parts(options: Align, rows: Sequence[Conversation]) -> tuple[tuple[C
     if options.helpful == packaged.HELPFUL:
         train, test = tuple(rows), read_prompts(packaged.HELPFUL_HELD_OUT).rows
     else:
-        quarter = max(1, len(rows) // 4)
-        train, test = tuple(rows[quarter:]), tuple(rows[:quarter])
+        names = sorted({opening(row) for row in rows})
+        kept = set(shuffled(names, size=max(1, len(names) // 4), seed=options.seed, number=1))
+        train, test = tuple(row for row in rows if opening(row) not in kept), tuple(row for row in rows if opening(row) in kept)
     most = (20, 20) if options.preset == "quick" else (len(train), len(test))
     picked = shuffled(train, size=len(train), seed=options.seed, number=1), shuffled(test, size=len(test), seed=options.seed, number=1)
     return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
@@ -212,8 +215,9 @@ def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[s
         "constitution": digest(asdict(inputs.constitution)),
         "examples": digest([asdict(e) for e in inputs.examples]),
     }
-    for name in ("prompts", "held_out", "helpful", "helpful_held_out", "comparisons"):
+    for name in ("prompts", "held_out", "helpful", "helpful_held_out"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
+    found["comparisons"] = digest([from_comparison(comparison) for comparison in inputs.comparisons])
     return found
 
 
@@ -226,6 +230,9 @@ def facts(options: Align) -> dict[str, Any]:
 
 def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel) -> None:
     """The report in three forms, and the models in forms that other libraries load."""
+    write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
+    write_text(run.folder / "report.md", markdown(report))
+    write_text(run.folder / "report.html", page(report))
     if isinstance(policy.module, SmallTransformer):
         run.artefact("model", lambda path: save_small(policy, path))
     else:
@@ -233,6 +240,3 @@ def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel
         run.artefact("preference_model", lambda path: export_classifier(reward.scalar, reward.dialogue, path))
         if adapters_of(policy.module):
             run.artefact("adapter", lambda path: export_adapter(policy, path))
-    write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
-    write_text(run.folder / "report.md", markdown(report))
-    write_text(run.folder / "report.html", page(report))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from solon.commands.common import parse, say
+from solon.commands.common import parse, printable, say
 from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import derive
@@ -55,12 +55,3 @@ def main(argv: Sequence[str]) -> int:
             continue
         talk = talk.human(words).assistant(reply.text)
         print(f"{model.name}> {printable(reply.text)}", flush=True)
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters but newline and tab are shown, not obeyed.
-
-    >>> printable("a\\x1b[2J")
-    'a\\\\x1b[2J'
-    """
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)

@@ -38,6 +38,7 @@ def say(words: str) -> None:
 
 def answer(found: dict[str, Any], human: str, *, as_json: bool) -> int:
     """Print for a person, or as the last line one JSON object. Infinite numbers become null."""
+    human = printable(human)
     if not as_json:
         print(human)
         return 0
@@ -82,6 +83,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def told(reading: Reading[Any]) -> dict[str, int]:
+def told(reading: Reading[Any], role: str) -> dict[str, int]:
     """What a reading left out, for the report."""
-    return {f"{reading.source.rsplit('/', 1)[-1]}: {reason}": count for reason, count in reading.counts().items()}
+    return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters but newline and tab are shown, not obeyed.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)

@@ -113,7 +113,7 @@ def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
     a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:" inside a reply).
     So are pairs whose two replies are equal, which teach nothing.
     """
-    return _read(path, lambda row: _pair(row, axis) if "chosen" in row else to_comparison(row), lambda c: c.key)
+    return _read(path, lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)), lambda c: c.key)
 
 
 def _pair(row: Row, axis: str) -> Comparison:
@@ -129,9 +129,19 @@ def _pair(row: Row, axis: str) -> Comparison:
     _check_turns(sides[0])
     if any(SPEAKER.search(side.last) for side in sides):
         raise _Defect("a reply goes on to speak for the human")
-    if sides[0].last == sides[1].last:
+    return _checked(Comparison(prompt, sides[0].last, sides[1].last, 1.0, "human", axis))
+
+
+def _checked(comparison: Comparison) -> Comparison:
+    if not isinstance(comparison.first, str) or not isinstance(comparison.second, str):
+        raise InputError("a comparison's first and second must be text")
+    if not comparison.first.strip() or not comparison.second.strip():
+        raise _Defect("a final reply is empty")
+    if comparison.first == comparison.second:
         raise _Defect("the two replies are equal")
-    return Comparison(prompt, sides[0].last, sides[1].last, 1.0, "human", axis)
+    if not comparison.prompt.awaits_reply:
+        raise _Defect("does not end on what a human said")
+    return comparison
 
 
 def to_pair(comparison: Comparison) -> dict[str, str]:

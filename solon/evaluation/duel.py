@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from solon.errors import InputError
-from solon.statistics import Estimate, mean
+from solon.statistics import Estimate, mean, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) ->
     A prompt is the cluster: its games are averaged, and the t interval runs over prompts.
 
     >>> print(duel([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
-    0.833 [0.116, 1.551] (n=3, t over prompts)
+    0.833 [0.116, 1.000] (n=3, t over prompts)
     """
     if len(first) != len(second) or not first:
         raise InputError(f"a duel needs the same prompts on both sides; found {len(first)} and {len(second)}")
@@ -35,13 +35,17 @@ def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) ->
         games = [0.5 if a == b else float(a > b) for a in own for b in other]
         ties += sum(game == 0.5 for game in games)
         shares.append(sum(games) / len(games))
-    found = mean(shares)
-    rate = Estimate(found.value, found.low, found.high, "t over prompts", found.n, found.clusters)
-    return Duel(rate, ties, tuple(shares))
+    return Duel(_rate(shares), ties, tuple(shares))
 
 
 def duel_of_labels(p_first: Sequence[float]) -> Duel:
     """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief counts as a share of a win."""
-    found = mean(list(p_first))
-    rate = Estimate(found.value, found.low, found.high, "t over prompts", found.n, found.clusters)
-    return Duel(rate, sum(p == 0.5 for p in p_first), tuple(p_first))
+    return Duel(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
+
+
+def _rate(shares: Sequence[float]) -> Estimate:
+    """The mean share with its t interval, cut to [0, 1]; where all prompts agree there is no spread, and Wilson's is used."""
+    if len(set(shares)) == 1:
+        return wilson(sum(shares), len(shares))
+    found = mean(list(shares))
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), "t over prompts", found.n, found.clusters)

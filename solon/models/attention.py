@@ -1,7 +1,7 @@
 """Attention under a mask as two plain matrix products.
 
 Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it and a
-sampled reply would depend on its neighbours. Two plain products do not (tests/test_sampling.py). On CPU they are also
+sampled reply would depend on its neighbours. Two plain products do not (tests/test_models.py, tests/test_smollm2.py). On CPU they are also
 about twice as fast as the fused kernel, backward included, at the few hundred tokens of a dialogue.
 
 Shapes: B rows, Q query heads, H key heads, G = Q / H, T queries, S keys, D head width.

@@ -88,7 +88,7 @@ class Transcript:
     end: Tokens
     context_end: int
     start: Tokens = ()
-    stops: tuple[str, ...] = ("\n\nHuman:",)
+    stops: tuple[str, ...] = ("\n\nHuman:", "\n\nAssistant:")
 
     def prompt(self, conversation: Conversation) -> Tokens:
         return self.start + tuple(self.tokenizer.encode(write_transcript(conversation), add_special_tokens=False))

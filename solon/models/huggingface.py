@@ -6,6 +6,7 @@ Weights are safetensors, read and written; no remote code runs; no pickle is ope
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} has no .safetensors file; {found}. Convert the weights to safetensors first")
 
 
-def dialogue_of(tokenizer: Any, module: Any) -> Dialogue:
+def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
     """The chat template where there is one, else the published plain form."""
     generation = getattr(module.generation_config, "eos_token_id", None)
     listed = generation if isinstance(generation, list) else [generation]
@@ -133,7 +134,8 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
     with torch.no_grad():
         scalar.head.weight.copy_(head["weight"])
         scalar.head.bias.copy_(head["bias"])
-    return scalar, dialogue_of(AutoTokenizer.from_pretrained(folder), module)
+    dialogue = dialogue_of(AutoTokenizer.from_pretrained(folder), module)
+    return scalar, dataclasses.replace(dialogue, context_end=int(raw["solon_context_end"]))
 
 
 def _huggingface(body: Any) -> HuggingFaceBody:

@@ -9,7 +9,7 @@ import torch
 
 from solon.errors import InputError
 from solon.models.base import Speaker
-from solon.models.embedded import PACKAGES, load_embedded
+from solon.models.embedded import PACKAGES, home, load_embedded
 from solon.models.huggingface import load_huggingface
 from solon.models.remote import RemoteModel
 from solon.models.small_files import MARK, load_small
@@ -40,5 +40,5 @@ def load_speaker(name: str, *, precision: str = "auto", say: Callable[[str], Non
         address, _, model = name.partition("#")
         if not model:
             raise InputError(f"name the model on that server after a #, as in {address}#model-name")
-        return RemoteModel(address, model)
+        return RemoteModel(address, model, cache=home() / "replies")
     return load_open(name, precision=precision, say=say)

@@ -36,7 +36,10 @@ def load_trained(module: nn.Module, path: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk comes as one
+        raise InputError(f"cannot write {path}: {error}. What was made is kept: make room or choose another folder, and go on") from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -37,7 +37,7 @@ def to_replies(row: Mapping[str, Any]) -> list[Sample]:
 
 
 def from_drafts(drafts: Drafts) -> dict[str, Any]:
-    rounds = [{"principle": r.principle, "critique": r.critique, "revision": r.revision} for r in drafts.rounds]
+    rounds = [{"principle": r.principle, "critique": r.critique, "revision": r.revision, "finished": r.finished} for r in drafts.rounds]
     return {"prompt": to_messages(drafts.prompt), "first": drafts.first, "rounds": rounds}
 
 

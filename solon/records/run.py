@@ -91,6 +91,8 @@ class Run:
                 about = {"study": study, "seed": seed, "settings": dict(settings), "inputs": dict(inputs), **(facts or {})}
                 if not (folder / "run.json").exists():
                     write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
+                for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):  # of a process that was killed while it wrote
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
                 yield cls(folder, seed, progress, stop)
         except PermissionError as error:
             raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
@@ -148,10 +150,11 @@ class Run:
         before is kept and Diverged goes on to the caller.
         """
         model, path = start.copy(), self.folder / f"{name}.safetensors"
+        checkpoint = self.folder / f"{name}.checkpoint.safetensors"
         if path.exists():
+            checkpoint.unlink(missing_ok=True)
             model.load(path)
             return model
-        checkpoint = self.folder / f"{name}.checkpoint.safetensors"
         state = load_tensors(checkpoint) if checkpoint.exists() else None
         done = int(state["number"]) if state is not None else 0
         logs = [self.folder / f"{name}.{kind}.jsonl" for kind in ("steps", "rows")]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
-from solon.alignment.critique import Drafts, Example, revise
+from solon.alignment.critique import Drafts, revise
 from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
 from solon.alignment.overoptimisation import watched
 from solon.alignment.preference import PreferenceModel, learn, start_head
@@ -23,7 +23,7 @@ from solon.data.rows import from_comparison, to_comparison
 from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrases
 from solon.models.adapters import Lora
-from solon.models.base import LanguageModel, derive
+from solon.models.base import LanguageModel, Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_drafts, from_replies, from_sample, to_drafts, to_replies
@@ -31,95 +31,17 @@ from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.studies.constitutional_ai_evidence import Evidence, Judgement, gather
 from solon.studies.constitutional_ai_report import report
+from solon.studies.constitutional_ai_settings import PREFACES, Inputs, Settings
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
 from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
-PREFACES = (
-    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",
-    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the other, worse answer.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
-
-    rounds: int = 4
-    """critique-revision pairs for each prompt"""
-    critique: bool = True
-    """whether a critique comes before each revision"""
-    examples: int = 5
-    """worked conversations shown before each critique and revision"""
-    max_tokens: int = 128
-    """the longest reply, critique or revision"""
-    label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
-    """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
-    clamp: tuple[float, float] = (0.0, 1.0)
-    """bounds on AI labels, a view: 0.4 0.6 is the paper's for reasoned ones"""
-    weights: Literal["lora", "full"] = "lora"
-    """train adapters on one frozen base, or all weights in fp32"""
-    rank: int = 16
-    """of the adapters"""
-    batch: int = 32
-    """rows of a supervised or preference step"""
-    supervised_epochs: float = 1.0
-    supervised_learning_rate: float = 3e-4
-    preference_epochs: float = 1.0
-    preference_learning_rate: float = 2e-4
-    held_out_labels: Literal["people", "both"] = "people"
-    """where there are people's comparisons: whether the held-out preference model learns from them alone or from AI labels too"""
-    preference_depth: float = 1.0
-    """the share of the layers that preference models stand on"""
-    probe_start: bool = True
-    """start the preference head at the ridge solution on frozen states (ours)"""
-    method: Literal["rloo", "ppo"] = "ppo"
-    """of reinforcement learning"""
-    policy_steps: int = 200
-    policy_prompts: int = 16
-    """prompts of a step"""
-    policy_samples: int = 4
-    """replies to each of them"""
-    policy_epochs: int = 2
-    """passes over each batch of replies"""
-    policy_learning_rate: float = 1e-4
-    kl_coefficient: float = 0.001
-    """of the KL summed over the reply, in nats, inside the reward"""
-    evaluation_samples: int = 17
-    """replies to each held-out prompt; the gallery shows the median one"""
-
-
-def quick() -> Settings:
-    """Minutes on two cores."""
-    return Settings(
-        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, preference_depth=0.67, method="rloo", policy_steps=8,
-        policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
-    )  # fmt: skip
-
-
-def full() -> Settings:
-    """The paper's shape: four rounds, five examples, PPO, the median of 17."""
-    return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there are any."""
-
-    constitution: Constitution
-    prompts: tuple[Conversation, ...]
-    held_out: tuple[Conversation, ...]
-    helpful: tuple[Conversation, ...] = ()
-    helpful_held_out: tuple[Conversation, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    examples: tuple[Example, ...] = ()
-    counts: tuple[tuple[str, int], ...] = ()  # what was left out while reading, for the report
-
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:
     """Both stages and the evidence. Returns the report, the final policy and the preference model it climbed."""
     base = prepared(start, settings, seed=run.seed)
+    reserved, halves = parted(inputs, run.seed)
 
     # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget them
     drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
@@ -132,9 +54,9 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
     drawn = [Pair(prompt, *(reply.text for reply in group)) for prompt, group in zip(inputs.prompts, groups, strict=True)]
     pairs = [pair for pair in drawn if pair.first.strip() and pair.second.strip() and pair.first != pair.second]
-    reserved, halves = parted(inputs, run.seed)
     labels = labelled(run, "labels", pairs, feedback, inputs.constitution, settings)
-    check = [Pair(c.prompt, c.first, c.second) for c in reserved[:200]]
+    decided = [c for c in reserved if c.p_first != 0.5]
+    check = [Pair(c.prompt, c.first, c.second) for c in decided[:200]]
     checked = labelled(run, "agreement", check, feedback, inputs.constitution, settings)
 
     # 3. two preference models on disjoint halves: one to climb, one to tell whether the climb is real
@@ -163,7 +85,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
         name: replies(run, f"helpful_{name}", model, inputs.helpful_held_out, settings, count=settings.evaluation_samples)
         for name, model in models.items()
     }
-    evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, reserved, taught_on, dict(inputs.counts))
+    evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, decided, taught_on, dict(inputs.counts))
     evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
     judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
     findings = gather(run, evidence, judgement, constitution=inputs.constitution, human=bool(inputs.comparisons))
@@ -203,11 +125,12 @@ def replies(run: Run, name: str, model: TorchModel, prompts: Sequence[Conversati
 def supervised_examples(model: TorchModel, drafts: Sequence[Drafts], helpful: Sequence[Conversation], replies: Sequence[Any]) -> list[Any]:
     """(prompt tokens, reply tokens with their end): the revisions of every round, and the model's own helpful replies.
 
-    A helpful reply that was cut off by the token limit keeps its tokens and is given no end. Empty revisions are none.
+    What was cut off by the token limit is given no end, so that nothing teaches to stop in mid-sentence. Empty ones are none.
     """
     form = model.dialogue
-    rows = [(d.prompt, form.reply(d.prompt, text) + form.end) for d in drafts for text in d.revisions if text.strip()]
-    rows += [(prompt, group[0].tokens) for prompt, group in zip(helpful, replies, strict=True)]
+    said = [(d.prompt, turn.revision, turn.finished) for d in drafts for turn in d.rounds]
+    said += [(prompt, group[0].text, group[0].stop is not Stop.LENGTH) for prompt, group in zip(helpful, replies, strict=True)]
+    rows = [(prompt, form.reply(prompt, text) + (form.end if finished else ())) for prompt, text, finished in said if text.strip()]
     return [(form.prompt(prompt), reply) for prompt, reply in rows]
 
 
@@ -250,7 +173,7 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
     """
     if not inputs.comparisons:
         return [], [[], []]
-    among = {opening(prompt) for prompt in (*inputs.prompts, *inputs.held_out)}
+    among = {opening(prompt) for prompt in (*inputs.prompts, *inputs.held_out, *inputs.helpful, *inputs.helpful_held_out)}
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in inputs.comparisons:
         dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
@@ -314,7 +237,16 @@ def practised(
         epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
     )  # fmt: skip
     critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
-    steps = improve(policy, inputs.prompts, reward, reference=reference, practice=practice, seed=derive(seed, "policy"), critic=critic, state=state)
+    steps = improve(
+        policy,
+        (*inputs.prompts, *inputs.helpful),
+        reward,
+        reference=reference,
+        practice=practice,
+        seed=derive(seed, "policy"),
+        critic=critic,
+        state=state,
+    )
     for step in watched(steps, judges, means):
         phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[:: settings.policy_samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})

@@ -128,7 +128,7 @@ def described(replies: Sequence[Sequence[Sample]]) -> dict[str, float]:
 
 
 def by_feedback(run: Run, axis: str, better: str, worse: str, evidence: Evidence, judgement: Judgement, constitution: Constitution) -> Duel:
-    """The feedback model's choice between first replies; equal or empty ones are ties, and counted."""
+    """The feedback model's choice between first replies, contrastive or by letter; equal or empty ones are ties, and counted."""
     replies = evidence.replies(axis)
     pairs = [Pair(p, a[0].text, b[0].text) for p, a, b in zip(evidence.prompts(axis), replies[better], replies[worse], strict=True)]
     fair = [pair for pair in pairs if pair.first.strip() and pair.second.strip() and pair.first != pair.second]
@@ -172,13 +172,15 @@ def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel],
         differences = [row["difference"] for row in run.rows(f"unseen_{name}", unseen, lambda c: c.key, make)]
         right = [(d > 0) == (c.p_first > 0.5) for d, c in zip(differences, unseen, strict=True)]
         confidence = [1 / (1 + math.exp(-abs(d))) for d in differences]
-        longer = [float(len(c.first.split()) - len(c.second.split())) for c in unseen]
-        spread = len(set(longer)) > 1 and len(set(differences)) > 1 and len(unseen) > 3
+        turns = [-1.0 if place % 2 else 1.0 for place in range(len(unseen))]  # half the pairs swapped, else the better is always first
+        longer = [turn * (len(c.first.split()) - len(c.second.split())) for turn, c in zip(turns, unseen, strict=True)]
+        leaning = [turn * d for turn, d in zip(turns, differences, strict=True)]
+        spread = len(set(longer)) > 1 and len(set(leaning)) > 1 and len(unseen) > 3
         found[name] = {
             "accuracy": wilson(sum(right), len(right)),
             "calibration": expected_calibration_error(confidence, right),
             "chart": bins(confidence, right, count=min(10, max(2, len(right) // 20))),
-            "length": correlation(differences, longer) if spread else None,
+            "length": correlation(leaning, longer) if spread else None,
             "learned_from": len(evidence.taught_on[place]),
         }
     return found

@@ -83,7 +83,8 @@ def summary(claims: Sequence[Claim], evidence: Evidence, judgement: Judgement) -
         None: "No improvement was shown: the interval holds one half.",
     }[main.holds]
     rate = f"{main.found:.1%} [{main.low:.1%}, {main.high:.1%}]"
-    judge = "people's comparisons" if evidence.reserved else "AI labels alone"
+    alone = all(c.judge == "human" for c in evidence.taught_on[1])
+    judge = "AI labels alone" if not evidence.reserved else "people's comparisons" if alone else "people's comparisons and AI labels"
     return (
         f"{judgement.models['start'].name}, aligned to a written constitution and asked {len(evidence.held_out)} prompts that nothing was trained on.",
         f"Judged by a preference model that the policy never climbed, learned from {judge}: the final model won {rate} of duels with the start. {verdict}",
@@ -235,8 +236,9 @@ def deviations(facts: Mapping[str, Any], evidence: Evidence, judgement: Judgemen
         f"Reinforcement by {facts['method'].upper()}; the paper uses PPO." if facts["method"] != "ppo" else "",
         "The paper judges by crowdworkers' Elo; here a held-out preference model and the feedback model judge, and neither is a person.",
     ]
-    if facts["clamp"][0] > 0:
-        cap = math.log(facts["clamp"][1] / (1 - facts["clamp"][1]))
+    widest = max(facts["clamp"][1], 1 - facts["clamp"][0])
+    if widest < 1:
+        cap = math.log(widest / (1 - widest))
         found.append(
             f"Labels are clamped to {facts['clamp']}: a label asks for at most {cap:.3f} nats, {cap * ELO_PER_NAT:.0f} Elo, of score difference."
         )

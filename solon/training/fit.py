@@ -76,8 +76,8 @@ def shuffled(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[
 
 
 def steps_for(rows: int, *, size: int, epochs: float) -> int:
-    """How many steps of `size` rows make `epochs` passes; at least one."""
-    return max(1, round(rows * epochs / size))
+    """How many steps of `size` rows make `epochs` passes or a little more: the last step begins another pass."""
+    return math.ceil(rows * epochs / size)
 
 
 Example = tuple[Tokens, Tokens]  # prompt, reply with its end

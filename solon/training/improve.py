@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -100,14 +101,24 @@ def improve(
         rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
         groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]
         trials, divergence = judge(policy, reference, critic, groups, rewards, practice)
-        learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+        before = everything(number, optimiser, value_optimiser, copied=True)
+        try:
+            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+        except Diverged:  # perhaps in a later pass of this round: the weights go back to those of the last good one
+            optimiser.restore(before)
+            if value_optimiser is not None:
+                value_optimiser.restore(before, "critic:")
+            raise
         metrics = {**describe(flat, rewards), **divergence, **learned}
         rollouts = tuple(Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True))
 
-        def full(number: int = number) -> State:
-            return whole_state(number, {**optimiser.state(), **(value_optimiser.state("critic:") if value_optimiser else {})})
+        yield Step(number, metrics, partial(everything, number, optimiser, value_optimiser), rollouts)
 
-        yield Step(number, metrics, full, rollouts)
+
+def everything(number: int, optimiser: Optimiser, value_optimiser: Optimiser | None, *, copied: bool = False) -> State:
+    """The whole state after a round: policy, critic, their moments; `copied` where it must outlive the next step."""
+    state = whole_state(number, {**optimiser.state(), **(value_optimiser.state("critic:") if value_optimiser else {})})
+    return {name: tensor.clone() for name, tensor in state.items()} if copied else state
 
 
 def check(policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation]) -> None:
