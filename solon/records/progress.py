@@ -36,7 +36,7 @@ def spoken(stream: TextIO = sys.stderr, *, every: float = 10.0) -> Progress:
             stream.write(f"\r\x1b[K{line}" + ("\n" if done >= total else "") if live else line + "\n")
             stream.flush()
 
-        if already >= total:
+        if total and already >= total:
             stream.write(f"{stage:<22} {total:>5}/{total}  read back\n")
             stream.flush()
         elif already:
