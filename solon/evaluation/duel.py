@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from solon.errors import InputError
@@ -18,10 +18,11 @@ class Duel:
     per_prompt: tuple[float, ...]
 
 
-def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Duel:
+def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, clusters: Sequence[Hashable] | None = None) -> Duel:
     """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a prompt is one game.
 
-    A prompt is the cluster: its games are averaged, and the t interval runs over prompts.
+    A prompt's games are averaged, and the t interval runs over prompts; with `clusters` (the dialogue that each prompt
+    comes from) its error is robust to prompts of one dialogue going the same way.
 
     >>> print(duel([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
     0.833 [0.116, 1.000] (n=3, t over prompts)
@@ -35,7 +36,7 @@ def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) ->
         games = [0.5 if a == b else float(a > b) for a in own for b in other]
         ties += sum(game == 0.5 for game in games)
         shares.append(sum(games) / len(games))
-    return Duel(_rate(shares), ties, tuple(shares))
+    return Duel(_rate(shares, clusters), ties, tuple(shares))
 
 
 def duel_of_labels(p_first: Sequence[float]) -> Duel:
@@ -43,9 +44,9 @@ def duel_of_labels(p_first: Sequence[float]) -> Duel:
     return Duel(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
 
 
-def _rate(shares: Sequence[float]) -> Estimate:
+def _rate(shares: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
     """The mean share with its t interval, cut to [0, 1]; where all prompts agree there is no spread, and Wilson's is used."""
     if len(set(shares)) == 1:
         return wilson(sum(shares), len(shares))
-    found = mean(list(shares))
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), "t over prompts", found.n, found.clusters)
+    found = mean(list(shares), clusters=clusters)
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), f"{found.method} over prompts", found.n, found.clusters)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from solon.conversation import Conversation, write_transcript
 from solon.data.rows import to_messages
 from solon.errors import InputError
@@ -60,12 +62,16 @@ class ChatTemplate:
             found = next((token for token in self.tokenizer.all_special_tokens if token in turn.text), None)
             if found:
                 raise InputError(f"a {turn.role} turn contains the special token {found!r}; remove it from the text")
-        text = self.tokenizer.apply_chat_template(
-            to_messages(conversation),
-            tokenize=False,
-            add_generation_prompt=conversation.awaits_reply,
-            continue_final_message=not conversation.awaits_reply,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                to_messages(conversation),
+                tokenize=False,
+                add_generation_prompt=conversation.awaits_reply,
+                continue_final_message=not conversation.awaits_reply,
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn.role for turn in conversation.turns)
+            raise InputError(f"the model's chat template refuses the turns {roles}: {error}") from error
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:

@@ -14,6 +14,7 @@ from solon.calibration import bins, expected_calibration_error
 from solon.comparison import Comparison
 from solon.constitution import Constitution, Principle
 from solon.conversation import Conversation
+from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.evaluation.duel import Duel, duel, duel_of_labels
 from solon.evaluation.replies import evades, refuses, repeated_phrases
@@ -91,7 +92,8 @@ def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: 
                 scores[axis, judge, name] = [row[judge] for row in rows]
             words[axis, name] = described(replies)
         for better, worse in STEPS:
-            duels[axis, "test_pm", better, worse] = duel(scores[axis, "test_pm", better], scores[axis, "test_pm", worse])
+            dialogues = [opening(prompt) for prompt in evidence.prompts(axis)]
+            duels[axis, "test_pm", better, worse] = duel(scores[axis, "test_pm", better], scores[axis, "test_pm", worse], clusters=dialogues)
             duels[axis, "feedback", better, worse] = by_feedback(run, axis, better, worse, evidence, judgement, constitution)
     kl = {pair: divergence(judgement.models, evidence, *pair) for pair in (("supervised", "start"), ("final", "supervised"), ("final", "start"))}
     agreed = {}
