@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from solon.models.base import Sample
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
-from solon.training.improve import Practice, improve
+from solon.training.improve import Practice, improve, policy_loss
 from solon.training.losses import Total, clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out, preference_loss
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State
@@ -188,6 +189,26 @@ def test_what_could_only_go_wrong_later_is_refused() -> None:
         Practice(Plan(1, 1e-3), samples=1)
     with pytest.raises(Diverged, match="not finite"):
         next(improve(policy, asked(4), lambda p, s: [math.nan] * len(s), reference=model(), practice=practice("rloo", 1), seed=0))
+
+
+def test_divergence_in_a_later_pass_takes_back_the_whole_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module)
+    steps = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice("ppo", 9), seed=0, critic=critic)
+    for _ in range(3):
+        step = next(steps)
+    good = saved(step.state())
+    calls: list[int] = []
+
+    def breaks(*given: Any) -> tuple[Tensor, float]:
+        calls.append(1)
+        loss, clipped = policy_loss(*given)
+        return (loss * math.nan if len(calls) == 3 else loss), clipped
+
+    monkeypatch.setattr("solon.training.improve.policy_loss", breaks)
+    with pytest.raises(Diverged, match="step 4"):
+        next(steps)
+    assert len(calls) == 3  # two passes had moved the weights
+    assert all(torch.equal(good[name], tensor) for name, tensor in step.state().items())
 
 
 def test_kl_estimators_are_those_of_their_names() -> None:

@@ -133,9 +133,6 @@ class TorchModel:
         """A copy with the adapters added into the weights, ready to be saved for other libraries."""
         return TorchModel(self._name, merged(self._body), self.dialogue, source=self.source)
 
-    def renamed(self, name: str) -> TorchModel:
-        return TorchModel(name, self._body, self.dialogue, source=self.source)
-
     def save(self, path: Path) -> None:
         """The weights that train (safetensors). For a folder that others load, see `huggingface.export`."""
         save_trained(self._body, path)

@@ -83,7 +83,7 @@ def summary(claims: Sequence[Claim], evidence: Evidence, judgement: Judgement) -
         None: "No improvement was shown: the interval holds one half.",
     }[main.holds]
     rate = f"{main.found:.1%} [{main.low:.1%}, {main.high:.1%}]"
-    alone = all(c.judge == "human" for c in evidence.taught_on[1])
+    alone = not any(c.readings for c in evidence.taught_on[1])  # a model's label keeps what it read
     judge = "AI labels alone" if not evidence.reserved else "people's comparisons" if alone else "people's comparisons and AI labels"
     return (
         f"{judgement.models['start'].name}, aligned to a written constitution and asked {len(evidence.held_out)} prompts that nothing was trained on.",

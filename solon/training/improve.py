@@ -148,7 +148,7 @@ def judge(
     totals_PK = torch.tensor([[next(scores) - practice.kl_coefficient * own for own in row] for row in kl])
     if not bool(torch.isfinite(totals_PK).all()):
         raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
-    values = values_of(critic, groups, practice) if critic is not None else None
+    values = values_of(critic, groups) if critic is not None else None
     advantages, returns = advantages_of(totals_PK, old, values, practice)
     trials = [Trial(*parts) for parts in zip(groups, old, advantages, returns, strict=True)]
     tokens = sum(len(reply) for row in old for reply in row)
@@ -180,7 +180,7 @@ def advantages_of(
     return [[(own - every.mean()) / scale for own in row] for row in advantages], returns
 
 
-def values_of(critic: ScalarModel, groups: Sequence[Group], practice: Practice) -> list[list[Tensor]]:
+def values_of(critic: ScalarModel, groups: Sequence[Group]) -> list[list[Tensor]]:
     """V before each reply token, without gradients."""
     found = []
     with torch.inference_mode():
