@@ -1,9 +1,9 @@
-"""How well a frozen SmolLM2 predicts people's harmlessness comparisons: three splits, dialogues never shared.
+"""How well a frozen SmolLM2 predicts people's harmlessness comparisons: splits that share no dialogue.
 
-    python benchmarks/human_preference.py HH.jsonl.gz [--depth 0.67]
+    python benchmarks/human_preference.py HH.jsonl.gz [--depth 0.6] [--splits 20]
 
 The head of `start_head` (ridge-logistic, penalty cross-validated on the training side) on end-of-context states, about 400
-held-out pairs a split. Prints accuracy a split with its Wilson interval, and the mean over splits.
+held-out pairs a split. Prints accuracy a split with its Wilson interval, the mean over the first three splits and over all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from solon.statistics import wilson
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("--depth", type=float, default=0.67)
+    parser.add_argument("--depth", type=float, default=0.6)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=20)
     options = parser.parse_args()
     comparisons = read_comparisons(options.pairs).rows
     start = load_open(options.model)
@@ -50,7 +50,8 @@ def main() -> None:
         right = int(((states[test, 0] - states[test, 1]) @ head > 0).sum())
         shares.append(right / len(test))
         print(f"split {split}: {wilson(right, len(test))}, trained on {len(train)}")
-    print(f"mean over {len(shares)} splits: {np.mean(shares):.3f}, sd {np.std(shares, ddof=1):.3f}")
+    for first in sorted({min(3, len(shares)), len(shares)}):
+        print(f"mean over {first} splits: {np.mean(shares[:first]):.3f}, sd {np.std(shares[:first], ddof=1):.3f}")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def _groups(clusters: Sequence[Hashable] | None, n: int) -> npt.NDArray[np.int64
     return np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
 
 
-def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
+def wilson(successes: float, n: float, *, level: float = 0.95) -> Estimate:
     """The Wilson score interval of a proportion (Wilson 1927). A tie may count as half a success.
 
     >>> print(wilson(8, 10))
@@ -64,7 +64,30 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson", n, n)
+    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson", round(n), round(n))
+
+
+def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
+    """The Wilson interval of a share of rows that come in clusters: its n is divided by the design effect, the ratio of
+    the cluster-robust variance to the binomial one (Kish 1965), where that is above 1.
+
+    >>> print(proportion([True] * 8 + [False] * 2, clusters=range(10)))
+    0.800 [0.490, 0.943] (n=10, Wilson)
+    >>> print(proportion([True] * 8 + [False] * 2, clusters=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]))
+    0.800 [0.361, 0.967] (n=10, Wilson, 5 clusters)
+    """
+    array = _sample([float(flag) for flag in flags], "flags")
+    group = _groups(clusters, array.size)
+    count, n = int(group.max()) + 1, array.size
+    found = wilson(float(array.sum()), n, level=level)
+    if count == n:
+        return found
+    binomial = found.value * (1 - found.value) / n
+    sums = np.bincount(group, weights=array - found.value, minlength=count)
+    robust = count / max(count - 1, 1) * float(np.square(sums).sum()) / n**2
+    effect = max(1.0, robust / binomial) if binomial else n / count  # no spread tells nothing of clusters: count each as one row
+    fewer = wilson(found.value * n / effect, n / effect, level=level)
+    return Estimate(found.value, fewer.low, fewer.high, f"Wilson, {count} clusters", n, count)
 
 
 def mean(values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Estimate:

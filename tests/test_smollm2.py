@@ -105,7 +105,8 @@ def test_a_preference_head_survives_exactly(adapted: TorchModel, tmp_path: Path)
     assert again.score(PROMPTS, replies) == pytest.approx(pm.score(PROMPTS, replies), abs=2e-3)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pm", dtype=torch.float32)
     end = json.loads((tmp_path / "pm" / "config.json").read_text())["solon_context_end"]
-    row = pm.dialogue.prompt(PROMPTS[0]) + pm.dialogue.reply(PROMPTS[0], "Paris.") + pm.dialogue.end + (end,)
+    assert adapted.dialogue.tokenizer.decode(end) == "<|im_end|>\n<|im_start|>user\n"
+    row = pm.dialogue.prompt(PROMPTS[0]) + pm.dialogue.reply(PROMPTS[0], "Paris.") + tuple(end)
     with torch.no_grad():
         assert classifier(torch.tensor([row])).logits.item() + 0.25 == pytest.approx(pm.score(PROMPTS[:1], ["Paris."])[0], abs=2e-3)
 

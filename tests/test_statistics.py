@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from solon.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error
 from solon.elo import ELO_PER_NAT, games, ratings, win_rate
 from solon.errors import InputError
-from solon.statistics import bootstrap, correlation, mcnemar, mean, paired_difference, wilson
+from solon.statistics import bootstrap, correlation, mcnemar, mean, paired_difference, proportion, wilson
 
 
 def test_wilson_against_the_textbook() -> None:
@@ -45,6 +45,19 @@ def test_the_mean_interval_covers_and_clusters_widen_it() -> None:
     assert 0.91 <= coverage(plain, 0.0) <= 0.98
     assert 0.91 <= coverage(clustered, 0.0) <= 0.98
     assert coverage(naive, 0.0) < 0.8
+
+
+def test_a_proportion_in_clusters_covers() -> None:
+    rng = np.random.default_rng(3)
+    wide, naive = [], []
+    for _ in range(300):
+        flags = [bool(flag) for flag in np.repeat(rng.random(30) < 0.6, 4)]  # four rows of a cluster go the same way
+        found, alone = proportion(flags, clusters=[i // 4 for i in range(120)]), wilson(sum(flags), 120)
+        wide.append((found.low, found.high))
+        naive.append((alone.low, alone.high))
+    assert 0.92 <= coverage(wide, 0.6) <= 0.985
+    assert coverage(naive, 0.6) < 0.8
+    assert proportion([True, False] * 20, clusters=range(40)) == wilson(20, 40)
 
 
 def test_cluster_bootstrap_agrees_with_the_robust_error() -> None:

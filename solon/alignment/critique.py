@@ -56,15 +56,21 @@ def revise(
     critique: bool = True,
     examples: Sequence[Example] = (),
     max_tokens: int = 128,
+    temperature: float = 1.0,
     seed: int,
 ) -> list[Drafts]:
-    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, T = 1 throughout.
+    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, all at one temperature
+    (the paper's is 1).
 
     A principle is drawn for every prompt and round by (seed, prompt, round), independently. After each round the
     revision takes the reply's place in the conversation, so a round never sees an earlier critique. Without `critique`
     the revision is asked for directly (section 3.5). `examples` are put before every critique and revision.
     """
-    drafts = [Drafts(p, group[0].text, ()) for p, group in zip(prompts, _ask(model, prompts, max_tokens, derive(seed, "reply")), strict=True)]
+
+    def ask(requests: Sequence[Conversation], *words: object) -> list[Sample]:
+        return [group[0] for group in model.sample(requests, max_tokens=max_tokens, temperature=temperature, seed=derive(seed, *words))]
+
+    drafts = [Drafts(prompt, reply.text, ()) for prompt, reply in zip(prompts, ask(prompts, "reply"), strict=True)]
     for number in range(1, rounds + 1):
         principles = [_draw(constitution, prompt, number, seed) for prompt in prompts]
         latest = [draft.rounds[-1].revision if draft.rounds else draft.first for draft in drafts]
@@ -72,15 +78,14 @@ def revise(
         critiques = [""] * len(prompts)
         if critique:
             requests = [shown(examples, talk.human(rule.critique), "critique") for talk, rule in zip(asked, principles, strict=True)]
-            critiques = [group[0].text.strip() for group in _ask(model, requests, max_tokens, derive(seed, "critique", number))]
+            critiques = [sample.text.strip() for sample in ask(requests, "critique", number)]
             asked = [talk.human(rule.critique).assistant(found) for talk, rule, found in zip(asked, principles, critiques, strict=True)]
         requests = [
             shown(examples, talk.human(rule.revision), "revision" if critique else "direct") for talk, rule in zip(asked, principles, strict=True)
         ]
-        revised = [group[0] for group in _ask(model, requests, max_tokens, derive(seed, "revision", number))]
         turns = [
             Round(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
-            for rule, found, sample in zip(principles, critiques, revised, strict=True)
+            for rule, found, sample in zip(principles, critiques, ask(requests, "revision", number), strict=True)
         ]
         drafts = [Drafts(draft.prompt, draft.first, (*draft.rounds, turn)) for draft, turn in zip(drafts, turns, strict=True)]
     return drafts
@@ -100,7 +105,3 @@ def shown(examples: Sequence[Example], request: Conversation, kind: str) -> Conv
 
 def _draw(constitution: Constitution, prompt: Conversation, number: int, seed: int) -> Principle:
     return constitution.draw_revising(random.Random(derive(seed, "principle", prompt.key, number)))
-
-
-def _ask(model: Speaker, prompts: Sequence[Conversation], max_tokens: int, seed: int) -> list[list[Sample]]:
-    return model.sample(prompts, max_tokens=max_tokens, seed=seed)

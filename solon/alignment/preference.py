@@ -1,6 +1,6 @@
 """A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI section 4).
 
-The score is a scalar read at an end-of-context token. Only differences of scores mean anything; they are in nats:
+The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only differences of scores mean anything; they are in nats:
 P(first better) = 1 / (1 + exp(r_second - r_first)), and one nat is 173.7 Elo.
 """
 
@@ -78,8 +78,8 @@ class PreferenceModel:
         return len(prompt) + max(map(len, replies)) <= self.scalar.body.context
 
     def _closed(self, tokens: Tokens) -> Tokens:
-        end = () if tokens and tokens[-1] in self.dialogue.ends else self.dialogue.end
-        return (*tokens, *end, self.dialogue.context_end)
+        said = tokens[:-1] if tokens and tokens[-1] in self.dialogue.ends else tokens
+        return (*said, *self.dialogue.context_end)
 
     def _pair(self, prompt: Conversation, reply: str) -> tuple[Tokens, Tokens]:
         return self.dialogue.prompt(prompt), self._closed(self.dialogue.reply(prompt, reply))

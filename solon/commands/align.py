@@ -84,10 +84,10 @@ def main(argv: Sequence[str]) -> int:
     inputs = read_inputs(options)
     start = load_open(options.model, precision=options.precision, say=say)
     feedback = load_open(options.feedback, precision=options.precision, say=say) if options.feedback else start
-    inputs = fitting(inputs, start, options.settings)
+    inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
-        facts=facts(options), progress=spoken(), stop=stop,
+        facts=facts(options), progress=spoken(), stop=stop, say=say,
     ) as run:  # fmt: skip
         say(f"run folder {run.folder}")
         index.began(
@@ -180,24 +180,29 @@ def read_examples() -> tuple[Example, ...]:
     )
 
 
-def fitting(inputs: Inputs, model: TorchModel, settings: Settings) -> Inputs:
-    """Inputs whose prompts and comparisons leave room in the model's context; the others are counted, never cut.
+def fitting(inputs: Inputs, model: TorchModel, feedback: LanguageModel, settings: Settings) -> Inputs:
+    """Inputs whose prompts and comparisons leave room in the contexts of both models; the others are counted, never cut.
 
-    A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it.
+    A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it; a question by
+    letter the prompt, two replies, a principle and perhaps a thought. A feedback model elsewhere refuses for itself.
     """
+    judges = [judge for judge in (model, feedback) if isinstance(judge, TorchModel)]
     examples = sum(len(model.dialogue.reply(Conversation(), e.reply + e.critique + e.revision)) + 150 for e in inputs.examples[: settings.examples])
     room = 4 * settings.max_tokens + 300 + examples
     counts = dict(inputs.counts)
 
     def kept(name: str, prompts: tuple[Conversation, ...]) -> tuple[Conversation, ...]:
-        good = tuple(prompt for prompt in prompts if model.fits(prompt, max_tokens=room))
+        asked = 3 * settings.max_tokens + 300
+        good = tuple(p for p in prompts if model.fits(p, max_tokens=room) and all(judge.fits(p, max_tokens=asked) for judge in judges))
         if len(good) < len(prompts):
             counts[f"{name} prompts too long for the context, left out"] = len(prompts) - len(good)
         if len(good) < 4 and len(good) < len(prompts):
-            raise InputError(f"only {len(good)} {name} prompts fit {model.name}'s context of {model.context} with {room} tokens of room")
+            contexts = " and ".join(f"{judge.name}'s context of {judge.context}" for judge in dict.fromkeys(judges))
+            raise InputError(f"only {len(good)} {name} prompts fit {contexts} with {room} tokens of room")
         return good
 
-    reads = [c for c in inputs.comparisons if model.fits(c.prompt.assistant(max(c.first, c.second, key=len)), max_tokens=300)]
+    both = [(c, c.prompt.assistant(c.first).human(c.second)) for c in inputs.comparisons]
+    reads = [c for c, shown in both if all(judge.fits(shown, max_tokens=300 + settings.max_tokens) for judge in judges)]
     if len(reads) < len(inputs.comparisons):
         counts["comparisons too long for the context, left out"] = len(inputs.comparisons) - len(reads)
     return Inputs(

@@ -28,8 +28,8 @@ class Dialogue(Protocol):
         ...
 
     @property
-    def context_end(self) -> int:
-        """The end-of-context token, on which a preference model reads its score."""
+    def context_end(self) -> Tokens:
+        """What follows the last word of a reply where a preference model reads its score, at the last of these tokens."""
         ...
 
     @property
@@ -54,14 +54,12 @@ class ChatTemplate:
     tokenizer: Any
     ends: frozenset[int]
     end: Tokens
-    context_end: int
+    context_end: Tokens
     stops: tuple[str, ...] = ()
 
     def prompt(self, conversation: Conversation) -> Tokens:
         for turn in conversation.turns:
-            found = next((token for token in self.tokenizer.all_special_tokens if token in turn.text), None)
-            if found:
-                raise InputError(f"a {turn.role} turn contains the special token {found!r}; remove it from the text")
+            self._check(turn.text, f"a {turn.role} turn")
         try:
             text = self.tokenizer.apply_chat_template(
                 to_messages(conversation),
@@ -75,7 +73,13 @@ class ChatTemplate:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
+        self._check(text, "a reply")
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _check(self, text: str, where: str) -> None:
+        found = next((token for token in self.tokenizer.all_special_tokens if token in text), None)
+        if found:
+            raise InputError(f"{where} contains the special token {found!r}; remove it from the text")
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
         kept = [token for token in tokens if token not in self.ends]
@@ -92,7 +96,7 @@ class Transcript:
     tokenizer: Any
     ends: frozenset[int]
     end: Tokens
-    context_end: int
+    context_end: Tokens
     start: Tokens = ()
     stops: tuple[str, ...] = ("\n\nHuman:", "\n\nAssistant:")
 
@@ -136,8 +140,8 @@ class WordDialogue:
         return (3,)
 
     @property
-    def context_end(self) -> int:
-        return 4
+    def context_end(self) -> Tokens:
+        return (*self.end, 4)
 
     def encode(self, text: str) -> Tokens:
         known = {word: number for number, word in enumerate((*self.special, *self.words))}

@@ -16,12 +16,13 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from solon.errors import InputError
 from solon.models.adapters import merged, save_peft
-from solon.models.body import fast_precision
+from solon.models.body import Tokens, fast_precision
 from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
 from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.scalar import ScalarModel
@@ -78,12 +79,22 @@ def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
     if not ends:
         raise InputError("the tokenizer names no end-of-text token, so no reply could ever end")
     end = (int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(ends)),)
-    others = [tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id]
-    context_end = next((int(token) for token in others if token is not None and token not in ends), end[0])
     if tokenizer.chat_template:
-        return ChatTemplate(tokenizer, ends, end, context_end)
+        return ChatTemplate(tokenizer, ends, end, _next_turn(tokenizer) or end)
     start = (int(tokenizer.bos_token_id),) if tokenizer.bos_token_id is not None else ()
-    return Transcript(tokenizer, ends, end, context_end, start)
+    return Transcript(tokenizer, ends, end, tuple(tokenizer.encode("\n\nHuman:", add_special_tokens=False)), start)
+
+
+def _next_turn(tokenizer: Any) -> Tokens:
+    """What the chat template writes between a reply and the human's next words; nothing where it cannot be told."""
+    reply, following = "The reply.", "The following words."
+    turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": reply}, {"role": "user", "content": following}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError:
+        return ()
+    between = text.partition(reply)[2].partition(following)
+    return tuple(tokenizer.encode(between[0], add_special_tokens=False)) if between[1] else ()
 
 
 def export(model: TorchModel, folder: Path) -> None:
@@ -101,15 +112,15 @@ def export_adapter(model: TorchModel, folder: Path) -> None:
 def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> None:
     """The preference model as `AutoModelForSequenceClassification` with one label.
 
-    Text to score must end on the end-of-context token (its id is `solon_context_end` in config.json): that class reads
-    its score at the last token that is not padding, so padding is set to another token. transformers' class has no
-    bias; a constant on every score changes no comparison, and solon_head.safetensors keeps it.
+    Text to score must end where the human's next turn begins (tokens `solon_context_end` in config.json, after the reply's
+    last word): that class reads its score at the last token that is not padding, so padding is set to another token.
+    transformers' class has no bias; a constant on every score changes no comparison, and solon_head.safetensors keeps it.
     """
     body = _huggingface(merged(scalar.body))
     config = copy.deepcopy(body.module.config)
     config.num_labels = 1
-    config.pad_token_id = next(iter(sorted(dialogue.ends - {dialogue.context_end})), None)
-    config.solon_context_end = dialogue.context_end
+    config.pad_token_id = next(iter(sorted(dialogue.ends - {dialogue.context_end[-1]})), None)
+    config.solon_context_end = list(dialogue.context_end)
     module = AutoModelForSequenceClassification.from_config(config, dtype=body.module.dtype)
     module.base_model.load_state_dict(body.trunk.state_dict())
     with torch.no_grad():
@@ -135,7 +146,7 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
         scalar.head.weight.copy_(head["weight"])
         scalar.head.bias.copy_(head["bias"])
     dialogue = dialogue_of(AutoTokenizer.from_pretrained(folder), module)
-    return scalar, dataclasses.replace(dialogue, context_end=int(raw["solon_context_end"]))
+    return scalar, dataclasses.replace(dialogue, context_end=tuple(raw["solon_context_end"]))
 
 
 def _huggingface(body: Any) -> HuggingFaceBody:

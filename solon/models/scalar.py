@@ -30,11 +30,16 @@ class ScalarModel(nn.Module):
 
     def per_token(self, tokens_BT: Tensor) -> Tensor:
         """The number at every position, (B, T)."""
-        return torch.as_tensor(self.head(self.body.hidden(tokens_BT).float())[..., 0])
+        return self.read(self.body.hidden(tokens_BT))
 
     def at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
         """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is computed once."""
-        return torch.as_tensor(self.head(self.states_at_ends(rows))[:, 0])
+        return self.read(self.states_at_ends(rows))
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """The number on each hidden state (..., C), in fp32 also where autocast computes the body in less."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.as_tensor(self.head(hidden.float())[..., 0])
 
     def states_at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
         """The fp32 hidden states that the head reads there, (N, C)."""

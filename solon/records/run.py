@@ -53,12 +53,15 @@ def digest(*values: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the next row or step."""
+    """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the next row or step;
+    `say` is for what a person should know before the report is there.
+    """
 
     folder: Path
     seed: int
     progress: Progress = silent
     stop: Callable[[], bool] = field(default=lambda: False)
+    say: Callable[[str], None] = field(default=lambda words: None)
     checkpoint_seconds: float = 30.0
 
     @classmethod
@@ -74,6 +77,7 @@ class Run:
         facts: Mapping[str, Any] | None = None,
         progress: Progress = silent,
         stop: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda words: None,
     ) -> Iterator[Run]:
         """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this process alone.
 
@@ -93,7 +97,7 @@ class Run:
                     write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
                 for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):  # of a process that was killed while it wrote
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-                yield cls(folder, seed, progress, stop)
+                yield cls(folder, seed, progress, stop, say)
         except PermissionError as error:
             raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
 

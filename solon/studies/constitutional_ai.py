@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
+
 from solon.alignment.critique import Drafts, revise
 from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
 from solon.alignment.overoptimisation import watched
@@ -24,12 +26,13 @@ from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrases
 from solon.models.adapters import Lora
 from solon.models.base import LanguageModel, Stop, derive
+from solon.models.body import Body, fast_precision
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_drafts, from_replies, from_sample, to_drafts, to_replies
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.studies.constitutional_ai_evidence import Evidence, Judgement, gather
+from solon.studies.constitutional_ai_evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai_report import report
 from solon.studies.constitutional_ai_settings import PREFACES, Inputs, Settings
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
@@ -41,11 +44,19 @@ from solon.training.steps import State, Step
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:
     """Both stages and the evidence. Returns the report, the final policy and the preference model it climbed."""
     base = prepared(start, settings, seed=run.seed)
+    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
     reserved, halves = parted(inputs, run.seed)
+
+    # 0. where people have compared replies: does the feedback model agree with them? Said before anything rests on it
+    decided = [c for c in reserved if c.p_first != 0.5]
+    check = [Pair(c.prompt, c.first, c.second) for c in decided[:200]]
+    checked = labelled(run, "agreement", check, feedback, inputs.constitution, settings)
+    for way, agreed in agreements(decided, checked).items():
+        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(agreed)}: {agreed}")
 
     # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget them
     drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
-    helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1)
+    helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1, temperature=settings.draft_temperature)
     examples = supervised_examples(start, drafts, inputs.helpful, helpful)
     steps = steps_for(len(examples), size=settings.batch, epochs=settings.supervised_epochs)
     supervised = run.trained("supervised", base, lambda model, state: taught(model, examples, settings, steps, run.seed, state), steps=steps)
@@ -55,15 +66,14 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     drawn = [Pair(prompt, *(reply.text for reply in group)) for prompt, group in zip(inputs.prompts, groups, strict=True)]
     pairs = [pair for pair in drawn if pair.first.strip() and pair.second.strip() and pair.first != pair.second]
     labels = labelled(run, "labels", pairs, feedback, inputs.constitution, settings)
-    decided = [c for c in reserved if c.p_first != 0.5]
-    check = [Pair(c.prompt, c.first, c.second) for c in decided[:200]]
-    checked = labelled(run, "agreement", check, feedback, inputs.constitution, settings)
 
     # 3. two preference models on disjoint halves: one to climb, one to tell whether the climb is real
     ai = [label.clamped(*settings.clamp) for label in labels[settings.label]]
     apart = inputs.comparisons and settings.held_out_labels == "people"
     taught_on = [[*ai, *halves[0]], halves[1]] if apart else [[*ai[::2], *halves[0]], [*ai[1::2], *halves[1]]]
-    train_pm, test_pm = (preferring(run, name, base, rows, settings) for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True))
+    train_pm, test_pm = (
+        preferring(run, replace(unlearned, name=name), rows, settings) for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True)
+    )
 
     # 4. improve the policy against the first, the second and the reference looking on
     judges = {"train_pm": train_pm, "test_pm": test_pm}
@@ -88,7 +98,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, decided, taught_on, dict(inputs.counts))
     evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
     judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
-    findings = gather(run, evidence, judgement, constitution=inputs.constitution, human=bool(inputs.comparisons))
+    findings = gather(run, evidence, judgement, constitution=inputs.constitution)
     facts = asdict(settings) | {"prompts": len(inputs.prompts), "principles": len(inputs.constitution.principles)}
     return report(facts, findings, evidence, judgement, step_metrics(run, "policy")), policy, train_pm
 
@@ -107,16 +117,19 @@ def prepared(start: TorchModel, settings: Settings, *, seed: int) -> TorchModel:
 def drafted(start: TorchModel, prompts: Sequence[Conversation], inputs: Inputs, settings: Settings, seed: int) -> list[dict[str, Any]]:
     found = revise(
         start, prompts, inputs.constitution, rounds=settings.rounds, critique=settings.critique,
-        examples=inputs.examples[: settings.examples], max_tokens=settings.max_tokens, seed=derive(seed, "drafts"),
+        examples=inputs.examples[: settings.examples], max_tokens=settings.max_tokens,
+        temperature=settings.draft_temperature, seed=derive(seed, "drafts"),
     )  # fmt: skip
     return [from_drafts(drafts) for drafts in found]
 
 
-def replies(run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings, *, count: int) -> list[Any]:
+def replies(
+    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings, *, count: int, temperature: float = 1.0
+) -> list[Any]:
     """`count` replies to each prompt, kept as rows."""
 
     def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
-        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, seed=derive(run.seed, name))
+        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, temperature=temperature, seed=derive(run.seed, name))
         return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
 
     return [to_replies(row) for row in run.rows(name, prompts, key, make)]
@@ -195,20 +208,24 @@ def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
 
 
-def preferring(run: Run, name: str, base: TorchModel, rows: Sequence[Comparison], settings: Settings) -> PreferenceModel:
-    """A preference model on its own adapters over the same base."""
-    body = base.copy().module
-    layers = max(1, round(settings.preference_depth * body.depth))
-    model = PreferenceModel(name, ScalarModel(body if layers == body.depth else body.shallow(layers)), base.dialogue)
+def standing(body: Body, share: float) -> Body:
+    """The first layers of a body, a share of them; the body itself where that is all."""
+    layers = max(1, round(share * body.depth))
+    return body if layers == body.depth else body.shallow(layers)
+
+
+def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Settings) -> PreferenceModel:
+    """A preference model on its own adapters over the base that all share."""
+    bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
     steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
 
     def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
         if settings.probe_start and state is None:
             start_head(fresh, rows)
-        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=settings.weights == "full" and base.fast)
-        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, name), state=state)
+        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
+        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state)
 
-    return run.trained(name, model, loop, steps=steps)
+    return run.trained(unlearned.name, unlearned, loop, steps=steps)
 
 
 def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:

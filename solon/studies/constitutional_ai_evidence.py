@@ -22,7 +22,7 @@ from solon.models.base import LanguageModel, Sample, Stop, derive
 from solon.models.scoring import exact_kl
 from solon.models.torch_model import TorchModel
 from solon.records.run import Run
-from solon.statistics import Estimate, correlation, mean, paired_difference, wilson
+from solon.statistics import Estimate, correlation, mean, paired_difference, proportion
 
 HELPFUL = Constitution(
     (
@@ -81,7 +81,7 @@ class Findings:
     rounds: Sequence[Estimate]
 
 
-def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: Constitution, human: bool) -> Findings:
+def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: Constitution) -> Findings:
     """All the numbers, each made once and kept as rows."""
     axes = [axis for axis in AXES if evidence.prompts(axis)]
     scores, duels, words = {}, {}, {}
@@ -96,12 +96,23 @@ def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: 
             duels[axis, "test_pm", better, worse] = duel(scores[axis, "test_pm", better], scores[axis, "test_pm", worse], clusters=dialogues)
             duels[axis, "feedback", better, worse] = by_feedback(run, axis, better, worse, evidence, judgement, constitution)
     kl = {pair: divergence(judgement.models, evidence, *pair) for pair in (("supervised", "start"), ("final", "supervised"), ("final", "start"))}
-    agreed = {}
-    if human:
-        for way, labels in evidence.checked.items():
-            found = agreement(evidence.reserved[: len(labels)], labels)
-            agreed[way] = wilson(sum(found), len(found))
-    return Findings(scores, duels, kl, words, quality(run, evidence, judgement.judges, human), agreed, by_round(run, judgement))
+    agreed = agreements(evidence.reserved, evidence.checked)
+    return Findings(scores, duels, kl, words, quality(run, evidence, judgement.judges), agreed, by_round(run, judgement))
+
+
+def agreements(decided: Sequence[Comparison], checked: Mapping[str, Sequence[Comparison]]) -> dict[str, Estimate]:
+    """How often each way of labelling prefers the reply that people preferred; nothing where people decided nothing."""
+    found = {}
+    for way, labels in checked.items():
+        if labels:
+            clusters = [opening(label.prompt) for label in labels]
+            found[way] = proportion(agreement(decided[: len(labels)], labels), clusters=clusters)
+    return found
+
+
+def against_chance(agreed: Estimate) -> str:
+    """Where an agreement stands, in words."""
+    return "at chance" if agreed.low <= 0.5 <= agreed.high else "above chance" if agreed.low > 0.5 else "below chance"
 
 
 def scored(
@@ -158,14 +169,14 @@ def divergence(models: Mapping[str, TorchModel], evidence: Evidence, first: str,
     return mean(exact_kl(models[first].module, models[second].module, groups))
 
 
-def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel], human: bool) -> dict[str, dict[str, Any]]:
+def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel]) -> dict[str, dict[str, Any]]:
     """Accuracy, calibration and length correlation of each preference model on comparisons that it never saw.
 
     Those are people's reserved ones where there are any, else the AI labels that the other one learned from.
     """
     found = {}
     for place, (name, pm) in enumerate(judges.items()):
-        unseen = list(evidence.reserved) if human else list(evidence.taught_on[1 - place])
+        unseen = list(evidence.reserved) if evidence.reserved else list(evidence.taught_on[1 - place])
         unseen = [c for c in unseen if pm.fits(c) and c.p_first != 0.5]
 
         def make(some: Sequence[Comparison], pm: PreferenceModel = pm) -> list[dict[str, Any]]:
@@ -179,7 +190,7 @@ def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel],
         leaning = [turn * d for turn, d in zip(turns, differences, strict=True)]
         spread = len(set(longer)) > 1 and len(set(leaning)) > 1 and len(unseen) > 3
         found[name] = {
-            "accuracy": wilson(sum(right), len(right)),
+            "accuracy": proportion(right, clusters=[opening(c.prompt) for c in unseen]),
             "calibration": expected_calibration_error(confidence, right),
             "chart": bins(confidence, right, count=min(10, max(2, len(right) // 20))),
             "length": correlation(leaning, longer) if spread else None,

@@ -14,7 +14,7 @@ from solon.evaluation.duel import Duel
 from solon.models.base import Sample
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics import Estimate, wilson
-from solon.studies.constitutional_ai_evidence import AXES, STEPS, Evidence, Findings, Judgement
+from solon.studies.constitutional_ai_evidence import AXES, STEPS, Evidence, Findings, Judgement, against_chance
 
 JUDGES = {"test_pm": "the held-out preference model", "feedback": "the feedback model"}
 WORDS = {"harmless": "red-team", "helpful": "helpful"}
@@ -54,8 +54,7 @@ def duel_claims(findings: Findings) -> list[Claim]:
 def quality_claims(findings: Findings, evidence: Evidence) -> list[Claim]:
     found = []
     for way, estimate in findings.agreement.items():
-        chance = "at chance" if estimate.low <= 0.5 <= estimate.high else "above chance" if estimate.low > 0.5 else "below chance"
-        text = f"AI labels by {way.replace('_', ' ')} agree with people ({chance})"
+        text = f"AI labels by {way.replace('_', ' ')} agree with people ({against_chance(estimate)})"
         found.append(Claim.of(f"agreement_{way}", text, estimate, above_half(estimate)))
     whose = "people's comparisons" if findings.agreement else "the other half's AI labels"
     for name, quality in findings.quality.items():
@@ -218,6 +217,9 @@ def deviations(facts: Mapping[str, Any], evidence: Evidence, judgement: Judgemen
         f"The paper starts from a helpful-only RLHF model and fine-tunes a pretrained one; here both are {start}, as it stands.",
         f"{facts['prompts']} prompts; the paper has 182,831 for revision and adds 491,142 for reinforcement.",
         f"{facts['rounds']} critique-revision rounds; the paper has 4." if facts["rounds"] != 4 else "",
+        f"Drafts, critiques and revisions are drawn at temperature {facts['draft_temperature']:g}; the paper's is 1."
+        if facts["draft_temperature"] != 1
+        else "",
         f"{facts['examples']} worked examples before a critique; the paper has 5." if facts["examples"] != 5 else "",
         "Revisions are asked for without critiques." if not facts["critique"] else "",
         "Principles, prefaces and worked examples are Solon's own.",
@@ -225,6 +227,7 @@ def deviations(facts: Mapping[str, Any], evidence: Evidence, judgement: Judgemen
         "Feedback is contrastive (ours): the log-likelihood of a reply behind a principled against an unprincipled preface."
         if facts["label"] == "contrastive"
         else "",
+        "Labels are reasoned; duels of models by the feedback model are by letter alone." if facts["label"] == "reasoned" else "",
         "The preference head starts at the ridge-logistic solution on frozen states; the paper pretrains it on public comparisons instead."
         if facts["probe_start"]
         else "",

@@ -29,6 +29,8 @@ class Settings:
     """worked conversations shown before each critique and revision"""
     max_tokens: int = 128
     """the longest reply, critique or revision"""
+    draft_temperature: float = 1.0
+    """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later replies are drawn at 1"""
     label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
     """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
     clamp: tuple[float, float] = (0.0, 1.0)
@@ -68,6 +70,8 @@ class Settings:
         low, high = self.clamp
         if not 0 <= low <= 0.5 <= high <= 1:
             raise InputError(f"clamp must hold one half, 0 <= low <= 0.5 <= high <= 1; found {low} {high}")
+        if self.draft_temperature < 0:
+            raise InputError(f"draft_temperature is 0 (the likeliest token) or above; found {self.draft_temperature}")
         if not 0 < self.preference_depth <= 1:
             raise InputError(f"preference_depth is a share of the layers, above 0 and at most 1; found {self.preference_depth}")
         if self.method == "rloo" and self.policy_samples < 2:
@@ -79,7 +83,7 @@ class Settings:
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        rounds=2, examples=1, max_tokens=48, label="contrastive", batch=16, preference_depth=0.67, method="rloo", policy_steps=8,
+        rounds=2, examples=1, max_tokens=48, draft_temperature=0.7, label="contrastive", batch=16, preference_depth=0.6, method="rloo", policy_steps=8,
         policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
     )  # fmt: skip
 

@@ -100,7 +100,8 @@ def improve(
         flat = [(prompt, sample) for prompt, group in zip(asked, drawn, strict=True) for sample in group]
         rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
         groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]
-        trials, divergence = judge(policy, reference, critic, groups, rewards, practice)
+        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):  # as `learn` computes them
+            trials, divergence = judge(policy, reference, critic, groups, rewards, practice)
         before = everything(number, optimiser, value_optimiser, copied=True)
         try:
             learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
@@ -186,7 +187,7 @@ def values_of(critic: ScalarModel, groups: Sequence[Group]) -> list[list[Tensor]
     with torch.inference_mode():
         for group in groups:
             hidden_NC, _, lengths = reply_hidden(critic.body, [group])
-            found.append([part.cpu() for part in critic.head(hidden_NC.float())[:, 0].split(lengths)])
+            found.append([part.cpu() for part in critic.read(hidden_NC).split(lengths)])
     return found
 
 
@@ -260,4 +261,4 @@ def critic_loss(critic: ScalarModel, trials: Sequence[Trial]) -> Tensor:
     """Half the squared error of V before each reply token, summed."""
     hidden_NC, _, _ = reply_hidden(critic.body, [trial.group for trial in trials])
     target_N = torch.cat([own for trial in trials for own in trial.returns]).to(hidden_NC.device)
-    return torch.sum(0.5 * (critic.head(hidden_NC.float())[:, 0] - target_N).square())
+    return torch.sum(0.5 * (critic.read(hidden_NC) - target_N).square())
