@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -14,15 +15,16 @@ from solon.errors import InputError
 from solon.models.activations import activations, recorded
 from solon.models.adapters import Lora
 from solon.models.base import Stop
-from solon.models.body import forked
+from solon.models.body import Body, forked
 from solon.models.choice import choose
 from solon.models.dialogue import WordDialogue
 from solon.models.sampling import invert, nucleus
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import exact_kl, grouped, reply_logprobs, score_groups
+from solon.models.scoring import exact_kl, grouped, reply_logprobs, score, score_groups
 from solon.models.small import Shape, SmallTransformer
 from solon.models.small_files import load_small, save_small
 from solon.models.torch_model import TorchModel
+from solon.models.trie import trie_of
 from solon.models.weights import load_tensors
 from solon.question import Question
 
@@ -148,6 +150,45 @@ def test_scores_of_forked_padded_and_single_rows_agree() -> None:
         for reply, logprobs in zip(group[1], found, strict=True):
             alone = reply_logprobs(speaker.module, [(group[0], [reply])])[0]
             torch.testing.assert_close(logprobs, alone.detach(), atol=1e-4, rtol=0)
+
+
+def naive(body: Body, prompt: tuple[int, ...], reply: tuple[int, ...]) -> torch.Tensor:
+    """One sequence, one forward pass, the whole softmax."""
+    tokens = torch.tensor([prompt + reply])
+    with torch.no_grad():
+        logprobs = body.logits(body.hidden(tokens)[0]).float().log_softmax(-1)
+    return logprobs[len(prompt) - 1 : -1].gather(1, tokens[0, len(prompt) :, None])[:, 0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 12, 40, 1000]))
+def test_scores_in_a_trie_equal_naive_ones(seed: int, row_tokens: int) -> None:
+    """Random tries of few letters: headers, truncations, equal first tokens, one request twice, a prompt inside a reply."""
+    rng, body = random.Random(seed), model().module
+    words = [tuple(rng.randrange(40, 43) for _ in range(rng.randint(1, 12))) for _ in range(6)]
+    requests = []
+    for _ in range(rng.randint(1, 25)):
+        whole = tuple(token for _ in range(rng.randint(1, 4)) for token in rng.choice(words))
+        cut = rng.randint(1, len(whole))
+        requests.append((whole[:cut], whole[cut:]) if rng.random() < 0.8 else (whole, (rng.randrange(45),)))
+    requests.append(requests[0])
+    with mock.patch("solon.models.scoring.ROW_TOKENS", row_tokens):
+        found = score(body, requests)
+    for (prompt, reply), logprobs in zip(requests, found, strict=True):
+        torch.testing.assert_close(logprobs, naive(body, prompt, reply), atol=1e-4, rtol=0)
+
+
+def test_what_requests_share_is_computed_once() -> None:
+    header, items = tuple(range(30)), [(n,) * 5 for n in range(8)]
+    requests = [(header + item, (option,)) for item in items for option in (40, 41)]
+    assert trie_of(requests).unique_tokens == 30 + 8 * (5 + 2)
+    body, rows = model().module, []
+    body.embed.register_forward_hook(lambda module, given, made: rows.append(given[0].numel()))  # type: ignore[operator, union-attr]
+    with mock.patch("solon.models.scoring.ROW_TOKENS", 16):
+        score(body, requests)
+    assert sum(rows) == 30 + 8 * (5 + 2)
+    with pytest.raises(InputError, match="at least one token"):
+        score(body, [((), (1,))])
 
 
 def test_gradients_of_a_fork_are_those_of_separate_rows() -> None:

@@ -18,8 +18,7 @@ from torch import Tensor
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.models.base import Sample, Stop
-from solon.models.body import Tokens
+from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import BATCH_TOKENS, Group, batches, grouped, length

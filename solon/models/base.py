@@ -16,6 +16,8 @@ from torch import nn
 
 from solon.conversation import Conversation
 
+Tokens = tuple[int, ...]
+
 
 class Stop(Enum):
     """Why a sample ended. Four facts, so not a bool."""

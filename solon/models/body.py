@@ -8,13 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from solon.models.base import Tokens
 from solon.models.cache import KeysValues, SlotCache
-
-Tokens = tuple[int, ...]
 
 
 def fast_precision() -> torch.dtype:
@@ -25,23 +25,29 @@ def fast_precision() -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Where rows hold one prompt and several replies to it: replies see the prompt and themselves, not each other.
+    """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one prompt are one.
 
-    `positions_BT` restart after the prompt for each reply; `branch_BT` is 0 in the prompt and n in the n-th reply.
+    `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one past the last
+    place below each token. A token of padding (end 0) sees itself alone, and no other sees it.
     """
 
     positions_BT: Tensor
-    branch_BT: Tensor
+    ends_BT: Tensor
+    prefix: int = 0
 
     def mask(self, window: int | None = None) -> Tensor:
-        """What each position sees, (B, 1, T, T), true where seen."""
-        tokens = self.branch_BT.shape[1]
-        causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=self.branch_BT.device).tril()
-        query_BT1, key_B1T = self.branch_BT[:, :, None], self.branch_BT[:, None, :]
-        mask_BTT = causal_TT & ((key_B1T == 0) | (key_B1T == query_BT1))
+        """What each position sees, (B, 1, T, prefix + T), true where seen."""
+        rows, tokens = self.ends_BT.shape
+        place_T = torch.arange(tokens, device=self.ends_BT.device)
+        itself_TT = place_T[:, None] == place_T[None, :]
+        mask_BTS = ((place_T[:, None] >= place_T[None, :]) & (place_T[:, None] < self.ends_BT[:, None, :])) | itself_TT
+        if self.prefix:
+            mask_BTS = torch.cat([mask_BTS.new_ones(rows, tokens, self.prefix), mask_BTS], dim=-1)
         if window is not None:
-            mask_BTT &= self.positions_BT[:, :, None] - self.positions_BT[:, None, :] < window
-        return mask_BTT[:, None]
+            before_P = torch.arange(self.prefix, device=place_T.device).expand(rows, -1)
+            key_BS = torch.cat([before_P, self.positions_BT], dim=-1)
+            mask_BTS &= self.positions_BT[:, :, None] - key_BS[:, None, :] < window
+        return mask_BTS[:, None]
 
 
 class Body(nn.Module, ABC):
@@ -52,12 +58,14 @@ class Body(nn.Module, ABC):
     context: int
 
     @abstractmethod
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None) -> Tensor:
-        """The last hidden state (B, T, C) at every position, gradients kept."""
+    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
+        """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on from its
+        `fork.prefix` tokens.
+        """
 
     @abstractmethod
-    def prefill(self, tokens_T: Tensor) -> tuple[Tensor, KeysValues]:
-        """The hidden state (C) after one prompt, and the keys and values to continue from."""
+    def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """The hidden states (T, C) of one run of tokens, and the keys and values to continue from, those of `prefix` included."""
 
     @abstractmethod
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
@@ -90,19 +98,26 @@ def forked(rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device
     """One padded row for each (prompt, replies): the prompt is computed once for all its replies.
 
     >>> tokens, fork = forked([((7, 8), [(1,), (2, 3)])], torch.device("cpu"))
-    >>> tokens.tolist(), fork.positions_BT.tolist(), fork.branch_BT.tolist()
-    ([[7, 8, 1, 2, 3]], [[0, 1, 2, 2, 3]], [[0, 0, 1, 2, 2]])
+    >>> tokens.tolist(), fork.positions_BT.tolist(), fork.ends_BT.tolist()
+    ([[7, 8, 1, 2, 3]], [[0, 1, 2, 2, 3]], [[5, 5, 3, 5, 5]])
     """
-    tokens, positions, branches = [], [], []
+    tokens, positions, ends = [], [], []
     for prompt, replies in rows:
         start = len(prompt)
+        stops = [start + stop for stop in accumulate(len(reply) for reply in replies)]
         tokens.append(tuple(prompt) + tuple(token for reply in replies for token in reply))
         positions.append(tuple(range(start)) + tuple(start + i for reply in replies for i in range(len(reply))))
-        branches.append((0,) * start + tuple(n for n, reply in enumerate(replies, 1) for _ in reply))
-    return pad(tokens, device), Fork(pad(positions, device), pad(branches, device))
+        ends.append((len(tokens[-1]),) * start + tuple(stop for reply, stop in zip(replies, stops, strict=True) for _ in reply))
+    return pad(tokens, device), Fork(pad(positions, device), pad(ends, device))
 
 
 def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:
     """Rows of tokens, padded on the right with token 0, as one tensor (B, T)."""
     longest = max(len(row) for row in rows)
     return torch.tensor([row + (0,) * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
+
+
+def line(tokens: int, prefix: int, device: torch.device) -> Fork:
+    """One row without a branch, behind a prefix."""
+    places_1T = torch.arange(tokens, device=device)[None]
+    return Fork(places_1T + prefix, torch.full_like(places_1T, tokens), prefix)

@@ -17,6 +17,24 @@ from transformers.cache_utils import Cache
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 
 
+class PrefixCache(Cache):
+    """A transformers cache that puts the keys and values of one shared prefix before every row, and keeps nothing."""
+
+    def __init__(self, prefix: KeysValues) -> None:
+        super().__init__(layers=[])
+        self.prefix = prefix
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """All keys and values, the prefix's (1, H, P, D) first, (B, H, P + T, D)."""
+        if not self.prefix:
+            return key_states, value_states
+        key, value = (part.expand(len(key_states), -1, -1, -1) for part in self.prefix[layer_idx])
+        return torch.cat([key, key_states], dim=2), torch.cat([value, value_states], dim=2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.prefix[0][0].shape[2] if self.prefix else 0
+
+
 class SlotCache(Cache):
     """A transformers cache whose rows have lengths of their own. One token a row and step; prefill is `place`."""
 

@@ -10,8 +10,7 @@ from jinja2 import TemplateError
 from solon.conversation import Conversation, write_transcript
 from solon.data.rows import to_messages
 from solon.errors import InputError
-
-Tokens = tuple[int, ...]
+from solon.models.base import Tokens
 
 
 class Dialogue(Protocol):

@@ -22,7 +22,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from solon.errors import InputError
 from solon.models.adapters import merged, save_peft
-from solon.models.body import Tokens, fast_precision
+from solon.models.base import Tokens
+from solon.models.body import fast_precision
 from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
 from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.scalar import ScalarModel

@@ -12,8 +12,8 @@ from transformers import DynamicCache, PreTrainedModel
 from solon.errors import InputError
 from solon.models.adapters import copied
 from solon.models.attention import register
-from solon.models.body import Body, Fork
-from solon.models.cache import KeysValues, SlotCache
+from solon.models.body import Body, Fork, line
+from solon.models.cache import KeysValues, PrefixCache, SlotCache
 
 ATTENTION = {"full_attention", "sliding_attention"}
 
@@ -72,12 +72,13 @@ class HuggingFaceBody(Body):
         if not torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()), rtol=0):
             raise InputError(f"{self.module.config.model_type}: its logits are not its head applied to its last hidden state")
 
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
-        mask = self._masks(fork.mask)
-        output = self.trunk(input_ids=tokens_BT, position_ids=fork.positions_BT, attention_mask=mask, use_cache=False)
-        return torch.as_tensor(output.last_hidden_state)
+        told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
+        if prefix is None:
+            return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
+        return torch.as_tensor(self.trunk(input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told).last_hidden_state)
 
     def _masks(self, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
         """A mask in the form that this architecture takes: one, or one for each kind of layer."""
@@ -85,10 +86,15 @@ class HuggingFaceBody(Body):
             return {"full_attention": mask(None), "sliding_attention": mask(self.window)}
         return mask(self.window)
 
-    def prefill(self, tokens_T: Tensor) -> tuple[Tensor, KeysValues]:
-        cache = DynamicCache()
-        hidden_1TC = self.trunk(input_ids=tokens_T[None], past_key_values=cache, use_cache=True).last_hidden_state
-        return hidden_1TC[0, -1], [(layer.keys, layer.values) for layer in cache.layers]
+    def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        cache, told = DynamicCache(), {}
+        if prefix is not None:
+            for layer, (key, value) in enumerate(prefix):
+                cache.update(key, value, layer)
+            fork = line(len(tokens_T), cache.get_seq_length(), tokens_T.device)
+            told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
+        hidden_1TC = self.trunk(input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **told).last_hidden_state
+        return hidden_1TC[0], [(layer.keys, layer.values) for layer in cache.layers]
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
         hidden_B1C = self.trunk(

@@ -88,8 +88,8 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
 def _admissions(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
     for number, request in enumerate(requests):
-        hidden_C, prefix = body.prefill(torch.tensor(request.prompt, device=body.device))
-        logits_1V = body.logits(hidden_C[None].expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
+        hidden_TC, prefix = body.prefill(torch.tensor(request.prompt, device=body.device))
+        logits_1V = body.logits(hidden_TC[-1:].expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
         for copy, seed in enumerate(request.seeds):
             row = Row((number, copy), request, np.random.Generator(np.random.Philox(seed)).random(rules.max_tokens))
             _draw(logits_1V, [row], rules)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from solon.models.adapters import copied
-from solon.models.body import Body, Tokens, forked
+from solon.models.base import Tokens
+from solon.models.body import Body, forked
 
 
 class ScalarModel(nn.Module):

@@ -1,7 +1,10 @@
 """Log-probabilities of given reply tokens after given prompt tokens.
 
-A prompt is computed once for all replies to it. The head runs at the replies' positions only, a few at a time: there
-is never a batch x length x vocabulary tensor. Shapes: B rows, T tokens, C width, N reply positions, V vocabulary.
+`score` lays all requests in one trie and walks it depth first: what prompts and replies share is computed once, its
+keys and values are kept only while something below needs them. Whatever is computed, the head runs at the positions
+before scored tokens only, a few at a time: there is never a batch x length x vocabulary tensor.
+
+Shapes: B rows, T tokens, C width, N positions read, M tokens scored, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +14,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from solon.models.body import Body, Tokens, forked, pad
+from solon.errors import InputError
+from solon.models.base import Tokens
+from solon.models.body import Body, Fork, forked, pad
+from solon.models.cache import KeysValues
+from solon.models.trie import Node, Request, Row, row_of, trie_of
 
 BATCH_TOKENS = 4096  # padded tokens of one forward pass
 HEAD_ROWS = 1024  # positions whose logits exist at once
@@ -73,15 +80,94 @@ def token_logprobs(body: Body, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
     return logits_NV.gather(1, target_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
 
 
+ROW_TOKENS = 1024  # a subtree of at most this many tokens is one row; above, its top is computed first and shared
+
+
 @torch.inference_mode()
+def score(body: Body, requests: Sequence[Request]) -> list[Tensor]:
+    """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without gradients.
+
+    Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.
+    """
+    if any(not prompt for prompt, _ in requests):
+        raise InputError("scoring needs at least one token before each reply")
+    if not requests:
+        return []
+    trie = trie_of(requests)
+    scored: dict[Node, Tensor] = {}
+    waiting: list[tuple[Node, KeysValues | None, Tensor | None]] = [(trie.root, None, None)]
+    while waiting:  # nodes too large for one row, behind the keys, values and last hidden state (1, C) of what is above them
+        top, prefix, last_1C = waiting.pop()
+        if top.size <= ROW_TOKENS or not top.children:
+            score_rows(body, [row_of(top)], prefix, last_1C, scored)
+            continue
+        if top.tokens:
+            alone = Node(top.tokens, top.depth, top.scored_from, size=len(top.tokens))
+            hidden_TC, prefix = body.prefill(torch.tensor(top.tokens, device=body.device), prefix)
+            scored[top] = read_rows(body, hidden_TC[None], [row_of(alone)], last_1C)[0]
+            last_1C = hidden_TC[-1:]
+        rows = [row_of(child) for child in top.children if child.size <= ROW_TOKENS or not child.children]
+        for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
+            score_rows(body, [rows[place] for place in batch], prefix, last_1C, scored)
+        waiting += [(child, prefix, last_1C) for child in top.children if child.size > ROW_TOKENS and child.children]
+    return [gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)]
+
+
+def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
+    """The log-probabilities of a path's tokens from depth `start` on."""
+    parts = [scored[node][max(start - max(node.depth, node.scored_from), 0) :] for node in path if node.end > start]
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def score_rows(body: Body, rows: Sequence[Row], prefix: KeysValues | None, last_1C: Tensor | None, scored: dict[Node, Tensor]) -> None:
+    """One batch of rows behind one prefix; the scored tokens of each of their nodes go into `scored`."""
+    device = body.device
+    shared = prefix[0][0].shape[2] if prefix is not None else 0
+    fork = Fork(pad([row.positions for row in rows], device), pad([row.ends for row in rows], device), shared)
+    plain = prefix is None and all(len(row.nodes) == 1 for row in rows)
+    tokens_BT = pad([row.tokens for row in rows], device)
+    hidden_BTC = body.hidden(tokens_BT) if plain else body.hidden(tokens_BT, fork, prefix)
+    found = iter(read_rows(body, hidden_BTC, rows, last_1C))
+    for row in rows:
+        scored.update((node, next(found)) for node in row.nodes)
+
+
+def read_rows(body: Body, hidden_BTC: Tensor, rows: Sequence[Row], last_1C: Tensor | None) -> list[Tensor]:
+    """The log-probabilities of each node's scored tokens, node by node. A position before several tokens is read once."""
+    read: dict[tuple[int, int], int] = {}  # (row, place before) -> which position read; (-1, -1) is the last above the rows
+    which, target, lengths = [], [], []
+    for number, row in enumerate(rows):
+        for node, start in zip(row.nodes, row.starts, strict=True):
+            skipped = min(max(node.scored_from - node.depth, 0), len(node.tokens))
+            for place in range(start + skipped, start + len(node.tokens)):
+                before = row.parents[place]
+                which.append(read.setdefault((number, before) if before >= 0 else (-1, -1), len(read)))
+                target.append(row.tokens[place])
+            lengths.append(len(node.tokens) - skipped)
+    if not which:
+        return [torch.zeros(0) for _ in lengths]
+    hidden_NC = hidden_BTC[[row for row, _ in read], [place for _, place in read]]
+    if (-1, -1) in read and last_1C is not None:
+        hidden_NC[read[-1, -1]] = last_1C[0]
+    return list(read_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
+
+
+def read_tokens(body: Body, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
+    """log p(target) at position `which` of each scored token, (M,), on the CPU."""
+    found_M = torch.empty(len(which_M))
+    for start in range(0, len(hidden_NC), HEAD_ROWS):
+        logits_NV = body.logits(hidden_NC[start : start + HEAD_ROWS]).float()
+        inside = ((which_M >= start) & (which_M < start + HEAD_ROWS)).nonzero()[:, 0]
+        local = (which_M[inside] - start).to(logits_NV.device)
+        picked = logits_NV[local, target_M[inside].to(logits_NV.device)] - logits_NV.logsumexp(dim=-1)[local]
+        found_M[inside] = picked.float().cpu()
+    return found_M
+
+
 def score_groups(body: Body, groups: Sequence[Group]) -> list[list[Tensor]]:
-    """The same for any number of groups, batched by length, without gradients: one tensor a reply, group by group."""
-    found: dict[int, list[Tensor]] = {}
-    for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
-        flat = iter(reply_logprobs(body, [groups[place] for place in batch]))
-        for place in batch:
-            found[place] = [next(flat).cpu() for _ in groups[place][1]]
-    return [found[place] for place in range(len(groups))]
+    """The same, group by group."""
+    found = iter(score(body, [(prompt, reply) for prompt, replies in groups for reply in replies]))
+    return [[next(found) for _ in replies] for _, replies in groups]
 
 
 @torch.inference_mode()

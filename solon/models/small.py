@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from solon.errors import InputError
 from solon.models.adapters import copied
 from solon.models.attention import masked_attention
-from solon.models.body import Body, Fork
-from solon.models.cache import KeysValues, SlotCache
+from solon.models.body import Body, Fork, line
+from solon.models.cache import KeysValues, PrefixCache, SlotCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self.mixed = nn.Identity()  # site: what the heads gathered, before it is written back
         self.output = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         rows, tokens, width = x_BTC.shape
         query, key, value = (
             part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2) for part in (self.query, self.key, self.value)
@@ -78,7 +78,7 @@ class Block(nn.Module):
             self.mlp = nn.Sequential(nn.Linear(shape.width, wide), nn.GELU(), nn.Linear(wide, shape.width))
         self.residual_after = nn.Identity()  # site
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x_BTC = self.residual_before(x_BTC)
         written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask)
         x_BTC = self.residual_between(x_BTC + written)
@@ -123,7 +123,7 @@ class SmallTransformer(Body):
     def trunk(self) -> nn.Module:
         return self.blocks
 
-    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
+    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
         x_BTC = self.embed(tokens_BT) + self.position(positions)
         kept = []
         for block in self.blocks:
@@ -131,14 +131,18 @@ class SmallTransformer(Body):
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept
 
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is not None:
-            return self._run(tokens_BT, fork.positions_BT, None, fork.mask())[0]
+            return self._run(tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.mask())[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
 
-    def prefill(self, tokens_T: Tensor) -> tuple[Tensor, KeysValues]:
-        hidden_1TC, kept = self._run(tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None)
-        return hidden_1TC[0, -1], kept
+    def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        if prefix is None:
+            hidden_1TC, kept = self._run(tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None)
+            return hidden_1TC[0], kept
+        fork = line(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
+        hidden_1TC, kept = self._run(tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.mask())
+        return hidden_1TC[0], kept
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
         mask = cache.begin()

@@ -11,11 +11,11 @@ import torch
 from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora, adapted, copied, merged
-from solon.models.base import Sample, Stop, row_seeds
-from solon.models.body import Body, Tokens, fast_precision
+from solon.models.base import Sample, Stop, Tokens, row_seeds
+from solon.models.body import Body, fast_precision
 from solon.models.dialogue import Dialogue
 from solon.models.sampling import Request, Rules, generate
-from solon.models.scoring import grouped, score_groups
+from solon.models.scoring import score
 from solon.models.weights import Fingerprint, load_trained, save_trained
 
 
@@ -101,11 +101,8 @@ class TorchModel:
             if len(pairs[-1][0]) + len(tokens) > self.context:
                 raise InputError(f"prompt and reply have {len(pairs[-1][0]) + len(tokens)} tokens, over {self.name}'s context of {self.context}")
         weights = self.fingerprint
-        scored = [logprobs for group in score_groups(self._body, grouped(pairs)) for logprobs in group]
-        return [
-            Sample(pair[1], reply, tuple(logprobs.tolist()), Stop.GIVEN, weights)
-            for pair, reply, logprobs in zip(pairs, replies, scored, strict=True)
-        ]
+        rows = zip(pairs, replies, score(self._body, pairs), strict=True)
+        return [Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights) for (_, tokens), reply, logprobs in rows]
 
     def copy(self) -> TorchModel:
         """Its own trainable weights; frozen ones are shared and never change."""
