@@ -61,6 +61,22 @@ def test_a_reply_does_not_depend_on_its_neighbours(attention_only: bool) -> None
     assert speaker.sample(prompts[:1], max_tokens=20, seed=4)[0][0].tokens != together[0][0].tokens
 
 
+def test_prompts_that_begin_alike_are_computed_once_and_change_nothing() -> None:
+    speaker, rng = model(), random.Random(5)
+    header = " ".join(rng.choices(WORDS, k=19))  # 20 tokens with its role: two blocks of 8 and a half
+    prompts = [Conversation().human(" ".join([header, *rng.choices(WORDS, k=rng.randint(1, 9))])) for _ in range(9)]
+    prompts.append(Conversation().human(" ".join(header.split()[:14])))  # ends where a block of the others does
+    assert len(speaker.dialogue.prompt(prompts[-1])) == 16
+    counted: list[int] = []
+    speaker.module.embed.register_forward_hook(lambda module, given, made: counted.append(given[0].numel()))  # type: ignore[operator, union-attr]
+    with mock.patch("solon.models.sampling.PREFILL", 8):
+        together = speaker.sample(prompts, max_tokens=1, seed=3)
+        shared, counted[:] = sum(counted), []
+        alone = [speaker.sample([prompt], max_tokens=1, seed=3)[0] for prompt in prompts]
+    assert together == alone
+    assert sum(counted) - shared == 8 * 16 + 8  # nine share two blocks, the tenth the first of them
+
+
 def test_a_prompt_asked_twice_gets_two_replies() -> None:
     speaker, prompt = model(), asked(1)[0]
     first, second = speaker.sample([prompt, prompt], max_tokens=20, seed=0)

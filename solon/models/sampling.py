@@ -1,11 +1,13 @@
 """Batched sampling over a slot cache: a finished row leaves, a waiting one takes its slot.
 
-Every prompt is prefilled alone and once, whatever `count`; every row draws from its own random stream; every decoding
-step runs the same number of slots. So a reply is a function of weights, prompt, seed and settings alone.
+Every prompt is prefilled alone and once, whatever `count`, in blocks of a fixed size, and prompts that begin with the same
+whole blocks share them; every row draws from its own random stream; every decoding step runs the same number of slots.
+So a reply is a function of weights, prompt, seed and settings alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solon.models.base import Stop
+from solon.errors import InputError
+from solon.models.base import Stop, Tokens
 from solon.models.body import Body
 from solon.models.cache import KeysValues, SlotCache
 
 BLOCK = 256
+PREFILL = 128  # tokens of a prompt that are computed together
 SLOTS = 32  # decoding is bound by memory up to about here
 
 
@@ -87,13 +91,39 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
 
 def _admissions(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
-    for number, request in enumerate(requests):
-        hidden_TC, prefix = body.prefill(torch.tensor(request.prompt, device=body.device))
-        logits_1V = body.logits(hidden_TC[-1:].expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
+    for number, (request, (hidden_1C, prefix)) in enumerate(zip(requests, prefilled(body, [r.prompt for r in requests]), strict=True)):
+        logits_1V = body.logits(hidden_1C.expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
         for copy, seed in enumerate(request.seeds):
             row = Row((number, copy), request, np.random.Generator(np.random.Philox(seed)).random(rules.max_tokens))
             _draw(logits_1V, [row], rules)
             yield row, prefix
+
+
+def prefilled(body: Body, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
+    """The last hidden state (1, C) and the keys and values of each prompt, in order.
+
+    Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never depends on the
+    others. A block that a later prompt shares is kept until the last such prompt has been served.
+    """
+    awaited = Counter(prompt[:end] for prompt in prompts for end in range(PREFILL, len(prompt), PREFILL))
+    kept: dict[Tokens, KeysValues] = {}
+    for prompt in prompts:
+        hidden_TC, prefix = torch.empty(0), None
+        for start in range(0, len(prompt), PREFILL):
+            block = prompt[: start + PREFILL]
+            last = start + PREFILL >= len(prompt)  # is always computed: its hidden state is wanted
+            if block in kept and not last:
+                prefix = kept[block]
+            else:
+                hidden_TC, prefix = body.prefill(torch.tensor(block[start:], device=body.device), prefix)
+            if not last:
+                awaited[block] -= 1
+                kept[block] = prefix
+                if not awaited[block]:
+                    del kept[block]
+        if prefix is None:
+            raise InputError("a reply needs a prompt of at least one token")
+        yield hidden_TC[-1:], prefix
 
 
 def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
