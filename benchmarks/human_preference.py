@@ -1,21 +1,24 @@
 """How well a frozen SmolLM2 predicts people's harmlessness comparisons: splits that share no dialogue.
 
-    python benchmarks/human_preference.py HH.jsonl.gz [--depth 0.6] [--splits 20]
+    python benchmarks/human_preference.py HH.jsonl.gz [--depth 0.6] [--splits 20] [--ending TEXT]
 
 The head of `start_head` (ridge-logistic, penalty cross-validated on the training side) on end-of-context states, about 400
-held-out pairs a split. Prints accuracy a split with its Wilson interval, the mean over the first three splits and over all.
+held-out pairs a split. Prints accuracy a split with its Wilson interval, the mean over the first three splits and over all. `--ending` reads the score after another text than the opening of the
+human's next turn, '<|im_end|><|endoftext|>' say.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
 from solon.data.published import opening, read_comparisons
+from solon.models.dialogue import ChatTemplate
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
 from solon.statistics import wilson
@@ -27,11 +30,15 @@ def main() -> None:
     parser.add_argument("--depth", type=float, default=0.6)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--ending", default="")
     options = parser.parse_args()
     comparisons = read_comparisons(options.pairs).rows
     start = load_open(options.model)
     body = start.module.shallow(max(1, round(options.depth * start.module.depth)))
-    pm = PreferenceModel("frozen", ScalarModel(body), start.dialogue)
+    form = start.dialogue
+    if options.ending and isinstance(form, ChatTemplate):
+        form = replace(form, context_end=tuple(form.tokenizer.encode(options.ending, add_special_tokens=False)))
+    pm = PreferenceModel("frozen", ScalarModel(body), form)
     fitting = [c for c in comparisons if pm.fits(c)]
     states = end_states(pm, fitting)
     print(f"{len(fitting)} comparisons, {body.depth} of {start.module.depth} layers, states of {states.shape[-1]}")

@@ -12,7 +12,7 @@ LAYERS = [
     {"solon.data.tables", "solon.data.rows", "solon.data.packaged"},
     {"solon.data.published", "solon.data.toy_world"},
     {"solon.models.base", "solon.models.cache", "solon.models.attention", "solon.models.adapters", "solon.models.weights"},
-    {"solon.models.trie", "solon.models.body", "solon.models.dialogue", "solon.models.choice", "solon.models.scripted", "solon.models.remote"},
+    {"solon.models.trie", "solon.models.body", "solon.models.dialogue", "solon.models.choice", "solon.models.scripted", "solon.models.remote", "solon.models.llama"},
     {"solon.models.small", "solon.models.huggingface_body", "solon.models.sampling", "solon.models.scoring", "solon.models.scalar", "solon.models.activations"},
     {"solon.models.torch_model"},
     {"solon.models.huggingface", "solon.models.small_files"},

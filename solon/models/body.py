@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, C channels (width), V vocabulary, N any number of posi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -70,6 +70,10 @@ class Body(nn.Module, ABC):
     @abstractmethod
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
         """The hidden states (B, C) after one more token in every slot."""
+
+    def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
+        """`step`, or something faster that computes the same with the weights as they are now."""
+        return self.step
 
     @abstractmethod
     def logits(self, hidden_NC: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from solon.errors import InputError
+from solon.models import llama
 from solon.models.adapters import copied
 from solon.models.attention import register
 from solon.models.body import Body, Fork, line
@@ -106,6 +107,9 @@ class HuggingFaceBody(Body):
         ).last_hidden_state
         cache.end()
         return torch.as_tensor(hidden_B1C[:, 0])
+
+    def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
+        return llama.stepper(self.module) if llama.shaped(self.module) else self.step
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale

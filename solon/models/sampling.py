@@ -64,7 +64,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
     slots = min(SLOTS, -(-total // 8) * 8)
     longest = max(len(request.prompt) for request in requests)
     cache = SlotCache(slots, min(longest + rules.max_tokens, body.context) + 1)
-    waiting = _admissions(body, requests, rules)
+    waiting, step = _admissions(body, requests, rules), body.stepper()
     rows: dict[int, Row] = {}
     tokens_B = torch.zeros(slots, dtype=torch.long, device=body.device)
     while True:
@@ -78,7 +78,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
                 rows[slot], tokens_B[slot] = row, row.tokens[-1]
         if not rows:
             return
-        logits_BV = body.logits(body.step(tokens_B, cache)).float()
+        logits_BV = body.logits(step(tokens_B, cache)).float()
         live = sorted(rows)
         _draw(logits_BV[live], [rows[slot] for slot in live], rules)
         for slot in live:
@@ -128,16 +128,17 @@ def prefilled(body: Body, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, K
 
 def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
     """Append one token to each row by inverting its distribution at the row's next uniform number."""
-    logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
     if rules.temperature == 0:
         chosen_N = logits_NV.argmax(dim=-1)
     else:
-        tempered = logprobs_NV if rules.temperature == 1 else torch.log_softmax(logits_NV / rules.temperature, dim=-1)
-        weights_NV = nucleus(tempered.exp(), rules.top_p)
+        weights_NV = logits_NV if rules.temperature == 1 else logits_NV / rules.temperature
+        weights_NV = (weights_NV - weights_NV.amax(dim=-1, keepdim=True)).exp_()
+        if rules.top_p < 1:
+            weights_NV = nucleus(weights_NV / weights_NV.sum(dim=-1, keepdim=True), rules.top_p)
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in rows], device=logits_NV.device)
         chosen_N = invert(weights_NV, uniforms)
-    picked = logprobs_NV.gather(1, chosen_N[:, None])[:, 0].tolist()
-    for row, token, logprob in zip(rows, chosen_N.tolist(), picked, strict=True):
+    picked_N = logits_NV.gather(1, chosen_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+    for row, token, logprob in zip(rows, chosen_N.tolist(), picked_N.tolist(), strict=True):
         row.tokens.append(token)
         row.logprobs.append(logprob)
 
