@@ -21,7 +21,7 @@ from benchmarks.sidebyside import alternating, multiply_limit, told
 from solon.models.base import Tokens
 from solon.models.load import load_open
 from solon.models.scoring import score
-from solon.models.trie import Request, trie_of
+from solon.models.trie import Given, trie_of
 
 VOCABULARY = range(1000, 40000)
 
@@ -30,27 +30,27 @@ def words(rng: random.Random, count: int) -> Tokens:
     return tuple(rng.choices(VOCABULARY, k=count))
 
 
-def single_token_options(items: int, rng: random.Random) -> list[Request]:
+def single_token_options(items: int, rng: random.Random) -> list[Given]:
     """Five shots of about 90 tokens, an item of about 90, four options of one token."""
     header, options = words(rng, 450), [words(rng, 1) for _ in range(4)]
     return [(header + item, option) for item in (words(rng, rng.randint(60, 120)) for _ in range(items)) for option in options]
 
 
-def long_options(items: int, rng: random.Random) -> list[Request]:
+def long_options(items: int, rng: random.Random) -> list[Given]:
     """The same with four options of 4 to 12 tokens."""
     header = words(rng, 450)
     asked = [header + words(rng, rng.randint(60, 120)) for _ in range(items)]
     return [(prompt, words(rng, rng.randint(4, 12))) for prompt in asked for _ in range(4)]
 
 
-def p_true(items: int, rng: random.Random) -> list[Request]:
+def p_true(items: int, rng: random.Random) -> list[Given]:
     """Twenty shots of about 60 tokens, an item of about 60, True or False in three tokens each."""
     header, start = words(rng, 1200), words(rng, 1)
     options = [(*start, *words(rng, 2)) for _ in range(2)]
     return [(header + item, option) for item in (words(rng, rng.randint(40, 80)) for _ in range(items)) for option in options]
 
 
-def early_answers(items: int, rng: random.Random) -> list[Request]:
+def early_answers(items: int, rng: random.Random) -> list[Given]:
     """For each question 20 chains of thought of 6 sentences, cut after each, an answer asked for, four one-token options."""
     asking, options, found = words(rng, 12), [words(rng, 1) for _ in range(4)], []
     for _ in range(max(1, items // 8)):
@@ -63,7 +63,7 @@ def early_answers(items: int, rng: random.Random) -> list[Request]:
     return found
 
 
-def yes_or_no(items: int, rng: random.Random) -> list[Request]:
+def yes_or_no(items: int, rng: random.Random) -> list[Given]:
     """Nothing to share but an item's own prompt of 40 to 120 tokens: yes or no, one token each."""
     options = [words(rng, 1) for _ in range(2)]
     return [(item, option) for item in (words(rng, rng.randint(40, 120)) for _ in range(4 * items)) for option in options]
@@ -112,7 +112,7 @@ def beside(model: Any) -> HFLM:
     return HFLM(pretrained=module, tokenizer=model.dialogue.tokenizer, backend="causal", batch_size=16, logits_cache=True, max_length=4096)
 
 
-def asked(peer: HFLM, requests: Sequence[Request]) -> list[float]:
+def asked(peer: HFLM, requests: Sequence[Given]) -> list[float]:
     rows = [((str(place), ""), list(prompt), list(reply)) for place, (prompt, reply) in enumerate(requests)]
     return [logprob for logprob, _ in peer._loglikelihood_tokens(rows, disable_tqdm=True)]
 

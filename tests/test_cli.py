@@ -68,6 +68,28 @@ def test_sample_and_score_answer_people_and_machines(toy_model: Path, capsys: py
     assert "nats" in capsys.readouterr().out
 
 
+def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "how do i open the door", "choices": ["sure", "sorry"]}, {"prompt": "how do i open the door", "reply": "sure , use the key"}]
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["score", str(toy_model), "--requests", str(asked), "--json"]
+    assert main([*words, "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (plan["requests"], plan["tokens"], plan["unique_tokens"], plan["tokens_saved"]) == (3, 31, 14, 17)  # 8 + 1, 8 + 1, 8 + 5; 8 + 1 + 1 + 4
+    assert main([*words, "--out", str(tmp_path / "out.jsonl")]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == found["rows"]
+    assert sum(found["rows"][0]["belief"]) == pytest.approx(1.0)
+    asked.write_text(json.dumps({"prompt": " ".join(["door"] * 200), "reply": "sure"}) + "\n")
+    assert main(words) == 2
+    assert "context of 96" in capsys.readouterr().err
+    assert main([*words, "--truncate"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["replies"][0]["cut"] == 202 + 1 - 96
+    asked.write_text('{"prompt": "how"}\n')
+    assert main(words) == 2
+    assert "line 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -33,7 +33,8 @@ class Sample:
     """A reply: its tokens, their log-probabilities (nats, at temperature 1 whatever it was drawn at), and why it ended.
 
     `tokens` includes the end-of-turn token where the model spoke it and the tokens of a stop string; `text` includes
-    neither. `weights` is the fingerprint of the weights that made or scored it ("" where the server tells none).
+    neither. `weights` is the fingerprint of the weights that made or scored it ("" where the server tells none). `cut` is
+    how many of the prompt's first tokens were left out to fit the context, 0 unless that was asked for.
     """
 
     tokens: tuple[int, ...]
@@ -41,6 +42,7 @@ class Sample:
     logprobs: tuple[float, ...]
     stop: Stop
     weights: str
+    cut: int = 0
 
     @property
     def logprob(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from solon.errors import InputError
-from solon.models.base import LanguageModel
+from solon.models.base import LanguageModel, Sample
 from solon.question import Question
 
 
@@ -37,13 +37,14 @@ def choose(model: LanguageModel, questions: Sequence[Question]) -> list[Choice]:
             raise InputError(f"choose() needs choices; this question has none: {question.prompt.last!r}")
     flat = [(question.prompt, choice) for question in questions for choice in question.choices]
     samples = iter(model.score([prompt for prompt, _ in flat], [choice for _, choice in flat]))
-    found = []
-    for question in questions:
-        scored = [next(samples) for _ in question.choices]
-        logprobs = tuple(sample.logprob for sample in scored)
-        mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
-        found.append(Choice(logprobs, tuple(len(sample.logprobs) for sample in scored), renormalised(logprobs), mass))
-    return found
+    return [belief([next(samples) for _ in question.choices]) for question in questions]
+
+
+def belief(samples: Sequence[Sample]) -> Choice:
+    """What the scored choices of one question come to."""
+    logprobs = tuple(sample.logprob for sample in samples)
+    mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
+    return Choice(logprobs, tuple(len(sample.logprobs) for sample in samples), renormalised(logprobs), mass)
 
 
 def renormalised(logprobs: Sequence[float]) -> tuple[float, ...]:

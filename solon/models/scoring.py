@@ -18,7 +18,7 @@ from solon.errors import InputError
 from solon.models.base import Tokens
 from solon.models.body import Body, Fork, forked, pad
 from solon.models.cache import KeysValues
-from solon.models.trie import Node, Request, Row, row_of, trie_of
+from solon.models.trie import Given, Node, Row, row_of, trie_of
 
 BATCH_TOKENS = 4096  # padded tokens of one forward pass
 HEAD_ROWS = 1024  # positions whose logits exist at once
@@ -84,7 +84,7 @@ ROW_TOKENS = 1024  # a subtree of at most this many tokens is one row; above, it
 
 
 @torch.inference_mode()
-def score(body: Body, requests: Sequence[Request]) -> list[Tensor]:
+def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
     """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without gradients.
 
     Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.

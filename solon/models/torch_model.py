@@ -16,6 +16,7 @@ from solon.models.body import Body, fast_precision
 from solon.models.dialogue import Dialogue
 from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import score
+from solon.models.trie import Given
 from solon.models.weights import Fingerprint, load_trained, save_trained
 
 
@@ -90,19 +91,27 @@ class TorchModel:
             return lambda tokens: False
         return lambda tokens: any(string in self.dialogue.text(prompt, tuple(tokens)) for string in stops)
 
-    def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
-        """See `LanguageModel.score`."""
-        pairs = []
-        for prompt, reply in zip(prompts, replies, strict=True):
-            tokens = self.dialogue.reply(prompt, reply)
-            if not tokens:
-                raise InputError(f"an empty reply has no log-probability; its prompt ends on {prompt.last[-60:]!r}")
-            pairs.append((self.dialogue.prompt(prompt), tokens))
-            if len(pairs[-1][0]) + len(tokens) > self.context:
-                raise InputError(f"prompt and reply have {len(pairs[-1][0]) + len(tokens)} tokens, over {self.name}'s context of {self.context}")
+    def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
+        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside its reply loses its first tokens, and
+        the sample says how many.
+        """
+        found = self.requests(prompts, replies, truncate=truncate)
         weights = self.fingerprint
-        rows = zip(pairs, replies, score(self._body, pairs), strict=True)
-        return [Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights) for (_, tokens), reply, logprobs in rows]
+        rows = zip(found, replies, score(self._body, [request for request, _ in found]), strict=True)
+        return [Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights, cut) for ((_, tokens), cut), reply, logprobs in rows]
+
+    def requests(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[tuple[Given, int]]:
+        """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were cut."""
+        found = []
+        for conversation, reply in zip(prompts, replies, strict=True):
+            prompt, tokens = self.dialogue.prompt(conversation), self.dialogue.reply(conversation, reply)
+            if not tokens:
+                raise InputError(f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}")
+            over = len(prompt) + len(tokens) - self.context
+            if over > 0 and (not truncate or over >= len(prompt)):
+                raise InputError(f"prompt and reply have {len(prompt) + len(tokens)} tokens, over {self.name}'s context of {self.context}")
+            found.append(((prompt[max(over, 0) :], tokens), max(over, 0)))
+        return found
 
     def copy(self) -> TorchModel:
         """Its own trainable weights; frozen ones are shared and never change."""

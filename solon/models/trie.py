@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from solon.models.base import Tokens
 
-Request = tuple[Tokens, Tokens]  # a prompt, and the reply to be scored after it
+Given = tuple[Tokens, Tokens]  # a prompt, and the reply to be scored after it
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class Trie:
         return self.root.size
 
 
-def trie_of(requests: Sequence[Request]) -> Trie:
+def trie_of(requests: Sequence[Given]) -> Trie:
     """Lay requests in a trie.
 
     >>> found = trie_of([((1, 2), (3,)), ((1, 2), (4, 5)), ((1, 2), (3, 6))])

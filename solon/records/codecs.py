@@ -12,9 +12,10 @@ from solon.models.base import Sample, Stop
 
 
 def from_sample(sample: Sample) -> dict[str, Any]:
+    cut = {"cut": sample.cut} if sample.cut else {}
     return {
         "text": sample.text, "tokens": list(sample.tokens), "logprobs": list(sample.logprobs),
-        "stop": sample.stop.value, "weights": sample.weights,
+        "stop": sample.stop.value, "weights": sample.weights, **cut,
     }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def to_sample(row: Mapping[str, Any]) -> Sample:
     >>> to_sample(from_sample(sample)) == sample
     True
     """
-    return Sample(tuple(row["tokens"]), row["text"], tuple(row["logprobs"]), Stop(row["stop"]), row["weights"])
+    return Sample(tuple(row["tokens"]), row["text"], tuple(row["logprobs"]), Stop(row["stop"]), row["weights"], row.get("cut", 0))
 
 
 def from_replies(prompt: Conversation, replies: list[Sample]) -> dict[str, Any]:
