@@ -1,0 +1,122 @@
+"""Sampling speed beside `transformers` generate at the same batch of 32, in one process, on SmolLM2 in bf16.
+
+    python -m benchmarks.sampling [--prompts 16] [--runs 5] [--json]
+
+Four samples of each prompt, at temperature 1. Mixed: replies end after 16 to 256 tokens, drawn beforehand and the same for
+both sides, so that useful tokens are equal; the peer gets them by a stopping criterion, whole batches of eight prompts at a
+time. Equal: every reply has 64 tokens. The limit printed is the time to read the weights once for every 32 useful tokens
+and to multiply the prompts, at the bandwidth and the rate that this machine shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria
+
+from benchmarks.sidebyside import Ratio, alternating, multiply_limit, told
+from solon.models.base import Tokens
+from solon.models.load import load_open
+from solon.models.sampling import Request, Rules, generate
+
+COUNT, ROWS = 4, 32
+
+
+def workload(prompts: int, lengths: tuple[int, int], seed: int) -> list[tuple[Tokens, list[int]]]:
+    """Prompts of 40 to 160 tokens, and how long each of their replies will be."""
+    rng = random.Random(seed)
+    found = []
+    for _ in range(prompts):
+        prompt = tuple(rng.choices(range(1000, 40000), k=rng.randint(40, 160)))
+        found.append((prompt, [rng.randint(*lengths) for _ in range(COUNT)]))
+    return found
+
+
+def ours(model: Any, work: list[tuple[Tokens, list[int]]]) -> int:
+    """Replies end by a stop test, one for each request: here its four replies are four requests' worth of lengths."""
+    requests = []
+    for prompt, lengths in work:
+        ends = iter(lengths)
+        wanted: dict[int, tuple[list[int], int]] = {}  # by the identity of a reply's list, which is held on to
+
+        def stopped(tokens: list[int], ends: Any = ends, wanted: dict[int, tuple[list[int], int]] = wanted) -> bool:
+            if id(tokens) not in wanted:
+                wanted[id(tokens)] = (tokens, next(ends))
+            return len(tokens) >= wanted[id(tokens)][1]
+
+        requests.append(Request(prompt, tuple(range(COUNT)), stopped))
+    rules = Rules(max(max(lengths) for _, lengths in work), 1.0, 1.0, frozenset())
+    return sum(len(row.tokens) for _, row, _ in generate(model.module, requests, rules))
+
+
+class Lengths(StoppingCriteria):
+    """Each row ends after its own number of tokens."""
+
+    def __init__(self, start: int, lengths: list[int]) -> None:
+        self.start, self.lengths = start, torch.tensor(lengths)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return input_ids.shape[1] - self.start >= self.lengths
+
+
+def peers(module: Any, work: list[tuple[Tokens, list[int]]]) -> int:
+    useful = 0
+    for start in range(0, len(work), ROWS // COUNT):
+        batch = work[start : start + ROWS // COUNT]
+        longest = max(len(prompt) for prompt, _ in batch)
+        ids = torch.tensor([(0,) * (longest - len(prompt)) + prompt for prompt, _ in batch])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in batch])
+        lengths = [length for _, own in batch for length in own]
+        with torch.inference_mode():
+            module.generate(
+                input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=COUNT,
+                max_new_tokens=max(lengths), stopping_criteria=[Lengths(longest, lengths)], eos_token_id=None, pad_token_id=0,
+            )  # fmt: skip
+        useful += sum(lengths)
+    return useful
+
+
+def bandwidth(seconds: float = 2.0) -> float:
+    """Bytes a second that a product of one row with a large matrix reads."""
+    matrix, row = torch.randn(8192, 8192).to(torch.bfloat16), torch.randn(1, 8192).to(torch.bfloat16)
+    row @ matrix.T
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        row @ matrix.T
+        count += 1
+    return count * matrix.numel() * 2 / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    model, other = (load_open(options.model, precision="bfloat16") for _ in range(2))
+    other.module.module.set_attn_implementation("sdpa")
+    other.module.module.generation_config.eos_token_id = None
+    weights = sum(parameter.numel() for parameter in model.module.trunk.parameters())
+    read, multiplied = bandwidth(), multiply_limit()
+    ratios: list[Ratio] = []
+    more: dict[str, object] = {}
+    for name, lengths, target in (("mixed lengths, 16-256 tokens", (16, 256), 4.0), ("equal lengths, 64 tokens", (64, 64), 2.0)):
+        work = workload(options.prompts, lengths, seed=0)
+        useful = ours(model, work)
+        if useful != peers(other.module.module, work):
+            raise AssertionError("both sides must make the same number of tokens")
+        ratio = alternating(name, lambda work=work: ours(model, work), lambda work=work: peers(other.module.module, work), runs=options.runs)
+        least = useful / ROWS * weights * 2 / read + sum(len(prompt) for prompt, _ in work) * weights / multiplied
+        rates = f"{useful / ratio.ours:.0f} useful tokens/s, the peer {useful / ratio.peer:.0f}"
+        more[name] = f"target {target}x {'met' if ratio.times >= target else 'MISSED'}; {rates}; {least / ratio.ours:.0%} of the machine's limit"
+        ratios.append(ratio)
+    told(ratios, more, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
