@@ -72,10 +72,12 @@ def peers(module: Any, work: list[tuple[Tokens, list[int]]]) -> int:
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in batch])
         lengths = [length for _, own in batch for length in own]
         with torch.inference_mode():
-            module.generate(
+            made = module.generate(
                 input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_return_sequences=COUNT,
                 max_new_tokens=max(lengths), stopping_criteria=[Lengths(longest, lengths)], eos_token_id=None, pad_token_id=0,
             )  # fmt: skip
+        if made.shape[1] - longest != max(lengths):
+            raise AssertionError(f"the peer stopped after {made.shape[1] - longest} tokens, not {max(lengths)}")
         useful += sum(lengths)
     return useful
 
@@ -98,6 +100,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if torch.cuda.is_available():
+        raise SystemExit("this benchmark times a CPU; hide the accelerator (CUDA_VISIBLE_DEVICES=)")
     model, other = (load_open(options.model, precision="bfloat16") for _ in range(2))
     other.module.module.set_attn_implementation("sdpa")
     other.module.module.generation_config.eos_token_id = None

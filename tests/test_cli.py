@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,22 +73,35 @@ def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(toy_model:
     rows = [{"prompt": "how do i open the door", "choices": ["sure", "sorry"]}, {"prompt": "how do i open the door", "reply": "sure , use the key"}]
     asked = tmp_path / "asked.jsonl"
     asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["score", str(toy_model), "--requests", str(asked), "--json"]
+    words = ["score", str(toy_model), "--requests", str(asked), "--runs", str(tmp_path / "runs"), "--json"]
     assert main([*words, "--dry-run"]) == 0
     plan = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (plan["requests"], plan["tokens"], plan["unique_tokens"], plan["tokens_saved"]) == (3, 31, 14, 17)  # 8 + 1, 8 + 1, 8 + 5; 8 + 1 + 1 + 4
-    assert main([*words, "--out", str(tmp_path / "out.jsonl")]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == found["rows"]
-    assert sum(found["rows"][0]["belief"]) == pytest.approx(1.0)
-    asked.write_text(json.dumps({"prompt": " ".join(["door"] * 200), "reply": "sure"}) + "\n")
+
+    def scored(*more: str) -> list[dict[str, Any]]:
+        assert main([*words, *more]) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return [json.loads(line) for line in Path(told["rows"]).read_text().splitlines()]
+
+    rows = scored()
+    assert [len(row.get("replies", ())) for row in rows] == [0, 1]
+    assert sum(rows[0]["belief"]) == pytest.approx(1.0)
+    assert rows[1]["prompt"][0]["content"] == "how do i open the door"
+    asked.write_text(json.dumps({"prompt": " ".join(["door"] * 200), "choices": ["sure", "sure , use the key"]}) + "\n")
     assert main(words) == 2
     assert "context of 96" in capsys.readouterr().err
-    assert main([*words, "--truncate"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["replies"][0]["cut"] == 202 + 1 - 96
-    asked.write_text('{"prompt": "how"}\n')
-    assert main(words) == 2
-    assert "line 1" in capsys.readouterr().err
+    assert scored("--truncate")[0]["cut"] == 202 + 5 - 96  # one cut for both, by the longer
+    for bad in (
+        {"prompt": "how"},
+        {"prompt": "how", "choices": "sure"},
+        {"prompt": 5, "reply": "sure"},
+        {"prompt": "how", "reply": "a", "choices": ["b"]},
+    ):
+        asked.write_text(json.dumps(bad) + "\n")
+        assert main(words) == 2
+        assert "line 1" in capsys.readouterr().err
+    assert main([*words, "--reply", "sure"]) == 2
+    assert "beside it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,8 @@ def test_scores_in_a_trie_equal_naive_ones(seed: int, row_tokens: int) -> None:
         cut = rng.randint(1, len(whole))
         requests.append((whole[:cut], whole[cut:]) if rng.random() < 0.8 else (whole, (rng.randrange(45),)))
     requests.append(requests[0])
-    with mock.patch("solon.models.scoring.ROW_TOKENS", row_tokens):
+    sizes = {"ROW_TOKENS": row_tokens, "SHARED_TOKENS": rng.choice([1, 5]), "PACKED_TOKENS": rng.choice([4, 30])}
+    with mock.patch.multiple("solon.models.scoring", **sizes):
         found = score(body, requests)
     for (prompt, reply), logprobs in zip(requests, found, strict=True):
         torch.testing.assert_close(logprobs, naive(body, prompt, reply), atol=1e-4, rtol=0)
@@ -200,11 +201,12 @@ def test_what_requests_share_is_computed_once() -> None:
     assert trie_of(requests).unique_tokens == 30 + 8 * (5 + 2)
     body, rows = model().module, []
     body.embed.register_forward_hook(lambda module, given, made: rows.append(given[0].numel()))  # type: ignore[operator, union-attr]
-    with mock.patch("solon.models.scoring.ROW_TOKENS", 16):
+    with mock.patch.multiple("solon.models.scoring", ROW_TOKENS=16, SHARED_TOKENS=8):
         score(body, requests)
     assert sum(rows) == 30 + 8 * (5 + 2)
     with pytest.raises(InputError, match="at least one token"):
         score(body, [((), (1,))])
+    assert score(body, []) == []
 
 
 def test_gradients_of_a_fork_are_those_of_separate_rows() -> None:

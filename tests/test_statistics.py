@@ -58,6 +58,10 @@ def test_a_proportion_in_clusters_covers() -> None:
     assert 0.92 <= coverage(wide, 0.6) <= 0.985
     assert coverage(naive, 0.6) < 0.8
     assert proportion([True, False] * 20, clusters=range(40)) == wilson(20, 40)
+    alone = proportion([True] * 60 + [False] * 40, clusters=[0] * 100)
+    assert (alone.low, alone.high) == (0.0, 1.0)
+    few = [proportion([bool(flag) for flag in np.repeat(rng.random(5) < 0.5, 20)], clusters=[i // 20 for i in range(100)]) for _ in range(300)]
+    assert coverage([(found.low, found.high) for found in few], 0.5) >= 0.9
 
 
 def test_cluster_bootstrap_agrees_with_the_robust_error() -> None:

@@ -186,7 +186,7 @@ def fitting(inputs: Inputs, model: TorchModel, feedback: LanguageModel, settings
     A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it; a question by
     letter the prompt, two replies, a principle and perhaps a thought. A feedback model elsewhere refuses for itself.
     """
-    judges = [judge for judge in (model, feedback) if isinstance(judge, TorchModel)]
+    judges = list(dict.fromkeys(judge for judge in (model, feedback) if isinstance(judge, TorchModel)))
     examples = sum(len(model.dialogue.reply(Conversation(), e.reply + e.critique + e.revision)) + 150 for e in inputs.examples[: settings.examples])
     room = 4 * settings.max_tokens + 300 + examples
     counts = dict(inputs.counts)
@@ -197,12 +197,11 @@ def fitting(inputs: Inputs, model: TorchModel, feedback: LanguageModel, settings
         if len(good) < len(prompts):
             counts[f"{name} prompts too long for the context, left out"] = len(prompts) - len(good)
         if len(good) < 4 and len(good) < len(prompts):
-            contexts = " and ".join(f"{judge.name}'s context of {judge.context}" for judge in dict.fromkeys(judges))
+            contexts = " and ".join(f"{judge.name}'s context of {judge.context}" for judge in judges)
             raise InputError(f"only {len(good)} {name} prompts fit {contexts} with {room} tokens of room")
         return good
 
-    both = [(c, c.prompt.assistant(c.first).human(c.second)) for c in inputs.comparisons]
-    reads = [c for c, shown in both if all(judge.fits(shown, max_tokens=300 + settings.max_tokens) for judge in judges)]
+    reads = [c for c in inputs.comparisons if all(model.fits(c.prompt.assistant(reply), max_tokens=20) for reply in (c.first, c.second))]
     if len(reads) < len(inputs.comparisons):
         counts["comparisons too long for the context, left out"] = len(inputs.comparisons) - len(reads)
     return Inputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.commands.common import answer, parse, say
+from solon.commands.common import answer, interruptible, parse, say
 from solon.conversation import Conversation
-from solon.data.rows import from_messages
+from solon.data.rows import from_messages, to_messages
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.base import Sample
@@ -21,7 +20,8 @@ from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
 from solon.records.codecs import from_sample
-from solon.records.run import write_text
+from solon.records.progress import spoken
+from solon.records.run import Run, digest
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Options:
     """two or more choices to believe in"""
     requests: Path | None = None
     """a file of many: rows with prompt (text) or messages, perhaps opening, and reply, replies or choices"""
-    out: Path | None = None
-    """where the scored rows of --requests go, as JSONL"""
+    runs: Path = Path("runs")
+    """where the scored rows of --requests are kept; the same command again goes on from what is there"""
     truncate: bool = False
     """cut prompts that do not fit the context on the left, and say how much, instead of refusing them"""
     dry_run: bool = False
@@ -57,25 +57,46 @@ class Asked:
     texts: tuple[str, ...]
     choices: bool
 
+    @property
+    def key(self) -> str:
+        return digest(self.prompt.key, self.texts, self.choices)
+
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="score")
+    if options.requests and (options.prompt or options.reply or options.choices or options.opening):
+        raise InputError("--requests names a file of prompts and texts; give no others beside it")
     asked = read(options.requests) if options.requests else [single(options)]
     model = load_open(options.model, precision=options.precision, say=say)
     prompts, texts = [row.prompt for row in asked for _ in row.texts], [text for row in asked for text in row.texts]
     if options.dry_run:
         return dry_run(model, prompts, texts, options)
-    samples = iter(model.score(prompts, texts, truncate=options.truncate))
-    scored = [(row, [next(samples) for _ in row.texts]) for row in asked]
     if options.requests is None:
-        row, own = scored[0]
-        return answer({"model": model.name, **found(row, own)}, "\n".join(lines(row, own)), as_json=options.json)
-    rows = [found(row, own) for row, own in scored]
-    if options.out:
-        write_text(options.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    cut = sum(sample.cut > 0 for _, own in scored for sample in own)
-    human = f"scored {len(texts)} texts after {len(asked)} prompts; {cut} prompts cut on the left" + (f"\n{options.out}" if options.out else "")
-    return answer({"model": model.name, "rows": rows, "cut": cut}, human, as_json=options.json)
+        own = model.score(prompts, texts, truncate=options.truncate)
+        return answer({"model": model.name, **found(asked[0], own)}, "\n".join(lines(asked[0], own)), as_json=options.json)
+    inputs = {"model": model.fingerprint, "requests": digest([row.key for row in asked])}
+    with (
+        interruptible() as stop,
+        Run.open(
+            options.runs, "score", {"truncate": options.truncate}, inputs, seed=0, facts={"model": model.name}, progress=spoken(), stop=stop
+        ) as run,
+    ):
+        rows = run.rows("scored", asked, lambda row: row.key, lambda some: scored(model, some, truncate=options.truncate), size=256)
+        kept = run.folder / "scored.jsonl"
+    cut = sum(row["cut"] > 0 for row in rows)
+    human = f"scored {len(texts)} texts after {len(asked)} prompts; {cut} prompts cut on the left\n{kept}"
+    return answer({"model": model.name, "rows": str(kept), "n": len(rows), "cut": cut}, human, as_json=options.json)
+
+
+def scored(model: TorchModel, some: Sequence[Asked], *, truncate: bool) -> list[dict[str, Any]]:
+    """A row of each: its prompt, and what `found` says of its texts."""
+    flat = [(row.prompt, text) for row in some for text in row.texts]
+    samples = iter(model.score([prompt for prompt, _ in flat], [text for _, text in flat], truncate=truncate))
+    rows = []
+    for row in some:
+        own = [next(samples) for _ in row.texts]
+        rows.append({"prompt": to_messages(row.prompt), **found(row, own), "cut": max(sample.cut for sample in own)})
+    return rows
 
 
 def single(options: Options) -> Asked:
@@ -89,15 +110,17 @@ def read(path: Path) -> list[Asked]:
     """Rows of a file. Raises InputError, with the line, on one that does not say what to score."""
     asked = []
     for number, row in read_rows(path):
+        given = [name for name in ("reply", "replies", "choices") if row.get(name)]
+        texts = [row[given[0]]] if given == ["reply"] else row[given[0]] if len(given) == 1 else None
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise InputError(f"{path}, line {number}: expected one of reply (text), replies or choices (lists of texts, none empty); found {given}")
+        if "messages" not in row and not isinstance(row.get("prompt"), str):
+            raise InputError(f"{path}, line {number}: expected a prompt (text) or messages; found the fields {sorted(row)}")
         try:
             prompt = from_messages(row["messages"]) if "messages" in row else Conversation().human(row["prompt"])
-            texts = row.get("choices") or row.get("replies") or [row["reply"]]
-            prompt = prompt.assistant(row["opening"]) if row.get("opening") else prompt
-            if not all(isinstance(text, str) and text for text in texts):
-                raise InputError(f"every reply and choice must be text and not empty; found {texts!r}")
-        except (KeyError, TypeError, InputError) as error:
-            raise InputError(f"{path}, line {number}: expected prompt or messages, and reply, replies or choices ({error})") from error
-        asked.append(Asked(prompt, tuple(texts), bool(row.get("choices"))))
+        except (TypeError, InputError) as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        asked.append(Asked(prompt.assistant(str(row["opening"])) if row.get("opening") else prompt, tuple(texts), given == ["choices"]))
     return asked
 
 

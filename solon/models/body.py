@@ -28,7 +28,7 @@ class Fork:
     """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one prompt are one.
 
     `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one past the last
-    place below each token. A token of padding (end 0) sees itself alone, and no other sees it.
+    place below each token. A token of padding (end 0) is seen by no other.
     """
 
     positions_BT: Tensor

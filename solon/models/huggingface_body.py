@@ -38,6 +38,9 @@ class HuggingFaceBody(Body):
         self.window: int | None = getattr(config, "sliding_window", None)
         self.width, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2048)
+        rotation = getattr(config, "rope_parameters", None) or {}
+        if rotation.get("rope_type") == "longrope":  # beyond, its frequencies would depend on the longest row of a pass
+            self.context = min(self.context, int(rotation.get("original_max_position_embeddings") or self.context))
         self.cap = getattr(config, "final_logit_softcapping", None)
         self.scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 

@@ -1,8 +1,8 @@
 """One decoding step of a Llama-shaped model in few, large operations.
 
 A step of 32 rows is bound by reading the weights, so everything else has to be little: query, key and value are one
-product, gate and up another, residuals are added inside the products. What it computes is what `transformers` computes
-(tests/test_smollm2.py), in about a third of its operations.
+product, gate and up another. What it computes is what `transformers` computes (tests/test_huggingface.py), in fewer and
+larger operations.
 
 Shapes: B slots, C width, H key heads, G query heads a key head, D head width, S positions, O and I outputs and inputs,
 R rank of all adapters together.
@@ -37,9 +37,10 @@ class Joined:
 
 def joined(layers: Sequence[Any]) -> Joined:
     """`layers` are plain linear ones or adapted ones, all of a kind and without bias."""
+    weights = [layer.base.weight if isinstance(layer, LoraLinear) else layer.weight for layer in layers]
+    weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0]
     if not isinstance(layers[0], LoraLinear):
-        return Joined(torch.cat([layer.weight for layer in layers]), None, None)
-    weight_OI = torch.cat([layer.base.weight for layer in layers])
+        return Joined(weight_OI, None, None)
     up_OR = torch.block_diag(*(layer.up_OR * layer.scale for layer in layers))
     return Joined(weight_OI, torch.cat([layer.down_RI for layer in layers]).to(weight_OI.dtype), up_OR.to(weight_OI.dtype))
 
@@ -56,11 +57,18 @@ class Layer:
     down: Joined
 
 
+LARGEST = 1.5e9  # parameters; above, reading the weights takes so long that fewer operations are not worth a copy of them
+
+
 def shaped(module: Any) -> bool:
-    """Whether this model is one that `stepper` computes: Llama's own layout, without biases, under the default rotation."""
+    """Whether `stepper` is for this model: of Llama's own layout without biases, small enough to hold the joined weights
+    beside the others, and with no hook, which would not be called.
+    """
     config = module.config
+    llama = config.model_type == "llama" and config.hidden_act == "silu"
     plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
-    return bool(config.model_type == "llama" and plain and config.hidden_act == "silu")
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    return bool(llama and plain and not hooked and module.num_parameters() <= LARGEST)
 
 
 def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
     slots = min(SLOTS, -(-total // 8) * 8)
     longest = max(len(request.prompt) for request in requests)
     cache = SlotCache(slots, min(longest + rules.max_tokens, body.context) + 1)
-    waiting, step = _admissions(body, requests, rules), body.stepper()
+    waiting, step = _admissions(body, requests, rules), None
     rows: dict[int, Row] = {}
     tokens_B = torch.zeros(slots, dtype=torch.long, device=body.device)
     while True:
@@ -78,6 +79,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
                 rows[slot], tokens_B[slot] = row, row.tokens[-1]
         if not rows:
             return
+        step = step or body.stepper()  # of the weights as they are in this call
         logits_BV = body.logits(step(tokens_B, cache)).float()
         live = sorted(rows)
         _draw(logits_BV[live], [rows[slot] for slot in live], rules)
@@ -103,27 +105,41 @@ def prefilled(body: Body, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, K
     """The last hidden state (1, C) and the keys and values of each prompt, in order.
 
     Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never depends on the
-    others. A block that a later prompt shares is kept until the last such prompt has been served.
+    others. Keys and values of a block that later prompts share are kept until the last of them has been served. The block
+    that a prompt ends in is always computed: its hidden state is wanted.
     """
-    awaited = Counter(prompt[:end] for prompt in prompts for end in range(PREFILL, len(prompt), PREFILL))
-    kept: dict[Tokens, KeysValues] = {}
+    names: dict[tuple[int, Tokens], int] = {}  # (the block before, a block) -> its number
+    chains = []
     for prompt in prompts:
-        hidden_TC, prefix = torch.empty(0), None
-        for start in range(0, len(prompt), PREFILL):
-            block = prompt[: start + PREFILL]
-            last = start + PREFILL >= len(prompt)  # is always computed: its hidden state is wanted
-            if block in kept and not last:
-                prefix = kept[block]
-            else:
-                hidden_TC, prefix = body.prefill(torch.tensor(block[start:], device=body.device), prefix)
-            if not last:
-                awaited[block] -= 1
-                kept[block] = prefix
-                if not awaited[block]:
-                    del kept[block]
-        if prefix is None:
+        chain = [-1]
+        for start in range(0, len(prompt) - PREFILL, PREFILL):
+            chain.append(names.setdefault((chain[-1], prompt[start : start + PREFILL]), len(names)))
+        chains.append(chain[1:])
+    awaited = Counter(block for chain in chains for block in chain)
+    kept: dict[int, KeysValues] = {}
+    for prompt, chain in zip(prompts, chains, strict=True):
+        if not prompt:
             raise InputError("a reply needs a prompt of at least one token")
-        yield hidden_TC[-1:], prefix
+        shared = list(takewhile(kept.__contains__, chain))
+        prefix = together([kept[block] for block in shared])
+        for place, start in enumerate(range(len(shared) * PREFILL, len(prompt), PREFILL), start=len(shared)):
+            hidden_TC, whole = body.prefill(torch.tensor(prompt[start : start + PREFILL], device=body.device), prefix)
+            if place < len(chain) and awaited[chain[place]] > 1:
+                kept[chain[place]] = [(key[:, :, start:].clone(), value[:, :, start:].clone()) for key, value in whole]
+            prefix = whole
+        for block in chain:
+            awaited[block] -= 1
+            if not awaited[block]:
+                kept.pop(block, None)
+        yield hidden_TC[-1:], whole
+
+
+def together(blocks: Sequence[KeysValues]) -> KeysValues | None:
+    """Keys and values of consecutive blocks as those of one prefix."""
+    if not blocks:
+        return None
+    layers = zip(*blocks, strict=True)
+    return [(torch.cat([key for key, _ in layer], dim=2), torch.cat([value for _, value in layer], dim=2)) for layer in layers]
 
 
 def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:

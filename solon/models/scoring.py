@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, C width, N positions read, M tokens scored, V vocabula
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -80,7 +81,22 @@ def token_logprobs(body: Body, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
     return logits_NV.gather(1, target_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
 
 
-ROW_TOKENS = 1024  # a subtree of at most this many tokens is one row; above, its top is computed first and shared
+ROW_TOKENS = 1024  # a subtree of at most this many tokens stands in one row; above, its top is computed first and shared
+PACKED_TOKENS = 256  # smaller subtrees under one node are put into rows of about this many
+SHARED_TOKENS = 32  # a run of fewer tokens is not worth a forward pass of its own: the rows below repeat it
+BATCH_KEYS = 16384  # keys of one forward pass, those before its rows included
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What has been computed above some rows: the keys and values, and the last hidden state (1, C)."""
+
+    prefix: KeysValues | None = None
+    last_1C: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return self.prefix[0][0].shape[2] if self.prefix is not None else 0
 
 
 @torch.inference_mode()
@@ -91,26 +107,47 @@ def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
     """
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
-    if not requests:
-        return []
     trie = trie_of(requests)
     scored: dict[Node, Tensor] = {}
-    waiting: list[tuple[Node, KeysValues | None, Tensor | None]] = [(trie.root, None, None)]
-    while waiting:  # nodes too large for one row, behind the keys, values and last hidden state (1, C) of what is above them
-        top, prefix, last_1C = waiting.pop()
-        if top.size <= ROW_TOKENS or not top.children:
-            score_rows(body, [row_of(top)], prefix, last_1C, scored)
+    waiting = [(trie.root, list[Node](), Before())]  # a subtree, the nodes above it that are still to be computed, and what is
+    while waiting:
+        node, above, before = waiting.pop()
+        if node.size <= ROW_TOKENS:  # only the root can be this small and stand here
+            score_rows(body, [row_of([node])] if node.size else [], before, scored)
             continue
-        if top.tokens:
-            alone = Node(top.tokens, top.depth, top.scored_from, size=len(top.tokens))
-            hidden_TC, prefix = body.prefill(torch.tensor(top.tokens, device=body.device), prefix)
-            scored[top] = read_rows(body, hidden_TC[None], [row_of(alone)], last_1C)[0]
-            last_1C = hidden_TC[-1:]
-        rows = [row_of(child) for child in top.children if child.size <= ROW_TOKENS or not child.children]
-        for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
-            score_rows(body, [rows[place] for place in batch], prefix, last_1C, scored)
-        waiting += [(child, prefix, last_1C) for child in top.children if child.size > ROW_TOKENS and child.children]
+        above = [*above, node]
+        if not node.children or sum(len(own.tokens) for own in above) >= SHARED_TOKENS:
+            before, above = computed(body, above, before, scored), []
+        rows = [row_of(some, above) for some in packed([child for child in node.children if child.size <= ROW_TOKENS])]
+        sizes = [max(len(row.tokens), (before.length + len(row.tokens)) * BATCH_TOKENS // BATCH_KEYS) for row in rows]
+        for batch in batches(sizes, tokens=BATCH_TOKENS):
+            score_rows(body, [rows[place] for place in batch], before, scored)
+        waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
     return [gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)]
+
+
+def packed(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Siblings that stand in one row each, the larger ones first and alone."""
+    rows: list[list[Node]] = []
+    room = 0
+    for node in sorted(nodes, key=lambda node: -node.size):
+        if not rows or node.size > room:
+            rows.append([])
+            room = PACKED_TOKENS
+        rows[-1].append(node)
+        room -= node.size
+    return rows
+
+
+def computed(body: Body, path: Sequence[Node], before: Before, scored: dict[Node, Tensor]) -> Before:
+    """What stands above the rows below `path` once its tokens are computed too, a stretch at a time."""
+    row, prefix, hidden = row_of([], path), before.prefix, []
+    for start in range(0, len(row.tokens), ROW_TOKENS):
+        stretch_TC, prefix = body.prefill(torch.tensor(row.tokens[start : start + ROW_TOKENS], device=body.device), prefix)
+        hidden.append(stretch_TC)
+    hidden_TC = torch.cat(hidden)
+    scored.update(zip(row.nodes, read_rows(body, hidden_TC[None], [row], before), strict=True))
+    return Before(prefix, hidden_TC[-1:])
 
 
 def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
@@ -119,20 +156,22 @@ def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Te
     return torch.cat(parts) if parts else torch.zeros(0)
 
 
-def score_rows(body: Body, rows: Sequence[Row], prefix: KeysValues | None, last_1C: Tensor | None, scored: dict[Node, Tensor]) -> None:
-    """One batch of rows behind one prefix; the scored tokens of each of their nodes go into `scored`."""
-    device = body.device
-    shared = prefix[0][0].shape[2] if prefix is not None else 0
-    fork = Fork(pad([row.positions for row in rows], device), pad([row.ends for row in rows], device), shared)
-    plain = prefix is None and all(len(row.nodes) == 1 for row in rows)
-    tokens_BT = pad([row.tokens for row in rows], device)
-    hidden_BTC = body.hidden(tokens_BT) if plain else body.hidden(tokens_BT, fork, prefix)
-    found = iter(read_rows(body, hidden_BTC, rows, last_1C))
+def score_rows(body: Body, rows: Sequence[Row], before: Before, scored: dict[Node, Tensor]) -> None:
+    """One batch of rows; the scored tokens of each of their nodes go into `scored`."""
+    if not rows:
+        return
+    tokens_BT = pad([row.tokens for row in rows], body.device)
+    if before.prefix is None and all(len(row.nodes) == 1 for row in rows):
+        hidden_BTC = body.hidden(tokens_BT)
+    else:
+        fork = Fork(pad([row.positions for row in rows], body.device), pad([row.ends for row in rows], body.device), before.length)
+        hidden_BTC = body.hidden(tokens_BT, fork, before.prefix)
+    found = iter(read_rows(body, hidden_BTC, rows, before))
     for row in rows:
         scored.update((node, next(found)) for node in row.nodes)
 
 
-def read_rows(body: Body, hidden_BTC: Tensor, rows: Sequence[Row], last_1C: Tensor | None) -> list[Tensor]:
+def read_rows(body: Body, hidden_BTC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
     """The log-probabilities of each node's scored tokens, node by node. A position before several tokens is read once."""
     read: dict[tuple[int, int], int] = {}  # (row, place before) -> which position read; (-1, -1) is the last above the rows
     which, target, lengths = [], [], []
@@ -147,8 +186,8 @@ def read_rows(body: Body, hidden_BTC: Tensor, rows: Sequence[Row], last_1C: Tens
     if not which:
         return [torch.zeros(0) for _ in lengths]
     hidden_NC = hidden_BTC[[row for row, _ in read], [place for _, place in read]]
-    if (-1, -1) in read and last_1C is not None:
-        hidden_NC[read[-1, -1]] = last_1C[0]
+    if (-1, -1) in read and above.last_1C is not None:
+        hidden_NC[read[-1, -1]] = above.last_1C[0]
     return list(read_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
 
 

@@ -92,8 +92,8 @@ class TorchModel:
         return lambda tokens: any(string in self.dialogue.text(prompt, tuple(tokens)) for string in stops)
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
-        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside its reply loses its first tokens, and
-        the sample says how many.
+        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside the longest of the replies to it in this
+        call loses its first tokens, for all of them, and the samples say how many.
         """
         found = self.requests(prompts, replies, truncate=truncate)
         weights = self.fingerprint
@@ -102,16 +102,18 @@ class TorchModel:
 
     def requests(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[tuple[Given, int]]:
         """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were cut."""
-        found = []
+        whole, longest = [], dict[Tokens, int]()
         for conversation, reply in zip(prompts, replies, strict=True):
             prompt, tokens = self.dialogue.prompt(conversation), self.dialogue.reply(conversation, reply)
             if not tokens:
                 raise InputError(f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}")
-            over = len(prompt) + len(tokens) - self.context
-            if over > 0 and (not truncate or over >= len(prompt)):
-                raise InputError(f"prompt and reply have {len(prompt) + len(tokens)} tokens, over {self.name}'s context of {self.context}")
-            found.append(((prompt[max(over, 0) :], tokens), max(over, 0)))
-        return found
+            whole.append((prompt, tokens))
+            longest[prompt] = max(longest.get(prompt, 0), len(tokens))
+        cuts = {prompt: max(len(prompt) + size - self.context, 0) for prompt, size in longest.items()}
+        for prompt, cut in cuts.items():
+            if cut and (not truncate or cut >= len(prompt)):
+                raise InputError(f"prompt and reply have {len(prompt) + longest[prompt]} tokens, over {self.name}'s context of {self.context}")
+        return [((prompt[cuts[prompt] :], tokens), cuts[prompt]) for prompt, tokens in whole]
 
     def copy(self) -> TorchModel:
         """Its own trainable weights; frozen ones are shared and never change."""

@@ -61,10 +61,12 @@ def trie_of(requests: Sequence[Given]) -> Trie:
     >>> found.unique_tokens, [len(path) for path in found.paths]
     (6, [2, 2, 3])
     """
+    if not requests:
+        return Trie(Node((), 0, 0), [])
     sequences = [prompt + reply for prompt, reply in requests]
     order = sorted(range(len(requests)), key=sequences.__getitem__)
     paths: list[list[Node]] = [[] for _ in requests]
-    root: Node | None = None
+    root = Node((), 0, 0)
     waiting: list[tuple[int, int, list[Node]]] = [(0, len(order), [])]  # ranges of `order` that share the path so far
     while waiting:
         low, high, path = waiting.pop()
@@ -88,7 +90,6 @@ def trie_of(requests: Sequence[Given]) -> Trie:
             ranges.append((low, stop, path))
             low = stop
         waiting += reversed(ranges)
-    root = root or Node((), 0, 0)
     for node in reversed(list(root.walk())):
         node.size = len(node.tokens) + sum(child.size for child in node.children)
     return Trie(root, paths)
@@ -96,7 +97,7 @@ def trie_of(requests: Sequence[Given]) -> Trie:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A subtree in one row, parents before children, each subtree in one piece.
+    """Subtrees in one row, parents before children, each subtree in one piece.
 
     `positions` are depths in the whole trie; `ends[i]` is one past the last place of what stands below token i, so that
     place j sees i exactly when i <= j < ends[i]; `parents[i]` is the place before it on its path, -1 outside the row.
@@ -110,9 +111,10 @@ class Row:
     parents: Tokens
 
 
-def row_of(top: Node) -> Row:
-    """
-    >>> row = row_of(trie_of([((1, 2), (3,)), ((1, 2), (4, 5))]).root)
+def row_of(tops: Sequence[Node], above: Sequence[Node] = ()) -> Row:
+    """One row of subtrees that stand below the same nodes, the nodes of `above` before them.
+
+    >>> row = row_of([trie_of([((1, 2), (3,)), ((1, 2), (4, 5))]).root])
     >>> row.tokens, row.positions, row.ends, row.parents
     ((1, 2, 3, 4, 5), (0, 1, 2, 2, 3), (5, 5, 3, 5, 5), (-1, 0, 1, 1, 3))
     """
@@ -122,16 +124,24 @@ def row_of(top: Node) -> Row:
     positions: list[int] = []
     ends: list[int] = []
     parents: list[int] = []
-    stack = [(top, -1)]
-    while stack:
-        node, parent = stack.pop()
+
+    def put(node: Node, parent: int, size: int) -> int:
+        """Add a node with `size` tokens in and below it; returns the place of its last token."""
         start = len(tokens)
         nodes.append(node)
         starts.append(start)
-        tokens += node.tokens
-        positions += range(node.depth, node.end)
-        ends += [start + node.size] * len(node.tokens)
-        parents += [parent, *range(start, len(tokens) - 1)][: len(node.tokens)]
-        last = len(tokens) - 1 if node.tokens else parent
+        tokens.extend(node.tokens)
+        positions.extend(range(node.depth, node.end))
+        ends.extend([start + size] * len(node.tokens))
+        parents.extend([parent, *range(start, len(tokens) - 1)][: len(node.tokens)])
+        return len(tokens) - 1 if node.tokens else parent
+
+    whole, last = sum(len(node.tokens) for node in above) + sum(top.size for top in tops), -1
+    for node in above:
+        last = put(node, last, whole - len(tokens))
+    stack = [(top, last) for top in reversed(tops)]
+    while stack:
+        node, parent = stack.pop()
+        last = put(node, parent, node.size)
         stack += [(child, last) for child in reversed(node.children)]
     return Row(nodes, starts, tuple(tokens), tuple(positions), tuple(ends), tuple(parents))

@@ -16,8 +16,9 @@ def silent(stage: str, total: int, done: int) -> Meter:
     return lambda done, metrics=None: None
 
 
-def spoken(stream: TextIO = sys.stderr, *, every: float = 10.0) -> Progress:
-    """One line a stage: rewritten in place on a terminal, written every `every` seconds elsewhere."""
+def spoken(to: TextIO | None = None, *, every: float = 10.0) -> Progress:
+    """One line a stage, on standard error: rewritten in place on a terminal, written every `every` seconds elsewhere."""
+    stream = to or sys.stderr
     live = stream.isatty()
 
     def progress(stage: str, total: int, already: int) -> Meter:

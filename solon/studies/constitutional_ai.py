@@ -49,10 +49,11 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
 
     # 0. where people have compared replies: does the feedback model agree with them? Said before anything rests on it
     decided = [c for c in reserved if c.p_first != 0.5]
-    check = [Pair(c.prompt, c.first, c.second) for c in decided[:200]]
-    checked = labelled(run, "agreement", check, feedback, inputs.constitution, settings)
-    for way, agreed in agreements(decided, checked).items():
-        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(agreed)}: {agreed}")
+    shown = [c for c in decided if readable(feedback, c, settings)]
+    check = [Pair(c.prompt, c.first, c.second) for c in shown[:200]]
+    agreed = agreements(shown, labelled(run, "agreement", check, feedback, inputs.constitution, settings))
+    for way, share in agreed.items():
+        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(share)}: {share}")
 
     # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget them
     drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
@@ -95,7 +96,8 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
         name: replies(run, f"helpful_{name}", model, inputs.helpful_held_out, settings, count=settings.evaluation_samples)
         for name, model in models.items()
     }
-    evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, checked, decided, taught_on, dict(inputs.counts))
+    evidence = Evidence(inputs.held_out, inputs.helpful_held_out, said, served, means, labels, agreed, decided, taught_on, dict(inputs.counts))
+    evidence.counts["people's comparisons too long for the feedback model to compare"] = len(decided) - len(shown)
     evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
     judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
     findings = gather(run, evidence, judgement, constitution=inputs.constitution)
@@ -173,6 +175,13 @@ def labelled(
         rows = run.rows(f"{name}_{way}", pairs, pair_key, lambda some, way=way: [from_comparison(c) for c in ways[way](some)])  # type: ignore[misc]
         found[way] = [to_comparison(row) for row in rows]
     return found
+
+
+def readable(feedback: LanguageModel, comparison: Comparison, settings: Settings) -> bool:
+    """Whether both replies, a principle and a thought fit the context of a feedback model in this process."""
+    if not isinstance(feedback, TorchModel):
+        return True
+    return feedback.fits(comparison.prompt.assistant(comparison.first).human(comparison.second), max_tokens=300 + settings.max_tokens)
 
 
 def pair_key(pair: Pair) -> str:

@@ -44,7 +44,7 @@ class Evidence:
     served: Mapping[str, list[list[Sample]]]
     means: Mapping[str, float]
     labels: Mapping[str, list[Comparison]]
-    checked: Mapping[str, list[Comparison]]
+    agreement: Mapping[str, Estimate]
     reserved: Sequence[Comparison]
     taught_on: Sequence[Sequence[Comparison]]
     counts: dict[str, int]
@@ -96,8 +96,7 @@ def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: 
             duels[axis, "test_pm", better, worse] = duel(scores[axis, "test_pm", better], scores[axis, "test_pm", worse], clusters=dialogues)
             duels[axis, "feedback", better, worse] = by_feedback(run, axis, better, worse, evidence, judgement, constitution)
     kl = {pair: divergence(judgement.models, evidence, *pair) for pair in (("supervised", "start"), ("final", "supervised"), ("final", "start"))}
-    agreed = agreements(evidence.reserved, evidence.checked)
-    return Findings(scores, duels, kl, words, quality(run, evidence, judgement.judges), agreed, by_round(run, judgement))
+    return Findings(scores, duels, kl, words, quality(run, evidence, judgement.judges), evidence.agreement, by_round(run, judgement))
 
 
 def agreements(decided: Sequence[Comparison], checked: Mapping[str, Sequence[Comparison]]) -> dict[str, Estimate]:

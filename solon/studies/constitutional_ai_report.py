@@ -217,7 +217,7 @@ def deviations(facts: Mapping[str, Any], evidence: Evidence, judgement: Judgemen
         f"The paper starts from a helpful-only RLHF model and fine-tunes a pretrained one; here both are {start}, as it stands.",
         f"{facts['prompts']} prompts; the paper has 182,831 for revision and adds 491,142 for reinforcement.",
         f"{facts['rounds']} critique-revision rounds; the paper has 4." if facts["rounds"] != 4 else "",
-        f"Drafts, critiques and revisions are drawn at temperature {facts['draft_temperature']:g}; the paper's is 1."
+        f"Drafts, critiques, revisions and the helpful replies that are learned are drawn at temperature {facts['draft_temperature']:g}; the paper's is 1."
         if facts["draft_temperature"] != 1
         else "",
         f"{facts['examples']} worked examples before a critique; the paper has 5." if facts["examples"] != 5 else "",
