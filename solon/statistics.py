@@ -74,7 +74,7 @@ def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: fl
     >>> print(proportion([True] * 8 + [False] * 2, clusters=range(10)))
     0.800 [0.490, 0.943] (n=10, Wilson)
     >>> print(proportion([True] * 8 + [False] * 2, clusters=[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]))
-    0.800 [0.223, 0.982] (n=10, Wilson, 5 clusters)
+    0.800 [0.223, 0.982] (n=10, cluster-robust Wilson)
     """
     array = _sample([float(flag) for flag in flags], "flags")
     group = _groups(clusters, array.size)
@@ -85,12 +85,12 @@ def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: fl
     binomial = found.value * (1 - found.value) / n
     sums = np.bincount(group, weights=array - found.value, minlength=count)
     if count == 1:
-        return Estimate(found.value, 0.0, 1.0, "Wilson, 1 cluster", n, 1)  # one cluster alone shows no spread
+        return Estimate(found.value, 0.0, 1.0, "cluster-robust Wilson", n, 1)  # one cluster alone shows no spread
     robust = count / (count - 1) * float(np.square(sums).sum()) / n**2
     wider = float(stats.t.ppf(0.5 + level / 2, count - 1) / stats.norm.ppf(0.5 + level / 2)) ** 2  # few clusters: t, not z
     effect = max(1.0, wider * robust / binomial) if binomial else n / count  # no spread tells nothing of clusters: each is one row
     fewer = wilson(found.value * n / effect, n / effect, level=level)
-    return Estimate(found.value, fewer.low, fewer.high, f"Wilson, {count} clusters", n, count)
+    return Estimate(found.value, fewer.low, fewer.high, "cluster-robust Wilson", n, count)
 
 
 def mean(values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Estimate:
