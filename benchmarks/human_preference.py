@@ -3,8 +3,8 @@
     python benchmarks/human_preference.py HH.jsonl.gz [--depth 0.6] [--splits 20] [--ending TEXT]
 
 The head of `start_head` (ridge-logistic, penalty cross-validated on the training side) on end-of-context states, about 400
-held-out pairs a split. Prints accuracy a split with its Wilson interval, the mean over the first three splits and over all. `--ending` reads the score after another text than the opening of the
-human's next turn, '<|im_end|><|endoftext|>' say.
+held-out pairs a split. Prints accuracy a split with its Wilson interval, the mean over the first three splits and over
+all. `--ending` reads the score after another text than the opening of the human's next turn, '<|im_end|><|endoftext|>' say.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ and to multiply the prompts, at the bandwidth and the rate that this machine sho
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria
 
-from benchmarks.sidebyside import Ratio, alternating, multiply_limit, told
+from benchmarks.sidebyside import Ratio, alternating, multiply_limit, options_of, told
 from solon.models.base import Tokens
 from solon.models.load import load_open
 from solon.models.sampling import Request, Rules, generate
@@ -94,12 +93,7 @@ def bandwidth(seconds: float = 2.0) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = options_of(__doc__, prompts=16)
     if torch.cuda.is_available():
         raise SystemExit("this benchmark times a CPU; hide the accelerator (CUDA_VISIBLE_DEVICES=)")
     model, other = (load_open(options.model, precision="bfloat16") for _ in range(2))

@@ -9,7 +9,6 @@ timed and in fp32 on a part.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from benchmarks.sidebyside import alternating, multiply_limit, told
+from benchmarks.sidebyside import alternating, multiply_limit, options_of, told
 from solon.models.base import Tokens
 from solon.models.load import load_open
 from solon.models.scoring import score
@@ -79,12 +78,7 @@ TASKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=8)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = options_of(__doc__, items=8)
     model = load_open(options.model, precision="bfloat16")
     peer = beside(load_open(options.model, precision="bfloat16"))
     found, more = [], dict[str, object]()
@@ -122,8 +116,9 @@ def largest_gap(ours: Sequence[torch.Tensor], theirs: Sequence[float]) -> float:
 
 
 def exact_gap(name: str) -> float:
+    """On requests whose header is computed apart and stands before packed rows, and on some that share nothing."""
     model = load_open(name, precision="float32")
-    requests = long_options(2, random.Random(1)) + yes_or_no(1, random.Random(2))
+    requests = long_options(6, random.Random(1)) + yes_or_no(1, random.Random(2))
     return largest_gap(score(model.module, requests), asked(beside(load_open(name, precision="float32")), requests))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -53,6 +54,16 @@ def multiply_limit(dtype: torch.dtype = torch.bfloat16, *, size: int = 2048, sec
         a @ b
         count += 1
     return count * size**3 / (time.perf_counter() - began)
+
+
+def options_of(description: str | None, **sizes: int) -> argparse.Namespace:
+    """The flags of a comparison: its sizes, how many runs, which model, and --json."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, size in {**sizes, "runs": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=size)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
 
 
 def told(found: list[Ratio], more: dict[str, object], *, as_json: bool) -> None:

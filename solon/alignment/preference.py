@@ -1,7 +1,7 @@
 """A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI section 4).
 
-The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only differences of scores mean anything; they are in nats:
-P(first better) = 1 / (1 + exp(r_second - r_first)), and one nat is 173.7 Elo.
+The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only differences
+of scores mean anything; they are in nats: P(first better) = 1 / (1 + exp(r_second - r_first)), and one nat is 173.7 Elo.
 """
 
 from __future__ import annotations
