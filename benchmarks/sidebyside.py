@@ -6,7 +6,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -56,9 +56,13 @@ def multiply_limit(dtype: torch.dtype = torch.bfloat16, *, size: int = 2048, sec
     return count * size**3 / (time.perf_counter() - began)
 
 
-def options_of(description: str | None, **sizes: int) -> argparse.Namespace:
-    """The flags of a comparison: its sizes, how many runs, which model, and --json."""
+def options_of(description: str | None, *, positional: Sequence[str] = (), words: Sequence[str] = (), **sizes: int) -> argparse.Namespace:
+    """The flags of a comparison: files, words, sizes, how many runs, which model, and --json."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in positional:
+        parser.add_argument(name)
+    for name in words:
+        parser.add_argument(f"--{name}", default="")
     for name, size in {**sizes, "runs": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--model", default="smollm2")

@@ -112,10 +112,12 @@ def learn(
     def batch(number: int) -> list[list[tuple[Group, float]]]:
         return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
 
-    return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state)
+    return fit(model.scalar, batch, comparison_loss(model.scalar), plan=plan, state=state)
 
 
-def _loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Total]:
+def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Total]:
+    """The preference loss of (prompt and two replies, P(first better)), the prompt computed once for both."""
+
     def loss(rows: Sequence[tuple[Group, float]]) -> Total:
         scores_N2 = scalar.at_ends([group for group, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]

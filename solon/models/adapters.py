@@ -87,6 +87,13 @@ def copied(module: Module) -> Module:
     return copy.deepcopy(module, shared)
 
 
+def rounded(module: Module, dtype: torch.dtype) -> Module:
+    """A frozen copy whose parameters are rounded to `dtype`; buffers, and parameters that are of it already, are shared."""
+    kept: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    kept |= {id(own): nn.Parameter(own.detach().to(dtype), requires_grad=False) for own in module.parameters()}
+    return copy.deepcopy(module, kept)
+
+
 def adapters_of(module: nn.Module) -> dict[str, LoraLinear]:
     """Every adapted layer by name; empty where whole weights train."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}

@@ -9,6 +9,7 @@ Shapes: B rows, Q query heads, H key heads, G = Q / H, T queries, S keys, D head
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,28 +18,60 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand before all of
+    them, and what each token of a tree sees, (t, prefix + t).
+    """
+
+    lengths: tuple[int, ...]
+    prefix: int
+    masks: list[Tensor]
+
+
 NAME = "solon"
 LONGEST = 1024  # above this many keys the T x S scores cost more memory than they save time
 
 
 def masked_attention(query_BQTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_B1TS: Tensor, scale: float) -> Tensor:
-    """softmax(scale * q k) v over the keys the mask shows, the softmax in fp32; (B, Q, T, D)."""
+    """softmax(scale * q k) v over the keys the mask shows, the softmax computed in fp32; (B, Q, T, D)."""
     rows, queries, tokens, width = query_BQTD.shape
     heads, seen = key_BHSD.shape[1:3]
-    query = query_BQTD.reshape(rows, heads, queries // heads * tokens, width)
-    scores_BQTS = (query @ key_BHSD.transpose(-1, -2)).view(rows, queries, tokens, seen) * scale
-    weights_BQTS = scores_BQTS.masked_fill(~mask_B1TS, float("-inf")).softmax(-1, dtype=torch.float32).to(value_BHSD.dtype)
+    query = (query_BQTD * scale).reshape(rows, heads, queries // heads * tokens, width)
+    scores_BQTS = (query @ key_BHSD.transpose(-1, -2)).view(rows, queries, tokens, seen)
+    weights_BQTS = scores_BQTS.masked_fill_(~mask_B1TS, float("-inf")).softmax(-1)  # of bf16 too it is computed in fp32
     return (weights_BQTS.view(rows, heads, -1, seen) @ value_BHSD).view(rows, queries, tokens, width)
+
+
+def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, trees: Trees, scale: float) -> Tensor:
+    """The same for one row of trees, tree by tree, (1, Q, T, D)."""
+    found, start = [], 0
+    for tokens, mask in zip(trees.lengths, trees.masks, strict=True):
+        own, before = slice(trees.prefix + start, trees.prefix + start + tokens), slice(0, trees.prefix)
+        key, value = key_1HSD[:, :, own], value_1HSD[:, :, own]
+        if trees.prefix:
+            key, value = torch.cat([key_1HSD[:, :, before], key], dim=2), torch.cat([value_1HSD[:, :, before], value], dim=2)
+        found.append(masked_attention(query_1QTD[:, :, start : start + tokens], key, value, mask[None, None], scale))
+        start += tokens
+    return torch.cat(found, dim=2)
 
 
 def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: our own under a mask and few keys, theirs everywhere else."""
+    """transformers' attention interface: our own under a mask and few keys, theirs everywhere else. `solon_trees` are those of
+    the layers that see everything and of those that see a window.
+    """
+    trees: tuple[Trees, Trees] | None = kwargs.pop("solon_trees", None)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     few = query.shape[2] == 1 or (key.shape[2] <= LONGEST and query.device.type == "cpu")
     plain = kwargs.get("position_bias") is None and kwargs.get("softcap") is None
+    if trees is not None and plain and query.device.type == "cpu":
+        own = trees[kwargs.get("sliding_window") is not None]
+        return tree_attention(query, key, value, own, scale).transpose(1, 2).contiguous(), None
     if attention_mask is not None and attention_mask.dtype == torch.bool and few and plain:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         return masked_attention(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
     found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     return found

@@ -13,6 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from solon.models.attention import Trees
 from solon.models.base import Tokens
 from solon.models.cache import KeysValues, SlotCache
 
@@ -28,12 +29,14 @@ class Fork:
     """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one prompt are one.
 
     `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one past the last
-    place below each token. A token of padding (end 0) is seen by no other.
+    place below each token. A token of padding (end 0) is seen by no other. Where one row holds several trees that stand side
+    by side, `lengths` says how long each is, and attention is computed tree by tree: no padding, and none of what no one sees.
     """
 
     positions_BT: Tensor
     ends_BT: Tensor
     prefix: int = 0
+    lengths: tuple[int, ...] = ()
 
     def mask(self, window: int | None = None) -> Tensor:
         """What each position sees, (B, 1, T, prefix + T), true where seen."""
@@ -48,6 +51,17 @@ class Fork:
             key_BS = torch.cat([before_P, self.positions_BT], dim=-1)
             mask_BTS &= self.positions_BT[:, :, None] - key_BS[:, None, :] < window
         return mask_BTS[:, None]
+
+    def trees(self, window: int | None = None) -> Trees | None:
+        """The masks of each of the trees that one row holds, (t, prefix + t); None where rows are not cut into trees."""
+        if not self.lengths:
+            return None
+        masks, start = [], 0
+        for tokens in self.lengths:
+            span = slice(start, start + tokens)
+            masks.append(Fork(self.positions_BT[:, span], self.ends_BT[:, span] - start, self.prefix).mask(window)[0, 0])
+            start += tokens
+        return Trees(self.lengths, self.prefix, masks)
 
 
 class Body(nn.Module, ABC):
@@ -99,20 +113,23 @@ class Body(nn.Module, ABC):
 
 
 def forked(rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device) -> tuple[Tensor, Fork]:
-    """One padded row for each (prompt, replies): the prompt is computed once for all its replies.
+    """All (prompt, replies) side by side in one row, each prompt computed once for all its replies.
 
-    >>> tokens, fork = forked([((7, 8), [(1,), (2, 3)])], torch.device("cpu"))
-    >>> tokens.tolist(), fork.positions_BT.tolist(), fork.ends_BT.tolist()
-    ([[7, 8, 1, 2, 3]], [[0, 1, 2, 2, 3]], [[5, 5, 3, 5, 5]])
+    >>> tokens, fork = forked([((7, 8), [(1,), (2, 3)]), ((9,), [(4,)])], torch.device("cpu"))
+    >>> tokens.tolist(), fork.positions_BT.tolist(), fork.ends_BT.tolist(), fork.lengths
+    ([[7, 8, 1, 2, 3, 9, 4]], [[0, 1, 2, 2, 3, 0, 1]], [[5, 5, 3, 5, 5, 7, 7]], (5, 2))
     """
-    tokens, positions, ends = [], [], []
+    tokens, positions, ends, lengths = list[int](), list[int](), list[int](), list[int]()
     for prompt, replies in rows:
-        start = len(prompt)
+        first = len(tokens)
+        start = first + len(prompt)
         stops = [start + stop for stop in accumulate(len(reply) for reply in replies)]
-        tokens.append(tuple(prompt) + tuple(token for reply in replies for token in reply))
-        positions.append(tuple(range(start)) + tuple(start + i for reply in replies for i in range(len(reply))))
-        ends.append((len(tokens[-1]),) * start + tuple(stop for reply, stop in zip(replies, stops, strict=True) for _ in reply))
-    return pad(tokens, device), Fork(pad(positions, device), pad(ends, device))
+        tokens += [*prompt, *(token for reply in replies for token in reply)]
+        positions += [*range(len(prompt)), *(len(prompt) + i for reply in replies for i in range(len(reply)))]
+        ends += [len(tokens)] * len(prompt) + [stop for reply, stop in zip(replies, stops, strict=True) for _ in reply]
+        lengths.append(len(tokens) - first)
+    tokens_1T, positions_1T, ends_1T = torch.tensor([tokens, positions, ends], device=device)[:, None]
+    return tokens_1T, Fork(positions_1T, ends_1T, lengths=tuple(lengths))
 
 
 def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:

@@ -79,7 +79,11 @@ class HuggingFaceBody(Body):
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
-        told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
+        if fork.lengths and llama.shaped(self.module):
+            return llama.hidden(self.module, tokens_BT, fork, prefix)
+        told: dict[str, Any] = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
+        if fork.lengths:
+            told["solon_trees"] = (fork.trees(None if self.mixed else self.window), fork.trees(self.window))
         if prefix is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
         return torch.as_tensor(self.trunk(input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told).last_hidden_state)
@@ -112,7 +116,7 @@ class HuggingFaceBody(Body):
         return torch.as_tensor(hidden_B1C[:, 0])
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        return llama.stepper(self.module) if llama.shaped(self.module) else self.step
+        return llama.stepper(self.module) if llama.shaped(self.module) and self.module.num_parameters() <= llama.LARGEST else self.step
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale

@@ -1,10 +1,10 @@
-"""One decoding step of a Llama-shaped model in few, large operations.
+"""A Llama-shaped model in few, large operations: rows of trees, with gradients, and one decoding step.
 
-A step of 32 rows is bound by reading the weights, so everything else has to be little: query, key and value are one
-product, gate and up another. What it computes is what `transformers` computes (tests/test_huggingface.py), in fewer and
-larger operations.
+Beside the matrix products everything has to be little. A step of 32 rows is bound by reading the weights: query, key and
+value are one product there, gate and up another. What it computes is what `transformers` computes
+(tests/test_huggingface.py).
 
-Shapes: B slots, C width, H key heads, G query heads a key head, D head width, S positions, O and I outputs and inputs,
+Shapes: T tokens of one row, B slots, C width, H key heads, G query heads a key head, D head width, S positions, O and I outputs and inputs,
 R rank of all adapters together.
 """
 
@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from solon.models.adapters import LoraLinear
-from solon.models.cache import SlotCache
+from solon.models.attention import Trees, tree_attention
+from solon.models.body import Fork
+from solon.models.cache import KeysValues, SlotCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,87 @@ class Layer:
     down: Joined
 
 
-LARGEST = 1.5e9  # parameters; above, reading the weights takes so long that fewer operations are not worth a copy of them
+LARGEST = 1.5e9  # parameters; above, reading the weights takes so long that fewer operations are not worth a joined copy of them
 
 
 def shaped(module: Any) -> bool:
-    """Whether `stepper` is for this model: of Llama's own layout without biases, small enough to hold the joined weights
-    beside the others, and with no hook, which would not be called.
-    """
+    """Whether this file is for the model: of Llama's own layout without biases, and with no hook, which would not be called."""
     config = module.config
     llama = config.model_type == "llama" and config.hidden_act == "silu"
     plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
     hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-    return bool(llama and plain and not hooked and module.num_parameters() <= LARGEST)
+    return bool(llama and plain and not hooked)
+
+
+class Normed(torch.autograd.Function):
+    """Root-mean-square norm of the residual stream, computed in fp32, given in the precision of the products."""
+
+    @staticmethod
+    def forward(ctx: Any, x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        x = x_1TC.float()
+        inverse_1T1 = torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1] + epsilon)
+        ctx.save_for_backward(x_1TC, weight_C, inverse_1T1)
+        return (x * inverse_1T1).mul_(weight_C).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x_1TC, weight_C, inverse_1T1 = ctx.saved_tensors
+        unit, given = x_1TC.float() * inverse_1T1, gradients[0].float()
+        weight = (given * unit).sum((0, 1)).to(weight_C.dtype) if ctx.needs_input_grad[1] else None
+        given = given * weight_C
+        along = (given * unit).mean(-1, keepdim=True)
+        return given.sub_(unit.mul_(along)).mul_(inverse_1T1).to(x_1TC.dtype), weight, None, None
+
+
+class Turned(torch.autograd.Function):
+    """Rotary positions on heads (1, T, X, D); cos and sin (1, T, 1, D/2), both halves being alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return turned(gradients[0], cos, -sin), None, None
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1)
+
+
+def hidden(module: Any, tokens_1T: Tensor, fork: Fork, prefix: KeysValues | None) -> Tensor:
+    """The last hidden states (1, T, C) of one row of trees, behind a prefix perhaps; gradients kept."""
+    trunk, epsilon = module.model, module.config.rms_norm_eps
+    x_1TC = trunk.embed_tokens(tokens_1T)
+    kind = x_1TC.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_1TC.dtype
+    cos, sin = (part[:, :, None, : part.shape[-1] // 2].to(dtype) for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
+    trees = fork.trees()
+    for place, block in enumerate(trunk.layers):
+        before = None if prefix is None else prefix[place]
+        call = partial(layer, block, epsilon=epsilon, dtype=dtype, cos=cos, sin=sin, trees=trees, before=before)
+        x_1TC = checkpoint(call, x_1TC, use_reentrant=False) if trunk.gradient_checkpointing and x_1TC.requires_grad else call(x_1TC)
+    return torch.as_tensor(Normed.apply(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype))
+
+
+def layer(
+    block: Any, x_1TC: Tensor, *, epsilon: float, dtype: torch.dtype, cos: Tensor, sin: Tensor, trees: Trees, before: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """One block. Its linear layers are called as modules, adapters and all."""
+    attention, mlp = block.self_attn, block.mlp
+    shape = (1, x_1TC.shape[1], -1, attention.head_dim)
+    y_1TC = Normed.apply(x_1TC, block.input_layernorm.weight, epsilon, dtype)
+    query, key = (Turned.apply(part(y_1TC).view(shape), cos, sin).transpose(1, 2) for part in (attention.q_proj, attention.k_proj))
+    value = attention.v_proj(y_1TC).view(shape).transpose(1, 2)
+    if before is not None:
+        key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
+    seen = tree_attention(query, key, value, trees, attention.scaling)
+    x_1TC = x_1TC + attention.o_proj(seen.transpose(1, 2).reshape(y_1TC.shape[:2] + (-1,)))
+    y_1TC = Normed.apply(x_1TC, block.post_attention_layernorm.weight, epsilon, dtype)
+    return torch.as_tensor(x_1TC + mlp.down_proj(F.silu(mlp.gate_proj(y_1TC)) * mlp.up_proj(y_1TC)))
 
 
 def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:

@@ -44,13 +44,12 @@ class ScalarModel(nn.Module):
 
     def states_at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
         """The fp32 hidden states that the head reads there, (N, C)."""
-        tokens_BT, fork = forked(rows, self.body.device)
-        hidden_BTC = self.body.hidden(tokens_BT, fork)
-        row, place = [], []
-        for number, (prompt, replies) in enumerate(rows):
-            end = len(prompt)
+        tokens_1T, fork = forked(rows, self.body.device)
+        hidden_1TC = self.body.hidden(tokens_1T, fork)
+        places, start = [], 0
+        for prompt, replies in rows:
+            start += len(prompt)
             for reply in replies:
-                end += len(reply)
-                row.append(number)
-                place.append(end - 1)
-        return hidden_BTC[row, place].float()
+                start += len(reply)
+                places.append(start - 1)
+        return hidden_1TC[0, places].float()

@@ -9,36 +9,42 @@ Shapes: B rows, T tokens, C width, N positions read, M tokens scored, V vocabula
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
 from solon.models.base import Tokens
-from solon.models.body import Body, Fork, forked, pad
+from solon.models.body import Body, Fork, forked
 from solon.models.cache import KeysValues
 from solon.models.trie import Given, Node, Row, row_of, trie_of
 
-BATCH_TOKENS = 4096  # padded tokens of one forward pass
+BATCH_TOKENS = 4096  # tokens of one forward pass
 HEAD_ROWS = 1024  # positions whose logits exist at once
+HEAD_PART = 512  # the same where gradients are wanted
 
 Group = tuple[Tokens, Sequence[Tokens]]  # a prompt and the replies to it
 
 
 def batches(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
-    """Places grouped by length, longest first, such that a padded batch holds at most `tokens` (one row at the least).
+    """Places whose lengths are at most `tokens` together (one row at the least), longest first.
 
     >>> list(batches([3, 9, 2], tokens=9))
     [[1], [0, 2]]
     """
     batch: list[int] = []
+    room = tokens
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
+        if batch and lengths[place] > room:
             yield batch
-            batch = []
+            batch, room = [], tokens
         batch.append(place)
+        room -= lengths[place]
     if batch:
         yield batch
 
@@ -50,41 +56,61 @@ def length(group: Group) -> int:
 
 def reply_hidden(body: Body, groups: Sequence[Group]) -> tuple[Tensor, Tensor, list[int]]:
     """One batch: the hidden state (N, C) that predicts each reply token, the tokens (N), and each reply's length."""
-    if all(len(replies) == 1 for _, replies in groups):
-        tokens_BT, fork = pad([prompt + replies[0] for prompt, replies in groups], body.device), None
-    else:
-        tokens_BT, fork = forked(groups, body.device)
-    hidden_BTC = body.hidden(tokens_BT, fork)
-    rows: list[int] = []
+    tokens_1T, fork = forked(groups, body.device)
+    hidden_1TC = body.hidden(tokens_1T, fork)
     places: list[int] = []
-    for row, (prompt, replies) in enumerate(groups):
-        start = len(prompt)
+    start = 0
+    for prompt, replies in groups:
+        start += len(prompt)
+        last = start - 1
         for reply in replies:
-            rows += [row] * len(reply)
-            places += [len(prompt) - 1, *range(start, start + len(reply) - 1)]
+            places += [last, *range(start, start + len(reply) - 1)]
             start += len(reply)
     target_N = torch.tensor([t for _, replies in groups for reply in replies for t in reply], device=body.device)
-    index = torch.tensor(rows, device=body.device), torch.tensor(places, device=body.device)
-    return hidden_BTC[index], target_N, [len(reply) for _, replies in groups for reply in replies]
+    return hidden_1TC[0, torch.tensor(places, device=body.device)], target_N, [len(reply) for _, replies in groups for reply in replies]
 
 
 def reply_logprobs(body: Body, groups: Sequence[Group]) -> list[Tensor]:
     """One batch: the log-probability (nats, fp32) of every token of every reply, in order, gradients kept."""
     hidden_NC, target_N, lengths = reply_hidden(body, groups)
-    parts = zip(hidden_NC.split(HEAD_ROWS), target_N.split(HEAD_ROWS), strict=True)
+    parts = zip(hidden_NC.split(HEAD_PART), target_N.split(HEAD_PART), strict=True)
     return list(torch.cat([token_logprobs(body, hidden, target) for hidden, target in parts]).split(lengths))
 
 
 def token_logprobs(body: Body, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
-    """log p(target) at each position, by an fp32 log-softmax."""
-    logits_NV = body.logits(hidden_NC).float()
-    return logits_NV.gather(1, target_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+    """log p(target) at each position, by an fp32 log-softmax. With gradients the logits are computed again in the backward
+    pass instead of kept: they are by far the largest tensor of a step.
+    """
+    if torch.is_grad_enabled():
+        return torch.as_tensor(checkpoint(lambda hidden: picked(body.logits(hidden), target_N), hidden_NC, use_reentrant=False))
+    return picked(body.logits(hidden_NC), target_N)
+
+
+def picked(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    return torch.as_tensor(Picked.apply(logits_NV, target_N))
+
+
+class Picked(torch.autograd.Function):
+    """log softmax(logits)[target] in fp32, (N,). Its gradient is one_hot(target) - softmax, made in the fewest passes."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor) -> Tensor:
+        exact_NV = logits_NV.float()
+        total_N = exact_NV.logsumexp(dim=-1)
+        ctx.save_for_backward(logits_NV, target_N, total_N)
+        return exact_NV.gather(1, target_N[:, None])[:, 0] - total_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        logits_NV, target_N, total_N = ctx.saved_tensors
+        given_NV = (logits_NV.float() - total_N[:, None]).exp_().mul_(-gradients[0][:, None])
+        given_NV[torch.arange(len(target_N), device=target_N.device), target_N] += gradients[0]
+        return given_NV.to(logits_NV.dtype), None
 
 
 ROW_TOKENS = 1024  # a subtree of at most this many tokens stands in one row; above, its top is computed first and shared
 PACKED_TOKENS = 256  # smaller subtrees under one node are put into rows of about this many
 SHARED_TOKENS = 32  # a run of fewer tokens is not worth a forward pass of its own: the rows below repeat it
-BATCH_KEYS = 16384  # keys of one forward pass, those before its rows included
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +145,7 @@ def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
         if not node.children or sum(len(own.tokens) for own in above) >= SHARED_TOKENS:
             before, above = computed(body, above, before, scored), []
         rows = [row_of(some, above) for some in packed([child for child in node.children if child.size <= ROW_TOKENS])]
-        sizes = [max(len(row.tokens), (before.length + len(row.tokens)) * BATCH_TOKENS // BATCH_KEYS) for row in rows]
-        for batch in batches(sizes, tokens=BATCH_TOKENS):
+        for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
             score_rows(body, [rows[place] for place in batch], before, scored)
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
     return [gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)]
@@ -146,7 +171,7 @@ def computed(body: Body, path: Sequence[Node], before: Before, scored: dict[Node
         stretch_TC, prefix = body.prefill(torch.tensor(row.tokens[start : start + ROW_TOKENS], device=body.device), prefix)
         hidden.append(stretch_TC)
     hidden_TC = torch.cat(hidden)
-    scored.update(zip(row.nodes, read_rows(body, hidden_TC[None], [row], before), strict=True))
+    scored.update(zip(row.nodes, read_rows(body, hidden_TC, [row], before), strict=True))
     return Before(prefix, hidden_TC[-1:])
 
 
@@ -160,34 +185,40 @@ def score_rows(body: Body, rows: Sequence[Row], before: Before, scored: dict[Nod
     """One batch of rows; the scored tokens of each of their nodes go into `scored`."""
     if not rows:
         return
-    tokens_BT = pad([row.tokens for row in rows], body.device)
-    if before.prefix is None and all(len(row.nodes) == 1 for row in rows):
-        hidden_BTC = body.hidden(tokens_BT)
-    else:
-        fork = Fork(pad([row.positions for row in rows], body.device), pad([row.ends for row in rows], body.device), before.length)
-        hidden_BTC = body.hidden(tokens_BT, fork, before.prefix)
-    found = iter(read_rows(body, hidden_BTC, rows, before))
+    joined = [torch.tensor([value for row in rows for value in values(row)], device=body.device)[None] for values in FIELDS]
+    starts = torch.tensor([start for row, start in zip(rows, starts_of(rows), strict=True) for _ in row.tokens], device=body.device)
+    fork = Fork(joined[1], joined[2] + starts, before.length, tuple(len(row.tokens) for row in rows))
+    hidden_1TC = body.hidden(joined[0], fork, before.prefix)
+    found = iter(read_rows(body, hidden_1TC[0], rows, before))
     for row in rows:
         scored.update((node, next(found)) for node in row.nodes)
 
 
-def read_rows(body: Body, hidden_BTC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
+FIELDS: tuple[Callable[[Row], Tokens], ...] = (lambda row: row.tokens, lambda row: row.positions, lambda row: row.ends)
+
+
+def starts_of(rows: Sequence[Row]) -> list[int]:
+    """Where each row begins among all of them side by side."""
+    return [0, *accumulate(len(row.tokens) for row in rows)][:-1]
+
+
+def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
     """The log-probabilities of each node's scored tokens, node by node. A position before several tokens is read once."""
-    read: dict[tuple[int, int], int] = {}  # (row, place before) -> which position read; (-1, -1) is the last above the rows
+    read: dict[int, int] = {}  # place before -> which position read; -1 is the last above the rows
     which, target, lengths = [], [], []
-    for number, row in enumerate(rows):
+    for first, row in zip(starts_of(rows), rows, strict=True):
         for node, start in zip(row.nodes, row.starts, strict=True):
             skipped = min(max(node.scored_from - node.depth, 0), len(node.tokens))
             for place in range(start + skipped, start + len(node.tokens)):
                 before = row.parents[place]
-                which.append(read.setdefault((number, before) if before >= 0 else (-1, -1), len(read)))
+                which.append(read.setdefault(first + before if before >= 0 else -1, len(read)))
                 target.append(row.tokens[place])
             lengths.append(len(node.tokens) - skipped)
     if not which:
         return [torch.zeros(0) for _ in lengths]
-    hidden_NC = hidden_BTC[[row for row, _ in read], [place for _, place in read]]
-    if (-1, -1) in read and above.last_1C is not None:
-        hidden_NC[read[-1, -1]] = above.last_1C[0]
+    hidden_NC = hidden_TC[list(read)]
+    if -1 in read and above.last_1C is not None:
+        hidden_NC[read[-1]] = above.last_1C[0]
     return list(read_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
 
 

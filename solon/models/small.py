@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from solon.errors import InputError
 from solon.models.adapters import copied
-from solon.models.attention import masked_attention
+from solon.models.attention import Trees, masked_attention, tree_attention
 from solon.models.body import Body, Fork, line
 from solon.models.cache import KeysValues, PrefixCache, SlotCache
 
@@ -50,14 +50,16 @@ class Attention(nn.Module):
         self.mixed = nn.Identity()  # site: what the heads gathered, before it is written back
         self.output = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         rows, tokens, width = x_BTC.shape
         query, key, value = (
             part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
         if cache is not None:
             key, value = cache.update(key, value, self.layer)
-        if mask is not None:
+        if isinstance(mask, Trees):
+            mixed = tree_attention(query, key, value, mask, query.shape[-1] ** -0.5)
+        elif mask is not None:
             mixed = masked_attention(query, key, value, mask, query.shape[-1] ** -0.5)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -78,7 +80,7 @@ class Block(nn.Module):
             self.mlp = nn.Sequential(nn.Linear(shape.width, wide), nn.GELU(), nn.Linear(wide, shape.width))
         self.residual_after = nn.Identity()  # site
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x_BTC = self.residual_before(x_BTC)
         written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask)
         x_BTC = self.residual_between(x_BTC + written)
@@ -123,7 +125,7 @@ class SmallTransformer(Body):
     def trunk(self) -> nn.Module:
         return self.blocks
 
-    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | None) -> tuple[Tensor, KeysValues]:
+    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, KeysValues]:
         x_BTC = self.embed(tokens_BT) + self.position(positions)
         kept = []
         for block in self.blocks:
@@ -133,7 +135,7 @@ class SmallTransformer(Body):
 
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is not None:
-            return self._run(tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.mask())[0]
+            return self._run(tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask())[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:

@@ -10,7 +10,7 @@ import torch
 
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.models.adapters import Lora, adapted, copied, merged
+from solon.models.adapters import Lora, adapted, copied, merged, rounded
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.body import Body, fast_precision
 from solon.models.dialogue import Dialogue
@@ -136,6 +136,14 @@ class TorchModel:
     def fast(self) -> bool:
         """Whether this machine computes faster in bfloat16 than in fp32."""
         return fast_precision() is torch.bfloat16
+
+    def rounded(self) -> TorchModel:
+        """What samples fastest: itself, or where weights are in fp32 and this machine is faster in bfloat16, a rounded copy.
+        Samples carry the fingerprint of the weights that drew them, which then is the copy's.
+        """
+        if not self.fast or all(parameter.dtype is torch.bfloat16 for parameter in self._body.parameters()):
+            return self
+        return TorchModel(self._name, rounded(self._body, torch.bfloat16), self.dialogue, source=self.source)
 
     def merged(self) -> TorchModel:
         """A copy with the adapters added into the weights, ready to be saved for other libraries."""

@@ -94,10 +94,17 @@ def imitation(body: Body) -> Callable[[Sequence[Example]], Total]:
 
 
 def micro(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
-    """Micro-batches of similar length, each of at most `tokens` when padded (one row at the least)."""
+    """Micro-batches of at most `tokens` together (one row at the least): rows stand side by side and nothing is padded.
+
+    >>> micro(["abc", "d", "efgh"], len, tokens=5)
+    [['abc', 'd'], ['efgh']]
+    """
     parts: list[list[Row]] = []
-    for row in sorted(rows, key=length, reverse=True):
-        if not parts or (len(parts[-1]) + 1) * length(parts[-1][0]) > tokens:
+    room = 0
+    for row in rows:
+        if not parts or length(row) > room:
             parts.append([])
+            room = tokens
         parts[-1].append(row)
+        room -= length(row)
     return parts

@@ -96,7 +96,8 @@ def improve(
             value_optimiser.restore(state, "critic:")
     for number in range(start + 1, practice.plan.steps + 1):
         asked = shuffled(prompts, size=practice.prompts, seed=seed, number=number)
-        drawn = policy.sample(asked, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
+        drawing = policy.rounded() if practice.plan.bf16 else policy
+        drawn = drawing.sample(asked, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
         flat = [(prompt, sample) for prompt, group in zip(asked, drawn, strict=True) for sample in group]
         rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
         groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]

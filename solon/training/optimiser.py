@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class Optimiser:
             raise InputError(f"{low[0]} trains in {self.parameters[low[0]].dtype}; small updates would be lost, so train in float32")
         self.plan = plan
         self.adam = torch.optim.AdamW(
-            list(self.parameters.values()), lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, foreach=True
+            list(self.parameters.values()), lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
         )
 
     def step(self, number: int, *, weight: float) -> dict[str, float]:
@@ -66,16 +66,18 @@ class Optimiser:
         Raises Diverged, moving nothing, where they are not finite.
         """
         rate = learning_rate(self.plan, number)
-        for parameter in self.parameters.values():
-            if parameter.grad is not None:
-                parameter.grad.div_(weight)
-        norm = float(nn.utils.clip_grad_norm_(list(self.parameters.values()), self.plan.clip))
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients)) / weight
         if not math.isfinite(norm):
             self.adam.zero_grad(set_to_none=True)
             raise Diverged(f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look at the data")
         for group in self.adam.param_groups:
             group["lr"] = rate
+        shrunk = min(1.0, self.plan.clip / (norm + 1e-6))
+        scaled: Any = self.adam  # the fused step divides by this as it reads the gradients: no pass over them of its own
+        scaled.grad_scale, scaled.found_inf = torch.tensor(weight / shrunk, device=gradients[0].device), torch.zeros((), device=gradients[0].device)
         self.adam.step()
+        torch.autograd.graph.increment_version(self.parameters.values())  # the fused step does not, and fingerprints go by it
         self.adam.zero_grad(set_to_none=True)
         return {"gradient_norm": norm, "learning_rate": rate}
 
@@ -96,4 +98,4 @@ class Optimiser:
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 found = {key: state[f"{prefix}{key}:{name}"].clone() for key in keys if f"{prefix}{key}:{name}" in state}
                 if found:
-                    self.adam.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in found.items()}
+                    self.adam.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}

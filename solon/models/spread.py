@@ -1,0 +1,97 @@
+"""A language model whose calls are spread over workers, each with the weights in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.adapters import Lora
+from solon.models.base import Sample
+from solon.models.load import load_open
+from solon.models.torch_model import TorchModel
+from solon.pool import Pool, mapped, parts
+
+PART = 32  # prompts of one piece of work
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a worker loads: a model by name, and perhaps what was trained on it (a file that `TorchModel.save` wrote)."""
+
+    name: str
+    precision: str = "auto"
+    trained: Path | None = None
+    lora: Lora | None = None  # the adapters that `trained` holds; None: all weights
+
+
+@lru_cache(maxsize=2)
+def loaded(source: Source) -> TorchModel:
+    """The model of this process."""
+    model = load_open(source.name, precision=source.precision)
+    if source.trained is None:
+        return model
+    model = model.adapted(source.lora, seed=0) if source.lora else model.unfrozen()
+    model.load(source.trained)
+    return model
+
+
+class SpreadModel:
+    """A LanguageModel over a pool. What it returns does not depend on the number of workers: rows are cut into the same
+    parts whatever it is, equal prompts stand in one part, and a row does not depend on those beside it.
+    """
+
+    def __init__(self, source: Source, pool: Pool | None) -> None:
+        self.source, self.pool = source, pool
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def sample(self, prompts: Sequence[Conversation], **how: Any) -> list[list[Sample]]:
+        """See `Speaker.sample`. Raises InputError, which names the prompt, where one cannot be sampled."""
+        work = partial(_sampled, self.source, how)
+        return self._spread(work, prompts, [(prompt,) for prompt in prompts])
+
+    def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
+        """See `LanguageModel.score`. Prompts that share a beginning are best given as neighbours."""
+        work = partial(_scored, self.source, truncate)
+        return self._spread(work, prompts, list(zip(prompts, replies, strict=True)))
+
+    def _spread(self, work: Callable[[list[Any]], list[Any]], prompts: Sequence[Conversation], rows: list[Any]) -> list[Any]:
+        cut = parts(prompts, lambda prompt: prompt.key, size=PART)
+        given = [[rows[place] for place in places] for places in cut]
+        found: dict[int, Any] = {}
+        for places, made in zip(cut, mapped(work, given, self.pool, name=lambda part: f"a part of {len(part)} prompts"), strict=True):
+            found |= dict(zip(places, made, strict=True))
+        weights = {sample.weights for made in found.values() for sample in (made if isinstance(made, list) else [made])}
+        if len(weights) > 1:
+            raise InputError(f"workers answered with different weights of {self.name}: {', '.join(sorted(weights))}; give all the same files")
+        return [found[place] for place in range(len(rows))]
+
+
+def _sampled(source: Source, how: dict[str, Any], rows: list[tuple[Conversation]]) -> list[Any]:
+    model = loaded(source)
+    return blamed(lambda some: model.sample([prompt for (prompt,) in some], **how), rows)
+
+
+def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:
+    model = loaded(source)
+    return blamed(lambda some: model.score([prompt for prompt, _ in some], [reply for _, reply in some], truncate=truncate), rows)
+
+
+def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
+    """work(rows); where it raises, the rows are tried one by one, so that the error can name the row."""
+    try:
+        return work(rows)
+    except Exception as error:
+        for row in rows:
+            try:
+                work([row])
+            except Exception as own:
+                raise InputError(f"the prompt that ends on {row[0].last[-80:]!r}: {own}") from own
+        raise InputError(f"{len(rows)} prompts together, none of them alone: {error}") from error
