@@ -115,9 +115,7 @@ def usual(steps: int, folder: str, **more: Any) -> dict[str, Any]:
 
 
 def their_supervised(folder: Path, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int, scratch: str) -> Any:
-    data = [
-        {"input_ids": list(prompt + replies[0]), "completion_mask": [0] * len(prompt) + [1] * len(replies[0])} for _, (prompt, replies) in rows
-    ]
+    data = [{"input_ids": list(prompt + replies[0]), "completion_mask": [0] * len(prompt) + [1] * len(replies[0])} for _, (prompt, replies) in rows]
     config = SFTConfig(**usual(steps, scratch, max_length=512, completion_only_loss=True))
     return SFTTrainer(loaded(AutoModelForCausalLM, folder), config, train_dataset=Dataset.from_list(data), processing_class=model.dialogue.tokenizer)
 

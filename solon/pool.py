@@ -56,16 +56,13 @@ def mapped(
     """work(item) of each item, in order; none is lost and none comes twice. `work` must be picklable where there is a pool.
 
     Where the executor breaks (a worker was killed), it is started anew and what was in hand is given out again, up to
-    `retries` times without a result between. Raises InputError, which says `name(item)`, where work raises.
+    `retries` times without a result between. Where a worker raises, InputError says `name(item)`; here, work's own errors pass.
 
     >>> list(mapped(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
     if pool is None:
-        for item in items:
-            with naming(name, item):
-                found = work(item)
-            yield found
+        yield from map(work, items)
         return
     source, waiting, broken = ((item,) for item in items), deque[InHand[Item, Result]](), 0
     executor = pool.start()

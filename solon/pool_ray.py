@@ -57,12 +57,11 @@ def _unwrapped(future: Future[Any]) -> Future[Any]:
 
 
 def ray_pool(where: str) -> Pool:
-    """"" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's address."""
+    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's address."""
     if not ray.is_initialized():
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR", "_metrics_export_port": None}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if where and not where.isdigit():
             ray.init(address=where, log_to_driver=False, logging_level="ERROR")
         else:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(num_cpus=int(where) if where else None, **quiet)
+            ray.init(num_cpus=int(where) if where else None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     return Pool(max(1, int(ray.cluster_resources().get("CPU", 1))), RayExecutor)

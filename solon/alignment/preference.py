@@ -26,6 +26,7 @@ from solon.models.weights import load_trained, save_trained
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total, preference_loss
 from solon.training.optimiser import Plan
+from solon.training.parallel import ALONE, World
 from solon.training.steps import Step
 
 
@@ -103,6 +104,7 @@ def learn(
     seed: int,
     micro_tokens: int = 2048,
     state: Mapping[str, Tensor] | None = None,
+    world: World = ALONE,
 ) -> Iterator[Step]:
     """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
     before the step, ties left out.
@@ -112,7 +114,7 @@ def learn(
     def batch(number: int) -> list[list[tuple[Group, float]]]:
         return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
 
-    return fit(model.scalar, batch, comparison_loss(model.scalar), plan=plan, state=state)
+    return fit(model.scalar, batch, comparison_loss(model.scalar), plan=plan, state=state, world=world)
 
 
 def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Total]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +19,10 @@ from solon.errors import InputError
 from solon.models.base import Sample
 from solon.models.choice import belief
 from solon.models.load import load_open
+from solon.models.spread import Source, loaded
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
+from solon.pool import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
 from solon.records.run import Run, digest
@@ -45,6 +49,8 @@ class Options:
     """cut prompts that do not fit the context on the left, and say how much, instead of refusing them"""
     dry_run: bool = False
     """say what would be computed, and compute nothing"""
+    on: str = "here"
+    """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same"""
     precision: str = "auto"
     json: bool = False
 
@@ -66,30 +72,42 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="score")
     if options.requests and (options.prompt or options.reply or options.choices or options.opening):
         raise InputError("--requests names a file of prompts and texts; give no others beside it")
-    asked = read(options.requests) if options.requests else [single(options)]
     model = load_open(options.model, precision=options.precision, say=say)
+    if options.requests is not None and not options.dry_run:
+        return many(model, options.requests, options)
+    asked = list(read(options.requests)) if options.requests else [single(options)]
     prompts, texts = [row.prompt for row in asked for _ in row.texts], [text for row in asked for text in row.texts]
     if options.dry_run:
         return dry_run(model, prompts, texts, options)
-    if options.requests is None:
-        own = model.score(prompts, texts, truncate=options.truncate)
-        return answer({"model": model.name, **found(asked[0], own)}, "\n".join(lines(asked[0], own)), as_json=options.json)
-    inputs = {"model": model.fingerprint, "requests": digest([row.key for row in asked])}
+    own = model.score(prompts, texts, truncate=options.truncate)
+    return answer({"model": model.name, **found(asked[0], own)}, "\n".join(lines(asked[0], own)), as_json=options.json)
+
+
+def many(model: TorchModel, path: Path, options: Options) -> int:
+    """A file of any length: it is read twice, to check it and to score it, and only a few chunks of it are in memory."""
+    keys, count, texts = hashlib.sha256(), 0, 0
+    for row in read(path):
+        keys.update(row.key.encode())
+        count, texts = count + 1, texts + len(row.texts)
+    inputs = {"model": model.fingerprint, "requests": keys.hexdigest()[:16]}
+    pool = pool_of(options.on)
+    work = partial(scored, model if pool is None else Source(options.model, options.precision), truncate=options.truncate)
+    settings, facts = {"truncate": options.truncate}, {"model": model.name}
     with (
         interruptible() as stop,
-        Run.open(
-            options.runs, "score", {"truncate": options.truncate}, inputs, seed=0, facts={"model": model.name}, progress=spoken(), stop=stop
-        ) as run,
+        Run.open(options.runs, "score", settings, inputs, seed=0, facts=facts, progress=spoken(), stop=stop) as run,
     ):
-        rows = run.rows("scored", asked, lambda row: row.key, lambda some: scored(model, some, truncate=options.truncate), size=256)
+        rows = run.stream("scored", read(path), lambda row: row.key, work, total=count, size=256 if pool is None else 64, pool=pool)
+        cut = sum(row["cut"] > 0 for row in rows)
         kept = run.folder / "scored.jsonl"
-    cut = sum(row["cut"] > 0 for row in rows)
-    human = f"scored {len(texts)} texts after {len(asked)} prompts; {cut} prompts cut on the left\n{kept}"
-    return answer({"model": model.name, "rows": str(kept), "n": len(rows), "cut": cut}, human, as_json=options.json)
+    human = f"scored {texts} texts after {count} prompts; {cut} prompts cut on the left\n{kept}"
+    return answer({"model": model.name, "rows": str(kept), "n": count, "cut": cut}, human, as_json=options.json)
 
 
-def scored(model: TorchModel, some: Sequence[Asked], *, truncate: bool) -> list[dict[str, Any]]:
-    """A row of each: its prompt, and what `found` says of its texts."""
+def scored(model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool) -> list[dict[str, Any]]:
+    """A row of each: its prompt, and what `found` says of its texts. A worker is given what to load, once."""
+    if isinstance(model, Source):
+        model = loaded(model)
     flat = [(row.prompt, text) for row in some for text in row.texts]
     samples = iter(model.score([prompt for prompt, _ in flat], [text for _, text in flat], truncate=truncate))
     rows = []
@@ -106,9 +124,8 @@ def single(options: Options) -> Asked:
     return Asked(prompt.assistant(options.opening) if options.opening else prompt, options.reply or options.choices, bool(options.choices))
 
 
-def read(path: Path) -> list[Asked]:
+def read(path: Path) -> Iterator[Asked]:
     """Rows of a file. Raises InputError, with the line, on one that does not say what to score."""
-    asked = []
     for number, row in read_rows(path):
         given = [name for name in ("reply", "replies", "choices") if row.get(name)]
         texts = [row[given[0]]] if given == ["reply"] else row[given[0]] if len(given) == 1 else None
@@ -120,8 +137,7 @@ def read(path: Path) -> list[Asked]:
             prompt = from_messages(row["messages"]) if "messages" in row else Conversation().human(row["prompt"])
         except (TypeError, InputError) as error:
             raise InputError(f"{path}, line {number}: {error}") from error
-        asked.append(Asked(prompt.assistant(str(row["opening"])) if row.get("opening") else prompt, tuple(texts), given == ["choices"]))
-    return asked
+        yield Asked(prompt.assistant(str(row["opening"])) if row.get("opening") else prompt, tuple(texts), given == ["choices"])
 
 
 def dry_run(model: TorchModel, prompts: Sequence[Conversation], texts: Sequence[str], options: Options) -> int:

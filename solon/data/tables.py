@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,20 +39,21 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
     if kind == ".parquet":
-        yield from enumerate(pq.read_table(path).to_pylist(), start=1)
+        parts = pq.ParquetFile(path).iter_batches(batch_size=1024)
+        yield from enumerate((row for part in parts for row in part.to_pylist()), start=1)
         return
     if kind not in (".jsonl", ".json", ".csv", ".tsv", ".txt"):
         raise InputError(f"{path}: cannot tell the format from {''.join(suffixes) or 'no suffix'!r}; expected {FORMATS}")
-    raw = gzip.decompress(path.read_bytes()) if suffixes[-1] == ".gz" else path.read_bytes()
-    text = raw.decode("utf-8-sig")
-    if kind == ".json":
-        yield from enumerate(_json_list(text, path), start=1)
-    elif kind == ".jsonl":
-        yield from _json_lines(text, path)
-    elif kind == ".txt":
-        yield from ((number, {"text": line}) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    else:
-        yield from _delimited(text, path, "\t" if kind == ".tsv" else ",")
+    opened = gzip.open if suffixes[-1] == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="" if kind in (".csv", ".tsv") else "\n") as file:
+        if kind == ".json":
+            yield from enumerate(_json_list(file.read(), path), start=1)
+        elif kind == ".jsonl":
+            yield from _json_lines(file, path)
+        elif kind == ".txt":
+            yield from ((number, {"text": line.removesuffix("\n")}) for number, line in enumerate(file, 1) if line.strip())
+        else:
+            yield from _delimited(file, path, "\t" if kind == ".tsv" else ",")
 
 
 def _json_list(text: str, path: Path) -> list[Row]:
@@ -66,8 +66,8 @@ def _json_list(text: str, path: Path) -> list[Row]:
     return rows
 
 
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_lines(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -79,8 +79,8 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
-def _delimited(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tuple[int, Row]]:
+    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     for row in reader:
         if None in row or None in row.values():
             raise InputError(f"{path}, line {reader.line_num}: {len(reader.fieldnames or ())} columns expected; this row differs")

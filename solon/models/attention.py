@@ -19,7 +19,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 
-
 @dataclass(frozen=True, slots=True)
 class Trees:
     """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand before all of

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,10 @@ class Body(nn.Module, ABC):
     vocabulary: int
     context: int
 
+    def forward(self, call: Callable[[], Any]) -> Any:
+        """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
+        return call()
+
     @abstractmethod
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on from its
@@ -86,8 +91,10 @@ class Body(nn.Module, ABC):
         """The hidden states (B, C) after one more token in every slot."""
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        """`step`, or something faster that computes the same with the weights as they are now."""
-        return self.step
+        """The logits (B, V) after one more token in every slot, by `step` or by something faster that computes the same with
+        the weights as they are now.
+        """
+        return lambda tokens_B, cache: self.logits(self.step(tokens_B, cache))
 
     @abstractmethod
     def logits(self, hidden_NC: Tensor) -> Tensor:
@@ -141,4 +148,4 @@ def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:
 def line(tokens: int, prefix: int, device: torch.device) -> Fork:
     """One row without a branch, behind a prefix."""
     places_1T = torch.arange(tokens, device=device)[None]
-    return Fork(places_1T + prefix, torch.full_like(places_1T, tokens), prefix)
+    return Fork(places_1T + prefix, torch.full_like(places_1T, tokens), prefix, (tokens,))

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
+STRETCH = 64  # positions
 
 
 class PrefixCache(Cache):
@@ -36,47 +37,57 @@ class PrefixCache(Cache):
 
 
 class SlotCache(Cache):
-    """A transformers cache whose rows have lengths of their own. One token a row and step; prefill is `place`."""
+    """A transformers cache whose rows have lengths of their own. One token a row and step; prefill is `place`.
 
-    def __init__(self, slots: int, positions: int) -> None:
+    It grows in stretches of `STRETCH` positions and hands out all it has: a part of it would be copied by every product.
+    """
+
+    def __init__(self, slots: int) -> None:
         super().__init__(layers=[])
-        self.slots, self.positions = slots, positions
+        self.slots, self.positions = slots, 0
         self.keys_BHSD: list[Tensor] = []
         self.values_BHSD: list[Tensor] = []
         self.lengths_B = torch.zeros(slots, dtype=torch.long)  # 0: the slot is idle
         self._rows = torch.arange(slots)
-        self._span = 1
 
     def place(self, slot: int, prefix: KeysValues) -> None:
         """Put the keys and values of a prompt, one (1, H, T, D) pair a layer, at the start of a slot."""
         if not self.keys_BHSD:
             for key, value in prefix:
                 for tensor, kept in ((key, self.keys_BHSD), (value, self.values_BHSD)):
-                    heads, width = tensor.shape[1], tensor.shape[3]
-                    kept.append(tensor.new_zeros(self.slots, heads, self.positions, width))
+                    kept.append(tensor.new_zeros(self.slots, tensor.shape[1], 0, tensor.shape[3]))
             self.lengths_B = self.lengths_B.to(prefix[0][0].device)
             self._rows = self._rows.to(self.lengths_B.device)
         tokens = prefix[0][0].shape[2]
+        self._hold(tokens)
         for layer, (key, value) in enumerate(prefix):
             self.keys_BHSD[layer][slot, :, :tokens] = key[0]
             self.values_BHSD[layer][slot, :, :tokens] = value[0]
         self.lengths_B[slot] = tokens
 
+    def _hold(self, positions: int) -> None:
+        """Make room for so many."""
+        if positions > self.positions:
+            self.positions = -(-positions // STRETCH) * STRETCH
+            for kept in (self.keys_BHSD, self.values_BHSD):
+                for layer, tensor in enumerate(kept):
+                    kept[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, self.positions - tensor.shape[2]))
+
     def begin(self, window: int | None = None) -> Tensor:
         """Open a step: the mask (B, 1, 1, S) of the positions each row sees, its own new one included."""
-        self._span = int(self.lengths_B.max()) + 1
-        seen = torch.arange(self._span, device=self.lengths_B.device)[None, :]
+        self._hold(int(self.lengths_B.max()) + 1)
+        seen = torch.arange(self.positions, device=self.lengths_B.device)[None, :]
         mask_BS = seen <= self.lengths_B[:, None]
         if window is not None:
             mask_BS &= seen > self.lengths_B[:, None] - window
         return mask_BS[:, None, None, :]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """Write each row's new key and value (B, H, 1, D) at its own length; return all up to the longest row."""
+        """Write each row's new key and value (B, H, 1, D) at its own length; return all."""
         keys, values = self.keys_BHSD[layer_idx], self.values_BHSD[layer_idx]
         keys[self._rows, :, self.lengths_B] = key_states[:, :, 0]
         values[self._rows, :, self.lengths_B] = value_states[:, :, 0]
-        return keys[:, :, : self._span], values[:, :, : self._span]
+        return keys, values
 
     def end(self) -> None:
         """Close a step: every row is one longer; an idle slot stays empty."""
@@ -86,5 +97,15 @@ class SlotCache(Cache):
         """Make a slot idle: it still takes part in every step, and costs one position."""
         self.lengths_B[slot] = 0
 
+    def keep(self, slots: Sequence[int], size: int) -> None:
+        """Go on with these slots alone, in this order, and idle ones up to `size`."""
+        chosen = [*slots, *(slot for slot in range(self.slots) if slot not in slots)][:size]
+        index = torch.tensor(chosen, device=self.lengths_B.device)
+        for kept in (self.keys_BHSD, self.values_BHSD):
+            for layer, tensor in enumerate(kept):
+                kept[layer] = tensor[index]
+        self.slots, self.lengths_B, self._rows = size, self.lengths_B[index], self._rows[:size]
+        self.lengths_B[len(slots) :] = 0
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._span - 1
+        return self.positions - 1

@@ -44,7 +44,7 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
     if folder.is_file():
         raise InputError(f"{source} is a file; give the model's folder. Pickled checkpoints ({', '.join(PICKLES)}) are never opened")
     if folder.is_dir():
-        _check_folder(folder)
+        check_folder(folder)
     try:
         if not folder.is_dir() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
             httpx.head(ENDPOINT, timeout=10)  # one question first: offline, the loaders below retry for a minute
@@ -63,7 +63,8 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
     return TorchModel(name or folder.name, body, dialogue_of(tokenizer, module), source=source)
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raises InputError unless a folder holds a model in safetensors."""
     if not (folder / "config.json").exists():
         raise InputError(f"{folder} holds no config.json, so it is no model folder")
     if not list(folder.glob("*.safetensors")):
@@ -133,7 +134,7 @@ def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> 
 
 def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tuple[ScalarModel, Dialogue]:
     """A preference model from the folder that `export_classifier` wrote, frozen, its fp32 head restored exactly."""
-    _check_folder(folder)
+    check_folder(folder)
     raw = json.loads((folder / "config.json").read_text())
     if "solon_context_end" not in raw:
         raise InputError(f"{folder} is not a preference model of Solon's: its config.json names no solon_context_end")

@@ -95,6 +95,10 @@ class HuggingFaceBody(Body):
         return mask(self.window)
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        if llama.shaped(self.module):
+            kept: list[tuple[Tensor, Tensor]] = []
+            fork = line(len(tokens_T), prefix[0][0].shape[2] if prefix is not None else 0, tokens_T.device)
+            return llama.hidden(self.module, tokens_T[None], fork, prefix, kept)[0], kept
         cache, told = DynamicCache(), {}
         if prefix is not None:
             for layer, (key, value) in enumerate(prefix):
@@ -116,7 +120,8 @@ class HuggingFaceBody(Body):
         return torch.as_tensor(hidden_B1C[:, 0])
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        return llama.stepper(self.module) if llama.shaped(self.module) and self.module.num_parameters() <= llama.LARGEST else self.step
+        small = self.module.num_parameters() <= llama.LARGEST and self.scale == 1 and self.cap is None
+        return llama.stepper(self.module) if small and llama.shaped(self.module) else super().stepper()
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale

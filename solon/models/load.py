@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +37,12 @@ def load_open(name: str, *, precision: str = "auto", say: Callable[[str], None] 
 
 
 def load_speaker(name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> Speaker:
-    """Anything that replies: as `load_open`, or `http://host:port/v1#model` for an OpenAI-compatible server."""
+    """Anything that replies: as `load_open`, `http://host:port/v1#model` for an OpenAI-compatible server, or `vllm:FOLDER`."""
+    if name.startswith("vllm:"):
+        if importlib.util.find_spec("vllm") is None:
+            raise InputError(f"{name} needs vLLM: pip install 'solon[vllm]' on a machine with an accelerator")
+        served: Speaker = importlib.import_module("solon.models.vllm").serve(Path(name.removeprefix("vllm:")))
+        return served
     if name.startswith(("http://", "https://")):
         address, _, model = name.partition("#")
         if not model:

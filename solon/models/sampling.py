@@ -1,7 +1,7 @@
 """Batched sampling over a slot cache: a finished row leaves, a waiting one takes its slot.
 
 Every prompt is prefilled alone and once, whatever `count`, in blocks of a fixed size, and prompts that begin with the same
-whole blocks share them; every row draws from its own random stream; every decoding step runs the same number of slots.
+whole blocks share them; every row draws from its own random stream; every decoding step runs a multiple of eight slots.
 So a reply is a function of weights, prompt, seed and settings alone.
 """
 
@@ -23,6 +23,7 @@ from solon.models.cache import KeysValues, SlotCache
 
 BLOCK = 256
 PREFILL = 128  # tokens of a prompt that are computed together
+EIGHT = 8  # rows are computed in eights, in which a row's numbers do not depend on how many there are
 SLOTS = 32  # decoding is bound by memory up to about here
 
 
@@ -62,9 +63,8 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
     total = sum(len(request.seeds) for request in requests)
     if not total:
         return
-    slots = min(SLOTS, -(-total // 8) * 8)
-    longest = max(len(request.prompt) for request in requests)
-    cache = SlotCache(slots, min(longest + rules.max_tokens, body.context) + 1)
+    slots = min(SLOTS, -(-total // EIGHT) * EIGHT)
+    cache = SlotCache(slots)
     waiting, step = _admissions(body, requests, rules), None
     rows: dict[int, Row] = {}
     tokens_B = torch.zeros(slots, dtype=torch.long, device=body.device)
@@ -79,10 +79,14 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
                 rows[slot], tokens_B[slot] = row, row.tokens[-1]
         if not rows:
             return
+        if (fewer := -(-len(rows) // EIGHT) * EIGHT) < slots:  # nothing waits: the last rows go on among themselves
+            cache.keep(sorted(rows), fewer)
+            tokens_B = tokens_B[torch.tensor(sorted(rows) + [0] * (fewer - len(rows)), device=body.device)]
+            rows, slots = {place: rows[slot] for place, slot in enumerate(sorted(rows))}, fewer
         step = step or body.stepper()  # of the weights as they are in this call
-        logits_BV = body.logits(step(tokens_B, cache)).float()
+        logits_BV = step(tokens_B, cache)
         live = sorted(rows)
-        _draw(logits_BV[live], [rows[slot] for slot in live], rules)
+        _draw(logits_BV if len(live) == slots else logits_BV[live], [rows[slot] for slot in live], rules)
         for slot in live:
             tokens_B[slot] = rows[slot].tokens[-1]
             if (stop := _ended(rows[slot], rules, body.context)) is not None:
@@ -94,7 +98,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
 def _admissions(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
     for number, (request, (hidden_1C, prefix)) in enumerate(zip(requests, prefilled(body, [r.prompt for r in requests]), strict=True)):
-        logits_1V = body.logits(hidden_1C.expand(8, -1))[:1].float()  # eight equal rows: one alone takes another kernel
+        logits_1V = body.logits(hidden_1C.expand(EIGHT, -1))[:1]  # eight equal rows: one alone takes another kernel
         for copy, seed in enumerate(request.seeds):
             row = Row((number, copy), request, np.random.Generator(np.random.Philox(seed)).random(rules.max_tokens))
             _draw(logits_1V, [row], rules)
@@ -144,32 +148,49 @@ def together(blocks: Sequence[KeysValues]) -> KeysValues | None:
 
 def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
     """Append one token to each row by inverting its distribution at the row's next uniform number."""
+    most_N1 = logits_NV.amax(dim=-1, keepdim=True).float()
+    weights_NV = (logits_NV - most_N1).exp_()
+    sums_NK, total_N = blocked(weights_NV)
     if rules.temperature == 0:
         chosen_N = logits_NV.argmax(dim=-1)
     else:
-        weights_NV = logits_NV if rules.temperature == 1 else logits_NV / rules.temperature
-        weights_NV = (weights_NV - weights_NV.amax(dim=-1, keepdim=True)).exp_()
-        if rules.top_p < 1:
-            weights_NV = nucleus(weights_NV / weights_NV.sum(dim=-1, keepdim=True), rules.top_p)
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in rows], device=logits_NV.device)
-        chosen_N = invert(weights_NV, uniforms)
-    picked_N = logits_NV.gather(1, chosen_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+        if rules.temperature == 1 and rules.top_p == 1:
+            chosen_N = invert(weights_NV, uniforms, sums_NK)
+        else:
+            tempered_NV = ((logits_NV - most_N1) / rules.temperature).exp_()
+            if rules.top_p < 1:
+                tempered_NV = nucleus(tempered_NV / tempered_NV.sum(dim=-1, keepdim=True), rules.top_p)
+            chosen_N = invert(tempered_NV, uniforms)
+    picked_N = logits_NV.gather(1, chosen_N[:, None])[:, 0].float() - most_N1[:, 0] - total_N.log().float()
     for row, token, logprob in zip(rows, chosen_N.tolist(), picked_N.tolist(), strict=True):
         row.tokens.append(token)
         row.logprobs.append(logprob)
 
 
-def invert(weights_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+def blocked(weights_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over blocks of tokens (N, K) and over all (N,), in float64."""
+    sums_NK = padded(weights_NV).sum(dim=-1).double()
+    return sums_NK, sums_NK.sum(dim=-1)
+
+
+def padded(weights_NV: Tensor) -> Tensor:
+    """Blocks of `BLOCK` tokens, (N, K, BLOCK)."""
+    short = -weights_NV.shape[1] % BLOCK
+    return (torch.nn.functional.pad(weights_NV, (0, short)) if short else weights_NV).view(len(weights_NV), -1, BLOCK)
+
+
+def invert(weights_NV: Tensor, uniforms_N: Tensor, sums_NK: Tensor | None = None) -> Tensor:
     """The token at which each row's cumulative weight passes its uniform share of the total, in float64.
 
-    Blocks of tokens are summed first and searched second, which is several times faster than one long sum.
+    Blocks of tokens are summed first and searched second, which is several times faster than one long sum. `sums_NK` are
+    those of `blocked`, where they are known.
 
     >>> invert(torch.tensor([[0.25, 0.0, 0.75]]), torch.tensor([0.25])).item()
     2
     """
-    rows, size = weights_NV.shape
-    blocks_NKB = torch.nn.functional.pad(weights_NV, (0, -size % BLOCK)).view(rows, -1, BLOCK)
-    cumulative_NK = blocks_NKB.sum(dim=-1).double().cumsum(dim=-1)
+    rows, blocks_NKB = len(weights_NV), padded(weights_NV)
+    cumulative_NK = (blocked(weights_NV)[0] if sums_NK is None else sums_NK).cumsum(dim=-1)
     target_N1 = uniforms_N.double()[:, None] * cumulative_NK[:, -1:]
     block_N1 = torch.searchsorted(cumulative_NK, target_N1, right=True).clamp(max=cumulative_NK.shape[1] - 1)
     before_N1 = torch.where(block_N1 > 0, cumulative_NK.gather(1, (block_N1 - 1).clamp(min=0)), 0.0)

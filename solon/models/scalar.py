@@ -5,7 +5,8 @@ Shapes: B rows, T tokens, C width, N replies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ class ScalarModel(nn.Module):
         self.head = nn.Linear(body.width, 1, device=body.device, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def forward(self, call: Callable[[], Any]) -> Any:
+        """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
+        return call()
 
     def copy(self) -> ScalarModel:
         """The same model with its own trainable tensors; the frozen base is shared."""

@@ -22,9 +22,10 @@ from solon.errors import InputError
 from solon.models.base import Tokens
 from solon.models.body import Body, Fork, forked
 from solon.models.cache import KeysValues
+from solon.models.memory import halved
 from solon.models.trie import Given, Node, Row, row_of, trie_of
 
-BATCH_TOKENS = 4096  # tokens of one forward pass
+BATCH_TOKENS = 2048  # tokens of one forward pass: enough to compute at full speed, few enough for the cache of a processor
 HEAD_ROWS = 1024  # positions whose logits exist at once
 HEAD_PART = 512  # the same where gradients are wanted
 
@@ -109,7 +110,7 @@ class Picked(torch.autograd.Function):
 
 
 ROW_TOKENS = 1024  # a subtree of at most this many tokens stands in one row; above, its top is computed first and shared
-PACKED_TOKENS = 256  # smaller subtrees under one node are put into rows of about this many
+PACKED_TOKENS = 96  # smaller subtrees under one node are put into rows of about this many
 SHARED_TOKENS = 32  # a run of fewer tokens is not worth a forward pass of its own: the rows below repeat it
 
 
@@ -146,7 +147,7 @@ def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
             before, above = computed(body, above, before, scored), []
         rows = [row_of(some, above) for some in packed([child for child in node.children if child.size <= ROW_TOKENS])]
         for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
-            score_rows(body, [rows[place] for place in batch], before, scored)
+            halved(lambda some, before=before: score_rows(body, some, before, scored), [rows[place] for place in batch])  # type: ignore[misc]
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
     return [gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)]
 

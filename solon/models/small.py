@@ -125,7 +125,9 @@ class SmallTransformer(Body):
     def trunk(self) -> nn.Module:
         return self.blocks
 
-    def _run(self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, KeysValues]:
+    def _run(
+        self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None
+    ) -> tuple[Tensor, KeysValues]:
         x_BTC = self.embed(tokens_BT) + self.position(positions)
         kept = []
         for block in self.blocks:
@@ -143,7 +145,7 @@ class SmallTransformer(Body):
             hidden_1TC, kept = self._run(tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None)
             return hidden_1TC[0], kept
         fork = line(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
-        hidden_1TC, kept = self._run(tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.mask())
+        hidden_1TC, kept = self._run(tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.trees() or fork.mask())
         return hidden_1TC[0], kept
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:

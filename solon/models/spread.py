@@ -11,10 +11,10 @@ from typing import Any
 from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora
-from solon.models.base import Sample
-from solon.models.load import load_open
+from solon.models.base import Sample, Speaker
+from solon.models.load import load_open, load_speaker
 from solon.models.torch_model import TorchModel
-from solon.pool import Pool, mapped, parts
+from solon.pool import Pool, mapped, parts, pool_of
 
 PART = 32  # prompts of one piece of work
 
@@ -52,8 +52,19 @@ class SpreadModel:
     def name(self) -> str:
         return self.source.name
 
-    def sample(self, prompts: Sequence[Conversation], **how: Any) -> list[list[Sample]]:
+    def sample(
+        self,
+        prompts: Sequence[Conversation],
+        *,
+        count: int = 1,
+        max_tokens: int = 512,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+        seed: int,
+    ) -> list[list[Sample]]:
         """See `Speaker.sample`. Raises InputError, which names the prompt, where one cannot be sampled."""
+        how = {"count": count, "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": tuple(stop), "seed": seed}
         work = partial(_sampled, self.source, how)
         return self._spread(work, prompts, [(prompt,) for prompt in prompts])
 
@@ -95,3 +106,15 @@ def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]
             except Exception as own:
                 raise InputError(f"the prompt that ends on {row[0].last[-80:]!r}: {own}") from own
         raise InputError(f"{len(rows)} prompts together, none of them alone: {error}") from error
+
+
+def spread_over(on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> Speaker:
+    """The model of that name, here or on workers as `on` says (see `pool_of`). A server spreads its own work.
+
+    Raises InputError where there is no such model or no such place.
+    """
+    pool = pool_of(on)
+    if pool is None or name.startswith(("http://", "https://")):
+        return load_speaker(name, precision=precision, say=say)
+    load_open(name, precision=precision, say=say)  # fetched and converted once, and refused here rather than by every worker
+    return SpreadModel(Source(name, precision), pool)

@@ -65,7 +65,8 @@ class Fingerprint:
             stamp = (tensor.data_ptr(), tensor._version)
             known = self._known.get(name)
             if known is None or known[:2] != stamp:
-                raw = tensor.detach().contiguous().cpu().view(torch.uint8).numpy()
+                own = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # numpy's view of it could not be freed
+                raw = own.view(torch.uint8).numpy()
                 known = (*stamp, hashlib.sha256(raw.data).hexdigest())
                 self._known[name] = known
             total.update(f"{name}:{known[2]};".encode())

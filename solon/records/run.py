@@ -18,14 +18,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import IO, Any, Protocol, Self, TypeVar
 
 from solon.errors import InputError
 from solon.models.weights import load_tensors, save_tensors
+from solon.pool import Pool, batched, mapped
 from solon.records.progress import Progress, silent
 from solon.training.steps import Diverged, State, Step
 
@@ -109,26 +112,49 @@ class Run:
         Chunks are the same however often it was stopped, and each row carries its item's key, so that rows of other
         inputs are found out and made again.
         """
+        return list(self.stream(name, items, key, make, total=len(items), size=size))
+
+    def stream(
+        self,
+        name: str,
+        items: Iterable[Item],
+        key: Callable[[Item], str],
+        make: Callable[[Sequence[Item]], Sequence[Row]],
+        *,
+        total: int,
+        size: int = 32,
+        pool: Pool | None = None,
+    ) -> Iterator[Row]:
+        """The same for any number of items: each row is yielded once it is on disk, and only a few chunks are in memory.
+        With a `pool`, chunks are made by its workers (`make` must be picklable); the rows are the same.
+        """
         path = self.folder / f"{name}.jsonl"
-        keys = [key(item) for item in items]
-        kept, good = _whole_rows(path, keys, size)
+        chunks, done, good = batched(items, size), 0, 0
+        begun: list[list[Item]] = []  # the first chunk that is not on disk
         with path.open("r+b" if path.exists() else "w+b") as file:
+            for chunk in chunks:
+                found = _read_back(file, [key(item) for item in chunk])
+                if found is None:
+                    begun = [chunk]
+                    break
+                done, good = done + len(found), file.tell()
+                yield from found
             file.truncate(good)
             file.seek(good)
-            meter = self.progress(name, len(items), len(kept))
-            for start in range(len(kept), len(items), size):
-                self._check_stop()
-                chunk = items[start : start + size]
-                made = make(chunk)
+            meter, given = self.progress(name, total, done), deque[list[Item]]()
+            for made in mapped(make, _noted(chain(begun, chunks), given), pool, name=lambda chunk: f"{name}, {len(chunk)} items"):
+                chunk = given.popleft()
                 if len(made) != len(chunk):
                     raise AssertionError(f"stage {name} made {len(made)} rows of {len(chunk)} items")
-                new = [{"key": own, **row} for own, row in zip(keys[start : start + size], made, strict=True)]
-                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in new).encode())
+                lines = [json.dumps({"key": key(item), **row}, ensure_ascii=False) for item, row in zip(chunk, made, strict=True)]
+                file.write("".join(line + "\n" for line in lines).encode())
                 file.flush()
                 os.fsync(file.fileno())
-                kept += [json.loads(json.dumps(row)) for row in new]
-                meter(len(kept))
-        return kept
+                done += len(lines)
+                meter(done)
+                yield from (json.loads(line) for line in lines)
+                if done < total:
+                    self._check_stop()
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """A JSON value made once and read back ever after."""
@@ -240,27 +266,38 @@ def _lines(path: Path) -> Iterator[tuple[int, Row]]:
         return
     end = 0
     for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return
-        if not line.endswith(b"\n") or not isinstance(row, dict):
+        row = _row(line)
+        if row is None:
             return
         end += len(line)
         yield end, row
 
 
-def _whole_rows(path: Path, keys: Sequence[str], size: int) -> tuple[list[Row], int]:
-    """The rows of an earlier attempt up to the last whole chunk whose keys are right, and where they end."""
-    rows: list[Row] = []
-    ends = [0]
-    for (end, row), key in zip(_lines(path), keys, strict=False):
-        if row.get("key") != key:
-            break
-        rows.append(row)
-        ends.append(end)
-    whole = len(rows) if len(rows) == len(keys) else len(rows) // size * size
-    return rows[:whole], ends[whole]
+def _read_back(file: IO[bytes], keys: Sequence[str]) -> list[Row] | None:
+    """The next rows of a file where they are whole and of these items, else None."""
+    found: list[Row] = []
+    for key in keys:
+        row = _row(file.readline())
+        if row is None or row.get("key") != key:
+            return None
+        found.append(row)
+    return found
+
+
+def _noted(items: Iterable[Item], given: deque[Item]) -> Iterator[Item]:
+    """The items, each put down in `given` as it is handed out."""
+    for item in items:
+        given.append(item)
+        yield item
+
+
+def _row(line: bytes) -> Row | None:
+    """What one whole line says; None where it is torn or damaged."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return row if line.endswith(b"\n") and isinstance(row, dict) else None
 
 
 def _cut_after(path: Path, number: int) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from solon.models.base import Tokens, derive
 from solon.models.body import Body
+from solon.models.memory import out_of_memory, released
 from solon.models.scoring import reply_logprobs
 from solon.training.losses import Total
 from solon.training.optimiser import Optimiser, Plan
+from solon.training.parallel import ALONE, World, halves
 from solon.training.steps import Diverged, State, Step
 
 Row = TypeVar("Row")
@@ -28,6 +30,7 @@ def fit(
     *,
     plan: Plan,
     state: Mapping[str, Tensor] | None = None,
+    world: World = ALONE,
 ) -> Iterator[Step]:
     """Train the parameters of `module` that require gradients, in place, yielding each step after it is taken.
 
@@ -35,28 +38,56 @@ def fit(
     is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The gradient is that of
     sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
 
+    Where memory runs out, the step is begun again with micro-batches of half as many rows, and so are all later ones; a
+    warning says so. In a `world` of several processes each calls this with the same arguments.
+
     Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
     """
-    optimiser = Optimiser(module, plan)
+    world.shard(module)
+    optimiser = Optimiser(module, plan, world)
     start = 0
     if state is not None:
         optimiser.restore(state)
         start = int(state["number"])
-    device = next(module.parameters()).device.type
+    smaller = 0  # how often micro-batches have been halved
     for number in range(start + 1, plan.steps + 1):
-        weight, sums = 0.0, dict[str, float]()
-        for rows in batch(number):
-            with torch.autocast(device, torch.bfloat16, enabled=plan.bf16):
-                total = loss(rows)
-            total.loss.backward()
-            weight += total.weight
-            for name, value in {"loss": total.loss.item(), **total.sums}.items():
-                sums[name] = sums.get(name, 0.0) + value
+        while True:
+            try:
+                sums = gradients(module, halves(batch(number), smaller), loss, plan, world)
+                break
+            except (RuntimeError, MemoryError) as error:
+                rows = max(len(part) for part in halves(batch(number), smaller))
+                if not out_of_memory(error) or rows < 2 or world.size > 1:
+                    raise
+            optimiser.forget()
+            smaller += 1
+            released(f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of {rows}")
+        weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):
             raise Diverged(f"the loss at step {number} is {metrics['loss']}; lower the learning rate ({plan.learning_rate:g}) or look at the data")
         metrics |= optimiser.step(number, weight=weight)
         yield Step(number, metrics, lambda number=number: whole_state(number, optimiser.state()))  # type: ignore[misc]
+
+
+def gradients(
+    module: nn.Module, parts: Sequence[Sequence[Row]], loss: Callable[[Sequence[Row]], Total], plan: Plan, world: World
+) -> dict[str, float]:
+    """Gather the gradients of all micro-batches; returns the sums over all of them, `weight` among them."""
+    sums = dict[str, float]()
+    kind = next(module.parameters()).device.type
+    for rows, counted in world.deal(parts):
+
+        def compute(rows: Sequence[Row] = rows) -> tuple[Tensor, Total]:
+            total = loss(rows)
+            return total.loss, total  # the tensor itself is what FSDP looks for
+
+        with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
+            value, total = world.run(module, compute)
+        (value * counted).backward()
+        for name, own in {"weight": total.weight, "loss": value.item(), **total.sums}.items():
+            sums[name] = sums.get(name, 0.0) + own * counted
+    return world.total(sums)
 
 
 def whole_state(number: int, tensors: State) -> State:

@@ -21,9 +21,11 @@ from solon.models.base import Sample, Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group, length, reply_hidden, reply_logprobs, score_groups
 from solon.models.torch_model import TorchModel
+from solon.pool import parts
 from solon.training.fit import micro, shuffled, whole_state
 from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
 from solon.training.optimiser import Optimiser, Plan
+from solon.training.parallel import ALONE, World
 from solon.training.steps import Diverged, Rollout, State, Step
 
 Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
@@ -62,6 +64,7 @@ class Practice:
 class Trial:
     """One prompt, its replies, and what each reply's tokens earned. Lists run over the K replies."""
 
+    place: int  # among the prompts of the round
     group: Group
     old: list[Tensor]
     advantages: list[Tensor]
@@ -78,16 +81,24 @@ def improve(
     seed: int,
     critic: ScalarModel | None = None,
     state: Mapping[str, Tensor] | None = None,
+    world: World = ALONE,
 ) -> Iterator[Step]:
     """Train `policy` in place against `reward`, yielding each round with its rollouts. `reference` never changes.
 
-    Going on from `state` equals never having stopped, bit for bit: prompts and samples depend on seed and step alone.
+    Going on from `state` equals never having stopped, bit for bit: prompts and samples depend on seed and step alone. In a
+    `world` of several processes each calls this with the same arguments, samples its share of the prompts, and yields the
+    rollouts of all; the reward, the reference and the critic's start are whole on each.
+
     Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged as `fit`.
     """
-    check(policy, reference, critic, practice, prompts)
-    optimiser = Optimiser(policy.module, practice.plan)
+    check(policy, reference, critic, practice, prompts, world)
+    world.shard(policy.module)
+    optimiser = Optimiser(policy.module, practice.plan, world)
     value_plan = Plan(practice.plan.steps, practice.value_learning_rate, clip=practice.plan.clip, bf16=practice.plan.bf16)
-    value_optimiser = Optimiser(critic, value_plan) if critic is not None else None
+    value_optimiser = None
+    if critic is not None:
+        world.shard(critic)
+        value_optimiser = Optimiser(critic, value_plan, world)
     start = 0
     if state is not None:
         start = int(state["number"])
@@ -96,25 +107,34 @@ def improve(
             value_optimiser.restore(state, "critic:")
     for number in range(start + 1, practice.plan.steps + 1):
         asked = shuffled(prompts, size=practice.prompts, seed=seed, number=number)
-        drawing = policy.rounded() if practice.plan.bf16 else policy
-        drawn = drawing.sample(asked, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
-        flat = [(prompt, sample) for prompt, group in zip(asked, drawn, strict=True) for sample in group]
-        rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
-        groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(asked, drawn, strict=True)]
-        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):  # as `learn` computes them
-            trials, divergence = judge(policy, reference, critic, groups, rewards, practice)
+        places = [place for part in parts(asked, lambda prompt: prompt.key, size=1)[world.rank :: world.size] for place in part]
+        mine = [asked[place] for place in places]
+        with world.whole(policy.module), world.whole(critic or policy.module):
+            drawing = policy.rounded() if practice.plan.bf16 else policy
+            drawn = drawing.sample(mine, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
+            flat = [(prompt, sample) for prompt, group in zip(mine, drawn, strict=True) for sample in group]
+            rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
+            groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(mine, drawn, strict=True)]
+            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):  # as `learn` computes them
+                trials, divergence = judge(policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, practice, world)
         before = everything(number, optimiser, value_optimiser, copied=True)
         try:
-            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number)
+            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number, world)
         except Diverged:  # perhaps in a later pass of this round: the weights go back to those of the last good one
             optimiser.restore(before)
             if value_optimiser is not None:
                 value_optimiser.restore(before, "critic:")
             raise
-        metrics = {**describe(flat, rewards), **divergence, **learned}
-        rollouts = tuple(Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True))
+        own = [Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True)]
+        rollouts = together(world, places, own, practice.samples)
+        yield Step(number, {**describe(rollouts), **divergence, **learned}, partial(everything, number, optimiser, value_optimiser), rollouts)
 
-        yield Step(number, metrics, partial(everything, number, optimiser, value_optimiser), rollouts)
+
+def together(world: World, places: Sequence[int], own: Sequence[Rollout], samples: int) -> tuple[Rollout, ...]:
+    """The rollouts of all processes in the order of the round's prompts."""
+    found = {place: own[start : start + samples] for start, place in zip(range(0, len(own), samples), places, strict=True)}
+    everyone = {place: group for part in world.gathered(found) for place, group in part.items()}
+    return tuple(rollout for place in sorted(everyone) for rollout in everyone[place])
 
 
 def everything(number: int, optimiser: Optimiser, value_optimiser: Optimiser | None, *, copied: bool = False) -> State:
@@ -123,10 +143,14 @@ def everything(number: int, optimiser: Optimiser, value_optimiser: Optimiser | N
     return {name: tensor.clone() for name, tensor in state.items()} if copied else state
 
 
-def check(policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation]) -> None:
+def check(
+    policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation], world: World
+) -> None:
     """Refuse what could only go wrong later."""
     if not prompts:
         raise InputError("there are no prompts to practise on")
+    if len({prompt.key for prompt in prompts}) < world.size or practice.prompts < world.size:
+        raise InputError(f"{practice.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as many, all different")
     mine = {parameter.data_ptr() for parameter in policy.module.parameters() if parameter.requires_grad}
     if mine & {parameter.data_ptr() for parameter in reference.module.parameters()}:
         raise InputError("policy and reference share weights that train: give the reference its own copy")
@@ -138,11 +162,13 @@ def judge(
     policy: TorchModel,
     reference: TorchModel,
     critic: ScalarModel | None,
-    groups: Sequence[Group],
+    asked: Mapping[int, Group],
     rewards: Sequence[float],
     practice: Practice,
+    world: World,
 ) -> tuple[list[Trial], dict[str, float]]:
     """Advantages of every token, from rewards less the KL term; and the KL of the batch by two estimators."""
+    groups = list(asked.values())
     old, ref = score_groups(policy.module, groups), score_groups(reference.module, groups)
     kl = [[kl_k1(mine, theirs) for mine, theirs in zip(*pair, strict=True)] for pair in zip(old, ref, strict=True)]
     k3 = [kl_k3(mine, theirs) for pair in zip(old, ref, strict=True) for mine, theirs in zip(*pair, strict=True)]
@@ -151,20 +177,19 @@ def judge(
     if not bool(torch.isfinite(totals_PK).all()):
         raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
     values = values_of(critic, groups) if critic is not None else None
-    advantages, returns = advantages_of(totals_PK, old, values, practice)
-    trials = [Trial(*parts) for parts in zip(groups, old, advantages, returns, strict=True)]
-    tokens = sum(len(reply) for row in old for reply in row)
-    metrics = {
-        "kl_k1": sum(map(sum, kl)) / totals_PK.numel(),
-        "kl_k3": sum(k3) / totals_PK.numel(),
-        "entropy": -sum(float(reply.sum()) for row in old for reply in row) / tokens,
-        "total_reward": float(totals_PK.mean()),
-    }
-    return trials, metrics
+    advantages, returns = advantages_of(totals_PK, old, values, practice, world)
+    trials = [Trial(*found) for found in zip(asked, groups, old, advantages, returns, strict=True)]
+    sums = {
+        "kl_k1": sum(map(sum, kl)), "kl_k3": sum(k3), "entropy": -sum(float(reply.sum()) for row in old for reply in row),
+        "total_reward": float(totals_PK.sum()), "replies": totals_PK.numel(), "tokens": sum(len(reply) for row in old for reply in row),
+    }  # fmt: skip
+    every = world.total(sums)
+    per = {"entropy": "tokens"}
+    return trials, {name: every[name] / every[per.get(name, "replies")] for name in ("kl_k1", "kl_k3", "entropy", "total_reward")}
 
 
 def advantages_of(
-    totals_PK: Tensor, old: list[list[Tensor]], values: list[list[Tensor]] | None, practice: Practice
+    totals_PK: Tensor, old: list[list[Tensor]], values: list[list[Tensor]] | None, practice: Practice, world: World = ALONE
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """For RLOO one number a reply, the same for the reply as a whole; for PPO one a token by GAE, normalised over the
     batch. The whole reward stands at the last token.
@@ -177,7 +202,7 @@ def advantages_of(
         rewards = [torch.cat([torch.zeros(len(own) - 1), total[None]]) for total, own in zip(totals, row, strict=True)]
         advantages.append([generalised_advantages(r, v, discount=1.0, decay=practice.decay) for r, v in zip(rewards, row, strict=True)])
     returns = [[a + v for a, v in zip(*pair, strict=True)] for pair in zip(advantages, values, strict=True)]
-    every = torch.cat([own for row in advantages for own in row])
+    every = torch.cat(world.gathered(torch.cat([own for row in advantages for own in row])))
     scale = every.std().clamp(min=1e-8) if every.numel() > 1 else torch.ones(())
     return [[(own - every.mean()) / scale for own in row] for row in advantages], returns
 
@@ -192,12 +217,12 @@ def values_of(critic: ScalarModel, groups: Sequence[Group]) -> list[list[Tensor]
     return found
 
 
-def describe(flat: Sequence[tuple[Conversation, Sample]], rewards: Sequence[float]) -> dict[str, float]:
+def describe(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Reward, length in tokens, and the share of replies that were cut off by the token limit."""
     return {
-        "reward": sum(rewards) / len(flat),
-        "length": sum(len(sample.tokens) for _, sample in flat) / len(flat),
-        "truncated": sum(sample.stop is Stop.LENGTH for _, sample in flat) / len(flat),
+        "reward": sum(rollout.reward for rollout in rollouts) / len(rollouts),
+        "length": sum(len(rollout.sample.tokens) for rollout in rollouts) / len(rollouts),
+        "truncated": sum(rollout.sample.stop is Stop.LENGTH for rollout in rollouts) / len(rollouts),
     }
 
 
@@ -209,25 +234,29 @@ def learn(
     trials: Sequence[Trial],
     practice: Practice,
     number: int,
+    world: World,
 ) -> dict[str, float]:
     """`epochs` passes over the trials, `minibatches` optimiser steps each."""
     sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
     passes = practice.epochs * practice.minibatches
     metrics: dict[str, float] = {}
     for turn in range(passes):
-        part = trials[turn % practice.minibatches :: practice.minibatches]
-        weight = _weight(part, practice)
-        for some in micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens):
+        part = [trial for trial in trials if trial.place % practice.minibatches == turn % practice.minibatches]
+        weight = world.total({"weight": _weight(part, practice)})["weight"]
+        found = dict.fromkeys(sums, 0.0)
+        for some, counted in world.even(micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens), trials[:1]):
             with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
-                loss, clipped = policy_loss(policy, some, practice)
-            loss.backward()
-            sums["loss"] += loss.item() / weight / passes
-            sums["clipped"] += clipped / weight / passes
+                loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, practice))  # type: ignore[misc]
+            (loss * counted).backward()
+            found["loss"] += loss.item() * counted
+            found["clipped"] += clipped * counted
             if critic is not None:
                 with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
-                    value_loss = critic_loss(critic, some)
-                value_loss.backward()
-                sums["value_loss"] += value_loss.item() / weight / passes
+                    value_loss = world.run(critic, lambda some=some: critic_loss(critic, some))  # type: ignore[misc]
+                (value_loss * counted).backward()
+                found["value_loss"] += value_loss.item() * counted
+        for name, own in world.total(found).items():
+            sums[name] += own / weight / passes
         if not math.isfinite(sums["loss"] + sums["value_loss"]):
             raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({practice.plan.learning_rate:g})")
         metrics = optimiser.step(number, weight=weight)

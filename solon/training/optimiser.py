@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from solon.errors import InputError
 from solon.models.weights import trained
+from solon.training.parallel import ALONE, World, entire, like
 from solon.training.steps import Diverged, State
 
 
@@ -48,7 +49,8 @@ def learning_rate(plan: Plan, step: int) -> float:
 class Optimiser:
     """AdamW over the parameters of a module that train. The one honest mutable place of a training loop."""
 
-    def __init__(self, module: nn.Module, plan: Plan) -> None:
+    def __init__(self, module: nn.Module, plan: Plan, world: World = ALONE) -> None:
+        self.world = world
         self.parameters = trained(module)
         if not self.parameters:
             raise InputError("nothing in this module trains: give it adapters, or unfreeze it")
@@ -67,19 +69,27 @@ class Optimiser:
         """
         rate = learning_rate(self.plan, number)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients)) / weight
+        share = weight / self.world.size  # processes' gradients come averaged
+        norm = float(entire(nn.utils.get_total_norm(gradients))) / share
         if not math.isfinite(norm):
-            self.adam.zero_grad(set_to_none=True)
+            self.forget()
             raise Diverged(f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look at the data")
         for group in self.adam.param_groups:
             group["lr"] = rate
-        shrunk = min(1.0, self.plan.clip / (norm + 1e-6))
-        scaled: Any = self.adam  # the fused step divides by this as it reads the gradients: no pass over them of its own
-        scaled.grad_scale, scaled.found_inf = torch.tensor(weight / shrunk, device=gradients[0].device), torch.zeros((), device=gradients[0].device)
+        divisor = share / min(1.0, self.plan.clip / (norm + 1e-6))
+        if self.world.size == 1:
+            scaled: Any = self.adam  # the fused step divides by this as it reads the gradients: no pass over them of its own
+            scaled.grad_scale, scaled.found_inf = (torch.full((), value, device=gradients[0].device) for value in (divisor, 0.0))
+        else:
+            torch._foreach_div_(gradients, divisor)
         self.adam.step()
         torch.autograd.graph.increment_version(self.parameters.values())  # the fused step does not, and fingerprints go by it
-        self.adam.zero_grad(set_to_none=True)
+        self.forget()
         return {"gradient_norm": norm, "learning_rate": rate}
+
+    def forget(self) -> None:
+        """Drop the gradients that were gathered."""
+        self.adam.zero_grad(set_to_none=True)
 
     def state(self, prefix: str = "") -> State:
         """Parameters and moments by name."""
@@ -94,8 +104,8 @@ class Optimiser:
         """Take up the state that `state` gave, bit for bit."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(state[f"{prefix}parameter:{name}"])
+                parameter.copy_(like(state[f"{prefix}parameter:{name}"], parameter))
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 found = {key: state[f"{prefix}{key}:{name}"].clone() for key in keys if f"{prefix}{key}:{name}" in state}
                 if found:
-                    self.adam.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}
+                    self.adam.state[parameter] = {key: value if key == "step" else like(value, parameter) for key, value in found.items()}
