@@ -123,7 +123,7 @@ def test_on_ray_too(tmp_path: Path) -> None:
     pool = pool_of("ray:2")
     assert pool is not None
     assert list(mapped(partial(dying, tmp_path), range(8), pool)) == list(range(8))
-    with pytest.raises(InputError, match="item -1.*too small"):
+    with pytest.raises(InputError, match=r"item -1.*too small"):
         list(mapped(doubled, [1, -1], pool, name=lambda item: f"item {item}"))
 
 

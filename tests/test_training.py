@@ -122,6 +122,36 @@ def test_every_pass_sees_every_row_once() -> None:
     assert steps_for(10, size=4, epochs=0.0) == 0
 
 
+@pytest.mark.parametrize("most", [5, 2, 1])
+def test_running_out_of_memory_makes_batches_smaller_and_changes_nothing(most: int) -> None:
+    calm, tight = model(), model()
+    plan, rows_ = Plan(4, 1e-3), rows()
+    wanted = [step.metrics["loss"] for step in fit(calm.module, batch(rows_), imitation(calm.module), plan=plan)]
+    real = imitation(tight.module)
+
+    def loss(some: Sequence[Example]) -> Total:
+        if len(some) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(some)
+
+    with pytest.warns(RuntimeWarning, match="out of memory: step 1"):
+        found = [step.metrics["loss"] for step in fit(tight.module, batch(rows_), loss, plan=plan)]
+    assert found == pytest.approx(wanted, abs=1e-5)
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(RuntimeWarning):
+        list(fit(model().module, batch(rows_), lambda some: (_ for _ in ()).throw(torch.OutOfMemoryError()), plan=plan))
+
+
+def test_computing_activations_again_changes_no_gradient() -> None:
+    kept, again = model(), model()
+    again.module.recompute()
+    for speaker in (kept, again):
+        imitation(speaker.module)(rows(8)).loss.backward()
+    for first, second in zip(kept.module.parameters(), again.module.parameters(), strict=True):
+        assert (first.grad is None) == (second.grad is None)
+        if first.grad is not None and second.grad is not None:
+            torch.testing.assert_close(first.grad, second.grad)
+
+
 # reinforcement
 
 

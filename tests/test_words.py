@@ -3,6 +3,7 @@
 import gzip
 import json
 import string
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from solon.comparison import Comparison
 from solon.constitution import parse_constitution, read_constitution
 from solon.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data import packaged
+from solon.data.handover import FORMS, Handover
 from solon.data.published import opening, read_comparisons, read_prompts, split, to_pair
 from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
 from solon.data.tables import read_rows, write_rows
@@ -189,3 +191,26 @@ def test_a_split_shares_no_dialogue() -> None:
     assert not {opening(t) for t in first} & {opening(t) for t in second}
     with pytest.raises(InputError, match="too few"):
         list(split(talks, opening, [30, 30]))
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_rows_are_handed_over_in_the_forms_of_other_trainers(kind: str, tmp_path: Path) -> None:
+    prompt = Conversation().system("Be brief.").human("How do I whittle a spoon?")
+    comparison = Comparison(prompt, "Badly.", "With a sharp knife.", 0.2, "test")
+    FORMS[kind](Handover([prompt.assistant("With a knife.")], [comparison], [prompt], 48, 0.001), tmp_path)
+    script = (tmp_path / "launch.sh").read_text()
+    assert subprocess.run(["bash", "-n", str(tmp_path / "launch.sh")]).returncode == 0
+    assert "48" in script
+    assert "0.001" in script
+    files = {
+        path.relative_to(tmp_path).as_posix(): [row for _, row in read_rows(path)]
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".jsonl", ".parquet")
+    }
+    assert all(Path(name).parts[0] in script for name in files)
+    talks = next(rows for name, rows in files.items() if name.startswith("supervised"))
+    assert from_messages(talks[0]["messages"]) == prompt.assistant("With a knife.")
+    if kind != "verl":
+        row = next(rows for name, rows in files.items() if name.startswith("comparisons"))[0]
+        assert row["chosen"][-1] == {"role": "assistant", "content": "With a sharp knife."}
+        assert row["rejected"][-1] == {"role": "assistant", "content": "Badly."}

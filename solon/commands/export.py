@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from solon.commands.common import answer, parse
 from solon.commands.show import find
+from solon.comparison import Comparison
+from solon.data.handover import FORMS, Handover
 from solon.data.published import to_pair
-from solon.data.rows import to_comparison
+from solon.data.rows import from_messages, to_comparison
 from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
+from solon.records.codecs import to_drafts
 from solon.records.run import temporary
 
 PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "report.json")
@@ -28,7 +32,9 @@ class Options:
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    to: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path, tyro.conf.Positional]
+    to: Literal["", "trl", "openrlhf", "verl"] = ""
+    """write the run's rows in this trainer's data form too, with a file that launches it"""
     runs: Path = Path("runs")
     json: bool = False
 
@@ -38,10 +44,10 @@ def main(argv: Sequence[str]) -> int:
     folder = find(options.runs, options.run)
     if not (folder / "report.json").exists():
         raise InputError(f"{folder} is not finished; the command that began it goes on from what is there")
-    if options.to.exists():
-        raise InputError(f"{options.to} exists; choose a new folder, so that nothing is overwritten")
-    options.to.parent.mkdir(parents=True, exist_ok=True)
-    with temporary(options.to) as partial:
+    if options.folder.exists():
+        raise InputError(f"{options.folder} exists; choose a new folder, so that nothing is overwritten")
+    options.folder.parent.mkdir(parents=True, exist_ok=True)
+    with temporary(options.folder) as partial:
         partial.mkdir()
         for name in PARTS:
             if (folder / name).is_dir():
@@ -52,14 +58,36 @@ def main(argv: Sequence[str]) -> int:
         for path in sorted(folder.glob("*.jsonl")):
             shutil.copy(path, partial / "rows" / path.name)
         ties = pairs(folder, partial / "pairs.jsonl")
-    made = sorted(path.name for path in options.to.iterdir())
-    words = f"{options.to}: {', '.join(made)}" + (f" ({ties} ties have no chosen side and are not among the pairs)" if ties else "")
-    return answer({"to": str(options.to), "made": made, "ties_left_out": ties}, words, as_json=options.json)
+        if options.to:
+            (partial / options.to).mkdir()
+            FORMS[options.to](handed(folder), partial / options.to)
+    made = sorted(path.name for path in options.folder.iterdir())
+    words = f"{options.folder}: {', '.join(made)}" + (f" ({ties} ties have no chosen side and are not among the pairs)" if ties else "")
+    return answer({"to": str(options.folder), "made": made, "ties_left_out": ties}, words, as_json=options.json)
+
+
+def handed(folder: Path) -> Handover:
+    """What another trainer would begin with: revisions to imitate, labels, and the prompts of both kinds."""
+    drafts = [to_drafts(row) for row in stage(folder, "drafts")]
+    helpful = [from_messages(row["prompt"]) for row in stage(folder, "helpful")]
+    supervised = [d.prompt.assistant(turn.revision) for d in drafts for turn in d.rounds if turn.finished and turn.revision.strip()]
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    decided = [comparison for comparison in labels(folder) if comparison.p_first != 0.5]
+    return Handover(supervised, decided, [*(d.prompt for d in drafts), *helpful], settings["max_tokens"], settings["kl_coefficient"])
+
+
+def stage(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(folder / f"{name}.jsonl")]
+
+
+def labels(folder: Path) -> list[Comparison]:
+    """The labels that the preference model learned from."""
+    found = [name for name in ("labels_contrastive", "labels_reasoned", "labels_multiple_choice") if (folder / f"{name}.jsonl").exists()]
+    return [to_comparison(row) for row in stage(folder, found[0])] if found else []
 
 
 def pairs(folder: Path, path: Path) -> int:
-    """Write the labels the preference model learned from as pairs; returns how many ties were left out."""
-    labelled = [p for p in (folder / f"labels_{way}.jsonl" for way in ("contrastive", "reasoned", "multiple_choice")) if p.exists()]
-    comparisons = [to_comparison(row) for _, row in read_rows(labelled[0])] if labelled else []
+    """Write those labels as pairs; returns how many ties were left out."""
+    comparisons = labels(folder)
     write_rows(path, [to_pair(c) for c in comparisons if c.p_first != 0.5])
     return sum(c.p_first == 0.5 for c in comparisons)

@@ -72,6 +72,12 @@ class Body(nn.Module, ABC):
     vocabulary: int
     context: int
 
+    recomputes: bool = False
+
+    def recompute(self) -> None:
+        """From now on training keeps what stands between layers and computes the rest again: less memory, a third more work."""
+        self.recomputes = True
+
     def forward(self, call: Callable[[], Any]) -> Any:
         """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
         return call()

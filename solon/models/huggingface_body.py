@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
 from solon.errors import InputError
@@ -76,11 +78,16 @@ class HuggingFaceBody(Body):
         if not torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()), rtol=0):
             raise InputError(f"{self.module.config.model_type}: its logits are not its head applied to its last hidden state")
 
+    def recompute(self) -> None:
+        super().recompute()
+        for layer in getattr(self.trunk, "layers", ()):
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
         if fork.lengths and llama.shaped(self.module):
-            return llama.hidden(self.module, tokens_BT, fork, prefix)
+            return llama.hidden(self.module, tokens_BT, fork, prefix, recompute=self.recomputes)
         told: dict[str, Any] = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
         if fork.lengths:
             told["solon_trees"] = (fork.trees(None if self.mixed else self.window), fork.trees(self.window))
@@ -98,7 +105,7 @@ class HuggingFaceBody(Body):
         if llama.shaped(self.module):
             kept: list[tuple[Tensor, Tensor]] = []
             fork = line(len(tokens_T), prefix[0][0].shape[2] if prefix is not None else 0, tokens_T.device)
-            return llama.hidden(self.module, tokens_T[None], fork, prefix, kept)[0], kept
+            return llama.hidden(self.module, tokens_T[None], fork, prefix, kept=kept)[0], kept
         cache, told = DynamicCache(), {}
         if prefix is not None:
             for layer, (key, value) in enumerate(prefix):

@@ -99,7 +99,7 @@ class Normed(torch.autograd.Function):
 def inverse_length(x: Tensor, epsilon: float) -> Tensor:
     """1 / sqrt(mean square + epsilon) over the last dimension, kept, in fp32."""
     squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
-    return squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return torch.as_tensor(squares.div_(x.shape[-1]).add_(epsilon).rsqrt_())
 
 
 class Turned(torch.autograd.Function):
@@ -116,14 +116,30 @@ class Turned(torch.autograd.Function):
         return turned(gradients[0], cos, -sin), None, None
 
 
+def normed(x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(Normed.apply(x_1TC, weight_C, epsilon, dtype))  # type: ignore[no-untyped-call]
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.as_tensor(Turned.apply(x, cos, sin))  # type: ignore[no-untyped-call]
+
+
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     low, high = x.chunk(2, dim=-1)
     return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1)
 
 
-def hidden(module: Any, tokens_1T: Tensor, fork: Fork, prefix: KeysValues | None, kept: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
-    """The last hidden states (1, T, C) of one row of trees, behind a prefix perhaps; gradients kept. `kept` is given every
-    layer's keys and values, the prefix's first.
+def hidden(
+    module: Any,
+    tokens_1T: Tensor,
+    fork: Fork,
+    prefix: KeysValues | None,
+    *,
+    kept: list[tuple[Tensor, Tensor]] | None = None,
+    recompute: bool = False,
+) -> Tensor:
+    """The last hidden states (1, T, C) of one row of trees, behind a prefix perhaps; gradients kept, of what stands between
+    layers only where the rest is to be computed again. `kept` is given every layer's keys and values, the prefix's first.
     """
     trunk, epsilon = module.model, module.config.rms_norm_eps
     x_1TC = trunk.embed_tokens(tokens_1T)
@@ -131,11 +147,13 @@ def hidden(module: Any, tokens_1T: Tensor, fork: Fork, prefix: KeysValues | None
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_1TC.dtype
     cos, sin = (part[:, :, None, : part.shape[-1] // 2].to(dtype) for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
     trees = fork.trees()
+    if trees is None:
+        raise AssertionError("a row of trees says how long each is")
     for place, block in enumerate(trunk.layers):
         before = None if prefix is None else prefix[place]
         call = partial(layer, block, epsilon=epsilon, dtype=dtype, cos=cos, sin=sin, trees=trees, before=before, kept=kept)
-        x_1TC = checkpoint(call, x_1TC, use_reentrant=False) if trunk.gradient_checkpointing and x_1TC.requires_grad else call(x_1TC)
-    return torch.as_tensor(Normed.apply(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype))
+        x_1TC = checkpoint(call, x_1TC, use_reentrant=False) if recompute and torch.is_grad_enabled() else call(x_1TC)
+    return normed(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype)
 
 
 def layer(
@@ -153,8 +171,8 @@ def layer(
     """One block. Its linear layers are called as modules, adapters and all."""
     attention, mlp = block.self_attn, block.mlp
     shape = (1, x_1TC.shape[1], -1, attention.head_dim)
-    y_1TC = Normed.apply(x_1TC, block.input_layernorm.weight, epsilon, dtype)
-    query, key = (Turned.apply(part(y_1TC).view(shape), cos, sin).transpose(1, 2) for part in (attention.q_proj, attention.k_proj))
+    y_1TC = normed(x_1TC, block.input_layernorm.weight, epsilon, dtype)
+    query, key = (rotated(part(y_1TC).view(shape), cos, sin).transpose(1, 2) for part in (attention.q_proj, attention.k_proj))
     value = attention.v_proj(y_1TC).view(shape).transpose(1, 2)
     if before is not None:
         key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
@@ -162,7 +180,7 @@ def layer(
         kept.append((key, value))
     seen = tree_attention(query, key, value, trees, attention.scaling)
     x_1TC = x_1TC + attention.o_proj(seen.transpose(1, 2).reshape((*y_1TC.shape[:2], -1)))
-    y_1TC = Normed.apply(x_1TC, block.post_attention_layernorm.weight, epsilon, dtype)
+    y_1TC = normed(x_1TC, block.post_attention_layernorm.weight, epsilon, dtype)
     return torch.as_tensor(x_1TC + mlp.down_proj(F.silu(mlp.gate_proj(y_1TC)) * mlp.up_proj(y_1TC)))
 
 
@@ -182,7 +200,7 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
     groups = module.config.num_attention_heads // heads
     head = joined([module.lm_head])
 
-    def normed(x_BC: Tensor, weight_C: Tensor) -> Tensor:
+    def even(x_BC: Tensor, weight_C: Tensor) -> Tensor:
         return (x_BC * inverse_length(x_BC, epsilon)).mul_(weight_C).to(x_BC.dtype)
 
     def step(tokens_B: Tensor, cache: SlotCache) -> Tensor:
@@ -192,16 +210,16 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
         cos_B1D, sin_B1D = trunk.rotary_emb(x_BC, cache.lengths_B[:, None])
         sin_B1D = torch.cat([-sin_B1D[..., : width // 2], sin_B1D[..., width // 2 :]], dim=-1)  # the sign of the half that turns
         for place, own in enumerate(layers):
-            heads_BXD = own.query_key_value(normed(x_BC, own.before)).view(rows, -1, width)
+            heads_BXD = own.query_key_value(even(x_BC, own.before)).view(rows, -1, width)
             turning = heads_BXD[:, : heads * (groups + 1)]
-            rotated = (turning * cos_B1D).addcmul_(torch.roll(turning, width // 2, dims=-1), sin_B1D)
-            key, value = cache.update(rotated[:, heads * groups :, None], heads_BXD[:, heads * (groups + 1) :, None], place)
-            scores_BHGS = (rotated[:, : heads * groups].reshape(rows, heads, groups, width) @ key.transpose(-1, -2)).mul_(scale)
+            aligned = (turning * cos_B1D).addcmul_(torch.roll(turning, width // 2, dims=-1), sin_B1D)
+            key, value = cache.update(aligned[:, heads * groups :, None], heads_BXD[:, heads * (groups + 1) :, None], place)
+            scores_BHGS = (aligned[:, : heads * groups].reshape(rows, heads, groups, width) @ key.transpose(-1, -2)).mul_(scale)
             weights_BHGS = scores_BHGS.masked_fill_(hidden_B11S, float("-inf")).softmax(-1)
             x_BC = x_BC + own.output((weights_BHGS @ value).view(rows, -1))
-            gate_BF, up_BF = own.gate_up(normed(x_BC, own.between)).chunk(2, dim=-1)
+            gate_BF, up_BF = own.gate_up(even(x_BC, own.between)).chunk(2, dim=-1)
             x_BC = x_BC + own.down(F.silu(gate_BF).mul_(up_BF))
         cache.end()
-        return head(normed(x_BC, trunk.norm.weight))
+        return head(even(x_BC, trunk.norm.weight))
 
     return step

@@ -26,6 +26,10 @@ class ScalarModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def recompute(self) -> None:
+        """See `Body.recompute`."""
+        self.body.recompute()
+
     def forward(self, call: Callable[[], Any]) -> Any:
         """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
         return call()

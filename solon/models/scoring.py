@@ -88,7 +88,7 @@ def token_logprobs(body: Body, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
 
 
 def picked(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    return torch.as_tensor(Picked.apply(logits_NV, target_N))
+    return torch.as_tensor(Picked.apply(logits_NV, target_N))  # type: ignore[no-untyped-call]
 
 
 class Picked(torch.autograd.Function):

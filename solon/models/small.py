@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
 from solon.models.adapters import copied
@@ -38,6 +40,9 @@ class Shape:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+again = partial(checkpoint, use_reentrant=False)
 
 
 class Attention(nn.Module):
@@ -131,7 +136,7 @@ class SmallTransformer(Body):
         x_BTC = self.embed(tokens_BT) + self.position(positions)
         kept = []
         for block in self.blocks:
-            x_BTC, keys_values = block(x_BTC, cache, mask)
+            x_BTC, keys_values = again(block, x_BTC, cache, mask) if self.recomputes and torch.is_grad_enabled() else block(x_BTC, cache, mask)
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept
 

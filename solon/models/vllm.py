@@ -91,7 +91,7 @@ class VllmModel:
                         include_stop_str_in_output=True,
                         stop_token_ids=sorted(self.dialogue.ends),
                         ignore_eos=True,
-                    )  # fmt: skip
+                    )
                 )
         drawn = iter(self.engine.generate(given, how, use_tqdm=False))
         return [[self._sample(prompt, next(drawn).outputs[0], stops) for _ in range(count)] for prompt in prompts]

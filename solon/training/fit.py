@@ -38,8 +38,8 @@ def fit(
     is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The gradient is that of
     sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
 
-    Where memory runs out, the step is begun again with micro-batches of half as many rows, and so are all later ones; a
-    warning says so. In a `world` of several processes each calls this with the same arguments.
+    Where memory runs out, the step is begun again: first with activations that are computed again instead of kept (where the
+    module has `recompute`), then with micro-batches of half as many rows, and all later steps likewise; a warning says so. In a `world` of several processes each calls this with the same arguments.
 
     Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
     """
@@ -50,6 +50,7 @@ def fit(
         optimiser.restore(state)
         start = int(state["number"])
     smaller = 0  # how often micro-batches have been halved
+    recompute: Callable[[], None] | None = getattr(module, "recompute", None)
     for number in range(start + 1, plan.steps + 1):
         while True:
             try:
@@ -57,11 +58,16 @@ def fit(
                 break
             except (RuntimeError, MemoryError) as error:
                 rows = max(len(part) for part in halves(batch(number), smaller))
-                if not out_of_memory(error) or rows < 2 or world.size > 1:
+                if not out_of_memory(error) or (rows < 2 and recompute is None) or world.size > 1:
                     raise
             optimiser.forget()
-            smaller += 1
-            released(f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of {rows}")
+            if recompute is not None:
+                recompute()
+                recompute = None
+                released(f"step {number} begins again, activations being computed twice instead of kept")
+            else:
+                smaller += 1
+                released(f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of {rows}")
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):

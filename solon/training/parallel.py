@@ -16,10 +16,11 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as distributed
-import torch.distributed.checkpoint as checkpoint
 from torch import Tensor, nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -159,7 +160,7 @@ def entire(value: Tensor) -> Tensor:
 
 def save_state(state: Mapping[str, Tensor], folder: Path) -> None:
     """Each process writes its shards (safetensors). All have to call it."""
-    checkpoint.save(dict(state), storage_writer=HuggingFaceStorageWriter(path=str(folder), save_distributed=True))
+    save(dict(state), storage_writer=HuggingFaceStorageWriter(path=str(folder), save_distributed=True))
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
@@ -172,5 +173,5 @@ def load_state(folder: Path) -> dict[str, Tensor]:
     state = {name: torch.zeros(about.size, dtype=about.properties.dtype) for name, about in found.items() if isinstance(about, TensorStorageMetadata)}
     if not state:
         raise InputError(f"{folder} holds no readable checkpoint")
-    checkpoint.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+    load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
     return state

@@ -1,0 +1,49 @@
+"""What only an accelerator can show. Run where there is one: pytest -m gpu."""
+
+import pytest
+import torch
+
+from solon.conversation import Conversation
+from solon.models.load import load_open
+from solon.models.scoring import reply_logprobs, score
+from solon.training.fit import fit, imitation
+from solon.training.optimiser import Plan
+from tests.test_huggingface import KINDS, made
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")]
+GROUPS = [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_rows_give_what_a_cpu_gives(kind: str) -> None:
+    here, there = made(kind), made(kind).to("cuda")
+    with torch.no_grad():
+        for mine, theirs in zip(reply_logprobs(here, GROUPS), reply_logprobs(there, GROUPS), strict=True):
+            torch.testing.assert_close(theirs.cpu(), mine, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_too(kind: str) -> None:
+    bodies = [made(kind).requires_grad_(True), made(kind).to("cuda").requires_grad_(True)]
+    for body in bodies:
+        imitation(body)([(prompt, replies[0]) for prompt, replies in GROUPS]).loss.backward()
+    for mine, theirs in zip(*(body.parameters() for body in bodies), strict=True):
+        if mine.grad is not None and theirs.grad is not None:
+            torch.testing.assert_close(theirs.grad.cpu(), mine.grad, atol=1e-2, rtol=1e-2)
+
+
+def test_bf16_training_lowers_the_loss() -> None:
+    body = made("llama").to("cuda").requires_grad_(True)
+    rows = [(prompt, replies[0]) for prompt, replies in GROUPS]
+    steps = list(fit(body, lambda number: [rows], imitation(body), plan=Plan(30, 1e-2, bf16=True)))
+    assert steps[-1].metrics["loss"] < steps[0].metrics["loss"] / 2
+
+
+@pytest.mark.model
+def test_a_real_model_samples_and_scores_itself() -> None:
+    model = load_open("smollm2")
+    prompts = [Conversation().human(f"What is {number} plus one?") for number in range(40)]
+    samples = [group[0] for group in model.sample(prompts, max_tokens=32, seed=0)]
+    again = score(model.module, [(model.dialogue.prompt(prompt), sample.tokens) for prompt, sample in zip(prompts, samples, strict=True)])
+    for sample, found in zip(samples, again, strict=True):
+        torch.testing.assert_close(found, torch.tensor(sample.logprobs), atol=0.3, rtol=0.05)
