@@ -23,7 +23,7 @@ from solon.models.adapters import Lora, adapted
 from solon.models.base import Tokens
 from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.sampling import Request, Rules, generate
-from solon.models.scoring import score
+from solon.models.scoring import reply_logprobs, score
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -110,3 +110,21 @@ def test_frequencies_never_depend_on_the_length_of_a_pass() -> None:
         "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
     }})  # fmt: skip
     assert HuggingFaceBody(Phi3ForCausalLM(config)).context == 64
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_rows_of_trees_have_the_gradients_of_single_rows(kind: str) -> None:
+    """And so have those whose activations are computed again."""
+    groups = [((5, 6, 7, 8), (9, 10)), ((5, 6), (12, 13, 14)), (tuple(range(3, 30)), (41, 42))]
+    bodies = [made(kind).requires_grad_(True) for _ in range(3)]
+    bodies[2].recompute()
+    for prompt, reply in groups:
+        tokens = torch.tensor([prompt + reply])
+        logprobs = bodies[0].module(input_ids=tokens).logits[0].float().log_softmax(-1)
+        places = torch.arange(len(prompt) - 1, len(prompt) + len(reply) - 1)
+        (-logprobs[places, torch.tensor(reply)].sum()).backward()
+    for body in bodies[1:]:
+        (-torch.cat(reply_logprobs(body, [(prompt, [reply]) for prompt, reply in groups])).sum()).backward()
+        for wanted, found in zip(bodies[0].parameters(), body.parameters(), strict=True):
+            if wanted.grad is not None:
+                torch.testing.assert_close(found.grad, wanted.grad, atol=1e-4, rtol=1e-4)

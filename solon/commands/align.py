@@ -30,9 +30,9 @@ from solon.errors import InputError
 from solon.models.adapters import adapters_of
 from solon.models.base import LanguageModel
 from solon.models.huggingface import export, export_adapter, export_classifier
-from solon.models.load import load_open
 from solon.models.small import SmallTransformer
 from solon.models.small_files import save_small
+from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.page import page
@@ -69,6 +69,8 @@ class Align:
     preset: Literal["quick", "full"] = "quick"
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
+    on: str = "here"
+    """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     runs: Path = Path("runs")
     """where run folders are kept; the same command again goes on from what is there"""
@@ -82,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
     began = time.monotonic()
     inputs = read_inputs(options)
-    start = load_open(options.model, precision=options.precision, say=say)
-    feedback = load_open(options.feedback, precision=options.precision, say=say) if options.feedback else start
+    start = spread_open(options.on, options.model, precision=options.precision, say=say)
+    feedback = spread_open(options.on, options.feedback, precision=options.precision, say=say) if options.feedback else start
     inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,

@@ -40,17 +40,16 @@ def loaded(source: Source) -> TorchModel:
     return model
 
 
-class SpreadModel:
-    """A LanguageModel over a pool. What it returns does not depend on the number of workers: rows are cut into the same
-    parts whatever it is, equal prompts stand in one part, and a row does not depend on those beside it.
+class SpreadModel(TorchModel):
+    """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run here. What it
+    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, equal prompts stand in
+    one part, and a row does not depend on those beside it.
     """
 
     def __init__(self, source: Source, pool: Pool | None) -> None:
-        self.source, self.pool = source, pool
-
-    @property
-    def name(self) -> str:
-        return self.source.name
+        model = loaded(source)
+        super().__init__(model.name, model.module, model.dialogue, source=model.source)
+        self.given, self.pool = source, pool
 
     def sample(
         self,
@@ -65,12 +64,12 @@ class SpreadModel:
     ) -> list[list[Sample]]:
         """See `Speaker.sample`. Raises InputError, which names the prompt, where one cannot be sampled."""
         how = {"count": count, "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": tuple(stop), "seed": seed}
-        work = partial(_sampled, self.source, how)
+        work = partial(_sampled, self.given, how)
         return self._spread(work, prompts, [(prompt,) for prompt in prompts])
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
         """See `LanguageModel.score`. Prompts that share a beginning are best given as neighbours."""
-        work = partial(_scored, self.source, truncate)
+        work = partial(_scored, self.given, truncate)
         return self._spread(work, prompts, list(zip(prompts, replies, strict=True)))
 
     def _spread(self, work: Callable[[list[Any]], list[Any]], prompts: Sequence[Conversation], rows: list[Any]) -> list[Any]:
@@ -79,9 +78,9 @@ class SpreadModel:
         found: dict[int, Any] = {}
         for places, made in zip(cut, mapped(work, given, self.pool, name=lambda part: f"a part of {len(part)} prompts"), strict=True):
             found |= dict(zip(places, made, strict=True))
-        weights = {sample.weights for made in found.values() for sample in (made if isinstance(made, list) else [made])}
-        if len(weights) > 1:
-            raise InputError(f"workers answered with different weights of {self.name}: {', '.join(sorted(weights))}; give all the same files")
+        weights = {sample.weights for made in found.values() for sample in (made if isinstance(made, list) else [made])} - {self.fingerprint}
+        if weights:
+            raise InputError(f"workers answered with other weights of {self.name} ({', '.join(weights)}); give all the same files")
         return [found[place] for place in range(len(rows))]
 
 
@@ -113,8 +112,11 @@ def spread_over(on: str, name: str, *, precision: str = "auto", say: Callable[[s
 
     Raises InputError where there is no such model or no such place.
     """
-    pool = pool_of(on)
-    if pool is None or name.startswith(("http://", "https://")):
-        return load_speaker(name, precision=precision, say=say)
-    load_open(name, precision=precision, say=say)  # fetched and converted once, and refused here rather than by every worker
-    return SpreadModel(Source(name, precision), pool)
+    served = name.startswith(("http://", "https://", "vllm:"))
+    return load_speaker(name, precision=precision, say=say) if served else spread_open(on, name, precision=precision, say=say)
+
+
+def spread_open(on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> TorchModel:
+    """The same for a model whose weights are in hand."""
+    pool, model = pool_of(on), load_open(name, precision=precision, say=say)  # fetched, converted or refused here, once
+    return model if pool is None else SpreadModel(Source(name, precision), pool)
