@@ -1,4 +1,4 @@
-"""A small main job in a process of its own, for killing: `python -m tests.job FOLDER`."""
+"""A small main job in a process of its own, for killing, or in several by torchrun: `python -m tests.job FOLDER`."""
 
 import sys
 from dataclasses import asdict
@@ -10,11 +10,13 @@ from solon.data import toy_world as toy
 from solon.models.dialogue import WordDialogue
 from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
+from solon.records.files import write_text
 from solon.records.page import page
 from solon.records.report import markdown
-from solon.records.run import Run, write_text
+from solon.records.run import Run
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai_settings import Inputs, Settings
+from solon.training.parallel import joined
 from tests.toy import oracle, prompts
 
 SETTINGS = Settings(
@@ -30,9 +32,11 @@ def main(root: Path) -> None:
     start = TorchModel("untrained", SmallTransformer(Shape(dialogue.size, width=32, layers=1, heads=2, context=96), seed=0), dialogue)
     red, useful = prompts(toy.FORBIDDEN, 72, 0), prompts(toy.EVERYDAY, 24, 0)
     given = Inputs(toy.CONSTITUTION, red[:48], red[48:], useful[:12], useful[12:])
-    with Run.open(root, "job", asdict(SETTINGS), {}, seed=0) as run:
+    with joined() as world, Run.open(root, "job", asdict(SETTINGS), {}, seed=0, world=world) as run:
         object.__setattr__(run, "checkpoint_seconds", 0.0)  # keep every step, so that kills land between them too
         report, policy, _ = study(run, SETTINGS, given, start=start, feedback=oracle(lambda prompt, reply: float(len(reply) % 7)))
+        if world.rank:
+            return
         write_text(run.folder / "report.md", markdown(report))
         write_text(run.folder / "report.html", page(report))
         policy.save(run.folder / "final.safetensors")

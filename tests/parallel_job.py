@@ -15,11 +15,11 @@ from solon.alignment.preference import PreferenceModel, learn
 from solon.comparison import Comparison
 from solon.models.adapters import Lora
 from solon.models.scalar import ScalarModel
-from solon.models.weights import save_tensors
+from solon.models.weights import entire, save_tensors
 from solon.training.fit import fit, imitation
 from solon.training.improve import improve
 from solon.training.optimiser import Plan
-from solon.training.parallel import World, entire, joined, load_state, save_state
+from solon.training.parallel import World, joined, load_state, save_state
 from solon.training.steps import State, Step
 from tests.test_models import WORDS, asked, model
 from tests.test_training import batch, practice, rows, wants

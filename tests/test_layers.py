@@ -30,7 +30,7 @@ LAYERS = [
         "solon.alignment.critique", "solon.alignment.feedback", "solon.alignment.preference", "solon.alignment.overoptimisation",
         "solon.evaluation.replies", "solon.evaluation.duel",
     },
-    {"solon.records.progress", "solon.records.codecs", "solon.records.index", "solon.records.report"},
+    {"solon.records.files", "solon.records.progress", "solon.records.codecs", "solon.records.index", "solon.records.report"},
     {"solon.records.run", "solon.records.page"},
     {"solon.studies.catalogue", "solon.studies.constitutional_ai_evidence", "solon.studies.constitutional_ai_settings"},
     {"solon.studies.constitutional_ai_report"},

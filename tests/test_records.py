@@ -12,10 +12,11 @@ import torch
 
 from solon.errors import InputError
 from solon.records import index
+from solon.records.files import temporary, write_text
 from solon.records.page import page
 from solon.records.progress import spoken
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, markdown, terminal
-from solon.records.run import Run, digest, temporary, write_text
+from solon.records.run import Run, digest
 from solon.statistics import wilson
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan

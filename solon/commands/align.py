@@ -35,13 +35,15 @@ from solon.models.small_files import save_small
 from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
+from solon.records.files import write_text
 from solon.records.page import page
-from solon.records.progress import spoken
+from solon.records.progress import silent, spoken
 from solon.records.report import Report, markdown, terminal
-from solon.records.run import Run, digest, write_text
+from solon.records.run import Run, digest
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai_settings import Inputs, Settings, full, quick
 from solon.training.fit import shuffled
+from solon.training.parallel import World, joined
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,29 @@ class Align:
 def main(argv: Sequence[str]) -> int:
     preset = chosen_preset(argv)
     options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
-    began = time.monotonic()
+    with joined() as world:
+        return aligned(options, world)
+
+
+def aligned(options: Align, world: World) -> int:
+    """The job, in one process or (started by torchrun) in several, of which the first writes and speaks."""
+    began, first = time.monotonic(), not world.rank
     inputs = read_inputs(options)
     start = spread_open(options.on, options.model, precision=options.precision, say=say)
     feedback = spread_open(options.on, options.feedback, precision=options.precision, say=say) if options.feedback else start
     inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
-        facts=facts(options), progress=spoken(), stop=stop, say=say,
+        facts=facts(options), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
     ) as run:  # fmt: skip
-        say(f"run folder {run.folder}")
-        index.began(
-            options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
-        )
+        if first:
+            say(f"run folder {run.folder}")
+            index.began(
+                options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
+            )
         report, policy, reward = study(run, options.settings, inputs, start=start, feedback=feedback)
+        if not first:
+            return 0
         finish(run, report, policy, reward)
         seconds = round(time.monotonic() - began, 1)
         claims = [finite(claim.row()) for claim in report.claims]

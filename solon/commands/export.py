@@ -20,7 +20,7 @@ from solon.data.rows import from_messages, to_comparison
 from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
 from solon.records.codecs import to_drafts
-from solon.records.run import temporary
+from solon.records.files import temporary
 
 PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "report.json")
 

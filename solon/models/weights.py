@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from solon.errors import InputError
 
@@ -21,7 +22,13 @@ def trained(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_trained(module: nn.Module, path: Path) -> None:
-    save_tensors({name: tensor.detach() for name, tensor in trained(module).items()}, path)
+    """Whole tensors; where they are sharded, every process has to call this, each with a path of its own."""
+    save_tensors({name: entire(tensor.detach()) for name, tensor in trained(module).items()}, path)
+
+
+def entire(value: Tensor) -> Tensor:
+    """A tensor with all its shards; every process has to ask."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def load_trained(module: nn.Module, path: Path) -> None:

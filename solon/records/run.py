@@ -24,16 +24,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from solon.errors import InputError
 from solon.models.weights import load_tensors, save_tensors
 from solon.pool import Pool, batched, mapped
+from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
+from solon.training.parallel import ALONE, World, load_state, save_state
 from solon.training.steps import Diverged, State, Step
 
 Item = TypeVar("Item")
-Row = dict[str, Any]
 
 
 class Trainable(Protocol):
@@ -57,7 +58,8 @@ def digest(*values: object) -> str:
 @dataclass(frozen=True, slots=True)
 class Run:
     """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the next row or step;
-    `say` is for what a person should know before the report is there.
+    `say` is for what a person should know before the report is there. In a `world` of several processes all of them run the
+    study: the first makes and writes what is kept, the others wait and read it, and all train.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Run:
     progress: Progress = silent
     stop: Callable[[], bool] = field(default=lambda: False)
     say: Callable[[str], None] = field(default=lambda words: None)
+    world: World = ALONE
     checkpoint_seconds: float = 30.0
 
     @classmethod
@@ -81,6 +84,7 @@ class Run:
         progress: Progress = silent,
         stop: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda words: None,
+        world: World = ALONE,
     ) -> Iterator[Run]:
         """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this process alone.
 
@@ -88,6 +92,10 @@ class Run:
         """
         name = digest(settings, inputs, seed)[:12]
         folder = root / study / name
+        if world.rank:
+            world.told(None)  # the first process has the folder
+            yield cls(folder, seed, stop=stop, world=world)
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "lock").open("w") as lock:
@@ -100,7 +108,8 @@ class Run:
                     write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
                 for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):  # of a process that was killed while it wrote
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-                yield cls(folder, seed, progress, stop, say)
+                world.told(None)
+                yield cls(folder, seed, progress, stop, say, world)
         except PermissionError as error:
             raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
 
@@ -128,40 +137,47 @@ class Run:
         """The same for any number of items: each row is yielded once it is on disk, and only a few chunks are in memory.
         With a `pool`, chunks are made by its workers (`make` must be picklable); the rows are the same.
         """
+        if self.world.rank:
+            self.world.told(None)  # all rows are on disk
         path = self.folder / f"{name}.jsonl"
         chunks, done, good = batched(items, size), 0, 0
         begun: list[list[Item]] = []  # the first chunk that is not on disk
         with path.open("r+b" if path.exists() else "w+b") as file:
             for chunk in chunks:
-                found = _read_back(file, [key(item) for item in chunk])
+                found = read_back(file, [key(item) for item in chunk])
                 if found is None:
                     begun = [chunk]
                     break
                 done, good = done + len(found), file.tell()
                 yield from found
+            if self.world.rank and begun:
+                raise AssertionError(f"stage {name} is not what the first process wrote")
             file.truncate(good)
             file.seek(good)
             meter, given = self.progress(name, total, done), deque[list[Item]]()
-            for made in mapped(make, _noted(chain(begun, chunks), given), pool, name=lambda chunk: f"{name}, {len(chunk)} items"):
+            for made in mapped(make, noted(chain(begun, chunks), given), pool, name=lambda chunk: f"{name}, {len(chunk)} items"):
                 chunk = given.popleft()
                 if len(made) != len(chunk):
                     raise AssertionError(f"stage {name} made {len(made)} rows of {len(chunk)} items")
-                lines = [json.dumps({"key": key(item), **row}, ensure_ascii=False) for item, row in zip(chunk, made, strict=True)]
-                file.write("".join(line + "\n" for line in lines).encode())
+                written = [json.dumps({"key": key(item), **row}, ensure_ascii=False) for item, row in zip(chunk, made, strict=True)]
+                file.write("".join(line + "\n" for line in written).encode())
                 file.flush()
                 os.fsync(file.fileno())
-                done += len(lines)
+                done += len(written)
                 meter(done)
-                yield from (json.loads(line) for line in lines)
+                yield from (json.loads(line) for line in written)
                 if done < total:
                     self._check_stop()
+        if not self.world.rank:
+            self.world.told(None)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """A JSON value made once and read back ever after."""
         path = self.folder / f"{name}.json"
-        if not path.exists():
+        if not path.exists() and not self.world.rank:
             self._check_stop()
             write_text(path, json.dumps(make(), indent=1, ensure_ascii=False) + "\n")
+        self.world.told(None)
         return json.loads(path.read_text())
 
     def trained(
@@ -179,47 +195,76 @@ class Run:
         to `<name>.steps.jsonl`, what `record` makes of it to `<name>.rows.jsonl`. Where the loop diverges, the state
         before is kept and Diverged goes on to the caller.
         """
-        model, path = start.copy(), self.folder / f"{name}.safetensors"
-        checkpoint = self.folder / f"{name}.checkpoint.safetensors"
-        if path.exists():
-            checkpoint.unlink(missing_ok=True)
+        model, path, world = start.copy(), self.folder / f"{name}.safetensors", self.world
+        checkpoint, first = self.folder / f"{name}.checkpoint.safetensors", not self.world.rank
+        shards = self.folder / f"{name}.checkpoint"  # what several processes leave
+        if world.told(path.exists()):
+            self._forget(checkpoint, shards)
             model.load(path)
             return model
-        state = load_tensors(checkpoint) if checkpoint.exists() else None
+        state = load_tensors(checkpoint) if checkpoint.exists() else load_state(shards) if shards.exists() else None
         done = int(state["number"]) if state is not None else 0
         logs = [self.folder / f"{name}.{kind}.jsonl" for kind in ("steps", "rows")]
-        for log in logs:
-            _cut_after(log, done)
+        for log in logs if first else ():
+            cut_after(log, done)
         meter, saved, last = self.progress(name, steps, done), time.monotonic(), None
         try:
             for step in loop(model, state):
                 last = step
-                _append(logs[0], [{"number": step.number, **step.metrics}])
-                _append(logs[1], [{"number": step.number, **row} for row in record(step)])
-                meter(step.number, step.metrics)
-                stopping = self.stop()
-                if stopping or time.monotonic() - saved > self.checkpoint_seconds:
-                    self._checkpoint(checkpoint, step)
+                if first:
+                    append(logs[0], [{"number": step.number, **step.metrics}])
+                    append(logs[1], [{"number": step.number, **row} for row in record(step)])
+                    meter(step.number, step.metrics)
+                stopping, due = world.told((self.stop(), time.monotonic() - saved > self.checkpoint_seconds))
+                if stopping or due:
+                    self._checkpoint(checkpoint, shards, step)
                     saved = time.monotonic()
                 if stopping:
                     raise KeyboardInterrupt
         except Diverged:
             if last is not None:
-                self._checkpoint(checkpoint, last)
+                self._checkpoint(checkpoint, shards, last)
             raise
-        with temporary(path) as partial:
+        mine = path if first else self.folder / f".tmp-{name}-{world.rank}"  # all have to gather, one has to keep
+        with temporary(mine) as partial:
             model.save(partial)
-        checkpoint.unlink(missing_ok=True)
-        return model
+        world.told(None)
+        self._forget(checkpoint, shards)
+        if world.size == 1:
+            return model
+        if not first:
+            mine.unlink()
+        whole = start.copy()  # the one that trained is in shards
+        whole.load(path)
+        return whole
 
-    def _checkpoint(self, path: Path, step: Step) -> None:
-        with temporary(path) as partial:
-            save_tensors(step.state(), partial)
+    def _checkpoint(self, path: Path, shards: Path, step: Step) -> None:
+        """The whole state after a step: a file, or of several processes a folder of their shards."""
+        if self.world.size == 1:
+            with temporary(path) as partial:
+                save_tensors(step.state(), partial)
+            shutil.rmtree(shards, ignore_errors=True)
+            return
+        partial = shards.with_name(f"{shards.name}.partial")
+        if not self.world.rank:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.world.told(None)
+        save_state(step.state(), partial)
+        if not self.world.rank:
+            shutil.rmtree(shards, ignore_errors=True)
+            partial.rename(shards)
+            path.unlink(missing_ok=True)
+        self.world.told(None)
+
+    def _forget(self, checkpoint: Path, shards: Path) -> None:
+        if not self.world.rank:
+            checkpoint.unlink(missing_ok=True)
+            shutil.rmtree(shards, ignore_errors=True)
 
     def artefact(self, name: str, write: Callable[[Path], None]) -> Path:
         """A file or folder that `write` makes, under a temporary name until it is whole; made once."""
         path = self.folder / name
-        if not path.exists():
+        if not path.exists() and not self.world.rank:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary(path) as partial:
                 write(partial)
@@ -230,85 +275,6 @@ class Run:
             raise KeyboardInterrupt
 
 
-@contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its name at the end; on any error it is removed and `path` stays as it was."""
-    partial = path.with_name(f"{path.name}.partial")
-    if partial.is_dir():
-        shutil.rmtree(partial)
-    try:
-        yield partial
-        partial.rename(path)
-    except BaseException:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Text under a temporary name, synced, then renamed."""
-    with temporary(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _append(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Row]]:
-    """(end offset, row) of every whole line; a torn or damaged line ends it."""
-    if not path.exists():
-        return
-    end = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        row = _row(line)
-        if row is None:
-            return
-        end += len(line)
-        yield end, row
-
-
-def _read_back(file: IO[bytes], keys: Sequence[str]) -> list[Row] | None:
-    """The next rows of a file where they are whole and of these items, else None."""
-    found: list[Row] = []
-    for key in keys:
-        row = _row(file.readline())
-        if row is None or row.get("key") != key:
-            return None
-        found.append(row)
-    return found
-
-
-def _noted(items: Iterable[Item], given: deque[Item]) -> Iterator[Item]:
-    """The items, each put down in `given` as it is handed out."""
-    for item in items:
-        given.append(item)
-        yield item
-
-
-def _row(line: bytes) -> Row | None:
-    """What one whole line says; None where it is torn or damaged."""
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return row if line.endswith(b"\n") and isinstance(row, dict) else None
-
-
-def _cut_after(path: Path, number: int) -> None:
-    """Drop what a log holds of steps after `number`: they are about to be made again."""
-    if not path.exists():
-        return
-    end = max((end for end, row in _lines(path) if row["number"] <= number), default=0)
-    with path.open("r+b") as file:
-        file.truncate(end)
-
-
 def step_metrics(run: Run, name: str) -> list[Row]:
     """The metrics of every step of a finished training stage."""
-    return [row for _, row in _lines(run.folder / f"{name}.steps.jsonl")]
+    return [row for _, row in lines(run.folder / f"{name}.steps.jsonl")]

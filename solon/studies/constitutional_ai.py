@@ -60,7 +60,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1, temperature=settings.draft_temperature)
     examples = supervised_examples(start, drafts, inputs.helpful, helpful)
     steps = steps_for(len(examples), size=settings.batch, epochs=settings.supervised_epochs)
-    supervised = run.trained("supervised", base, lambda model, state: taught(model, examples, settings, steps, run.seed, state), steps=steps)
+    supervised = run.trained("supervised", base, lambda model, state: taught(model, examples, settings, steps, run, state), steps=steps)
 
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
     groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
@@ -82,7 +82,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     policy = run.trained(
         "policy",
         supervised,
-        lambda model, state: practised(model, inputs, train_pm, judges, means, supervised, settings, run.seed, state),
+        lambda model, state: practised(model, inputs, train_pm, judges, means, supervised, settings, run, state),
         steps=settings.policy_steps,
         record=lambda step: [{"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward} for rollout in step.rollouts],
     )
@@ -149,15 +149,15 @@ def supervised_examples(model: TorchModel, drafts: Sequence[Drafts], helpful: Se
     return [(form.prompt(prompt), reply) for prompt, reply in rows]
 
 
-def taught(model: TorchModel, examples: Sequence[Any], settings: Settings, steps: int, seed: int, state: State | None) -> Iterator[Step]:
+def taught(model: TorchModel, examples: Sequence[Any], settings: Settings, steps: int, run: Run, state: State | None) -> Iterator[Step]:
     def size(example: Any) -> int:
         return len(example[0]) + len(example[1])
 
     def batch(number: int) -> list[Any]:
-        return micro(shuffled(examples, size=settings.batch, seed=derive(seed, "supervised"), number=number), size, tokens=2048)
+        return micro(shuffled(examples, size=settings.batch, seed=derive(run.seed, "supervised"), number=number), size, tokens=2048)
 
     plan = Plan(steps, settings.supervised_learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast)
-    return fit(model.module, batch, imitation(model.module), plan=plan, state=state)
+    return fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world)
 
 
 def labelled(
@@ -232,7 +232,7 @@ def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison],
         if settings.probe_start and state is None:
             start_head(fresh, rows)
         plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
-        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state)
+        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state, world=run.world)
 
     return run.trained(unlearned.name, unlearned, loop, steps=steps)
 
@@ -251,7 +251,7 @@ def practised(
     means: dict[str, float],
     reference: TorchModel,
     settings: Settings,
-    seed: int,
+    run: Run,
     state: State | None,
 ) -> Iterator[Step]:
     """Reinforcement on the prompts of both kinds, the judges' scores and the repeated phrases beside every step."""
@@ -269,9 +269,10 @@ def practised(
         reward,
         reference=reference,
         practice=practice,
-        seed=derive(seed, "policy"),
+        seed=derive(run.seed, "policy"),
         critic=critic,
         state=state,
+        world=run.world,
     )
     for step in watched(steps, judges, means):
         phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[:: settings.policy_samples]])

@@ -92,6 +92,7 @@ def improve(
     Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged as `fit`.
     """
     check(policy, reference, critic, practice, prompts, world)
+    drawing = policy.rounded() if practice.plan.bf16 else policy
     world.shard(policy.module)
     optimiser = Optimiser(policy.module, practice.plan, world)
     value_plan = Plan(practice.plan.steps, practice.value_learning_rate, clip=practice.plan.clip, bf16=practice.plan.bf16)
@@ -110,7 +111,7 @@ def improve(
         places = [place for part in parts(asked, lambda prompt: prompt.key, size=1)[world.rank :: world.size] for place in part]
         mine = [asked[place] for place in places]
         with world.whole(policy.module), world.whole(critic or policy.module):
-            drawing = policy.rounded() if practice.plan.bf16 else policy
+            renewed(drawing, policy)
             drawn = drawing.sample(mine, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
             flat = [(prompt, sample) for prompt, group in zip(mine, drawn, strict=True) for sample in group]
             rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
@@ -128,6 +129,14 @@ def improve(
         own = [Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True)]
         rollouts = together(world, places, own, practice.samples)
         yield Step(number, {**describe(rollouts), **divergence, **learned}, partial(everything, number, optimiser, value_optimiser), rollouts)
+
+
+@torch.no_grad()
+def renewed(drawing: TorchModel, policy: TorchModel) -> None:
+    """Give the rounded copy that samples the policy's weights of now."""
+    for old, new in zip(drawing.module.parameters(), policy.module.parameters(), strict=True):
+        if old.data_ptr() != new.data_ptr():
+            old.copy_(new)
 
 
 def together(world: World, places: Sequence[int], own: Sequence[Rollout], samples: int) -> tuple[Rollout, ...]:

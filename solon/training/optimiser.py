@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.weights import trained
-from solon.training.parallel import ALONE, World, entire, like
+from solon.models.weights import entire, trained
+from solon.training.parallel import ALONE, World, like
 from solon.training.steps import Diverged, State
 
 

@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
@@ -90,9 +91,9 @@ class World:
         """Every process's value, in order of rank."""
         if self.size == 1:
             return [value]
-        found: list[Value | None] = [None] * self.size
+        found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, value)
-        return [own for own in found if own is not None]
+        return found
 
     def told(self, value: Value) -> Value:
         """The first process's value, everywhere."""
@@ -139,7 +140,7 @@ def joined() -> Iterator[World]:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
+    distributed.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=timedelta(days=7))  # while the first makes rows
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), init_device_mesh(kind, (distributed.get_world_size(),)))
     finally:
@@ -151,11 +152,6 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
     if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
     return value.to(parameter.device)
-
-
-def entire(value: Tensor) -> Tensor:
-    """A tensor with all its shards; every process has to ask."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def save_state(state: Mapping[str, Tensor], folder: Path) -> None:
