@@ -37,7 +37,7 @@ def test_twenty_steps_end_on_the_same_weights(made: Path, task: str, other: str)
 
 
 def test_the_whole_job_runs_in_two_processes(tmp_path: Path) -> None:
-    """The first writes every row, both train; up to the first training stage all is byte-equal, its weights are to rounding."""
+    """The first writes every row, both train; up to the first training stage all is byte-equal, its weights are to bf16's rounding."""
     for processes in (1, 2):
         launched(processes, "tests.job", str(tmp_path / str(processes)))
     one, two = (next((tmp_path / name / "job").iterdir()) for name in ("1", "2"))
@@ -46,5 +46,5 @@ def test_the_whole_job_runs_in_two_processes(tmp_path: Path) -> None:
     assert (one / "drafts.jsonl").read_bytes() == (two / "drafts.jsonl").read_bytes()
     mine, theirs = (load_tensors(folder / "supervised.safetensors") for folder in (one, two))
     for name, tensor in mine.items():
-        torch.testing.assert_close(theirs[name], tensor, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(theirs[name], tensor, atol=2e-3, rtol=0)
     assert len((two / "policy.steps.jsonl").read_text().splitlines()) == 10
