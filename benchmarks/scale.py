@@ -40,13 +40,13 @@ FLOPS, INSIDE, ACROSS, OVERLAP, NODE = 4e14, 450e9, 50e9, 0.8, 8
 
 def memory_table() -> str:
     lines = [
-        "| job | devices | weights, gradients, moments | frozen | activations and logits | gathered | GiB a device |",
-        "|---|---|---|---|---|---|---|",
+        "| job | devices | weights, gradients, moments | frozen | activations and logits | gathered | rollouts | GiB a device |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, architecture, layout in JOBS:
         found = {part: size / GIB for part, size in training_memory(architecture, layout).items()}
         sharded = found["weights"] + found["gradients"] + found["moments"]
-        row = (sharded, found["frozen"], found["activations"] + found["logits"], found["gathered"], found["total"])
+        row = (sharded, found["frozen"], found["activations"] + found["logits"], found["gathered"], found["rollouts"], found["total"])
         lines.append(f"| {name} | {layout.devices} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
     return "\n".join(lines)
 
@@ -94,7 +94,7 @@ def write() -> None:
 
 def maps(workers: int) -> dict[str, float]:
     """Seconds of the same sampling and scoring on so many workers of one thread each, loading left out."""
-    pool = processes(workers)
+    pool = processes(workers, threads=1)
     own = replace(pool, start=lambda: executor)
     executor = pool.start()
     speaker = SpreadModel(Source("smollm2"), own)

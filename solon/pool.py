@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -73,7 +74,7 @@ def mapped(
             if not waiting:
                 return
             try:
-                for own in waiting:
+                for own in waiting if broken < 2 else (waiting[0],):  # one at a time, to know whose fault it is
                     own.future = own.future or executor.submit(work, own.item)
                 with naming(name, waiting[0].item):
                     found = waiting[0].future.result()  # type: ignore[union-attr]
@@ -120,16 +121,18 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def processes(workers: int) -> Pool:
-    """Processes of this machine, its cores shared out among them."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+def processes(workers: int, *, threads: int = 0) -> Pool:
+    """Processes of this machine, its cores shared out among them, or so many threads each."""
+    threads = threads or max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")  # a fork of a process whose threads compute may hang
     return Pool(workers, lambda: ProcessPoolExecutor(workers, mp_context=context, initializer=_threads, initargs=(threads,)))
 
 
 def _threads(count: int) -> None:
-    """Before any library that counts cores is imported."""
+    """For libraries that are still to be imported, and for torch where it is there already."""
     os.environ["OMP_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def pool_of(words: str) -> Pool | None:

@@ -72,7 +72,7 @@ class Align:
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
     on: str = "here"
-    """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same"""
+    """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; labels may differ in rounding"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     runs: Path = Path("runs")
     """where run folders are kept; the same command again goes on from what is there"""

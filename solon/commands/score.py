@@ -91,23 +91,29 @@ def many(model: TorchModel, path: Path, options: Options) -> int:
         count, texts = count + 1, texts + len(row.texts)
     inputs = {"model": model.fingerprint, "requests": keys.hexdigest()[:16]}
     pool = pool_of(options.on)
-    work = partial(scored, model if pool is None else Source(options.model, options.precision), truncate=options.truncate)
+    given = model if pool is None else Source(options.model, options.precision)
+    work = partial(scored, given, truncate=options.truncate, weights=model.fingerprint)
     settings, facts = {"truncate": options.truncate}, {"model": model.name}
     with (
         interruptible() as stop,
         Run.open(options.runs, "score", settings, inputs, seed=0, facts=facts, progress=spoken(), stop=stop) as run,
     ):
-        rows = run.stream("scored", read(path), lambda row: row.key, work, total=count, size=256 if pool is None else 64, pool=pool)
+        rows = run.stream("scored", read(path), lambda row: row.key, work, total=count, size=64, pool=pool)
         cut = sum(row["cut"] > 0 for row in rows)
         kept = run.folder / "scored.jsonl"
     human = f"scored {texts} texts after {count} prompts; {cut} prompts cut on the left\n{kept}"
     return answer({"model": model.name, "rows": str(kept), "n": count, "cut": cut}, human, as_json=options.json)
 
 
-def scored(model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool) -> list[dict[str, Any]]:
-    """A row of each: its prompt, and what `found` says of its texts. A worker is given what to load, once."""
+def scored(model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool, weights: str) -> list[dict[str, Any]]:
+    """A row of each: its prompt, and what `found` says of its texts. A worker is given what to load, once.
+
+    Raises InputError where a worker has found other weights under that name.
+    """
     if isinstance(model, Source):
         model = loaded(model)
+    if model.fingerprint != weights:
+        raise InputError(f"a worker has other weights of {model.name} ({model.fingerprint}, not {weights}); give all the same files and precision")
     flat = [(row.prompt, text) for row in some for text in row.texts]
     samples = iter(model.score([prompt for prompt, _ in flat], [text for _, text in flat], truncate=truncate))
     rows = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -52,7 +53,11 @@ def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, tre
         key, value = key_1HSD[:, :, own], value_1HSD[:, :, own]
         if trees.prefix:
             key, value = torch.cat([key_1HSD[:, :, before], key], dim=2), torch.cat([value_1HSD[:, :, before], value], dim=2)
-        found.append(masked_attention(query_1QTD[:, :, start : start + tokens], key, value, mask[None, None], scale))
+        query = query_1QTD[:, :, start : start + tokens]
+        if key.shape[2] > LONGEST:
+            found.append(F.scaled_dot_product_attention(query, key, value, attn_mask=mask[None, None], scale=scale, enable_gqa=True))
+        else:
+            found.append(masked_attention(query, key, value, mask[None, None], scale))
         start += tokens
     return torch.cat(found, dim=2)
 

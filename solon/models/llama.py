@@ -44,7 +44,7 @@ def joined(layers: Sequence[Any]) -> Joined:
     """`layers` are plain linear ones or adapted ones, all of a kind and without bias."""
     weights = [layer.base.weight if isinstance(layer, LoraLinear) else layer.weight for layer in layers]
     weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0]
-    packs = weight_OI.device.type == "cpu" and weight_OI.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available()
+    packs = weight_OI.device.type == "cpu" and weight_OI.dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     held = torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), SLOTS) if packs else weight_OI
     if not isinstance(layers[0], LoraLinear):
         return Joined(held, packed=packs)
@@ -125,8 +125,8 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    low, high = x.chunk(2, dim=-1)
-    return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1)
+    low, high = x.to(cos.dtype).chunk(2, dim=-1)
+    return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1).to(x.dtype)
 
 
 def hidden(
@@ -145,7 +145,7 @@ def hidden(
     x_1TC = trunk.embed_tokens(tokens_1T)
     kind = x_1TC.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_1TC.dtype
-    cos, sin = (part[:, :, None, : part.shape[-1] // 2].to(dtype) for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
+    cos, sin = (part[:, :, None, : part.shape[-1] // 2] for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
     trees = fork.trees()
     if trees is None:
         raise AssertionError("a row of trees says how long each is")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.models.adapters import Lora
 from solon.models.base import Sample, Speaker
 from solon.models.load import load_open, load_speaker
 from solon.models.torch_model import TorchModel
@@ -21,33 +19,26 @@ PART = 32  # prompts of one piece of work
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a worker loads: a model by name, and perhaps what was trained on it (a file that `TorchModel.save` wrote)."""
+    """What a worker loads."""
 
     name: str
     precision: str = "auto"
-    trained: Path | None = None
-    lora: Lora | None = None  # the adapters that `trained` holds; None: all weights
 
 
 @lru_cache(maxsize=2)
 def loaded(source: Source) -> TorchModel:
     """The model of this process."""
-    model = load_open(source.name, precision=source.precision)
-    if source.trained is None:
-        return model
-    model = model.adapted(source.lora, seed=0) if source.lora else model.unfrozen()
-    model.load(source.trained)
-    return model
+    return load_open(source.name, precision=source.precision)
 
 
 class SpreadModel(TorchModel):
     """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run here. What it
-    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, equal prompts stand in
-    one part, and a row does not depend on those beside it.
+    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, and equal prompts stand
+    in one part. A model that is not spread cuts its rows otherwise: its samples are the same, its scores are to rounding.
     """
 
-    def __init__(self, source: Source, pool: Pool | None) -> None:
-        model = loaded(source)
+    def __init__(self, source: Source, pool: Pool | None, model: TorchModel | None = None) -> None:
+        model = model or loaded(source)
         super().__init__(model.name, model.module, model.dialogue, source=model.source)
         self.given, self.pool = source, pool
 
@@ -119,4 +110,4 @@ def spread_over(on: str, name: str, *, precision: str = "auto", say: Callable[[s
 def spread_open(on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> TorchModel:
     """The same for a model whose weights are in hand."""
     pool, model = pool_of(on), load_open(name, precision=precision, say=say)  # fetched, converted or refused here, once
-    return model if pool is None else SpreadModel(Source(name, precision), pool)
+    return model if pool is None else SpreadModel(Source(name, precision), pool, model)

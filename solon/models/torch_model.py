@@ -68,9 +68,23 @@ class TorchModel:
         """See `Speaker.sample`. The context may end a reply before `max_tokens` does: its stop is then LENGTH."""
         if temperature < 0 or not 0 < top_p <= 1 or count < 1 or max_tokens < 1:
             raise InputError(f"cannot sample {count} replies of {max_tokens} tokens at temperature {temperature}, top_p {top_p}")
+        seeds = row_seeds(prompts, count=count, seed=seed)
+        return self.drawn(prompts, seeds, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop)
+
+    def drawn(
+        self,
+        prompts: Sequence[Conversation],
+        seeds: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[list[Sample]]:
+        """The same with a seed given for each sample of each prompt."""
         stops = (*self.dialogue.stops, *stop)
-        rows = zip(prompts, row_seeds(prompts, count=count, seed=seed), strict=True)
-        requests = [Request(self._prompt(prompt), tuple(seeds), self._stopped(prompt, stops)) for prompt, seeds in rows]
+        rows = zip(prompts, seeds, strict=True)
+        requests = [Request(self._prompt(prompt), tuple(own), self._stopped(prompt, stops)) for prompt, own in rows]
         rules = Rules(max_tokens, temperature, top_p, self.dialogue.ends)
         weights = self.fingerprint
         drawn: dict[tuple[int, int], Sample] = {}
@@ -78,7 +92,7 @@ class TorchModel:
             text = self.dialogue.text(prompts[place[0]], tuple(row.tokens))
             cut = min((text.index(string) for string in stops if string in text), default=len(text))
             drawn[place] = Sample(tuple(row.tokens), text[:cut], tuple(row.logprobs), why, weights)
-        return [[drawn[number, copy] for copy in range(count)] for number in range(len(prompts))]
+        return [[drawn[number, copy] for copy in range(len(own))] for number, own in enumerate(seeds)]
 
     def _prompt(self, prompt: Conversation) -> Tokens:
         tokens = self.dialogue.prompt(prompt)

@@ -144,7 +144,7 @@ class VllmModel:
     def update(self, model: TorchModel) -> None:
         """Take over a model's weights. Raises InputError, and serves nothing more as if it had, where a worker did not."""
         body: Any = model.merged().module
-        tensors = {name: tensor for name, tensor in body.module.state_dict().items() if name not in (body.module._tied_weights_keys or ())}
+        tensors = {name: tensor for name, tensor in body.module.state_dict().items() if name not in body.module.all_tied_weights_keys}
         self.fingerprint = ""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights.safetensors"

@@ -197,12 +197,12 @@ class Run:
         """
         model, path, world = start.copy(), self.folder / f"{name}.safetensors", self.world
         checkpoint, first = self.folder / f"{name}.checkpoint.safetensors", not self.world.rank
-        shards = self.folder / f"{name}.checkpoint"  # what several processes leave
         if world.told(path.exists()):
-            self._forget(checkpoint, shards)
+            self._forget(name)
             model.load(path)
             return model
-        state = load_tensors(checkpoint) if checkpoint.exists() else load_state(shards) if shards.exists() else None
+        shards = self._shards(name)
+        state = load_tensors(checkpoint) if checkpoint.exists() else load_state(shards[-1]) if shards else None
         done = int(state["number"]) if state is not None else 0
         logs = [self.folder / f"{name}.{kind}.jsonl" for kind in ("steps", "rows")]
         for log in logs if first else ():
@@ -217,19 +217,19 @@ class Run:
                     meter(step.number, step.metrics)
                 stopping, due = world.told((self.stop(), time.monotonic() - saved > self.checkpoint_seconds))
                 if stopping or due:
-                    self._checkpoint(checkpoint, shards, step)
+                    self._checkpoint(name, step)
                     saved = time.monotonic()
                 if stopping:
                     raise KeyboardInterrupt
         except Diverged:
             if last is not None:
-                self._checkpoint(checkpoint, shards, last)
+                self._checkpoint(name, last)
             raise
         mine = path if first else self.folder / f".tmp-{name}-{world.rank}"  # all have to gather, one has to keep
         with temporary(mine) as partial:
             model.save(partial)
         world.told(None)
-        self._forget(checkpoint, shards)
+        self._forget(name)
         if world.size == 1:
             return model
         if not first:
@@ -238,28 +238,37 @@ class Run:
         whole.load(path)
         return whole
 
-    def _checkpoint(self, path: Path, shards: Path, step: Step) -> None:
-        """The whole state after a step: a file, or of several processes a folder of their shards."""
+    def _shards(self, name: str) -> list[Path]:
+        """What several processes left of a training stage, the newest last."""
+        found = [path for path in self.folder.glob(f"{name}.checkpoint-*") if not path.name.endswith(".partial")]
+        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def _checkpoint(self, name: str, step: Step) -> None:
+        """The whole state after a step: a file, or of several processes a folder of their shards. The one before is only
+        removed once the new one is there.
+        """
         if self.world.size == 1:
-            with temporary(path) as partial:
+            with temporary(self.folder / f"{name}.checkpoint.safetensors") as partial:
                 save_tensors(step.state(), partial)
-            shutil.rmtree(shards, ignore_errors=True)
+            for old in self._shards(name):
+                shutil.rmtree(old)
             return
-        partial = shards.with_name(f"{shards.name}.partial")
-        if not self.world.rank:
-            shutil.rmtree(partial, ignore_errors=True)
-        self.world.told(None)
+        folder = self.folder / f"{name}.checkpoint-{step.number}"
+        partial = folder.with_name(f"{folder.name}.partial")
         save_state(step.state(), partial)
         if not self.world.rank:
-            shutil.rmtree(shards, ignore_errors=True)
-            partial.rename(shards)
-            path.unlink(missing_ok=True)
+            older = self._shards(name)
+            partial.rename(folder)
+            (self.folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
+            for old in older:
+                shutil.rmtree(old)
         self.world.told(None)
 
-    def _forget(self, checkpoint: Path, shards: Path) -> None:
+    def _forget(self, name: str) -> None:
         if not self.world.rank:
-            checkpoint.unlink(missing_ok=True)
-            shutil.rmtree(shards, ignore_errors=True)
+            (self.folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
+            for old in self._shards(name):
+                shutil.rmtree(old)
 
     def artefact(self, name: str, write: Callable[[Path], None]) -> Path:
         """A file or folder that `write` makes, under a temporary name until it is whole; made once."""

@@ -78,7 +78,8 @@ def training_memory(architecture: Architecture, layout: Layout) -> dict[str, flo
     """Bytes on each device by what they hold, and `total`.
 
     Full weights are sharded (FSDP2): fp32 weights, gradients and both moments of AdamW, 16 bytes a parameter over all
-    devices, and two layers and the embeddings gathered whole in fp32. Under LoRA the frozen base is whole on every device in
+    devices, and two layers and the embeddings gathered whole in fp32; where several models say that it is reinforcement, all
+    weights whole on every device while it samples, in fp32 and in the bf16 copy that draws. Under LoRA the frozen base is whole on every device in
     bf16, and the adapters' 16 bytes are sharded.
     """
     whole, frozen = architecture.parameters, 0.0
@@ -90,6 +91,7 @@ def training_memory(architecture: Architecture, layout: Layout) -> dict[str, flo
         gathered = 0.0
     if layout.devices == 1:
         gathered = 0.0
+    together = layout.weights == "full" and layout.devices > 1 and layout.models > 1
     stream = 4 if layout.weights == "full" else 2
     found = {
         "weights": 4.0 * trains / layout.devices,
@@ -98,6 +100,7 @@ def training_memory(architecture: Architecture, layout: Layout) -> dict[str, flo
         "frozen": frozen,
         "gathered": gathered,
         "activations": layout.tokens * activations(architecture, layout, stream),
+        "rollouts": 6.0 * whole if together else 0.0,
         "logits": 10.0 * layout.scored * architecture.vocabulary,  # bf16, and fp32 twice
     }
     return found | {"total": sum(found.values())}

@@ -39,7 +39,8 @@ def fit(
     sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
 
     Where memory runs out, the step is begun again: first with activations that are computed again instead of kept (where the
-    module has `recompute`), then with micro-batches of half as many rows, and all later steps likewise; a warning says so. In a `world` of several processes each calls this with the same arguments.
+    module has `recompute`), then with micro-batches of half as many rows, and all later steps likewise; a warning says so,
+    and a run that goes on from `state` begins large again. In a `world` of several processes each calls this with the same arguments.
 
     Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
     """

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.models.base import Sample, Stop, derive
+from solon.models.base import Sample, Stop, derive, row_seeds
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group, length, reply_hidden, reply_logprobs, score_groups
 from solon.models.torch_model import TorchModel
-from solon.pool import parts
 from solon.training.fit import micro, shuffled, whole_state
 from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
 from solon.training.optimiser import Optimiser, Plan
@@ -108,11 +107,12 @@ def improve(
             value_optimiser.restore(state, "critic:")
     for number in range(start + 1, practice.plan.steps + 1):
         asked = shuffled(prompts, size=practice.prompts, seed=seed, number=number)
-        places = [place for part in parts(asked, lambda prompt: prompt.key, size=1)[world.rank :: world.size] for place in part]
+        seeds = row_seeds(asked, count=practice.samples, seed=derive(seed, "rollouts", number))
+        places = range(world.rank, len(asked), world.size)
         mine = [asked[place] for place in places]
         with world.whole(policy.module), world.whole(critic or policy.module):
             renewed(drawing, policy)
-            drawn = drawing.sample(mine, count=practice.samples, max_tokens=practice.max_tokens, seed=derive(seed, "rollouts", number))
+            drawn = drawing.drawn(mine, [seeds[place] for place in places], max_tokens=practice.max_tokens)
             flat = [(prompt, sample) for prompt, group in zip(mine, drawn, strict=True) for sample in group]
             rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
             groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(mine, drawn, strict=True)]
@@ -158,8 +158,8 @@ def check(
     """Refuse what could only go wrong later."""
     if not prompts:
         raise InputError("there are no prompts to practise on")
-    if len({prompt.key for prompt in prompts}) < world.size or practice.prompts < world.size:
-        raise InputError(f"{practice.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as many, all different")
+    if practice.prompts < world.size:
+        raise InputError(f"{practice.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as many")
     mine = {parameter.data_ptr() for parameter in policy.module.parameters() if parameter.requires_grad}
     if mine & {parameter.data_ptr() for parameter in reference.module.parameters()}:
         raise InputError("policy and reference share weights that train: give the reference its own copy")
@@ -183,7 +183,7 @@ def judge(
     k3 = [kl_k3(mine, theirs) for pair in zip(old, ref, strict=True) for mine, theirs in zip(*pair, strict=True)]
     scores = iter(rewards)
     totals_PK = torch.tensor([[next(scores) - practice.kl_coefficient * own for own in row] for row in kl])
-    if not bool(torch.isfinite(totals_PK).all()):
+    if not all(world.gathered(bool(torch.isfinite(totals_PK).all()))):
         raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
     values = values_of(critic, groups) if critic is not None else None
     advantages, returns = advantages_of(totals_PK, old, values, practice, world)

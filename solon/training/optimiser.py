@@ -108,4 +108,6 @@ class Optimiser:
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 found = {key: state[f"{prefix}{key}:{name}"].clone() for key in keys if f"{prefix}{key}:{name}" in state}
                 if found:
-                    self.adam.state[parameter] = {key: value if key == "step" else like(value, parameter) for key, value in found.items()}
+                    self.adam.state[parameter] = {
+                        key: value.to(parameter.device) if key == "step" else like(value, parameter) for key, value in found.items()
+                    }
