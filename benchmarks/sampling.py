@@ -1,11 +1,11 @@
 """Sampling speed beside `transformers` generate at the same batch of 32, in one process, on SmolLM2 in bf16.
 
-    python -m benchmarks.sampling [--prompts 16] [--runs 5] [--json]
+    python -m benchmarks.sampling [--prompts 16] [--runs 5] [--json] [--profile]
 
 Four samples of each prompt, at temperature 1. Mixed: replies end after 16 to 256 tokens, drawn beforehand and the same for
 both sides, so that useful tokens are equal; the peer gets them by a stopping criterion, whole batches of eight prompts at a
 time. Equal: every reply has 64 tokens. The limit printed is the time to read the weights once for every 32 useful tokens
-and to multiply the prompts, at the bandwidth and the rate that this machine shows.
+and to multiply the prompts, at the bandwidth and the rate that this machine shows. `--profile` shows instead where 32 replies of 40 tokens spend their time.
 """
 
 from __future__ import annotations
@@ -93,12 +93,19 @@ def bandwidth(seconds: float = 2.0) -> float:
 
 
 def main() -> None:
-    options = options_of(__doc__, prompts=16)
+    options = options_of(__doc__, flags=("profile",), prompts=16)
     if torch.cuda.is_available():
         raise SystemExit("this benchmark times a CPU; hide the accelerator (CUDA_VISIBLE_DEVICES=)")
     model, other = (load_open(options.model, precision="bfloat16") for _ in range(2))
     other.module.module.set_attn_implementation("sdpa")
     other.module.module.generation_config.eos_token_id = None
+    if options.profile:
+        work = workload(8, (40, 40), seed=0)
+        ours(model, work)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            ours(model, work)
+        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=48))
+        return
     weights = sum(parameter.numel() for parameter in model.module.trunk.parameters())
     read, multiplied = bandwidth(), multiply_limit()
     ratios: list[Ratio] = []

@@ -15,11 +15,10 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from solon.conversation import Conversation
-from solon.models.spread import Source, SpreadModel
+from solon.models.spread import Source, loaded
 from solon.pool import processes
 from solon.scaling.memory import GIB, LLAMA_7B, LLAMA_70B, SMOLLM2_135M, Architecture, Layout, cache_memory, training_memory
 
@@ -94,30 +93,32 @@ def write() -> None:
 
 def maps(workers: int) -> dict[str, float]:
     """Seconds of the same sampling and scoring on so many workers of one thread each, loading left out."""
-    pool = processes(workers, threads=1)
-    own = replace(pool, start=lambda: executor)
-    executor = pool.start()
-    speaker = SpreadModel(Source("smollm2"), own)
-    prompts = [Conversation().human(f"What is {number} and {number} together?") for number in range(128)]
-    list(executor.map(_warm, range(2 * workers)))
     found = {}
-    for name, call in (
-        ("sampling", lambda: speaker.sample(prompts, max_tokens=32, seed=0)),
-        ("scoring", lambda: speaker.score(prompts, ["It is an even number, whatever it is." for _ in prompts])),
-    ):
-        keeping = executor.shutdown
-        executor.shutdown = lambda *_, **__: None  # type: ignore[method-assign]
-        began = time.perf_counter()
-        call()
-        found[name] = time.perf_counter() - began
-        executor.shutdown = keeping  # type: ignore[method-assign]
-    executor.shutdown()
+    with processes(workers, threads=1).start() as executor:
+        list(executor.map(warm, range(2 * workers)))
+        for work in (sampling, scoring):
+            began = time.perf_counter()
+            list(executor.map(work, range(8)))
+            found[work.__name__] = time.perf_counter() - began
     return found
 
 
-def _warm(number: int) -> None:
-    SpreadModel(Source("smollm2"), None).score([Conversation().human("Hello")], ["Hello."])
-    time.sleep(1)
+def prompts(number: int) -> list[Conversation]:
+    return [Conversation().human(f"What is {number} and {other} together?") for other in range(8)]
+
+
+def sampling(number: int) -> None:
+    loaded(Source("smollm2")).sample(prompts(number), max_tokens=16, seed=0)
+
+
+def scoring(number: int) -> None:
+    loaded(Source("smollm2")).score(prompts(number), ["It is an even number, whatever it is."] * 8)
+
+
+def warm(number: int) -> None:
+    """Long enough for every worker to take part in it."""
+    scoring(number)
+    time.sleep(3)
 
 
 def training(workers: int) -> float:

@@ -56,7 +56,9 @@ def multiply_limit(dtype: torch.dtype = torch.bfloat16, *, size: int = 2048, sec
     return count * size**3 / (time.perf_counter() - began)
 
 
-def options_of(description: str | None, *, positional: Sequence[str] = (), words: Sequence[str] = (), **sizes: int) -> argparse.Namespace:
+def options_of(
+    description: str | None, *, positional: Sequence[str] = (), words: Sequence[str] = (), flags: Sequence[str] = (), **sizes: int
+) -> argparse.Namespace:
     """The flags of a comparison: files, words, sizes, how many runs, which model, and --json."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in positional:
@@ -66,7 +68,8 @@ def options_of(description: str | None, *, positional: Sequence[str] = (), words
     for name, size in {**sizes, "runs": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--json", action="store_true")
+    for name in ("json", *flags):
+        parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args()
 
 

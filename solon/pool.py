@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,20 +152,3 @@ def pool_of(words: str) -> Pool | None:
     if words != "here":
         raise InputError(f"--on must be here, processes:N, ray, ray:N or ray:ADDRESS; found {words!r}")
     return None
-
-
-def parts(items: Sequence[Item], key: Callable[[Item], object], *, size: int) -> list[list[int]]:
-    """Places of the items in parts of about `size`, equal keys in one part.
-
-    >>> parts("abcab", str, size=2)
-    [[0, 3], [1, 4], [2]]
-    """
-    places: dict[object, list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(key(item), []).append(place)
-    found: list[list[int]] = [[]]
-    for own in places.values():
-        if len(found[-1]) >= size:
-            found.append([])
-        found[-1] += own
-    return [part for part in found if part]

@@ -328,3 +328,22 @@ def test_a_fork_masks_what_a_reply_may_not_see() -> None:
     _, fork = forked([((1, 2), [(3,), (4, 5)])], torch.device("cpu"))
     assert fork.mask()[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
     assert fork.mask(window=2)[0, 0].int().tolist()[4] == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("most", [100, 30])
+def test_scoring_halves_its_batch_where_memory_runs_out(most: int) -> None:
+    speaker, prompts = model(), asked(40)
+    replies = ["w1 w2 w3"] * len(prompts)
+    wanted = speaker.score(prompts, replies)
+    whole = speaker.module.hidden
+
+    def tight(tokens: torch.Tensor, *more: object) -> torch.Tensor:
+        if tokens.numel() > most and len(more[0].lengths) > 1:  # type: ignore[attr-defined]
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(tokens, *more)  # type: ignore[arg-type]
+
+    speaker.module.hidden = tight  # type: ignore[method-assign]
+    with pytest.warns(RuntimeWarning, match="out of memory: going on"):
+        found = speaker.score(prompts, replies)
+    for mine, theirs in zip(wanted, found, strict=True):
+        assert theirs.logprobs == pytest.approx(mine.logprobs, abs=1e-4)

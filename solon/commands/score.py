@@ -50,7 +50,7 @@ class Options:
     dry_run: bool = False
     """say what would be computed, and compute nothing"""
     on: str = "here"
-    """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same"""
+    """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same to rounding"""
     precision: str = "auto"
     json: bool = False
 

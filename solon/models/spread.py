@@ -12,7 +12,7 @@ from solon.errors import InputError
 from solon.models.base import Sample, Speaker
 from solon.models.load import load_open, load_speaker
 from solon.models.torch_model import TorchModel
-from solon.pool import Pool, mapped, parts, pool_of
+from solon.pool import Pool, batched, mapped, pool_of
 
 PART = 32  # prompts of one piece of work
 
@@ -33,8 +33,8 @@ def loaded(source: Source) -> TorchModel:
 
 class SpreadModel(TorchModel):
     """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run here. What it
-    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, and equal prompts stand
-    in one part. A model that is not spread cuts its rows otherwise: its samples are the same, its scores are to rounding.
+    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, and each
+    brings its seeds. A model that is not spread cuts its rows otherwise: its samples are the same, its scores are to rounding.
     """
 
     def __init__(self, source: Source, pool: Pool | None, model: TorchModel | None = None) -> None:
@@ -42,42 +42,26 @@ class SpreadModel(TorchModel):
         super().__init__(model.name, model.module, model.dialogue, source=model.source)
         self.given, self.pool = source, pool
 
-    def sample(
-        self,
-        prompts: Sequence[Conversation],
-        *,
-        count: int = 1,
-        max_tokens: int = 512,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        seed: int,
-    ) -> list[list[Sample]]:
-        """See `Speaker.sample`. Raises InputError, which names the prompt, where one cannot be sampled."""
-        how = {"count": count, "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "stop": tuple(stop), "seed": seed}
-        work = partial(_sampled, self.given, how)
-        return self._spread(work, prompts, [(prompt,) for prompt in prompts])
+    def drawn(self, prompts: Sequence[Conversation], seeds: Sequence[Sequence[int]], **how: Any) -> list[list[Sample]]:
+        """See `TorchModel.drawn`. Raises InputError, which names the prompt, where one cannot be sampled."""
+        return self._spread(partial(_drawn, self.given, how), list(zip(prompts, seeds, strict=True)))
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
         """See `LanguageModel.score`. Prompts that share a beginning are best given as neighbours."""
-        work = partial(_scored, self.given, truncate)
-        return self._spread(work, prompts, list(zip(prompts, replies, strict=True)))
+        return self._spread(partial(_scored, self.given, truncate), list(zip(prompts, replies, strict=True)))
 
-    def _spread(self, work: Callable[[list[Any]], list[Any]], prompts: Sequence[Conversation], rows: list[Any]) -> list[Any]:
-        cut = parts(prompts, lambda prompt: prompt.key, size=PART)
-        given = [[rows[place] for place in places] for places in cut]
-        found: dict[int, Any] = {}
-        for places, made in zip(cut, mapped(work, given, self.pool, name=lambda part: f"a part of {len(part)} prompts"), strict=True):
-            found |= dict(zip(places, made, strict=True))
-        weights = {sample.weights for made in found.values() for sample in (made if isinstance(made, list) else [made])} - {self.fingerprint}
+    def _spread(self, work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
+        made = mapped(work, batched(rows, PART), self.pool, name=lambda part: f"a part of {len(part)} prompts")
+        found = [own for part in made for own in part]
+        weights = {sample.weights for own in found for sample in (own if isinstance(own, list) else [own])} - {self.fingerprint}
         if weights:
             raise InputError(f"workers answered with other weights of {self.name} ({', '.join(weights)}); give all the same files")
-        return [found[place] for place in range(len(rows))]
+        return found
 
 
-def _sampled(source: Source, how: dict[str, Any], rows: list[tuple[Conversation]]) -> list[Any]:
+def _drawn(source: Source, how: dict[str, Any], rows: list[tuple[Conversation, Sequence[int]]]) -> list[Any]:
     model = loaded(source)
-    return blamed(lambda some: model.sample([prompt for (prompt,) in some], **how), rows)
+    return blamed(lambda some: model.drawn([prompt for prompt, _ in some], [seeds for _, seeds in some], **how), rows)
 
 
 def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:

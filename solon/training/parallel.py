@@ -1,4 +1,4 @@
-"""Training across devices: FSDP2, one process a device, started by torchrun or by Ray.
+"""Training across devices: FSDP2, one process a device, started by torchrun.
 
 Every process runs the same program over the same rows. A step's micro-batches are dealt out in turn and the gradient is the
 sum over all of them divided by the sum of their weights, so how many processes there are does not matter, to rounding. What
@@ -133,7 +133,7 @@ def halves(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun (or Ray) started this process in; alone where it started none."""
+    """The world that torchrun started this process in; alone where it started none."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
