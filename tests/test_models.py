@@ -332,7 +332,7 @@ def test_a_fork_masks_what_a_reply_may_not_see() -> None:
 
 @pytest.mark.parametrize("most", [100, 30])
 def test_scoring_halves_its_batch_where_memory_runs_out(most: int) -> None:
-    speaker, prompts = model(), asked(40)
+    speaker, prompts = model(), asked(200)
     replies = ["w1 w2 w3"] * len(prompts)
     wanted = speaker.score(prompts, replies)
     whole = speaker.module.hidden
