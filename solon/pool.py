@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from solon.errors import InputError
 
@@ -122,17 +122,36 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def processes(workers: int, *, threads: int = 0) -> Pool:
-    """Processes of this machine, its cores shared out among them, or so many threads each."""
+    """Processes of this machine, its cores shared out among them, or so many threads each. Where there are accelerators,
+    models of the n-th worker stand on the n-th, round and round (see `worker`).
+    """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")  # a fork of a process whose threads compute may hang
-    return Pool(workers, lambda: ProcessPoolExecutor(workers, mp_context=context, initializer=_threads, initargs=(threads,)))
+
+    def start() -> Executor:
+        begun = context.Value("i", 0)
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, begun))
+
+    return Pool(workers, start)
 
 
-def _threads(count: int) -> None:
-    """For libraries that are still to be imported, and for torch where it is there already."""
-    os.environ["OMP_NUM_THREADS"] = str(count)
+WORKER = "SOLON_WORKER"
+
+
+def _begin(threads: int, begun: Any) -> None:
+    """Number this worker; set its threads, for libraries that are still to be imported and for torch where it is there already."""
+    with begun.get_lock():
+        os.environ[WORKER] = str(begun.value)
+        begun.value += 1
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def worker() -> int | None:
+    """Which of a pool's processes this is, from 0; None outside of `processes`."""
+    found = os.environ.get(WORKER)
+    return None if found is None else int(found)
 
 
 def pool_of(words: str) -> Pool | None:

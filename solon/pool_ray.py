@@ -19,8 +19,8 @@ class RayExecutor(Executor):
     local Ray that was started, stays up for the next map of this process.
     """
 
-    def __init__(self, *, retries: int = 3) -> None:
-        self._task = ray.remote(max_retries=retries, num_cpus=1)(_call)
+    def __init__(self, *, retries: int = 3, devices: int = 0) -> None:
+        self._task = ray.remote(max_retries=retries, num_cpus=1, num_gpus=devices)(_call)
         self._asked: dict[Future[Any], Any] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -57,11 +57,21 @@ def _unwrapped(future: Future[Any]) -> Future[Any]:
 
 
 def ray_pool(where: str) -> Pool:
-    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's address."""
+    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's address. Where Ray
+    finds accelerators, each worker has one of its own, and there are no more workers than those.
+    """
+    begun(where)
+    found = ray.cluster_resources()
+    if found.get("GPU", 0) >= 1:
+        return Pool(int(found["GPU"]), lambda: RayExecutor(devices=1))
+    return Pool(max(1, int(found.get("CPU", 1))), RayExecutor)
+
+
+def begun(where: str) -> None:
+    """Start or join a Ray, unless this process has one."""
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if where and not where.isdigit():
             ray.init(address=where, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(num_cpus=int(where) if where else None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return Pool(max(1, int(ray.cluster_resources().get("CPU", 1))), RayExecutor)

@@ -16,7 +16,7 @@ from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai_settings import Inputs, Settings
-from solon.training.parallel import joined
+from solon.training.parallel import joined, left
 from tests.toy import oracle, prompts
 
 SETTINGS = Settings(
@@ -44,3 +44,4 @@ def main(root: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    left(0)

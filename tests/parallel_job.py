@@ -19,7 +19,7 @@ from solon.models.weights import entire, save_tensors
 from solon.training.fit import fit, imitation
 from solon.training.improve import improve
 from solon.training.optimiser import Plan
-from solon.training.parallel import World, joined, load_state, save_state
+from solon.training.parallel import World, joined, left, load_state, save_state
 from solon.training.steps import State, Step
 from tests.test_models import WORDS, asked, model
 from tests.test_training import batch, practice, rows, wants
@@ -86,3 +86,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    left(0)

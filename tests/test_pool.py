@@ -1,20 +1,26 @@
 """Maps over workers: order, errors that name the row, killed workers, streams, and rows that do not depend on how many."""
 
 import importlib.util
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from solon.errors import InputError
+from solon.models.body import standard_device
 from solon.models.small_files import save_small
 from solon.models.spread import Source, SpreadModel
-from solon.pool import Pool, mapped, pool_of, processes
+from solon.pool import Pool, mapped, pool_of, processes, worker
 from solon.records.run import Run
 from tests.test_models import asked, model
 
@@ -125,6 +131,36 @@ def test_on_ray_too(tmp_path: Path) -> None:
     assert list(mapped(partial(dying, tmp_path), range(8), pool)) == list(range(8))
     with pytest.raises(InputError, match=r"item -1.*too small"):
         list(mapped(doubled, [1, -1], pool, name=lambda item: f"item {item}"))
+
+
+def number_of(item: int) -> int | None:
+    time.sleep(0.3)  # so that both workers are asked
+    return worker()
+
+
+def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(mapped(number_of, range(8), processes(2))) == {0, 1}
+    assert worker() is None
+    monkeypatch.setenv("SOLON_WORKER", "5")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert standard_device() == torch.device("cuda:1")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (extra solon[ray])")
+def test_ray_starts_the_parts_of_one_world(tmp_path: Path) -> None:
+    """In a process of its own, since a process has one Ray."""
+    done = launched("2", "--", "studies", "--json")
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout.splitlines()[-1])["studies"]) >= 30  # what the first of them prints, once
+    assert done.stdout.count("studies") == 1
+    failed = launched("2", "--", "align", str(tmp_path / "nothing"))
+    assert failed.returncode == 2
+    assert "nothing" in failed.stderr
+
+
+def launched(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "solon.launch_ray", *words], capture_output=True, text=True, timeout=200)
 
 
 def test_where_to_run_is_checked() -> None:

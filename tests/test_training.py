@@ -198,6 +198,25 @@ def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.parametrize("method", ["rloo", "ppo"])
+def test_reinforcement_goes_on_where_memory_runs_out(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def climbed() -> list[float]:
+        policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module) if method == "ppo" else None
+        done = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice(method, 3), seed=0, critic=critic)
+        return [step.metrics["loss"] + step.metrics["gradient_norm"] + step.metrics["reward"] for step in done]
+
+    wanted = climbed()
+
+    def tight(policy: TorchModel, trials: Sequence[Any], practice: Practice) -> tuple[Tensor, float]:
+        if len(trials) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return policy_loss(policy, trials, practice)
+
+    monkeypatch.setattr("solon.training.improve.policy_loss", tight)
+    with pytest.warns(RuntimeWarning, match="out of memory: step 1 goes on"):
+        assert climbed() == pytest.approx(wanted, abs=1e-4)
+
+
 def test_a_strong_kl_term_holds_the_policy() -> None:
     far = []
     for coefficient in (0.0, 3.0):

@@ -43,7 +43,7 @@ from solon.records.run import Run, digest
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai_settings import Inputs, Settings, full, quick
 from solon.training.fit import shuffled
-from solon.training.parallel import World, joined
+from solon.training.parallel import World, joined, left
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
     preset = chosen_preset(argv)
     options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
     with joined() as world:
-        return aligned(options, world)
+        status = aligned(options, world)
+    return left(status)
 
 
 def aligned(options: Align, world: World) -> int:

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from solon.errors import InputError
 from solon.models.adapters import merged, save_peft
 from solon.models.base import Tokens
-from solon.models.body import fast_precision
+from solon.models.body import fast_precision, standard_device
 from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
 from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.scalar import ScalarModel
@@ -57,7 +57,7 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
         raise InputError(
             f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'"
         ) from error
-    module.requires_grad_(False).eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    module.requires_grad_(False).eval().to(device or standard_device())
     body = HuggingFaceBody(module)
     body.check_head()
     return TorchModel(name or folder.name, body, dialogue_of(tokenizer, module), source=source)

@@ -20,6 +20,7 @@ from solon.errors import InputError
 from solon.models.base import Stop, Tokens
 from solon.models.body import Body
 from solon.models.cache import KeysValues, SlotCache
+from solon.models.memory import out_of_memory, released
 
 BLOCK = 256
 PREFILL = 128  # tokens of a prompt that are computed together
@@ -57,15 +58,34 @@ class Rules:
     ends: frozenset[int]
 
 
-@torch.inference_mode()
 def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
-    """Yields ((request, copy), row, why it ended) as rows finish, in any order."""
-    total = sum(len(request.seeds) for request in requests)
-    if not total:
-        return
-    slots = min(SLOTS, -(-total // EIGHT) * EIGHT)
+    """Yields ((request, copy), row, why it ended) as rows finish, in any order.
+
+    Where memory runs out, the rows that are not finished begin again in half as many slots, which changes no reply; a warning says so.
+    """
+    wanted = {(number, copy): None for number, request in enumerate(requests) for copy in range(len(request.seeds))}
+    slots = SLOTS
+    while wanted:
+        try:
+            for found in _generate(body, requests, list(wanted), rules, slots):
+                del wanted[found[0]]
+                yield found
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or slots <= EIGHT:
+                raise
+        if wanted:
+            slots //= 2
+            released(f"going on with {slots} replies at a time")
+
+
+@torch.inference_mode()
+def _generate(
+    body: Body, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules, most: int
+) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
+    """The replies wanted, in at most so many slots."""
+    slots = min(most, -(-len(wanted) // EIGHT) * EIGHT)
     cache = SlotCache(slots)
-    waiting, step = _admissions(body, requests, rules), None
+    waiting, step = _admissions(body, requests, wanted, rules), None
     rows: dict[int, Row] = {}
     tokens_B = torch.zeros(slots, dtype=torch.long, device=body.device)
     while True:
@@ -84,6 +104,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
             tokens_B = tokens_B[torch.tensor(sorted(rows) + [0] * (fewer - len(rows)), device=body.device)]
             rows, slots = {place: rows[slot] for place, slot in enumerate(sorted(rows))}, fewer
         step = step or body.stepper()  # of the weights as they are in this call
+        cache.grow()
         logits_BV = step(tokens_B, cache)
         live = sorted(rows)
         _draw(logits_BV if len(live) == slots else logits_BV[live], [rows[slot] for slot in live], rules)
@@ -95,12 +116,17 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
                 yield row.place, row, stop
 
 
-def _admissions(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
+def _admissions(body: Body, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
-    for number, (request, (hidden_1C, prefix)) in enumerate(zip(requests, prefilled(body, [r.prompt for r in requests]), strict=True)):
+    copies: dict[int, list[int]] = {}
+    for number, copy in wanted:
+        copies.setdefault(number, []).append(copy)
+    prompts = prefilled(body, [requests[number].prompt for number in copies])
+    for (number, own), (hidden_1C, prefix) in zip(copies.items(), prompts, strict=True):
         logits_1V = body.logits(hidden_1C.expand(EIGHT, -1))[:1]  # eight equal rows: one alone takes another kernel
-        for copy, seed in enumerate(request.seeds):
-            row = Row((number, copy), request, np.random.Generator(np.random.Philox(seed)).random(rules.max_tokens))
+        for copy in own:
+            uniforms = np.random.Generator(np.random.Philox(requests[number].seeds[copy])).random(rules.max_tokens)
+            row = Row((number, copy), requests[number], uniforms)
             _draw(logits_1V, [row], rules)
             yield row, prefix
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from solon.models.base import Tokens, derive
 from solon.models.body import Body
-from solon.models.memory import out_of_memory, released
 from solon.models.scoring import reply_logprobs
 from solon.training.losses import Total
 from solon.training.optimiser import Optimiser, Plan
-from solon.training.parallel import ALONE, World, halves
+from solon.training.parallel import ALONE, World
 from solon.training.steps import Diverged, State, Step
+from solon.training.thrift import Thrift
 
 Row = TypeVar("Row")
 Batch = Callable[[int], Sequence[Sequence[Row]]]  # step number -> its micro-batches
@@ -38,9 +38,8 @@ def fit(
     is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The gradient is that of
     sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
 
-    Where memory runs out, the step is begun again: first with activations that are computed again instead of kept (where the
-    module has `recompute`), then with micro-batches of half as many rows, and all later steps likewise; a warning says so,
-    and a run that goes on from `state` begins large again. In a `world` of several processes each calls this with the same arguments.
+    Where memory runs out, steps go on with less in hand (see Thrift); a run that goes on from `state` begins large again. In
+    a `world` of several processes each calls this with the same arguments.
 
     Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
     """
@@ -50,25 +49,9 @@ def fit(
     if state is not None:
         optimiser.restore(state)
         start = int(state["number"])
-    smaller = 0  # how often micro-batches have been halved
-    recompute: Callable[[], None] | None = getattr(module, "recompute", None)
+    thrift = Thrift((module, optimiser), world=world)
     for number in range(start + 1, plan.steps + 1):
-        while True:
-            try:
-                sums = gradients(module, halves(batch(number), smaller), loss, plan, world)
-                break
-            except (RuntimeError, MemoryError) as error:
-                rows = max(len(part) for part in halves(batch(number), smaller))
-                if not out_of_memory(error) or (rows < 2 and recompute is None) or world.size > 1:
-                    raise
-            optimiser.forget()
-            if recompute is not None:
-                recompute()
-                recompute = None
-                released(f"step {number} begins again, activations being computed twice instead of kept")
-            else:
-                smaller += 1
-                released(f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of {rows}")
+        sums = thrift.gather(number, batch(number), lambda parts: gradients(module, parts, loss, plan, world))
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):

@@ -26,6 +26,7 @@ from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, k
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.parallel import ALONE, World
 from solon.training.steps import Diverged, Rollout, State, Step
+from solon.training.thrift import Thrift
 
 Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
 
@@ -99,6 +100,9 @@ def improve(
     if critic is not None:
         world.shard(critic)
         value_optimiser = Optimiser(critic, value_plan, world)
+    thrift = Thrift(
+        (policy.module, optimiser), *([(critic, value_optimiser)] if critic is not None and value_optimiser is not None else []), world=world
+    )
     start = 0
     if state is not None:
         start = int(state["number"])
@@ -120,7 +124,7 @@ def improve(
                 trials, divergence = judge(policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, practice, world)
         before = everything(number, optimiser, value_optimiser, copied=True)
         try:
-            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number, world)
+            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number, thrift)
         except Diverged:  # perhaps in a later pass of this round: the weights go back to those of the last good one
             optimiser.restore(before)
             if value_optimiser is not None:
@@ -243,28 +247,18 @@ def learn(
     trials: Sequence[Trial],
     practice: Practice,
     number: int,
-    world: World,
+    thrift: Thrift,
 ) -> dict[str, float]:
     """`epochs` passes over the trials, `minibatches` optimiser steps each."""
     sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-    passes = practice.epochs * practice.minibatches
+    passes, world = practice.epochs * practice.minibatches, thrift.world
     metrics: dict[str, float] = {}
     for turn in range(passes):
         part = [trial for trial in trials if trial.place % practice.minibatches == turn % practice.minibatches]
         weight = world.total({"weight": _weight(part, practice)})["weight"]
-        found = dict.fromkeys(sums, 0.0)
-        for some, counted in world.even(micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens), trials[:1]):
-            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
-                loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, practice))  # type: ignore[misc]
-            (loss * counted).backward()
-            found["loss"] += loss.item() * counted
-            found["clipped"] += clipped * counted
-            if critic is not None:
-                with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
-                    value_loss = world.run(critic, lambda some=some: critic_loss(critic, some))  # type: ignore[misc]
-                (value_loss * counted).backward()
-                found["value_loss"] += value_loss.item() * counted
-        for name, own in world.total(found).items():
+        parts = micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens)
+        found = thrift.gather(number, parts, lambda some: gradients(policy, critic, some, trials[:1], practice, world))
+        for name, own in found.items():
             sums[name] += own / weight / passes
         if not math.isfinite(sums["loss"] + sums["value_loss"]):
             raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({practice.plan.learning_rate:g})")
@@ -272,6 +266,25 @@ def learn(
         if value_optimiser is not None:
             value_optimiser.step(number, weight=weight)
     return {**metrics, **sums}
+
+
+def gradients(
+    policy: TorchModel, critic: ScalarModel | None, parts: Sequence[Sequence[Trial]], spare: Sequence[Trial], practice: Practice, world: World
+) -> dict[str, float]:
+    """Gather the gradients of all micro-batches on policy and critic; returns the sums over all of them."""
+    found = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
+    for some, counted in world.even(parts, spare):
+        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
+            loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, practice))  # type: ignore[misc]
+        (loss * counted).backward()
+        found["loss"] += loss.item() * counted
+        found["clipped"] += clipped * counted
+        if critic is not None:
+            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
+                value_loss = world.run(critic, lambda some=some: critic_loss(critic, some))  # type: ignore[misc]
+            (value_loss * counted).backward()
+            found["value_loss"] += value_loss.item() * counted
+    return world.total(found)
 
 
 def _weight(trials: Sequence[Trial], practice: Practice) -> float:

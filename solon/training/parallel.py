@@ -8,6 +8,7 @@ trains is sharded, layer by layer; what is frozen (a base under adapters, a refe
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,8 +144,20 @@ def joined() -> Iterator[World]:
     distributed.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=timedelta(days=7))  # while the first makes rows
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), init_device_mesh(kind, (distributed.get_world_size(),)))
+        distributed.barrier()  # none leaves while another still asks it for something
     finally:
         distributed.destroy_process_group()
+
+
+def left(status: int) -> int:
+    """The end of a process that torchrun may have started: one of several goes at once, since threads of the process group that
+    outlive it want the interpreter while it closes, which now and then aborts a process whose work is done.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
