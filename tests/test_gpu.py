@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from solon.conversation import Conversation
+from solon.models import llama
+from solon.models.attention import Trees, tree_attention
+from solon.models.body import Fork, forked
+from solon.models.graphs import Replayed
 from solon.models.load import load_open
+from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import reply_logprobs, score
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
@@ -12,6 +17,7 @@ from tests.test_huggingface import KINDS, made
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")]
 GROUPS = [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])]
+LINE = forked(GROUPS, torch.device("cpu"))[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,6 +36,29 @@ def test_gradients_too(kind: str) -> None:
     for mine, theirs in zip(*(body.parameters() for body in bodies), strict=True):
         if mine.grad is not None and theirs.grad is not None:
             torch.testing.assert_close(theirs.grad.cpu(), mine.grad, atol=1e-2, rtol=1e-2)
+
+
+def test_trees_in_one_kernel_give_the_same_gradients() -> None:
+    fork = Fork(*(torch.tensor([row], device="cuda") for row in (LINE.positions_BT[0].tolist(), LINE.ends_BT[0].tolist())), lengths=LINE.lengths)
+    trees, blocks = Fork(fork.positions_BT.cpu(), fork.ends_BT.cpu(), lengths=fork.lengths).trees(), fork.trees(width=16)
+    assert trees is not None and blocks is not None and blocks.blocks is not None
+    given = [torch.randn(1, heads, sum(LINE.lengths), 16, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
+    found = []
+    for own in (Trees(trees.lengths, 0, [mask.cuda() for mask in trees.masks]), blocks):
+        mixed = tree_attention(*given, own, 0.25)
+        found.append([mixed, *torch.autograd.grad(mixed.square().sum(), given)])
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, atol=2e-2, rtol=2e-2)  # TF32 in the fused kernel
+
+
+def test_replies_of_a_recorded_step_are_those_of_a_plain_one() -> None:
+    body = made("llama").to("cuda")
+    requests = [Request(tuple(range(3, 3 + size)), (1, 2), lambda tokens: False) for size in (4, 60, 20)]
+    rules = Rules(80, 1.0, 1.0, frozenset())  # over a stretch of positions, so that it is recorded again
+    replayed = {place: row.tokens for place, row, _ in generate(body, requests, rules)}
+    assert isinstance(body.stepper(), Replayed)
+    body.stepper = lambda: llama.stepper(body.module)  # type: ignore[method-assign]
+    assert {place: row.tokens for place, row, _ in generate(body, requests, rules)} == replayed
 
 
 def test_bf16_training_lowers_the_loss() -> None:

@@ -1,6 +1,7 @@
 """Sampling, scoring, adapters and weights on small transformers: exact laws, no luck."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -14,10 +15,13 @@ from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.models.activations import activations, recorded
 from solon.models.adapters import Lora
+from solon.models.attention import Trees, seen_blocks, tree_attention
 from solon.models.base import Stop
-from solon.models.body import Body, forked
+from solon.models.body import Body, Fork, forked
+from solon.models.cache import SlotCache
 from solon.models.choice import choose
 from solon.models.dialogue import WordDialogue
+from solon.models.graphs import Replayed
 from solon.models.sampling import invert, nucleus
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import exact_kl, grouped, reply_logprobs, score, score_groups
@@ -330,6 +334,40 @@ def test_a_fork_masks_what_a_reply_may_not_see() -> None:
     assert fork.mask(window=2)[0, 0].int().tolist()[4] == [0, 0, 0, 1, 1]
 
 
+def test_a_recorded_step_is_recorded_anew_where_the_cache_has_moved() -> None:
+    """Here a graph is a call made again into the same place, which is all that one of an accelerator is."""
+    speaker, prompts = model(), asked(20)
+    wanted = speaker.sample(prompts, count=2, max_tokens=40, seed=1)
+    plain, records = speaker.module.stepper, 0
+
+    def recorded_(call: Callable[[], torch.Tensor], reset: Callable[[], object]) -> tuple[Callable[[], object], torch.Tensor]:
+        nonlocal records
+        records += 1
+        call()
+        reset()
+        found = call().clone()
+        reset()
+        return lambda: found.copy_(call()), found
+
+    speaker.module.stepper = lambda: Replayed(plain(), recorded_)  # type: ignore[method-assign]
+    assert speaker.sample(prompts, count=2, max_tokens=40, seed=1) == wanted
+    assert 1 < records < 10  # once for each number of slots and each stretch of positions
+
+
+@pytest.mark.parametrize("prefix", [0, 7])
+@pytest.mark.parametrize("window", [None, 6])
+def test_a_block_mask_shows_what_the_masks_of_the_trees_show(prefix: int, window: int | None) -> None:
+    """What accelerators compute in one kernel (here by its definition) is what is computed tree by tree."""
+    _, plain = forked([((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])], torch.device("cpu"))
+    fork = Fork(plain.positions_BT + prefix, plain.ends_BT, prefix, plain.lengths)
+    trees, tokens = fork.trees(window), plain.ends_BT.shape[1]
+    assert trees is not None
+    blocks = Trees(fork.lengths, prefix, [], seen_blocks(fork.ends_BT[0], fork.positions_BT[0], prefix, window))
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(1, heads, length, 16, generator=generator) for heads, length in ((4, tokens), (2, tokens + prefix), (2, tokens + prefix))]
+    torch.testing.assert_close(tree_attention(*given, blocks, 0.25), tree_attention(*given, trees, 0.25), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("most", [100, 30])
 def test_scoring_halves_its_batch_where_memory_runs_out(most: int) -> None:
     speaker, prompts = model(), asked(200)
@@ -347,3 +385,28 @@ def test_scoring_halves_its_batch_where_memory_runs_out(most: int) -> None:
         found = speaker.score(prompts, replies)
     for mine, theirs in zip(wanted, found, strict=True):
         assert theirs.logprobs == pytest.approx(mine.logprobs, abs=1e-4)
+
+
+def test_sampling_goes_on_in_fewer_slots_where_memory_runs_out() -> None:
+    speaker, prompts = model(), asked(20)
+    wanted = speaker.sample(prompts, count=2, max_tokens=12, seed=1)
+    whole, steps = speaker.module.stepper, 0
+
+    def tight() -> Callable[[torch.Tensor, SlotCache], torch.Tensor]:
+        step = whole()
+
+        def small(tokens: torch.Tensor, cache: SlotCache) -> torch.Tensor:
+            nonlocal steps
+            steps += 1
+            if len(tokens) > 8 and steps > 3:  # after some rows have gone on for a while
+                raise torch.OutOfMemoryError("out of memory")
+            return step(tokens, cache)
+
+        return small
+
+    speaker.module.stepper = tight  # type: ignore[method-assign]
+    with pytest.warns(RuntimeWarning, match="going on with 8 replies at a time"):
+        assert speaker.sample(prompts, count=2, max_tokens=12, seed=1) == wanted
+    speaker.module.stepper = lambda: lambda tokens, cache: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(RuntimeWarning):
+        speaker.sample(prompts, count=2, max_tokens=12, seed=1)

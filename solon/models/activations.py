@@ -45,3 +45,12 @@ def activations(body: Body, rows: Sequence[Tokens], sites: Sequence[str]) -> dic
     with torch.inference_mode(), recorded(body, sites) as kept:
         body.hidden(pad(rows, body.device))
     return {site: kept[site] for site in sites}
+
+
+def layers_of(body: Body) -> list[str]:
+    """The sites of a body's layers, whose outputs are the residual stream after each."""
+    names = {module: name for name, module in body.named_modules()}
+    for module in body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == body.depth:
+            return [names[layer] for layer in module]
+    raise InputError(f"no list of {body.depth} layers found in {type(body).__name__}")

@@ -1,20 +1,25 @@
-"""Attention under a mask as two plain matrix products.
+"""Attention under a mask as two plain matrix products; on accelerators, rows of trees by one fused kernel over a block mask.
 
 Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it and a
 sampled reply would depend on its neighbours. Two plain products do not (tests/test_models.py, tests/test_smollm2.py). On CPU they are also
-about twice as fast as the fused kernel, backward included, at the few hundred tokens of a dialogue.
+about twice as fast as the fused kernel, backward included, at the few hundred tokens of a dialogue. An accelerator wants one
+large kernel instead of many small ones: there a row's trees are one call of flex attention, which skips the blocks of the
+T x S scores that no token sees.
 
 Shapes: B rows, Q query heads, H key heads, G = Q / H, T queries, S keys, D head width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -23,12 +28,13 @@ from transformers.masking_utils import sdpa_mask
 @dataclass(frozen=True, slots=True)
 class Trees:
     """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand before all of
-    them, and what each token of a tree sees, (t, prefix + t).
+    them, and what each token of a tree sees, (t, prefix + t); or the same of the whole row as `blocks`.
     """
 
     lengths: tuple[int, ...]
     prefix: int
     masks: list[Tensor]
+    blocks: BlockMask | None = None
 
 
 NAME = "solon"
@@ -46,7 +52,9 @@ def masked_attention(query_BQTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, m
 
 
 def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, trees: Trees, scale: float) -> Tensor:
-    """The same for one row of trees, tree by tree, (1, Q, T, D)."""
+    """The same for one row of trees, tree by tree or in one kernel, (1, Q, T, D)."""
+    if trees.blocks is not None:
+        return flexible(query_1QTD, key_1HSD, value_1HSD, trees.blocks, scale)
     found, start = [], 0
     for tokens, mask in zip(trees.lengths, trees.masks, strict=True):
         own, before = slice(trees.prefix + start, trees.prefix + start + tokens), slice(0, trees.prefix)
@@ -62,6 +70,33 @@ def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, tre
     return torch.cat(found, dim=2)
 
 
+def seen_blocks(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
+    """What each token of a row of trees sees (see `Fork`), as a mask that flex attention skips blocks by."""
+    tokens = len(ends_T)
+
+    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = (key - prefix).clamp(min=0)
+        shown = (key < prefix) | ((query >= own) & (query < ends_T[own])) | (query == key - prefix)
+        if window is None:
+            return shown
+        position = torch.where(key < prefix, key, positions_T[own])
+        return shown & (positions_T[query] - position < window)
+
+    return create_block_mask(seen, None, None, tokens, prefix + tokens, device=ends_T.device)
+
+
+@cache
+def compiled() -> Callable[..., Any]:
+    """Flex attention as one kernel; made once, for rows of any length."""
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def flexible(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, blocks: BlockMask, scale: float) -> Tensor:
+    """The same under a block mask: compiled on an accelerator, by its definition elsewhere."""
+    kernel: Any = flex_attention if query_1QTD.device.type == "cpu" else compiled()
+    return torch.as_tensor(kernel(query_1QTD, key_1HSD, value_1HSD, block_mask=blocks, scale=scale, enable_gqa=True))
+
+
 def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
@@ -72,7 +107,7 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     few = query.shape[2] == 1 or (key.shape[2] <= LONGEST and query.device.type == "cpu")
     plain = kwargs.get("position_bias") is None and kwargs.get("softcap") is None
-    if trees is not None and plain and query.device.type == "cpu":
+    if trees is not None and plain:
         own = trees[kwargs.get("sliding_window") is not None]
         return tree_attention(query, key, value, own, scale).transpose(1, 2).contiguous(), None
     if attention_mask is not None and attention_mask.dtype == torch.bool and few and plain:

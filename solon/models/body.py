@@ -14,15 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from solon.models.attention import Trees
+from solon.models.attention import Trees, seen_blocks
 from solon.models.base import Tokens
 from solon.models.cache import KeysValues, SlotCache
+from solon.pool import worker
 
 
 def fast_precision() -> torch.dtype:
     """bfloat16 where the processor computes in it, else float32."""
     native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def standard_device() -> torch.device:
+    """Where a model stands unless told otherwise: on the accelerator, of several that of this pool's worker or torchrun's process."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = worker()
+    return torch.device("cuda", torch.cuda.current_device() if number is None else number % torch.cuda.device_count())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +62,14 @@ class Fork:
             mask_BTS &= self.positions_BT[:, :, None] - key_BS[:, None, :] < window
         return mask_BTS[:, None]
 
-    def trees(self, window: int | None = None) -> Trees | None:
-        """The masks of each of the trees that one row holds, (t, prefix + t); None where rows are not cut into trees."""
+    def trees(self, window: int | None = None, *, width: int = 0) -> Trees | None:
+        """What `tree_attention` needs for heads of that width; None where rows are not cut into trees. On an accelerator that
+        is a block mask of the whole row (whose kernel takes heads of 16 and more), else the mask of each tree, (t, prefix + t).
+        """
         if not self.lengths:
             return None
+        if self.ends_BT.device.type != "cpu" and width >= 16:
+            return Trees(self.lengths, self.prefix, [], seen_blocks(self.ends_BT[0], self.positions_BT[0], self.prefix, window))
         masks, start = [], 0
         for tokens in self.lengths:
             span = slice(start, start + tokens)
@@ -94,7 +107,7 @@ class Body(nn.Module, ABC):
 
     @abstractmethod
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
-        """The hidden states (B, C) after one more token in every slot."""
+        """The hidden states (B, C) after one more token in every slot of a cache that has room for it."""
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
         """The logits (B, V) after one more token in every slot, by `step` or by something faster that computes the same with

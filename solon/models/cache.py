@@ -37,7 +37,7 @@ class PrefixCache(Cache):
 
 
 class SlotCache(Cache):
-    """A transformers cache whose rows have lengths of their own. One token a row and step; prefill is `place`.
+    """A transformers cache whose rows have lengths of their own. One token a row and step, `grow` before it; prefill is `place`.
 
     It grows in stretches of `STRETCH` positions and hands out all it has: a part of it would be copied by every product.
     """
@@ -73,9 +73,12 @@ class SlotCache(Cache):
                 for layer, tensor in enumerate(kept):
                     kept[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, self.positions - tensor.shape[2]))
 
+    def grow(self) -> None:
+        """Make room for the step that comes: the only part of one that waits for the device."""
+        self._hold(int(self.lengths_B.max()) + 1)
+
     def begin(self, window: int | None = None) -> Tensor:
         """Open a step: the mask (B, 1, 1, S) of the positions each row sees, its own new one included."""
-        self._hold(int(self.lengths_B.max()) + 1)
         seen = torch.arange(self.positions, device=self.lengths_B.device)[None, :]
         mask_BS = seen <= self.lengths_B[:, None]
         if window is not None:

@@ -17,6 +17,7 @@ from solon.models.adapters import copied
 from solon.models.attention import register
 from solon.models.body import Body, Fork, line
 from solon.models.cache import KeysValues, PrefixCache, SlotCache
+from solon.models.graphs import Replayed
 
 ATTENTION = {"full_attention", "sliding_attention"}
 
@@ -38,6 +39,7 @@ class HuggingFaceBody(Body):
             raise InputError(f"{module.config.model_type} has layers of the kinds {sorted(kinds - ATTENTION)}; only attention layers are supported")
         self.mixed = "sliding_attention" in kinds and getattr(config, "layer_types", None) is not None
         self.window: int | None = getattr(config, "sliding_window", None)
+        self.head_width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.width, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2048)
         rotation = getattr(config, "rope_parameters", None) or {}
@@ -90,7 +92,8 @@ class HuggingFaceBody(Body):
             return llama.hidden(self.module, tokens_BT, fork, prefix, recompute=self.recomputes)
         told: dict[str, Any] = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
         if fork.lengths:
-            told["solon_trees"] = (fork.trees(None if self.mixed else self.window), fork.trees(self.window))
+            windows = (None if self.mixed else self.window, self.window)
+            told["solon_trees"] = tuple(fork.trees(window, width=self.head_width) for window in windows)
         if prefix is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
         return torch.as_tensor(self.trunk(input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told).last_hidden_state)
@@ -128,7 +131,10 @@ class HuggingFaceBody(Body):
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
         small = self.module.num_parameters() <= llama.LARGEST and self.scale == 1 and self.cap is None
-        return llama.stepper(self.module) if small and llama.shaped(self.module) else super().stepper()
+        if not (small and llama.shaped(self.module)):
+            return super().stepper()
+        step = llama.stepper(self.module)
+        return step if self.device.type == "cpu" else Replayed(step)
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale

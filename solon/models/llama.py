@@ -146,7 +146,7 @@ def hidden(
     kind = x_1TC.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_1TC.dtype
     cos, sin = (part[:, :, None, : part.shape[-1] // 2] for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
-    trees = fork.trees()
+    trees = fork.trees(width=trunk.layers[0].self_attn.head_dim)
     if trees is None:
         raise AssertionError("a row of trees says how long each is")
     for place, block in enumerate(trunk.layers):
