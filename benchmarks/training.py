@@ -27,68 +27,17 @@ from transformers.utils import logging
 from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.sidebyside import Ratio, alternating, multiply_limit, options_of, told
+from benchmarks.training_ours import LONGEST, RATE, SIZE, ours, peak_gib, rows_of, rule
 from solon.alignment.preference import comparison_loss
 from solon.conversation import Conversation
-from solon.data.published import read_comparisons
-from solon.models.base import Sample, Tokens
 from solon.models.huggingface import export
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import Group, length
+from solon.models.scoring import Group
 from solon.models.torch_model import TorchModel
-from solon.training.fit import fit, imitation, micro, shuffled
-from solon.training.improve import Practice, improve
-from solon.training.optimiser import Plan
+from solon.training.fit import imitation
 
-SIZE = 8
-RATE = 1e-6  # small, so that a hundred steps leave the work as it is
 TARGETS = {"supervised": 4.0, "preference": 3.0, "rloo": 4.0}
-
-
-def rows_of(path: str, model: TorchModel) -> list[tuple[Conversation, Group]]:
-    """The prompt and both replies of every comparison that is short enough to stand in 512 tokens, the better one first."""
-    found = []
-    for comparison in read_comparisons(Path(path)).rows:
-        better, worse = (comparison.first, comparison.second) if comparison.p_first > 0.5 else (comparison.second, comparison.first)
-        replies = [model.dialogue.reply(comparison.prompt, text) + model.dialogue.end for text in (better, worse)]
-        group = (model.dialogue.prompt(comparison.prompt), replies)
-        if length(group) <= 512:
-            found.append((comparison.prompt, group))
-    return found
-
-
-def rule(texts: Sequence[str]) -> list[float]:
-    """A reward that costs nothing: the share of vowels."""
-    return [sum(letter in "aeiou" for letter in text) / max(len(text), 1) for text in texts]
-
-
-# ours
-
-
-def our_supervised(model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
-    examples = [(prompt, replies[0]) for _, (prompt, replies) in rows]
-
-    def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
-        return micro(shuffled(examples, size=SIZE, seed=0, number=number), lambda example: len(example[0]) + len(example[1]), tokens=4096)
-
-    list(fit(model.module, batch, imitation(model.module), plan=Plan(steps, RATE, bf16=True)))
-
-
-def our_preference(scalar: ScalarModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
-    labelled = [(group, 1.0) for _, group in rows]
-
-    def batch(number: int) -> list[list[tuple[Group, float]]]:
-        return micro(shuffled(labelled, size=SIZE, seed=0, number=number), lambda row: length(row[0]), tokens=4096)
-
-    list(fit(scalar, batch, comparison_loss(scalar), plan=Plan(steps, RATE, bf16=True)))
-
-
-def our_rloo(policy: TorchModel, reference: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
-    def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
-        return rule([sample.text for sample in samples])
-
-    practice = Practice(Plan(steps, RATE, bf16=True), prompts=SIZE, samples=4, max_tokens=48, micro_tokens=4096)
-    list(improve(policy, [prompt for prompt, _ in rows], reward, reference=reference, practice=practice, seed=0))
 
 
 # the peer's
@@ -116,7 +65,7 @@ def usual(steps: int, folder: str, **more: Any) -> dict[str, Any]:
 
 def their_supervised(folder: Path, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int, scratch: str) -> Any:
     data = [{"input_ids": list(prompt + replies[0]), "completion_mask": [0] * len(prompt) + [1] * len(replies[0])} for _, (prompt, replies) in rows]
-    config = SFTConfig(**usual(steps, scratch, max_length=512, completion_only_loss=True))
+    config = SFTConfig(**usual(steps, scratch, max_length=LONGEST, completion_only_loss=True))
     return SFTTrainer(loaded(AutoModelForCausalLM, folder), config, train_dataset=Dataset.from_list(data), processing_class=model.dialogue.tokenizer)
 
 
@@ -126,7 +75,7 @@ def their_preference(folder: Path, model: TorchModel, rows: Sequence[tuple[Conve
     tokenizer = copy.deepcopy(model.dialogue.tokenizer)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)  # its own is the end of a turn, which the peer would not read then
     module.config.pad_token_id = 0
-    config = RewardConfig(**usual(steps, scratch, max_length=512))
+    config = RewardConfig(**usual(steps, scratch, max_length=LONGEST))
     return RewardTrainer(module, config, train_dataset=Dataset.from_list(data), processing_class=tokenizer)
 
 
@@ -157,16 +106,6 @@ def train(trainer: Any) -> float:
 THEIRS = {"supervised": their_supervised, "preference": their_preference, "rloo": their_rloo}
 
 
-def ours(task: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> Callable[[], None]:
-    free = model.unfrozen()
-    if task == "supervised":
-        return lambda: our_supervised(free, rows, steps)
-    if task == "preference":
-        scalar = ScalarModel(free.module)
-        return lambda: our_preference(scalar, rows, steps)
-    return lambda: our_rloo(free, model, rows, steps)
-
-
 def worked(task: str, rows: Sequence[tuple[Conversation, Group]], steps: int) -> tuple[float, str]:
     """How much one run does, on average over batches, and in what."""
     if task == "supervised":
@@ -176,16 +115,12 @@ def worked(task: str, rows: Sequence[tuple[Conversation, Group]], steps: int) ->
 
 def peak(task: str, side: str, options: Any, folder: Path) -> float:
     """GiB of a process that runs one side for one run, weights and libraries included."""
-    command = [sys.executable, "-m", "benchmarks.training", options.rows, "--alone", f"{task}:{side}", "--folder", str(folder)]
+    command = ["benchmarks.training_ours", task, options.rows]
+    if side == "peer":
+        command = ["benchmarks.training", options.rows, "--alone", task, "--folder", str(folder)]
     command += ["--model", options.model, "--steps", str(options.steps)]
-    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])["peak_gib"])
-
-
-def alone(words: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int, folder: Path, scratch: str) -> None:
-    task, side = words.split(":")
-    ours(task, model, rows, steps)() if side == "ours" else train(THEIRS[task](folder, model, rows, steps, scratch))
-    high = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"peak_gib": int(high.split()[1]) / 2**20}))
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["peak_gib"])
 
 
 def largest_gap(model: TorchModel, folder: Path, rows: Sequence[tuple[Conversation, Group]], scratch: str) -> float:
@@ -204,7 +139,7 @@ def largest_gap(model: TorchModel, folder: Path, rows: Sequence[tuple[Conversati
         scalar.head.weight.copy_(other.model.score.weight)
         batch = other.data_collator([other.train_dataset[place] for place in range(SIZE)])
         theirs = other.compute_loss(other.model, batch)
-        total = comparison_loss(scalar)([(group, 1.0) for _, group in some])
+        total = comparison_loss(scalar)([(group, 1.0, 1.0) for _, group in some])
     gaps.append(abs(theirs.item() - total.loss.item() / total.weight))
     return max(gaps)
 
@@ -216,7 +151,9 @@ def main() -> None:
     rows = rows_of(options.rows, model)[: options.steps * SIZE]  # every run of either side works through the same rows once
     with tempfile.TemporaryDirectory() as scratch:
         if options.alone:
-            alone(options.alone, model, rows, options.steps, Path(options.folder), scratch)
+            model.module.to("meta")  # only its tokenizer is wanted
+            train(THEIRS[options.alone](Path(options.folder), model, rows, options.steps, scratch))
+            print(json.dumps({"peak_gib": peak_gib()}))
             return
         folder = Path(scratch) / "start"
         export(model, folder)
