@@ -19,6 +19,7 @@ COMMANDS = {
     "score": "log-probabilities of replies, or belief over choices",
     "show": "list runs, or show one run's report",
     "compare": "two models on the same prompts, judged by a preference model",
+    "sweep": "one command under many settings and seeds, on one machine or many",
     "export": "copy a run's model, adapter, preference model and rows to a folder",
     "doctor": "check this machine and this installation",
 }

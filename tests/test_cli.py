@@ -1,5 +1,6 @@
 """The door: fast help, clear errors, one JSON object last, and the whole job through it."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -184,3 +185,32 @@ def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
     assert (tmp_path / "out/pairs.jsonl").exists()
     assert "finished" not in solon("show", "--runs", str(tmp_path)).stdout
     assert "What was found" in solon("show", run.name, "--runs", str(tmp_path)).stdout
+
+
+def test_a_sweep_averages_claims_over_seeds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        flags = dict(itertools.pairwise(words))
+        value = float(flags["--rate"]) + int(flags["--seed"])
+        claims = [{"name": "rises", "found": value, "low": 0.0, "high": 1.0, "n": 3, "holds": True}]
+        return subprocess.CompletedProcess(words, 0, json.dumps({"claims": claims}) + "\n", "")
+
+    monkeypatch.setattr("solon.commands.sweep.subprocess.run", one)
+    assert main(["sweep", "--over", "seed=0,1,2", "--over", "rate=10,20", "--json", "--", "align", "toy"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(found["rows"]) == 6
+    assert [(claim["over"], claim["found"], claim["seeds"]) for claim in found["claims"]] == [({"rate": "10"}, 11.0, 3), ({"rate": "20"}, 21.0, 3)]
+    assert found["claims"][0]["low"] == pytest.approx(11 - 4.303 / 3**0.5, abs=1e-3)  # t with two degrees of freedom
+
+
+def test_a_sweep_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--", "studies"], "what to vary"),
+        (["--over", "seed", "--", "studies"], "flag=value"),
+        (["--over", "seed=1,1", "--", "studies"], "twice"),
+        (["--over", "seed=1", "--over", "seed=2", "--", "studies"], "once"),
+        (["--over", "seed=1"], "after --"),
+        (["--over", "seed=1", "--", "studies", "--seed", "3"], "both"),
+        (["--over", "seed=1", "--", "nothing"], "no command 'nothing'"),
+    ):
+        assert main(["sweep", *words]) == 2
+        assert said in capsys.readouterr().err

@@ -16,7 +16,7 @@ from solon.data.published import read_prompts
 from solon.evaluation.duel import duel
 from solon.evaluation.replies import refuses
 from solon.models.huggingface import load_classifier
-from solon.models.load import load_open
+from solon.models.spread import spread_open
 from solon.statistics import mcnemar, paired_difference
 
 
@@ -33,6 +33,8 @@ class Options:
     """replies to each prompt"""
     max_tokens: int = 64
     seed: int = 0
+    on: str = "here"
+    """where replies are made: here, processes:N, ray, ray:N or ray:ADDRESS; they are the same"""
     precision: str = "auto"
     json: bool = False
 
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     judge = PreferenceModel(options.judge.name, *load_classifier(options.judge))
     scores, declined = [], []
     for name in (options.first, options.second):
-        model = load_open(name, precision=options.precision, say=say)
+        model = spread_open(options.on, name, precision=options.precision, say=say)
         say(f"sampling {name}")
         groups = model.sample(prompts, count=options.samples, max_tokens=options.max_tokens, seed=options.seed)
         flat = judge.score([p for p, group in zip(prompts, groups, strict=True) for _ in group], [s.text for group in groups for s in group])
