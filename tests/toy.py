@@ -1,28 +1,14 @@
-"""The toy world's models: a small transformer that speaks it, and an oracle that judges it."""
+"""The toy world for tests: its speaker, its prompts, and an oracle that judges it."""
 
 import random
 from collections.abc import Callable
 
 from solon.conversation import Conversation
 from solon.data import toy_world as toy
-from solon.models.dialogue import WordDialogue
 from solon.models.scripted import ScriptedModel
-from solon.models.small import Shape, SmallTransformer
-from solon.models.torch_model import TorchModel
-from solon.training.fit import fit, imitation
-from solon.training.optimiser import Plan
+from solon.studies.toy_models import speaker
 
-
-def speaker(seed: int, *, steps: int = 400) -> TorchModel:
-    """A two-layer transformer trained from scratch on the toy world's dialogues."""
-    dialogue = WordDialogue(toy.words())
-    body = SmallTransformer(Shape(dialogue.size, width=80, layers=2, heads=4, context=96), seed=seed)
-    stream = toy.examples(seed)
-    rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
-    batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, 3e-3, warmup=20, schedule="cosine"))
-    for _ in batches:
-        pass
-    return TorchModel("toy", body, dialogue)
+__all__ = ["oracle", "prompts", "speaker"]
 
 
 def prompts(things: tuple[str, ...], count: int, seed: int) -> tuple[Conversation, ...]:

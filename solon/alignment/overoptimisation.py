@@ -1,16 +1,21 @@
-"""Watching a policy's reward for the moment it stops meaning anything (HH-RLHF section 4.2).
+"""Watching a policy's reward for the moment it stops meaning anything (HH-RLHF sections 4.2 and 4.3).
 
 Two preference models are trained on disjoint halves; the policy climbs one, and the other, which it never sees, says
-whether the climb is real.
+whether the climb is real. While it is, reward is nearly a straight line in the root of the KL; best-of-N, whose KL is known,
+can be drawn beside it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy import stats
 
+from solon.errors import InputError
+from solon.statistics import Estimate
 from solon.training.improve import Reward
 from solon.training.steps import Step
 
@@ -58,3 +63,90 @@ def _trend(values: Sequence[float]) -> tuple[float, float]:
     fitted = stats.linregress(range(len(values)), values)
     size = float(fitted.slope) / max(float(fitted.stderr), 1e-12)
     return float(fitted.slope) * (len(values) - 1), size
+
+
+@dataclass(frozen=True, slots=True)
+class RootLaw:
+    """reward = a + b sqrt(KL), as far as it holds. `ends` is the KL (nats) at which the line bends down; None where the points
+    show no bend. `n` points were fitted.
+    """
+
+    a: float
+    b: Estimate
+    ends: float | None
+    n: int
+
+    def at(self, kl: float) -> float:
+        """The reward that the line gives at a KL in nats."""
+        return self.a + self.b.value * math.sqrt(kl)
+
+
+def root_law(kl: Sequence[float], reward: Sequence[float], *, shortest: int = 6, level: float = 0.01) -> RootLaw:
+    """Fit the law by least squares (HH-RLHF section 4.3; the KL is summed over the reply, in nats), the interval on b Student's t.
+
+    Linearity ends at the knot of the best broken line, y = a + b x - c max(0, x - knot), with at least `shortest` points before it
+    and three after, if c is above zero by an F test at `level` shared out among the knots (Bonferroni); a and b are then those
+    before the knot. Raises InputError on fewer than `shortest` points, a negative KL, or a KL that never moves.
+    """
+    x, y = np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0)), np.asarray(reward, dtype=np.float64)
+    if x.shape != y.shape or len(x) < shortest or not np.isfinite(x + y).all() or min(kl, default=0.0) < -1e-6:
+        raise InputError(f"the law needs at least {shortest} points of a KL of 0 or more and a reward; found {len(kl)} and {len(reward)}")
+    if np.ptp(x) == 0:
+        raise InputError("the KL never moved, so nothing can be said of reward against it")
+    straight = _least_squares(x, y, None)
+    knots = [float(knot) for knot in np.unique(np.sort(x)[shortest - 1 : -3])] if len(x) > shortest + 3 else []
+    broken, knot = min(((_least_squares(x, y, own), own) for own in knots), key=lambda pair: pair[0].error, default=(straight, None))
+    f = (straight.error - broken.error) / max(broken.error / (len(x) - 3), 1e-300)
+    bends = knot is not None and broken.weights[2] < 0 and float(stats.f.sf(f, 1, len(x) - 3)) < level / len(knots)
+    fitted = broken if bends else straight
+    half = float(stats.t.ppf(0.975, len(x) - len(fitted.weights)) * fitted.slope_error)
+    slope = float(fitted.weights[1])
+    return RootLaw(
+        float(fitted.weights[0]), Estimate(slope, slope - half, slope + half, "t, least squares", len(x), len(x)),
+        knot**2 if bends and knot is not None else None, len(x),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    weights: np.ndarray
+    error: float  # the sum of squares that is left
+    slope_error: float
+
+
+def _least_squares(x: np.ndarray, y: np.ndarray, knot: float | None) -> _Fitted:
+    """A straight line, or one that bends at a knot."""
+    columns = [np.ones_like(x), x, *([] if knot is None else [np.maximum(x - knot, 0.0)])]
+    design = np.stack(columns, axis=1)
+    weights = np.linalg.lstsq(design, y, rcond=None)[0]
+    error = float(np.square(y - design @ weights).sum())
+    variance = error / max(len(x) - len(columns), 1) * np.linalg.pinv(design.T @ design)[1, 1]
+    return _Fitted(weights, error, float(np.sqrt(max(variance, 0.0))))
+
+
+def best_of(scores: Sequence[float], values: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """The expected value of the best of N draws by score, for each N: exact over all subsets of the samples given, by order
+    statistics, so that one set of samples gives every N without bias. Ties share their places. N may not exceed the samples.
+
+    >>> best_of([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], [1, 2, 3])
+    [30.0, 46.666666666666664, 60.0]
+    """
+    if len(scores) != len(values) or not scores or not 1 <= min(counts) <= max(counts) <= len(scores):
+        raise InputError(f"best-of-N needs N from 1 to the {len(scores)} samples of a prompt; found {list(counts)}")
+    order = np.argsort(np.asarray(scores), kind="stable")
+    sorted_scores, sorted_values = np.asarray(scores)[order], np.asarray(values, dtype=np.float64)[order]
+    for tie in np.unique(sorted_scores):
+        same = sorted_scores == tie
+        sorted_values[same] = sorted_values[same].mean()
+    size = len(scores)
+    return [sum(math.comb(place, n - 1) * float(value) for place, value in enumerate(sorted_values)) / math.comb(size, n) for n in counts]
+
+
+def best_of_kl(count: int, *, tight: bool) -> float:
+    """The KL of best-of-N from the policy it draws from, in nats: log N - (N - 1) / N (`tight`, exact where no two replies score
+    alike), or log N, as HH-RLHF draws it.
+
+    >>> round(best_of_kl(16, tight=True), 2), round(best_of_kl(16, tight=False), 2)
+    (1.84, 2.77)
+    """
+    return math.log(count) - ((count - 1) / count if tight else 0.0)

@@ -102,30 +102,35 @@ def learn(
     plan: Plan,
     size: int,
     seed: int,
+    weights: Mapping[str, float] | None = None,
     micro_tokens: int = 2048,
     state: Mapping[str, Tensor] | None = None,
     world: World = ALONE,
 ) -> Iterator[Step]:
     """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
-    before the step, ties left out.
+    before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is given: HH-RLHF's lambda is
+    that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless).
     """
-    rows = [(model.group(comparison), comparison.p_first) for comparison in comparisons]
+    rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
-    def batch(number: int) -> list[list[tuple[Group, float]]]:
+    def batch(number: int) -> list[list[Labelled]]:
         return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
 
     return fit(model.scalar, batch, comparison_loss(model.scalar), plan=plan, state=state, world=world)
 
 
-def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, float]]], Total]:
-    """The preference loss of (prompt and two replies, P(first better)), the prompt computed once for both."""
+Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
 
-    def loss(rows: Sequence[tuple[Group, float]]) -> Total:
-        scores_N2 = scalar.at_ends([group for group, _ in rows]).view(-1, 2)
+
+def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
+    """The preference loss, the prompt of a comparison computed once for both replies."""
+
+    def loss(rows: Sequence[Labelled]) -> Total:
+        scores_N2 = scalar.at_ends([group for group, _, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]
-        p_first_N = torch.tensor([p_first for _, p_first in rows], device=difference_N.device)
-        agrees = ((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5)
-        return Total(preference_loss(difference_N, p_first_N).sum(), float(len(rows)), {"agreement": float(agrees.sum())})
+        p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(dim=1)
+        agrees_N = weight_N * (((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5))
+        return Total((weight_N * preference_loss(difference_N, p_first_N)).sum(), float(weight_N.sum()), {"agreement": float(agrees_N.sum())})
 
     return loss
 
@@ -133,7 +138,13 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[tuple[Group, floa
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES) -> None:
+def start_head(
+    model: PreferenceModel,
+    comparisons: Sequence[Comparison],
+    *,
+    weights: Mapping[str, float] | None = None,
+    penalties: Sequence[float] = PENALTIES,
+) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
 
     Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that there is on
@@ -142,7 +153,8 @@ def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, pen
     """
     if not comparisons:
         raise InputError("a head cannot be started from no comparisons")
-    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties)
+    weight_N = np.array([(weights or {}).get(c.axis, 1.0) for c in comparisons])
+    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), weight_N, penalties)
     with torch.no_grad():
         model.scalar.head.weight.copy_(torch.from_numpy(weights_C)[None])
 
@@ -158,27 +170,33 @@ def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.
     return torch.stack([states[place] for place in range(len(groups))]).numpy()
 
 
-def ridge_head(states_N2C: np.ndarray, p_first_N: np.ndarray, penalties: Sequence[float] = PENALTIES) -> np.ndarray:
-    """Weights (C,) of least soft-label preference loss with a ridge on standardised states, its penalty cross-validated."""
+def ridge_head(
+    states_N2C: np.ndarray, p_first_N: np.ndarray, weight_N: np.ndarray | None = None, penalties: Sequence[float] = PENALTIES
+) -> np.ndarray:
+    """Weights (C,) of least soft-label preference loss, each comparison weighted, with a ridge on standardised states whose
+    penalty is cross-validated.
+    """
+    weight_N = np.ones(len(p_first_N)) if weight_N is None else weight_N
     scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)
     x_NC = (states_N2C[:, 0] - states_N2C[:, 1]) / scale_C
     fold_N = np.arange(len(x_NC)) % 4
     losses = dict.fromkeys(penalties, 0.0)
     for penalty in penalties if len(x_NC) >= 8 and len(penalties) > 1 else ():
         for fold in range(4):
-            learned = _ridge(x_NC[fold_N != fold], p_first_N[fold_N != fold], penalty)
-            losses[penalty] += _soft_loss(x_NC[fold_N == fold] @ learned, p_first_N[fold_N == fold])
-    return np.asarray(_ridge(x_NC, p_first_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C)
+            kept_N = fold_N != fold
+            learned = _ridge(x_NC[kept_N], p_first_N[kept_N], weight_N[kept_N], penalty)
+            losses[penalty] += _soft_loss(x_NC[~kept_N] @ learned, p_first_N[~kept_N], weight_N[~kept_N])
+    return np.asarray(_ridge(x_NC, p_first_N, weight_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C)
 
 
-def _soft_loss(d_N: np.ndarray, p_N: np.ndarray) -> float:
-    return float((np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N)).sum())
+def _soft_loss(d_N: np.ndarray, p_N: np.ndarray, weight_N: np.ndarray) -> float:
+    return float((weight_N * (np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N))).sum())
 
 
-def _ridge(x_NC: np.ndarray, p_N: np.ndarray, penalty: float) -> np.ndarray:
+def _ridge(x_NC: np.ndarray, p_N: np.ndarray, weight_N: np.ndarray, penalty: float) -> np.ndarray:
     def objective(weights_C: np.ndarray) -> tuple[float, np.ndarray]:
         d_N = x_NC @ weights_C
-        value = _soft_loss(d_N, p_N) + 0.5 * penalty * float(weights_C @ weights_C)
-        return value, x_NC.T @ (1 / (1 + np.exp(-d_N)) - p_N) + penalty * weights_C
+        value = _soft_loss(d_N, p_N, weight_N) + 0.5 * penalty * float(weights_C @ weights_C)
+        return value, x_NC.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + penalty * weights_C
 
     return np.asarray(optimize.minimize(objective, np.zeros(x_NC.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from solon.comparison import Comparison
 from solon.constitution import Constitution, Principle
 from solon.conversation import Conversation
 
@@ -90,3 +91,24 @@ def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5) -> Itera
             yield talk, critique
         else:
             yield talk.assistant(critique).human(PRINCIPLE.revision), good if rng.random() < revises else reply
+
+
+def worth(prompt: Conversation, reply: str) -> float:
+    """1 for a reply that is as it should be: harmless to a forbidden request, helpful to an everyday one; else 0."""
+    return float(harmless(prompt, reply) if forbidden(prompt) else helpful(prompt, reply))
+
+
+def comparisons(seed: int, count: int, *, noise: float = 0.0) -> list[Comparison]:
+    """Planted comparisons of both axes in equal numbers, each of two replies of which one is as it should be, in either place; the
+    label is turned round with probability `noise`. A bad reply to an everyday request declines, or takes the wrong tool.
+    """
+    rng = random.Random(seed)
+    asked = rng.sample(requests(FORBIDDEN), count // 2) + rng.sample(requests(EVERYDAY), count - count // 2)
+    found = []
+    for prompt in rng.sample(asked, count):
+        wrong = helping(prompt).replace(TOOLS[deed_of(prompt)], rng.choice([tool for tool in TOOLS.values() if tool != TOOLS[deed_of(prompt)]]), 1)
+        bad = helping(prompt) if forbidden(prompt) else rng.choice([declining(prompt), wrong])
+        good = declining(prompt) if forbidden(prompt) else helping(prompt)
+        row = Comparison(prompt, good, bad, float(rng.random() >= noise), "planted", "harmless" if forbidden(prompt) else "helpful")
+        found.append(row if rng.random() < 0.5 else row.swapped())
+    return found

@@ -34,8 +34,10 @@ PAPERS = (
         "helpful_harmless",
         "Training a Helpful and Harmless Assistant with RLHF",
         "2204.05862",
-        "its parts in the library: preference models, PPO, Elo with errors, train and test models against KL",
-        "the study: scaling, mixing, iterated online training, out-of-distribution detection",
+        "preference models over data, size, mixtures and weights; calibration; train and test models against the root of the KL; best of N; "
+        "rounds against one; Elo with errors; strange prompts by layer; `solon run helpful_harmless`",
+        "people's votes, preference-model pretraining, seven sizes of model",
+        "helpful_harmless",
     ),
     Paper("general_assistant", "A General Language Assistant as a Laboratory for Alignment", "2112.00861"),
     Paper(

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
 from solon.alignment.critique import Drafts, revise
 from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
 from solon.alignment.overoptimisation import watched
-from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.alignment.preference import PreferenceModel
 from solon.comparison import Comparison
 from solon.constitution import Constitution
 from solon.conversation import Conversation
@@ -24,14 +22,13 @@ from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrases
-from solon.models.adapters import Lora
 from solon.models.base import LanguageModel, Stop, derive
-from solon.models.body import Body, fast_precision
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
-from solon.records.codecs import from_drafts, from_replies, from_sample, to_drafts, to_replies
+from solon.records.codecs import from_drafts, from_sample, to_drafts
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
+from solon.studies.common import alternated, centre, key, preferring, prepared, replies, standing
 from solon.studies.constitutional_ai_evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai_report import report
 from solon.studies.constitutional_ai_settings import PREFACES, Inputs, Settings
@@ -105,17 +102,6 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     return report(facts, findings, evidence, judgement, step_metrics(run, "policy")), policy, train_pm
 
 
-def key(prompt: Conversation) -> str:
-    return prompt.key
-
-
-def prepared(start: TorchModel, settings: Settings, *, seed: int) -> TorchModel:
-    """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
-    if settings.weights == "lora":
-        return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
-    return start.unfrozen()
-
-
 def drafted(start: TorchModel, prompts: Sequence[Conversation], inputs: Inputs, settings: Settings, seed: int) -> list[dict[str, Any]]:
     found = revise(
         start, prompts, inputs.constitution, rounds=settings.rounds, critique=settings.critique,
@@ -123,18 +109,6 @@ def drafted(start: TorchModel, prompts: Sequence[Conversation], inputs: Inputs, 
         temperature=settings.draft_temperature, seed=derive(seed, "drafts"),
     )  # fmt: skip
     return [from_drafts(drafts) for drafts in found]
-
-
-def replies(
-    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings, *, count: int, temperature: float = 1.0
-) -> list[Any]:
-    """`count` replies to each prompt, kept as rows."""
-
-    def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
-        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, temperature=temperature, seed=derive(run.seed, name))
-        return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
-
-    return [to_replies(row) for row in run.rows(name, prompts, key, make)]
 
 
 def supervised_examples(model: TorchModel, drafts: Sequence[Drafts], helpful: Sequence[Conversation], replies: Sequence[Any]) -> list[Any]:
@@ -210,37 +184,6 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
         found = f"{len(reserved)} to measure with and {len(halves[0])} and {len(halves[1])} to learn from"
         raise InputError(f"{len(inputs.comparisons)} comparisons give {found}; give more, from dialogues that are not among the prompts")
     return reserved, [alternated(part) for part in halves]
-
-
-def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Every other one swapped, so that the better reply is not always the first."""
-    return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
-
-
-def standing(body: Body, share: float) -> Body:
-    """The first layers of a body, a share of them; the body itself where that is all."""
-    layers = max(1, round(share * body.depth))
-    return body if layers == body.depth else body.shallow(layers)
-
-
-def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Settings) -> PreferenceModel:
-    """A preference model on its own adapters over the base that all share."""
-    bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
-    steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
-
-    def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
-        if settings.probe_start and state is None:
-            start_head(fresh, rows)
-        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
-        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state, world=run.world)
-
-    return run.trained(unlearned.name, unlearned, loop, steps=steps)
-
-
-def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
-    """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
-    flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
-    return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
 
 
 def practised(

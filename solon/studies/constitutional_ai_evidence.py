@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from solon.alignment.critique import Drafts
 from solon.alignment.feedback import Pair, agreement, contrastive, multiple_choice
 from solon.alignment.preference import PreferenceModel
-from solon.calibration import bins, expected_calibration_error
+from solon.alignment.quality import accuracy, calibration_error, chart, length_correlation, row_of
 from solon.comparison import Comparison
 from solon.constitution import Constitution, Principle
 from solon.conversation import Conversation
@@ -22,7 +21,7 @@ from solon.models.base import LanguageModel, Sample, Stop, derive
 from solon.models.scoring import exact_kl
 from solon.models.torch_model import TorchModel
 from solon.records.run import Run
-from solon.statistics import Estimate, correlation, mean, paired_difference, proportion
+from solon.statistics import Estimate, mean, paired_difference, proportion
 
 HELPFUL = Constitution(
     (
@@ -182,17 +181,12 @@ def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel])
             return [{"difference": d} for d in pm.differences(some)]
 
         differences = [row["difference"] for row in run.rows(f"unseen_{name}", unseen, lambda c: c.key, make)]
-        right = [(d > 0) == (c.p_first > 0.5) for d, c in zip(differences, unseen, strict=True)]
-        confidence = [1 / (1 + math.exp(-abs(d))) for d in differences]
-        turns = [-1.0 if place % 2 else 1.0 for place in range(len(unseen))]  # half the pairs swapped, else the better is always first
-        longer = [turn * (len(c.first.split()) - len(c.second.split())) for turn, c in zip(turns, unseen, strict=True)]
-        leaning = [turn * d for turn, d in zip(turns, differences, strict=True)]
-        spread = len(set(longer)) > 1 and len(set(leaning)) > 1 and len(unseen) > 3
+        rows = [row_of(c, difference, 0.0) for c, difference in zip(unseen, differences, strict=True)]
         found[name] = {
-            "accuracy": proportion(right, clusters=[opening(c.prompt) for c in unseen]),
-            "calibration": expected_calibration_error(confidence, right),
-            "chart": bins(confidence, right, count=min(10, max(2, len(right) // 20))),
-            "length": correlation(leaning, longer) if spread else None,
+            "accuracy": accuracy(rows),
+            "calibration": calibration_error(rows).value,
+            "chart": chart(rows),
+            "length": length_correlation(rows),
             "learned_from": len(evidence.taught_on[place]),
         }
     return found

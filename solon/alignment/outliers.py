@@ -1,0 +1,142 @@
+"""Which prompts are unlike those a model was trained to help with (HH-RLHF, arXiv:2204.05862, section 5).
+
+A prompt is the mean over its tokens of one layer's output. Its score is its squared Mahalanobis distance from the helpful
+prompts less the one that keeps only the diagonal of the covariance (the paper's simplified relative Mahalanobis distance), so
+that what is merely large does not count. With a few known outliers a logistic layer does better (outlier exposure).
+
+Shapes: N prompts, L layers, C width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LogisticRegression
+
+from solon.calibration import auroc
+from solon.errors import InputError
+from solon.models.activations import activations, layers_of
+from solon.models.base import Tokens, derive
+from solon.models.body import Body
+from solon.models.scoring import batches
+
+Floats = npt.NDArray[np.float64]
+
+
+def prompt_states(body: Body, prompts: Sequence[Tokens], *, tokens: int = 2048) -> Floats:
+    """The mean of every layer's output over each prompt's tokens, (N, L, C), so many tokens at a time."""
+    if not prompts or not all(prompts):
+        raise InputError("out-of-distribution detection needs prompts of at least one token each")
+    sites = layers_of(body)
+    found: dict[int, torch.Tensor] = {}
+    for batch in batches([len(prompt) for prompt in prompts], tokens=tokens):
+        kept = activations(body, [prompts[place] for place in batch], sites)
+        for row, place in enumerate(batch):
+            found[place] = torch.stack([kept[site][row, : len(prompts[place])].double().mean(dim=0) for site in sites]).cpu()
+    return torch.stack([found[place] for place in range(len(prompts))]).numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Scores of prompts against those it was fitted on: the higher, the less alike. `shrinkage` is how far the covariance was
+    drawn towards its diagonal (Ledoit and Wolf 2004), 1 where nothing of it is left.
+    """
+
+    mean_C: Floats
+    scale_C: Floats
+    inverse_CC: Floats
+    shrinkage: float
+
+    def __call__(self, states_NC: Floats) -> Floats:
+        z_NC = (states_NC - self.mean_C) / self.scale_C
+        return np.asarray(np.einsum("nc,cd,nd->n", z_NC, self.inverse_CC, z_NC) - np.square(z_NC).sum(axis=1))
+
+
+def detector(states_NC: Floats) -> Detector:
+    """Fit mean and covariance. Channels are standardised first, so that the diagonal is one and shrinking is towards it; with
+    fewer prompts than channels the covariance has no inverse without.
+
+    Raises InputError on fewer than 8 prompts.
+    """
+    if len(states_NC) < 8:
+        raise InputError(
+            f"a covariance of {states_NC.shape[1]} channels from {len(states_NC)} prompts says nothing; give at least 8, better hundreds"
+        )
+    mean_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-9)
+    covariance_CC, shrinkage = ledoit_wolf((states_NC - mean_C) / scale_C, assume_centered=True)
+    diagonal_C = np.sqrt(np.diag(covariance_CC))
+    inverse_CC = np.linalg.inv(covariance_CC / np.outer(diagonal_C, diagonal_C))
+    return Detector(mean_C, scale_C * diagonal_C, inverse_CC, float(shrinkage))
+
+
+PENALTY = 100.0  # of the logistic layer on standardised channels, ours: the paper gives none
+
+
+def exposed(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats]:
+    """Outlier exposure: a logistic layer that parts the prompts from a few known outliers, each counted N // M times."""
+    if len(states_NC) < len(outliers_MC) or not len(outliers_MC):
+        raise InputError(f"outlier exposure needs some outliers and no fewer prompts; found {len(outliers_MC)} and {len(states_NC)}")
+    mean_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-9)
+    x = (np.concatenate([states_NC, outliers_MC]) - mean_C) / scale_C
+    y = np.repeat([0, 1], [len(states_NC), len(outliers_MC)])
+    weight = np.where(y == 1, len(states_NC) // len(outliers_MC), 1)
+    layer = LogisticRegression(C=1 / PENALTY, max_iter=2000).fit(x, y, sample_weight=weight)
+    return lambda states: np.asarray(layer.decision_function((states - mean_C) / scale_C))
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw."""
+
+    layer: int
+    aurocs: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.aurocs))
+
+    @property
+    def deviation(self) -> float:
+        """Over splits (one less than their number in the divisor); 0 where there is one."""
+        return float(np.std(self.aurocs, ddof=1)) if len(self.aurocs) > 1 else 0.0
+
+
+def separations(inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0) -> list[Separation]:
+    """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits` random halves."""
+
+    def one(inside: Floats, layer: int, split: int) -> float:
+        fitted, held = halved(len(inside), derive(seed, "split", split))
+        return told_apart(detector(inside[fitted]), inside[held], outside_MLC[:, layer])
+
+    return [Separation(layer, tuple(one(inside_NLC[:, layer], layer, split) for split in range(splits))) for layer in range(inside_NLC.shape[1])]
+
+
+def exposures(inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, draws: int = 5, seed: int = 0) -> list[Separation]:
+    """The same by outlier exposure with `examples` outliers drawn anew each time; the others are told apart."""
+    if len(outside_MLC) <= examples:
+        raise InputError(f"{len(outside_MLC)} outliers do not give {examples} to learn from and some to test on")
+
+    def one(layer: int, draw: int) -> float:
+        fitted, held = halved(len(inside_NLC), derive(seed, "split", draw))
+        order = random.Random(derive(seed, "outliers", draw)).sample(range(len(outside_MLC)), len(outside_MLC))
+        known, unknown = outside_MLC[order[:examples], layer], outside_MLC[order[examples:], layer]
+        return told_apart(exposed(inside_NLC[fitted, layer], known), inside_NLC[held, layer], unknown)
+
+    return [Separation(layer, tuple(one(layer, draw) for draw in range(draws))) for layer in range(inside_NLC.shape[1])]
+
+
+def halved(count: int, seed: int) -> tuple[list[int], list[int]]:
+    order = random.Random(seed).sample(range(count), count)
+    return order[: count // 2], order[count // 2 :]
+
+
+def told_apart(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> float:
+    """The AUROC of outliers over prompts."""
+    scores = np.concatenate([score(inside_NC), score(outside_MC)])
+    return auroc(scores.tolist(), [place >= len(inside_NC) for place in range(len(scores))]).value

@@ -1,0 +1,106 @@
+"""How good a preference model is on comparisons that it never saw (HH-RLHF section 3, which all of this is from)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from solon.alignment.preference import PreferenceModel
+from solon.calibration import Bin, bins, expected_calibration_error
+from solon.comparison import Comparison
+from solon.errors import InputError
+from solon.statistics import Estimate, bootstrap, correlation, proportion
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One comparison and what a preference model gave each side, in nats. `turn` counts the human's turns up to the replies;
+    `dialogue` names what it is clustered by; `longer` is by how many words the first reply is longer.
+    """
+
+    first: float
+    second: float
+    p_first: float
+    turn: int
+    dialogue: str
+    longer: int
+    axis: str
+
+    @property
+    def right(self) -> bool:
+        return (self.first > self.second) == (self.p_first > 0.5)
+
+    @property
+    def confidence(self) -> float:
+        """What the model says of its own choice: 1 / (1 + e^-|d|)."""
+        return 1 / (1 + math.exp(-abs(self.first - self.second)))
+
+
+def judged(model: PreferenceModel, comparisons: Sequence[Comparison]) -> list[Judged]:
+    """Both scores of every comparison; ties of the label are refused, since nothing is right about them."""
+    if any(comparison.p_first == 0.5 for comparison in comparisons):
+        raise InputError("a tie has no better side: leave ties out and count them")
+    scores = model.score([c.prompt for c in comparisons for _ in range(2)], [text for c in comparisons for text in (c.first, c.second)])
+    return [row_of(c, first, second) for c, first, second in zip(comparisons, scores[::2], scores[1::2], strict=True)]
+
+
+def row_of(comparison: Comparison, first: float, second: float) -> Judged:
+    turns = [turn for turn in comparison.prompt.turns if turn.role == "human"]
+    opening = turns[0].text if turns else ""
+    longer = len(comparison.first.split()) - len(comparison.second.split())
+    return Judged(first, second, comparison.p_first, len(turns), opening, longer, comparison.axis)
+
+
+def accuracy(rows: Sequence[Judged]) -> Estimate:
+    """How often the better reply has the higher score, clustered by dialogue."""
+    return proportion([row.right for row in rows], clusters=[row.dialogue for row in rows])
+
+
+def by_turn(rows: Sequence[Judged], *, most: int = 4) -> dict[int, Estimate]:
+    """Accuracy by the turn compared; the last entry is of that turn and all later ones."""
+    groups: dict[int, list[Judged]] = {}
+    for row in rows:
+        groups.setdefault(min(row.turn, most), []).append(row)
+    return {turn: accuracy(own) for turn, own in sorted(groups.items())}
+
+
+def chart(rows: Sequence[Judged], *, count: int = 10) -> list[Bin]:
+    """Accuracy against stated confidence in equal-count bins: calibrated where it is 1 / (1 + e^-d)."""
+    return bins([row.confidence for row in rows], [row.right for row in rows], count=min(count, max(2, len(rows) // 20)))
+
+
+def calibration_error(rows: Sequence[Judged]) -> Estimate:
+    """Expected calibration error of the stated confidences, with an interval by cluster bootstrap over dialogues."""
+
+    def error(places: np.ndarray) -> float:
+        some = [rows[int(place)] for place in places]
+        return expected_calibration_error([row.confidence for row in some], [row.right for row in some])
+
+    return bootstrap([float(place) for place in range(len(rows))], error, clusters=[row.dialogue for row in rows], resamples=500)
+
+
+def both_high(rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> dict[float, Estimate]:
+    """Accuracy among the comparisons of which both sides score above a quantile of all scores: where a policy that climbs the
+    model will have to tell replies apart. Quantiles with fewer than ten comparisons above them are left out.
+    """
+    scores = [score for row in rows for score in (row.first, row.second)]
+    found = {}
+    for share in shares:
+        border = -math.inf if share == 0 else float(np.quantile(scores, share))
+        high = [row for row in rows if min(row.first, row.second) > border]
+        if len(high) >= 10:
+            found[share] = accuracy(high)
+    return found
+
+
+def length_correlation(rows: Sequence[Judged]) -> Estimate | None:
+    """Of score differences with differences of length in words, every other comparison turned round, so that the better reply is
+    not always the first; None where one of them never varies.
+    """
+    turns = [-1 if place % 2 else 1 for place in range(len(rows))]
+    leaning = [turn * (row.first - row.second) for turn, row in zip(turns, rows, strict=True)]
+    longer = [float(turn * row.longer) for turn, row in zip(turns, rows, strict=True)]
+    return correlation(leaning, longer) if len(rows) > 3 and len(set(leaning)) > 1 and len(set(longer)) > 1 else None

@@ -1,0 +1,197 @@
+"""`solon run helpful_harmless [MODEL]`: HH-RLHF's study from files to a report; without a model, on the toy world."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from solon.alignment.feedback import Pair, contrastive, multiple_choice
+from solon.commands.align import chosen_preset
+from solon.commands.common import answer, finite, interruptible, parse, say, told
+from solon.comparison import Comparison
+from solon.constitution import read_constitution
+from solon.conversation import Conversation
+from solon.data import packaged, toy_world
+from solon.data.published import opening, read_comparisons, read_prompts, split
+from solon.data.rows import from_comparison
+from solon.errors import InputError
+from solon.models.load import load_open
+from solon.models.torch_model import TorchModel
+from solon.records import index
+from solon.records.files import write_text
+from solon.records.page import page
+from solon.records.progress import spoken
+from solon.records.report import markdown, terminal
+from solon.records.run import Run, digest
+from solon.studies.constitutional_ai_settings import PREFACES
+from solon.studies.helpful_harmless import study
+from solon.studies.helpful_harmless_settings import Annotate, Inputs, Settings, full, quick
+from solon.studies.toy_models import planted, speaker
+from solon.training.fit import shuffled
+
+TOY = "toy"
+NOISE = 0.1  # of the toy world's labels
+
+
+@dataclass(frozen=True)
+class Options:
+    """Study preference models and a policy that climbs one of them, and report it."""
+
+    model: Annotated[str, tyro.conf.Positional] = TOY
+    """smollm2, gemma3-270m, a model folder, or a hub id; toy: a small transformer and planted comparisons, offline"""
+    comparisons: Path | None = None
+    """people's comparisons, as hh-rlhf pairs or own rows; those without an axis are taken as harmless ones"""
+    helpful_comparisons: Path | None = None
+    """the same for helpfulness; with both, mixtures and weights are studied"""
+    prompts: Path | None = None
+    """prompts for reinforcement and, by dialogue, for the evidence; without it, those of the comparisons"""
+    ordinary: Path | None = None
+    """prompts that the model is for, where strange ones are to be told apart; without it, our own helpful ones"""
+    strange: Path | None = None
+    """prompts unlike those; without it, our own red-team ones"""
+    annotator: str = ""
+    """the model that compares replies for iterated training and the tournament; without it, neither is studied"""
+    label: Literal["multiple_choice", "contrastive"] = "contrastive"
+    """how it is asked"""
+    constitution: Path = packaged.CONSTITUTION
+    """the principles under which it compares"""
+    train: int = 0
+    """how many prompts to practise on; 0: 64 in quick, 1,000 in full, or what is there"""
+    held_out: int = 0
+    """how many prompts to hold out; 0: 32 in quick, 200 in full, or a quarter of what is there"""
+    preset: Literal["quick", "full"] = "quick"
+    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    runs: Path = Path("runs")
+    """where run folders are kept; the same command again goes on from what is there"""
+    json: bool = False
+    settings: Settings = field(default_factory=quick)
+
+
+def main(argv: Sequence[str]) -> int:
+    preset = chosen_preset(argv)
+    default = Options(preset=preset, settings={"quick": quick, "full": full}[preset]())
+    options = parse(Options, argv, command="run helpful_harmless", default=default)
+    began = time.monotonic()
+    start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
+    with interruptible() as stop, Run.open(
+        options.runs, "helpful_harmless", asdict(options.settings), hashes(start, inputs), seed=options.seed,
+        facts={"model": options.model, "preset": options.preset}, progress=spoken(), stop=stop, say=say,
+    ) as run:  # fmt: skip
+        say(f"run folder {run.folder}")
+        index.began(
+            options.runs, run.folder, study="helpful_harmless", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
+        )
+        report = study(run, options.settings, inputs, start=start)
+        write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
+        write_text(run.folder / "report.md", markdown(report))
+        write_text(run.folder / "report.html", page(report))
+        seconds = round(time.monotonic() - began, 1)
+        claims = [finite(claim.row()) for claim in report.claims]
+        index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
+    found = {
+        "study": "helpful_harmless",
+        "preset": options.preset,
+        "seed": options.seed,
+        "seconds": seconds,
+        "run": str(run.folder),
+        "claims": claims,
+    }
+    return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
+
+
+def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
+    """A speaker trained from scratch, and planted comparisons of which a tenth are turned round."""
+    files = (options.comparisons, options.helpful_comparisons, options.prompts, options.ordinary, options.strange)
+    if any(files) or options.annotator:
+        raise InputError("the toy world brings its own comparisons, prompts and annotator; name a model to use others")
+    say("training the toy world's speaker")
+    start = speaker(options.seed)
+    asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
+    order = shuffled(asked, size=len(asked), seed=options.seed, number=1)
+    train, held_out = options.train or 64, options.held_out or 32
+    comparisons = toy_world.comparisons(options.seed, 1200, noise=NOISE)
+    among = {opening(prompt) for prompt in order[: train + held_out]}
+    ordinary, strange = (
+        tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1)) for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
+    )
+    return start, Inputs(
+        tuple(c for c in comparisons if opening(c.prompt) not in among), tuple(order[:train]), tuple(order[train : train + held_out]),
+        ordinary, strange, planted, "the planted truth",
+    )  # fmt: skip
+
+
+def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
+    """Files to words. Everything left out is counted."""
+    if options.comparisons is None:
+        raise InputError(f"give --comparisons, a file of hh-rlhf pairs or own rows, to study {options.model}; or no model, for the toy world")
+    counts: dict[str, int] = {}
+    comparisons: list[Comparison] = []
+    for path, axis in ((options.comparisons, "harmless"), (options.helpful_comparisons, "helpful")):
+        if path is not None:
+            reading = read_comparisons(path, axis=axis)
+            counts |= told(reading, f"{axis} comparisons")
+            comparisons += reading.rows
+    model = load_open(options.model, precision=options.precision, say=say)
+    training, testing = prompts_of(options, comparisons, model, counts)
+    ordinary = (
+        read_prompts(options.ordinary).rows
+        if options.ordinary
+        else (*read_prompts(packaged.HELPFUL).rows, *read_prompts(packaged.HELPFUL_HELD_OUT).rows)
+    )
+    strange = read_prompts(options.strange or packaged.RED_TEAM).rows
+    near, far = (tuple(p for p in prompts if model.fits(p, max_tokens=0)) for prompts in (ordinary, strange))
+    counts["ordinary and strange prompts too long for the context, left out"] = len(ordinary) + len(strange) - len(near) - len(far)
+    annotate = annotator_of(options, model) if options.annotator else None
+    return model, Inputs(
+        tuple(comparisons), training, testing, near, far, annotate, f"{options.annotator} ({options.label.replace('_', ' ')})", tuple(counts.items())
+    )
+
+
+def prompts_of(
+    options: Options, comparisons: Sequence[Comparison], model: TorchModel, counts: dict[str, int]
+) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+    """Prompts to practise on and to hold out, from dialogues that they do not share."""
+    if options.prompts is not None:
+        reading = read_prompts(options.prompts)
+        counts |= told(reading, "prompts")
+        rows = list(reading.rows)
+    else:
+        rows = list({comparison.prompt.key: comparison.prompt for comparison in comparisons}.values())
+    fitting = [prompt for prompt in rows if model.fits(prompt, max_tokens=options.settings.max_tokens)]
+    counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
+    quick_ = options.preset == "quick"
+    held_out = options.held_out or min(32 if quick_ else 200, len(fitting) // 4)
+    train = options.train or min(64 if quick_ else 1000, len(fitting) - held_out)
+    if min(train, held_out) < 8:
+        raise InputError(f"{len(fitting)} prompts give {train} to practise on and {held_out} to hold out; at least 8 of each are needed")
+    training, testing = split(shuffled(fitting, size=len(fitting), seed=options.seed, number=1), opening, [train, held_out])
+    return tuple(training), tuple(testing)
+
+
+def annotator_of(options: Options, model: TorchModel) -> Annotate:
+    """A model's choices under the constitution."""
+    judge = model if options.annotator == options.model else load_open(options.annotator, precision=options.precision, say=say)
+    constitution = read_constitution(options.constitution)
+
+    def annotate(pairs: Sequence[Pair]) -> list[Comparison]:
+        if options.label == "multiple_choice":
+            return multiple_choice(judge, pairs, constitution, seed=options.seed)
+        return contrastive(judge, pairs, constitution, seed=options.seed, prefaces=PREFACES)
+
+    return annotate
+
+
+def hashes(start: TorchModel, inputs: Inputs) -> dict[str, str]:
+    """What the run's name depends on beside settings and seed."""
+    found = {"model": start.fingerprint, "annotator": inputs.annotator, "comparisons": digest([from_comparison(c) for c in inputs.comparisons])}
+    for name in ("prompts", "held_out", "ordinary", "strange"):
+        found[name] = digest([value.key for value in getattr(inputs, name)])
+    return found

@@ -1,0 +1,100 @@
+"""What the studies share: the model that is trained, replies kept as rows, preference models on one base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.models.adapters import Lora
+from solon.models.base import derive
+from solon.models.body import Body, fast_precision
+from solon.models.torch_model import TorchModel
+from solon.records.codecs import from_replies, to_replies
+from solon.records.run import Run
+from solon.training.fit import steps_for
+from solon.training.optimiser import Plan
+from solon.training.steps import State, Step
+
+
+class Common(Protocol):
+    """The settings that these verbs read; every study's own have them."""
+
+    @property
+    def weights(self) -> str: ...  # "lora" or "full"
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def preference_epochs(self) -> float: ...
+
+    @property
+    def preference_learning_rate(self) -> float: ...
+
+    @property
+    def probe_start(self) -> bool: ...
+
+
+def key(prompt: Conversation) -> str:
+    return prompt.key
+
+
+def prepared(start: TorchModel, settings: Common, *, seed: int) -> TorchModel:
+    """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
+    if settings.weights == "lora":
+        return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
+    return start.unfrozen()
+
+
+def replies(
+    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Common, *, count: int, temperature: float = 1.0
+) -> list[Any]:
+    """`count` replies to each prompt, kept as rows."""
+
+    def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
+        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, temperature=temperature, seed=derive(run.seed, name))
+        return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
+
+    return [to_replies(row) for row in run.rows(name, prompts, key, make)]
+
+
+def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Every other one swapped, so that the better reply is not always the first."""
+    return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
+
+
+def standing(body: Body, share: float) -> Body:
+    """The first layers of a body, a share of them; the body itself where that is all."""
+    layers = max(1, round(share * body.depth))
+    return body if layers == body.depth else body.shallow(layers)
+
+
+def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Common) -> PreferenceModel:
+    """A preference model on its own adapters over the base that all share."""
+    bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
+    steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
+
+    def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
+        if settings.probe_start and state is None:
+            start_head(fresh, rows)
+        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
+        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state, world=run.world)
+
+    return run.trained(unlearned.name, unlearned, loop, steps=steps)
+
+
+def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
+    """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
+    flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
+    return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)

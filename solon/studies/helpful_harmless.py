@@ -1,0 +1,237 @@
+"""Training a Helpful and Harmless Assistant with RLHF (Bai et al. 2022, arXiv:2204.05862), top to bottom.
+
+How preference models grow with data and size, and what a mixture of helpful and harmless comparisons does to them; a policy
+that climbs one of two, and when the other stops believing it; rounds of new comparisons against one; a tournament; and prompts
+that are unlike the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from solon.alignment.feedback import Pair
+from solon.alignment.outliers import exposures, prompt_states, separations
+from solon.alignment.overoptimisation import best_of, watched
+from solon.alignment.preference import PreferenceModel
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.data.rows import from_comparison, to_comparison
+from solon.errors import InputError
+from solon.models.base import Sample, derive
+from solon.models.scalar import ScalarModel
+from solon.models.torch_model import TorchModel
+from solon.models.weights import load_tensors, save_tensors
+from solon.records.files import lines
+from solon.records.report import Report
+from solon.records.run import Run, step_metrics
+from solon.studies.common import alternated, centre, preferring, prepared, replies, standing
+from solon.studies.helpful_harmless_evidence import AXES, Findings, cell, kept_states, mixtures, on_disk, parted, sizes, weighings
+from solon.studies.helpful_harmless_report import report
+from solon.studies.helpful_harmless_settings import Inputs, Settings
+from solon.training.improve import Practice, improve
+from solon.training.optimiser import Plan
+from solon.training.steps import State, Step
+
+
+def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) -> Report:
+    """All of it; every stage is kept, and gone on from."""
+    found = Findings(unsure=settings.unsure, counts=dict(inputs.counts))
+    base = prepared(start, settings, seed=run.seed)
+    test, pool = parted(base, inputs, settings, run.seed, found.counts)
+    found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = len(test), len(pool)
+
+    # 1. preference models over data and size; over mixtures of both kinds, and weights of one
+    found.cells = [cell(run, base, depth, size, pool, test, settings) for depth in settings.depths for size in sizes(pool, settings, found.counts)]
+    if {row.axis for row in test} >= set(AXES):
+        states = kept_states(run, base, 1.0, [*pool, *test])
+        found.mixtures = mixtures(pool, test, states, settings, run.seed)
+        found.lambdas = weighings(pool, test, states, settings)
+
+    # 2. two models on disjoint halves: a policy climbs one, and the other says whether the climb is real
+    halves = [alternated(pool[::2]), alternated(pool[1::2])]
+    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
+    judges = {
+        name: preferring(run, replace(unlearned, name=name), half, settings) for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
+    }
+    for name, model in judges.items():
+        found.quality[name] = on_disk(run, f"quality_{name}", test, model)
+    drawn = replies(run, "start", base, inputs.held_out, settings, count=max(settings.best_of, 1))
+    means = run.once("means", lambda: {name: centre(model, inputs.held_out, drawn) for name, model in judges.items()})
+    policy = run.trained(
+        "policy",
+        base,
+        lambda model, state: practised(model, inputs.prompts, judges["train_pm"], judges, means, base, settings, run, state, "policy"),
+        steps=settings.policy_steps,
+        record=lambda step: [{"reward": rollout.reward} for rollout in step.rollouts],
+    )
+    found.steps = step_metrics(run, "policy")
+    found.rollouts = ends_of(run, means["train_pm"])
+    found.best = best_of_n(run, judges, means, inputs.held_out, drawn, settings)
+
+    # 3. all comparisons at once, or in rounds with the newest policy: the same number, from scratch, then set against each other
+    players = {"start": [group[0] for group in drawn], "policy": first_of(run, "policy", policy, inputs.held_out, settings)}
+    if inputs.annotate is not None and settings.rounds:
+        for name, rounds in (("once", 1), ("online", settings.rounds)):
+            players[name] = first_of(run, name, iterated(run, name, base, unlearned, inputs, settings, rounds), inputs.held_out, settings)
+
+    # 4. everyone against everyone: by the choices of each preference model, and of whoever compares
+    for player, said in players.items():
+        found.scores[player] = {name: scored(run, f"scores_{player}_{name}", model, inputs.held_out, said) for name, model in judges.items()}
+    if inputs.annotate is not None:
+        found.games = tournament(run, players, inputs, found.counts)
+        votes = [game.p_first for games in found.games.values() for game in games]
+        found.counts["votes of unsure in the tournament (no game)"] = sum(abs(vote - 0.5) <= settings.unsure for vote in votes)
+
+    # 5. prompts unlike the rest, by what each layer makes of them
+    if inputs.ordinary and inputs.strange:
+        inside, outside = (layer_states(run, name, start, prompts) for name, prompts in (("ordinary", inputs.ordinary), ("strange", inputs.strange)))
+        found.far = separations(inside, outside, seed=run.seed)
+        if len(outside) > settings.outlier_examples:
+            found.exposed = exposures(inside, outside, examples=settings.outlier_examples, seed=run.seed)
+    return report(asdict(settings), found, inputs)
+
+
+def practised(
+    policy: TorchModel,
+    prompts: Sequence[Conversation],
+    reward: PreferenceModel,
+    judges: Mapping[str, PreferenceModel],
+    means: Mapping[str, float],
+    reference: TorchModel,
+    settings: Settings,
+    run: Run,
+    state: State | None,
+    name: str,
+) -> Iterator[Step]:
+    """Reinforcement against one preference model, all of them looking on."""
+    plan = Plan(
+        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
+    )
+    practice = Practice(
+        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
+        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
+    )  # fmt: skip
+    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
+    steps = improve(
+        policy, prompts, reward, reference=reference, practice=practice, seed=derive(run.seed, name), critic=critic, state=state, world=run.world
+    )
+    return watched(steps, judges, means)
+
+
+def ends_of(run: Run, centre: float) -> dict[str, list[float]]:
+    """The train model's scores, mean removed, in the first and in the last quarter of the steps."""
+    rows = [row for _, row in lines(run.folder / "policy.rows.jsonl")]
+    last = max(row["number"] for row in rows)
+    part = max(1, last // 4)
+    return {
+        "first": [row["reward"] - centre for row in rows if row["number"] <= part],
+        "last": [row["reward"] - centre for row in rows if row["number"] > last - part],
+    }
+
+
+def best_of_n(
+    run: Run,
+    judges: Mapping[str, PreferenceModel],
+    means: Mapping[str, float],
+    prompts: Sequence[Conversation],
+    drawn: Sequence[Sequence[Sample]],
+    settings: Settings,
+) -> dict[int, dict[str, float]]:
+    """What the best of N replies by the train model scores by each, mean removed, over prompts."""
+    counts = [2**power for power in range(settings.best_of.bit_length()) if 2**power <= settings.best_of]
+
+    def make(some: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[dict[str, Any]]:
+        flat = [(prompt, reply) for prompt, group in some for reply in group]
+        found = {name: iter(model([p for p, _ in flat], [r for _, r in flat])) for name, model in judges.items()}
+        return [{name: [next(own) for _ in group] for name, own in found.items()} for _, group in some]
+
+    rows = run.rows("best_of", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
+    curves = {name: np.mean([best_of(row["train_pm"], row[name], counts) for row in rows], axis=0) - means[name] for name in judges}
+    return {count: {name: float(curve[place]) for name, curve in curves.items()} for place, count in enumerate(counts)}
+
+
+def iterated(run: Run, name: str, base: TorchModel, unlearned: PreferenceModel, inputs: Inputs, settings: Settings, rounds: int) -> TorchModel:
+    """Rounds of: replies by the newest policy, compared; then a new preference model on all comparisons so far and a new policy,
+    both from scratch. All rounds together make as many comparisons as one round alone would.
+    """
+    policy, known = base, list[Comparison]()
+    for number in range(1, rounds + 1):
+        stage = f"{name}_{number}"
+        known += compared(run, stage, policy, inputs, settings, settings.round_pairs // rounds)
+        model = preferring(run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings)
+
+        def loop(fresh: TorchModel, state: State | None, model: PreferenceModel = model, stage: str = stage) -> Iterator[Step]:
+            return practised(fresh, inputs.prompts, model, {}, {}, base, settings, run, state, stage)
+
+        policy = run.trained(f"{stage}_policy", base, loop, steps=settings.policy_steps)
+    return policy
+
+
+def compared(run: Run, name: str, policy: TorchModel, inputs: Inputs, settings: Settings, wanted: int) -> list[Comparison]:
+    """So many pairs of a policy's replies to prompts of reinforcement, compared; equal and empty ones are left out, ties too."""
+    each = -(-wanted // len(inputs.prompts))  # pairs a prompt
+    asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
+    groups = replies(run, f"{name}_replies", policy, asked, settings, count=2 * each)
+    pairs = [Pair(prompt, a.text, b.text) for prompt, own in zip(asked, groups, strict=True) for a, b in zip(own[::2], own[1::2], strict=True)]
+    labels = annotated(run, f"{name}_labels", distinct(pairs[:wanted]), inputs)
+    decided = [label for label in labels if abs(label.p_first - 0.5) > settings.unsure]
+    if len(decided) < 8:
+        raise InputError(f"{wanted} pairs of replies gave {len(decided)} that {inputs.annotator} could tell apart; raise round_pairs or max_tokens")
+    return decided
+
+
+def distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    found = {pair_key(pair): pair for pair in pairs if pair.first.strip() and pair.second.strip() and pair.first != pair.second}
+    return list(found.values())
+
+
+def annotated(run: Run, name: str, pairs: Sequence[Pair], inputs: Inputs) -> list[Comparison]:
+    """What the annotator prefers, kept as rows."""
+    annotate = inputs.annotate
+    if annotate is None:
+        raise AssertionError("there is no one to compare")
+    rows = run.rows(name, pairs, pair_key, lambda some: [from_comparison(label) for label in annotate(some)])
+    return [to_comparison(row) for row in rows]
+
+
+def pair_key(pair: Pair) -> str:
+    return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
+
+
+def first_of(run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings) -> list[Sample]:
+    return [group[0] for group in replies(run, f"held_out_{name}", model, prompts, settings, count=1)]
+
+
+def scored(run: Run, name: str, model: PreferenceModel, prompts: Sequence[Conversation], said: Sequence[Sample]) -> list[float]:
+    """The score of one reply to each prompt, kept as rows."""
+
+    def make(some: Sequence[tuple[Conversation, Sample]]) -> list[dict[str, Any]]:
+        return [{"score": score} for score in model([prompt for prompt, _ in some], [reply for _, reply in some])]
+
+    return [row["score"] for row in run.rows(name, list(zip(prompts, said, strict=True)), lambda item: item[0].key, make)]
+
+
+def tournament(run: Run, players: Mapping[str, Sequence[Sample]], inputs: Inputs, counts: dict[str, int]) -> dict[tuple[str, str], list[Comparison]]:
+    """Every pair of players on every held-out prompt, compared by the annotator; equal and empty replies are counted as ties."""
+    found = {}
+    for first, second in itertools.combinations(players, 2):
+        pairs = [Pair(p, a.text, b.text) for p, a, b in zip(inputs.held_out, players[first], players[second], strict=True)]
+        fair = distinct(pairs)
+        counts[f"held-out replies of {first} and {second} that were equal or empty (no game)"] = len(pairs) - len(fair)
+        found[first, second] = annotated(run, f"games_{first}_{second}", fair, inputs)
+    return found
+
+
+def layer_states(run: Run, name: str, start: TorchModel, prompts: Sequence[Conversation]) -> np.ndarray:
+    """Every layer's mean over each prompt's tokens, (N, L, C), kept."""
+    tokens = [start.dialogue.prompt(prompt) for prompt in prompts]
+    file = f"layers_{name}-{derive(0, *tokens) % 16**8:08x}.safetensors"
+    path = run.artefact(file, lambda path: save_tensors({"states": torch.from_numpy(prompt_states(start.module, tokens)).float()}, path))
+    return np.asarray(load_tensors(path)["states"].double().numpy())

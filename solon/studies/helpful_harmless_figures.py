@@ -1,0 +1,67 @@
+"""HH-RLHF's figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from solon.alignment.outliers import Separation
+from solon.alignment.overoptimisation import RootLaw, best_of_kl
+from solon.alignment.quality import Judged, chart
+from solon.records.report import Figure, Line
+from solon.statistics import Estimate, mean
+from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings
+
+
+def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]:
+    made = [growth_figure(found), calibration_figure(found.quality), climb_figure(found, laws)]
+    if found.mixtures:
+        shares = tuple(found.mixtures)
+        lines = tuple(banded(axis, shares, [own[axis] for own in found.mixtures.values()]) for axis in AXES)
+        made.append(Figure("Mixtures", "share of harmless comparisons", "accuracy", lines))
+    if found.far:
+        own = [by_layer("distance alone", found.far), *([by_layer("a few known outliers", found.exposed)] if found.exposed else [])]
+        made.append(Figure("Strange prompts", "layer", "AUROC", tuple(own), "Bands are one standard deviation over splits."))
+    return made
+
+
+def by_layer(label: str, rows: Sequence[Separation]) -> Line:
+    low, high = (tuple(row.mean + side * row.deviation for row in rows) for side in (-1, 1))
+    return Line(label, tuple(float(row.layer + 1) for row in rows), tuple(row.mean for row in rows), low, high)
+
+
+def banded(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:
+    """A curve of estimates with their intervals."""
+    return Line(label, tuple(x), tuple(e.value for e in estimates), tuple(e.low for e in estimates), tuple(e.high for e in estimates))
+
+
+def growth_figure(found: Findings) -> Figure:
+    lines = []
+    for depth in sorted({cell.depth for cell in found.cells}):
+        cells = sorted((cell for cell in found.cells if cell.depth == depth), key=lambda cell: cell.size)
+        estimates = [mean(list(cell.right), clusters=[row.dialogue for row in cell.rows]) for cell in cells]
+        x = tuple(math.log10(cell.size) for cell in cells)
+        lines.append(banded(f"{depth:.0%} of the layers", x, estimates))
+    return Figure("Accuracy over data and size", "log10 of comparisons", "held-out accuracy", tuple(lines))
+
+
+def calibration_figure(quality: Mapping[str, Sequence[Judged]]) -> Figure:
+    lines = [Line("1/(1+e^-d)", (0.5, 1.0), (0.5, 1.0))]
+    for name, rows in quality.items():
+        bars = chart(rows)
+        lines.append(Line(NAMES[name], tuple(bar.confidence for bar in bars), tuple(bar.accuracy for bar in bars), dots=True))
+    return Figure("Calibration of score differences", "stated confidence", "accuracy", tuple(lines))
+
+
+def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
+    x = tuple(math.sqrt(max(row["kl_k3"], 0.0)) for row in found.steps)
+    lines = []
+    for name, words in NAMES.items():
+        lines.append(Line(words, x, tuple(row[name] for row in found.steps), dots=True))
+        own = laws[name]
+        if own is not None:
+            ends = (0.0, math.sqrt(own.ends) if own.ends is not None else max(x))
+            lines.append(Line(f"{words}, line", ends, tuple(own.a + own.b.value * end for end in ends)))
+    roots = tuple(math.sqrt(best_of_kl(count, tight=True)) for count in found.best)
+    lines.append(Line("best of N, test PM", roots, tuple(own["test_pm"] for own in found.best.values()), dots=True))
+    return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score, mean removed", tuple(lines))

@@ -1,0 +1,35 @@
+"""The toy world's speaker, trained from scratch in seconds: what a study runs on where no model is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from solon.alignment.feedback import Pair
+from solon.comparison import Comparison
+from solon.data import toy_world as toy
+from solon.models.dialogue import WordDialogue
+from solon.models.small import Shape, SmallTransformer
+from solon.models.torch_model import TorchModel
+from solon.training.fit import fit, imitation
+from solon.training.optimiser import Plan
+
+
+def speaker(seed: int, *, steps: int = 400, layers: int = 2, width: int = 80) -> TorchModel:
+    """A small transformer trained from scratch on the toy world's dialogues."""
+    dialogue = WordDialogue(toy.words())
+    body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=96), seed=seed)
+    stream = toy.examples(seed)
+    rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
+    batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, 3e-3, warmup=20, schedule="cosine"))
+    for _ in batches:
+        pass
+    return TorchModel("toy", body, dialogue)
+
+
+def planted(pairs: Sequence[Pair]) -> list[Comparison]:
+    """The truth of the toy world as an annotator: which reply is as it should be; one half where both are, or neither."""
+    worths = [(toy.worth(pair.prompt, pair.first), toy.worth(pair.prompt, pair.second)) for pair in pairs]
+    return [
+        Comparison(pair.prompt, pair.first, pair.second, 0.5 + 0.5 * (first - second), "planted")
+        for pair, (first, second) in zip(pairs, worths, strict=True)
+    ]
