@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from solon.alignment.outliers import detector, exposures, prompt_states, separations
 from solon.alignment.overoptimisation import best_of, best_of_kl, root_law
-from solon.alignment.preference import PreferenceModel, end_states, ridge_head
+from solon.alignment.preference import PreferenceModel, end_states, learn, ridge_head
 from solon.alignment.quality import Judged, accuracy, both_high, by_turn, calibration_error, length_correlation
 from solon.cli import main
 from solon.data import toy_world as toy
@@ -28,6 +28,7 @@ from solon.studies.helpful_harmless_evidence import Findings
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 from solon.studies.helpful_harmless_tournament import elo
 from solon.studies.toy_models import planted
+from solon.training.optimiser import Plan
 from tests.toy import prompts, speaker
 
 
@@ -159,16 +160,17 @@ def test_quality_of_a_calibrated_judge() -> None:
     assert calibration_error(boastful).low > 0.05
 
 
-def test_a_head_reaches_the_rate_of_noisy_labels(model: TorchModel) -> None:
+def test_a_preference_model_reaches_the_rate_of_noisy_labels(model: TorchModel) -> None:
     """A fifth of the labels are wrong: the best there is is right on 80% of them, and on all of the truth."""
-    pm = PreferenceModel("", ScalarModel(model.module), model.dialogue)
-    learned, held = toy.comparisons(0, 800, noise=0.2), toy.comparisons(1, 400, noise=0.2)
-    head = ridge_head(end_states(pm, learned), np.array([c.p_first for c in learned]))
-    d = end_states(pm, held) @ head
-    right = (d[:, 0] > d[:, 1]) == np.array([c.p_first > 0.5 for c in held])
-    true = (d[:, 0] > d[:, 1]) == np.array([toy.worth(c.prompt, c.first) > toy.worth(c.prompt, c.second) for c in held])
-    assert true.mean() > 0.97
-    assert right.mean() == pytest.approx(0.8, abs=0.06)
+    pm = PreferenceModel("", ScalarModel(model.unfrozen().module), model.dialogue)
+    learned, held = toy.comparisons(0, 3200, noise=0.2), toy.comparisons(1, 400, noise=0.2)
+    for _ in learn(pm, learned, plan=Plan(150, 1e-3, warmup=10, schedule="linear"), size=32, seed=0):
+        pass
+    differences = pm.differences(held)
+    right = [(d > 0) == (c.p_first > 0.5) for d, c in zip(differences, held, strict=True)]
+    true = [(d > 0) == (toy.worth(c.prompt, c.first) > toy.worth(c.prompt, c.second)) for d, c in zip(differences, held, strict=True)]
+    assert sum(true) / 400 > 0.93
+    assert sum(right) / 400 == pytest.approx(0.8, abs=0.05)
 
 
 def test_weights_of_the_loss(model: TorchModel) -> None:
@@ -205,7 +207,7 @@ SMALL = Settings(
 
 
 def inputs() -> Inputs:
-    asked = (*prompts(toy.FORBIDDEN, 30, 7), *prompts(toy.EVERYDAY, 10, 7))
+    asked = prompts(toy.FORBIDDEN, 48, 7)
     return Inputs(
         tuple(toy.comparisons(0, 480, noise=0.1)),
         asked[:24],
@@ -221,7 +223,7 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
     with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
         report = study(run, SMALL, inputs(), start=model)
     claims = {claim.name: claim for claim in report.claims}
-    assert claims["accuracy"].found > 0.75 and claims["accuracy"].holds
+    assert claims["accuracy"].found > 0.7 and claims["accuracy"].holds
     assert claims["helpful_alone_on_harmless"].holds or claims["helpful_alone_on_harmless"].found < 0.7
     assert claims["gain_train_pm"].holds and claims["gain_train_pm"].found > 0.3
     assert claims["outliers_far"].found > 0.8  # other things are asked about

@@ -29,7 +29,7 @@ LAYERS = [
     {"solon.training.fit"},
     {"solon.training.improve"},
     {
-        "solon.alignment.critique", "solon.alignment.feedback", "solon.alignment.preference", "solon.alignment.overoptimisation", "solon.alignment.outliers",
+        "solon.alignment.critique", "solon.alignment.feedback", "solon.alignment.preference", "solon.alignment.overoptimisation", "solon.alignment.outliers", "solon.alignment.distillation",
         "solon.evaluation.replies", "solon.evaluation.duel",
     },
     {"solon.alignment.quality"},

@@ -8,26 +8,29 @@ can be drawn beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
+from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.statistics import Estimate
 from solon.training.improve import Reward
 from solon.training.steps import Step
 
 
-def watched(steps: Iterator[Step], judges: Mapping[str, Reward], means: Mapping[str, float]) -> Iterator[Step]:
-    """The same steps with each judge's mean score of the rollouts, less its mean on a fixed set (appendix B.2: only
-    then can two preference models be drawn in one figure).
+def watched(steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]) -> Iterator[Step]:
+    """The same steps with each judge's mean score of the rollouts, less `offset(judge, prompt)`: its mean on a fixed set (appendix
+    B.2: only then can two preference models be drawn in one figure), or better its mean over other replies to the same prompt,
+    which takes out what prompts differ by.
     """
     for step in steps:
         prompts = [rollout.prompt for rollout in step.rollouts]
         samples = [rollout.sample for rollout in step.rollouts]
-        found = {name: sum(judge(prompts, samples)) / len(samples) - means[name] for name, judge in judges.items()}
+        less = {name: sum(offset(name, prompt) for prompt in prompts) for name in judges}
+        found = {name: (sum(judge(prompts, samples)) - less[name]) / len(samples) for name, judge in judges.items()}
         yield replace(step, metrics={**step.metrics, **found})
 
 

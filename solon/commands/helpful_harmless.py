@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ from solon.records.report import markdown, terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai_settings import PREFACES
 from solon.studies.helpful_harmless import study
-from solon.studies.helpful_harmless_settings import Annotate, Inputs, Settings, full, quick
+from solon.studies.helpful_harmless_settings import Annotate, Inputs, Settings, full, quick, toy
 from solon.studies.toy_models import planted, speaker
 from solon.training.fit import shuffled
 
@@ -62,9 +62,9 @@ class Options:
     constitution: Path = packaged.CONSTITUTION
     """the principles under which it compares"""
     train: int = 0
-    """how many prompts to practise on; 0: 64 in quick, 1,000 in full, or what is there"""
+    """how many prompts to practise on; 0: 64 in quick (128 of the toy world), 1,000 in full, or what is there"""
     held_out: int = 0
-    """how many prompts to hold out; 0: 32 in quick, 200 in full, or a quarter of what is there"""
+    """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what is there"""
     preset: Literal["quick", "full"] = "quick"
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
@@ -76,9 +76,7 @@ class Options:
 
 
 def main(argv: Sequence[str]) -> int:
-    preset = chosen_preset(argv)
-    default = Options(preset=preset, settings={"quick": quick, "full": full}[preset]())
-    options = parse(Options, argv, command="run helpful_harmless", default=default)
+    options = parsed(argv)
     began = time.monotonic()
     start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     with interruptible() as stop, Run.open(
@@ -107,6 +105,16 @@ def main(argv: Sequence[str]) -> int:
     return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
 
 
+def parsed(argv: Sequence[str]) -> Options:
+    """The flags, over the preset's settings; which preset and which model is read first."""
+    preset = chosen_preset(argv)
+    default = Options(preset=preset, settings={"quick": quick, "full": full}[preset]())
+    options = parse(Options, argv, command="run helpful_harmless", default=default)
+    if options.model != TOY or preset != "quick":
+        return options
+    return parse(Options, argv, command="run helpful_harmless", default=replace(default, settings=toy()))
+
+
 def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     """A speaker trained from scratch, and planted comparisons of which a tenth are turned round."""
     files = (options.comparisons, options.helpful_comparisons, options.prompts, options.ordinary, options.strange)
@@ -116,8 +124,8 @@ def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     start = speaker(options.seed)
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
     order = shuffled(asked, size=len(asked), seed=options.seed, number=1)
-    train, held_out = options.train or 64, options.held_out or 32
-    comparisons = toy_world.comparisons(options.seed, 1200, noise=NOISE)
+    train, held_out = options.train or 128, options.held_out or 96
+    comparisons = toy_world.comparisons(options.seed, 1600, noise=NOISE)
     among = {opening(prompt) for prompt in order[: train + held_out]}
     ordinary, strange = (
         tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1)) for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
@@ -150,9 +158,8 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     near, far = (tuple(p for p in prompts if model.fits(p, max_tokens=0)) for prompts in (ordinary, strange))
     counts["ordinary and strange prompts too long for the context, left out"] = len(ordinary) + len(strange) - len(near) - len(far)
     annotate = annotator_of(options, model) if options.annotator else None
-    return model, Inputs(
-        tuple(comparisons), training, testing, near, far, annotate, f"{options.annotator} ({options.label.replace('_', ' ')})", tuple(counts.items())
-    )
+    name = f"{options.annotator} ({options.label.replace('_', ' ')})" if annotate else ""
+    return model, Inputs(tuple(comparisons), training, testing, near, far, annotate, name, tuple(counts.items()))
 
 
 def prompts_of(
@@ -165,7 +172,8 @@ def prompts_of(
         rows = list(reading.rows)
     else:
         rows = list({comparison.prompt.key: comparison.prompt for comparison in comparisons}.values())
-    fitting = [prompt for prompt in rows if model.fits(prompt, max_tokens=options.settings.max_tokens)]
+    room = options.settings.max_tokens * (2 if options.annotator else 1) + (300 if options.annotator else 0)  # a question holds two replies
+    fitting = [prompt for prompt in rows if model.fits(prompt, max_tokens=room)]
     counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
     quick_ = options.preset == "quick"
     held_out = options.held_out or min(32 if quick_ else 200, len(fitting) // 4)

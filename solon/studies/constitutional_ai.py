@@ -217,6 +217,6 @@ def practised(
         state=state,
         world=run.world,
     )
-    for step in watched(steps, judges, means):
+    for step in watched(steps, judges, lambda name, prompt: means[name]):
         phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[:: settings.policy_samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})

@@ -39,6 +39,8 @@ from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
+BASELINE = 4  # replies of the start to each prompt of reinforcement, which the policy's are set against
+
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) -> Report:
     """All of it; every stage is kept, and gone on from."""
@@ -48,11 +50,14 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
     found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = len(test), len(pool)
 
     # 1. preference models over data and size; over mixtures of both kinds, and weights of one
-    found.cells = [cell(run, base, depth, size, pool, test, settings) for depth in settings.depths for size in sizes(pool, settings, found.counts)]
-    if {row.axis for row in test} >= set(AXES):
-        states = kept_states(run, base, 1.0, [*pool, *test])
-        found.mixtures = mixtures(pool, test, states, settings, run.seed)
-        found.lambdas = weighings(pool, test, states, settings)
+    both = {row.axis for row in test} >= set(AXES)
+    wanted = {*(() if settings.finetuned else settings.depths), *((1.0,) if both else ())}
+    states = {depth: kept_states(run, base, depth, [*pool, *test]) for depth in sorted(wanted)}
+    grid = itertools.product(settings.depths, sizes(pool, settings, found.counts))
+    found.cells = [cell(run, base, depth, size, pool, test, states.get(depth), settings) for depth, size in grid]
+    if both:
+        found.mixtures = mixtures(pool, test, states[1.0], settings, run.seed)
+        found.lambdas = weighings(pool, test, states[1.0], settings)
 
     # 2. two models on disjoint halves: a policy climbs one, and the other says whether the climb is real
     halves = [alternated(pool[::2]), alternated(pool[1::2])]
@@ -64,22 +69,27 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         found.quality[name] = on_disk(run, f"quality_{name}", test, model)
     drawn = replies(run, "start", base, inputs.held_out, settings, count=max(settings.best_of, 1))
     means = run.once("means", lambda: {name: centre(model, inputs.held_out, drawn) for name, model in judges.items()})
+    usual = baselines(run, judges, inputs.prompts, replies(run, "baseline", base, inputs.prompts, settings, count=BASELINE))
     policy = run.trained(
         "policy",
         base,
-        lambda model, state: practised(model, inputs.prompts, judges["train_pm"], judges, means, base, settings, run, state, "policy"),
+        lambda model, state: practised(model, inputs.prompts, judges["train_pm"], judges, usual, base, settings, run, state, "policy"),
         steps=settings.policy_steps,
-        record=lambda step: [{"reward": rollout.reward} for rollout in step.rollouts],
+        record=lambda step: [{"gain": rollout.reward - usual[rollout.prompt.key]["train_pm"]} for rollout in step.rollouts],
     )
     found.steps = step_metrics(run, "policy")
-    found.rollouts = ends_of(run, means["train_pm"])
+    found.gained = gained(run)
     found.best = best_of_n(run, judges, means, inputs.held_out, drawn, settings)
 
     # 3. all comparisons at once, or in rounds with the newest policy: the same number, from scratch, then set against each other
     players = {"start": [group[0] for group in drawn], "policy": first_of(run, "policy", policy, inputs.held_out, settings)}
     if inputs.annotate is not None and settings.rounds:
         for name, rounds in (("once", 1), ("online", settings.rounds)):
-            players[name] = first_of(run, name, iterated(run, name, base, unlearned, inputs, settings, rounds), inputs.held_out, settings)
+            players[name] = first_of(
+                run, name, iterated(run, name, base, unlearned, inputs, settings, rounds, found.counts), inputs.held_out, settings
+            )
+
+    found.said = players
 
     # 4. everyone against everyone: by the choices of each preference model, and of whoever compares
     for player, said in players.items():
@@ -103,14 +113,14 @@ def practised(
     prompts: Sequence[Conversation],
     reward: PreferenceModel,
     judges: Mapping[str, PreferenceModel],
-    means: Mapping[str, float],
+    usual: Mapping[str, Mapping[str, float]],
     reference: TorchModel,
     settings: Settings,
     run: Run,
     state: State | None,
     name: str,
 ) -> Iterator[Step]:
-    """Reinforcement against one preference model, all of them looking on."""
+    """Reinforcement against one preference model, `judges` looking on: their scores less what is `usual` on each prompt."""
     plan = Plan(
         settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
     )
@@ -122,18 +132,26 @@ def practised(
     steps = improve(
         policy, prompts, reward, reference=reference, practice=practice, seed=derive(run.seed, name), critic=critic, state=state, world=run.world
     )
-    return watched(steps, judges, means)
+    return watched(steps, judges, lambda judge, prompt: usual[prompt.key][judge])
 
 
-def ends_of(run: Run, centre: float) -> dict[str, list[float]]:
-    """The train model's scores, mean removed, in the first and in the last quarter of the steps."""
+def baselines(
+    run: Run, judges: Mapping[str, PreferenceModel], prompts: Sequence[Conversation], drawn: Sequence[Sequence[Sample]]
+) -> dict[str, dict[str, float]]:
+    """Each judge's mean score of the start's replies to each prompt, by the prompt's key."""
+
+    def make(some: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[dict[str, Any]]:
+        return [{name: sum(model([prompt] * len(group), group)) / len(group) for name, model in judges.items()} for prompt, group in some]
+
+    rows = run.rows("baseline_scores", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
+    return {prompt.key: {name: row[name] for name in judges} for prompt, row in zip(prompts, rows, strict=True)}
+
+
+def gained(run: Run) -> list[float]:
+    """What the rollouts of the last quarter of the steps scored over the start's replies to the same prompts, by the train model."""
     rows = [row for _, row in lines(run.folder / "policy.rows.jsonl")]
     last = max(row["number"] for row in rows)
-    part = max(1, last // 4)
-    return {
-        "first": [row["reward"] - centre for row in rows if row["number"] <= part],
-        "last": [row["reward"] - centre for row in rows if row["number"] > last - part],
-    }
+    return [row["gain"] for row in rows if row["number"] > last - max(1, last // 4)]
 
 
 def best_of_n(
@@ -157,14 +175,20 @@ def best_of_n(
     return {count: {name: float(curve[place]) for name, curve in curves.items()} for place, count in enumerate(counts)}
 
 
-def iterated(run: Run, name: str, base: TorchModel, unlearned: PreferenceModel, inputs: Inputs, settings: Settings, rounds: int) -> TorchModel:
+def iterated(
+    run: Run, name: str, base: TorchModel, unlearned: PreferenceModel, inputs: Inputs, settings: Settings, rounds: int, counts: dict[str, int]
+) -> TorchModel:
     """Rounds of: replies by the newest policy, compared; then a new preference model on all comparisons so far and a new policy,
     both from scratch. All rounds together make as many comparisons as one round alone would.
     """
     policy, known = base, list[Comparison]()
     for number in range(1, rounds + 1):
         stage = f"{name}_{number}"
-        known += compared(run, stage, policy, inputs, settings, settings.round_pairs // rounds)
+        known += compared(run, stage, policy, inputs, settings, settings.round_pairs // rounds, counts)
+        if len(known) < 8:
+            raise InputError(
+                f"{settings.round_pairs // rounds} pairs of replies gave {len(known)} that {inputs.annotator} could tell apart; raise round_pairs or max_tokens"
+            )
         model = preferring(run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings)
 
         def loop(fresh: TorchModel, state: State | None, model: PreferenceModel = model, stage: str = stage) -> Iterator[Step]:
@@ -174,7 +198,7 @@ def iterated(run: Run, name: str, base: TorchModel, unlearned: PreferenceModel, 
     return policy
 
 
-def compared(run: Run, name: str, policy: TorchModel, inputs: Inputs, settings: Settings, wanted: int) -> list[Comparison]:
+def compared(run: Run, name: str, policy: TorchModel, inputs: Inputs, settings: Settings, wanted: int, counts: dict[str, int]) -> list[Comparison]:
     """So many pairs of a policy's replies to prompts of reinforcement, compared; equal and empty ones are left out, ties too."""
     each = -(-wanted // len(inputs.prompts))  # pairs a prompt
     asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
@@ -182,8 +206,7 @@ def compared(run: Run, name: str, policy: TorchModel, inputs: Inputs, settings: 
     pairs = [Pair(prompt, a.text, b.text) for prompt, own in zip(asked, groups, strict=True) for a, b in zip(own[::2], own[1::2], strict=True)]
     labels = annotated(run, f"{name}_labels", distinct(pairs[:wanted]), inputs)
     decided = [label for label in labels if abs(label.p_first - 0.5) > settings.unsure]
-    if len(decided) < 8:
-        raise InputError(f"{wanted} pairs of replies gave {len(decided)} that {inputs.annotator} could tell apart; raise round_pairs or max_tokens")
+    counts[f"pairs of {name} that were equal or empty, or that {inputs.annotator} was unsure of (not learned)"] = wanted - len(decided)
     return decided
 
 

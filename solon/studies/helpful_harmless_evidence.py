@@ -16,7 +16,7 @@ from solon.alignment.quality import Judged, accuracy, judged, row_of
 from solon.comparison import Comparison
 from solon.data.published import opening
 from solon.errors import InputError
-from solon.models.base import derive
+from solon.models.base import Sample, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
@@ -52,9 +52,10 @@ class Findings:
     quality: dict[str, list[Judged]] = field(default_factory=dict)
     steps: Sequence[Mapping[str, float]] = ()
     best: dict[int, dict[str, float]] = field(default_factory=dict)
-    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # player -> judge -> first reply to each held-out prompt
+    said: dict[str, list[Sample]] = field(default_factory=dict)  # player -> first reply to each held-out prompt
+    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # player -> judge -> of those replies
     games: dict[tuple[str, str], list[Comparison]] = field(default_factory=dict)  # by the annotator
-    rollouts: dict[str, list[float]] = field(default_factory=dict)  # train-PM scores of the first and the last steps
+    gained: list[float] = field(default_factory=list)  # train-PM scores of the last steps' rollouts over the start's on the same prompts
     far: list[Separation] = field(default_factory=list)
     exposed: list[Separation] = field(default_factory=list)
     unsure: float = 0.0  # an annotator's probability this near to one half is no game
@@ -94,17 +95,25 @@ def sizes(pool: Sequence[Comparison], settings: Settings, counts: dict[str, int]
     return found
 
 
-def cell(run: Run, base: TorchModel, depth: float, size: int, pool: Sequence[Comparison], test: Sequence[Comparison], settings: Settings) -> Cell:
-    """`draws` preference models of one size, on held-out comparisons."""
+def cell(
+    run: Run,
+    base: TorchModel,
+    depth: float,
+    size: int,
+    pool: Sequence[Comparison],
+    test: Sequence[Comparison],
+    states_N2C: np.ndarray | None,
+    settings: Settings,
+) -> Cell:
+    """`draws` preference models of one size, on held-out comparisons: trained through, or heads on the states of pool and test."""
     draws = []
     for draw in range(settings.draws):
         chosen = random.Random(derive(run.seed, "draw", size, draw)).sample(range(len(pool)), size)
-        if settings.finetuned:
+        if settings.finetuned or states_N2C is None:
             name = f"pm_{depth:g}_{size}_{draw}"
             unlearned = PreferenceModel(name, ScalarModel(standing(base.copy().module, depth)), base.dialogue)
             draws.append(on_disk(run, f"scores_{name}", test, preferring(run, unlearned, [pool[place] for place in chosen], settings)))
         else:
-            states_N2C = kept_states(run, base, depth, [*pool, *test])
             head_C = ridge_head(states_N2C[chosen], np.array([pool[place].p_first for place in chosen]))
             draws.append(rows_of(test, states_N2C[len(pool) :] @ head_C))
     right = [sum(rows[place].right for rows in draws) / len(draws) for place in range(len(test))]

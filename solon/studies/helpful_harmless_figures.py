@@ -62,6 +62,7 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
         if own is not None:
             ends = (0.0, math.sqrt(own.ends) if own.ends is not None else max(x))
             lines.append(Line(f"{words}, line", ends, tuple(own.a + own.b.value * end for end in ends)))
-    roots = tuple(math.sqrt(best_of_kl(count, tight=True)) for count in found.best)
-    lines.append(Line("best of N, test PM", roots, tuple(own["test_pm"] for own in found.best.values()), dots=True))
+    for tight, words in ((True, "log N - (N-1)/N"), (False, "log N")):
+        roots = tuple(math.sqrt(best_of_kl(count, tight=tight)) for count in found.best)
+        lines.append(Line(f"best of N by test PM, KL {words}", roots, tuple(own["test_pm"] for own in found.best.values()), dots=not tight))
     return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score, mean removed", tuple(lines))

@@ -12,7 +12,8 @@ from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising
 from solon.alignment.quality import accuracy, both_high, by_turn, calibration_error, length_correlation
 from solon.calibration import FEW
 from solon.errors import InputError
-from solon.records.report import Claim, Report, Table, number
+from solon.evaluation.duel import duel_of_labels
+from solon.records.report import Claim, Exhibit, Report, Table, number
 from solon.statistics import Estimate, mean, paired_difference
 from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings
 from solon.studies.helpful_harmless_figures import figures
@@ -32,6 +33,7 @@ def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
         tuple(warnings(found, inputs, laws)),
         tuple(tables(found, facts, inputs, laws)),
         tuple(figures(found, laws)),
+        tuple(gallery(found, inputs)),
         counts=found.counts,
         deviations=tuple(deviations(facts, found, inputs)),
         constants=constants(facts),
@@ -123,13 +125,12 @@ def online_claims(found: Findings, facts: Mapping[str, Any]) -> list[Claim]:
     pair = ("once", "online")
     if pair not in found.games:
         return []
-    votes = [1 - game.p_first for game in found.games[pair] if abs(game.p_first - 0.5) > found.unsure]
-    if len(votes) < 2:
+    votes = [float(game.p_first < 0.5) for game in found.games[pair] if abs(game.p_first - 0.5) > found.unsure]
+    if not votes:
         return []
-    rate = mean([float(vote > 0.5) for vote in votes])
-    clipped = Estimate(rate.value, max(rate.low, 0.0), min(rate.high, 1.0), rate.method, rate.n, rate.clusters)
+    rate = duel_of_labels(votes).rate
     text = f"games that {facts['rounds']} rounds win over one round of as many comparisons, by whoever compares"
-    return [Claim.of("online_over_once", text, clipped, sign(clipped, 0.5))]
+    return [Claim.of("online_over_once", text, rate, sign(rate, 0.5))]
 
 
 def outlier_claims(found: Findings) -> list[Claim]:
@@ -137,7 +138,7 @@ def outlier_claims(found: Findings) -> list[Claim]:
     for name, rows, words in (("far", found.far, "distance alone"), ("exposed", found.exposed, "a few known outliers")):
         if rows:
             middle = rows[len(rows) // 2]
-            low, high = middle.mean - 2 * middle.deviation, middle.mean + 2 * middle.deviation
+            low, high = max(middle.mean - 2 * middle.deviation, 0.0), min(middle.mean + 2 * middle.deviation, 1.0)
             text = f"AUROC of strange prompts over ordinary ones at the middle layer, by {words}"
             method = f"two standard deviations over {len(middle.aurocs)} splits"
             holds = True if low > 0.5 else False if high < 0.5 else None
@@ -165,11 +166,27 @@ def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]
         f"The {NAMES[name]}'s root law could not be fitted: too few steps, or a policy that never moved." for name, own in laws.items() if own is None
     ]
     made += [words for words in (elo(found, judge)[1] for judge in judges_of(found)) if words]
+    if found.games and not online_claims(found, {"rounds": 0}):
+        made.append("Whoever compares could tell no replies of iterated and of one-round training apart: that comparison says nothing.")
+    choices, votes = elo(found, "test_pm")[0], elo(found, "annotator")[0] if found.games else {}
+    if "policy" in choices and "policy" in votes and choices["policy"].low > votes["policy"].high:
+        made.append(
+            f"The policy stands {choices['policy'].elo:.0f} Elo over the start by the test PM's choices and {votes['policy'].elo:.0f} by {inputs.annotator}: "
+            "it has found replies that preference models like and that are no better. Read the gallery."
+        )
     if not found.mixtures:
         made.append("Only one kind of comparison was given: mixtures and weights of helpful and harmless ones were not studied.")
     if inputs.annotate is None:
         made.append("No one compares replies (--annotator): iterated online training and judge Elo were not studied.")
     return list(dict.fromkeys(made))
+
+
+def gallery(found: Findings, inputs: Inputs) -> list[Exhibit]:
+    """Four held-out prompts at even distances, not chosen by result, and what every player says to them."""
+    places = range(0, len(inputs.held_out), max(1, len(inputs.held_out) // 4))
+    return [
+        Exhibit(inputs.held_out[place].last, tuple((player, said[place].text) for player, said in found.said.items())) for place in list(places)[:4]
+    ]
 
 
 # tables

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from solon.alignment.feedback import Pair
@@ -90,6 +90,14 @@ def quick() -> Settings:
         sizes=(50, 100, 200, 400), depths=(0.5, 1.0), finetuned=False, measured=200, mixtures=(0.0, 0.25, 0.5, 0.75, 1.0), lambdas=(1.0, 3.0, 10.0),
         batch=16, max_tokens=48, method="rloo", policy_steps=16, policy_prompts=8, policy_epochs=1, policy_learning_rate=5e-4,
         best_of=16, rounds=3, round_pairs=192,
+    )  # fmt: skip
+
+
+def toy() -> Settings:
+    """The same for the toy world's small transformer, which learns faster and needs all its weights."""
+    return replace(
+        quick(), sizes=(50, 100, 200, 400, 800), measured=300, weights="full", preference_epochs=4.0, preference_learning_rate=1e-3,
+        max_tokens=16, policy_steps=40, policy_samples=8, policy_learning_rate=2e-4, kl_coefficient=0.05, round_pairs=600,
     )  # fmt: skip
 
 

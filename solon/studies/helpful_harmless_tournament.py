@@ -55,12 +55,9 @@ def elo_table(found: Findings, inputs: Inputs) -> Table:
 
 def decomposition(found: Findings) -> Table:
     """From the score that reinforcement saw to what whoever compares says: how much of a naive Elo is left at each step."""
-    first, last = mean(found.rollouts["first"]), mean(found.rollouts["last"])
-    half = math.hypot(first.high - first.value, last.high - last.value)
-    seen = Estimate(last.value - first.value, last.value - first.value - half, last.value - first.value + half, "t", last.n, last.n)
     held = paired_difference(found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"])
     rows = [
-        ("1. train PM's score on the prompts of reinforcement, last steps less first", in_elo(seen)),
+        ("1. train PM's score on the prompts of reinforcement, last quarter of the steps less the start", in_elo(mean(found.gained))),
         ("2. its mean score on held-out prompts, policy less start", in_elo(held)),
         ("3. its choices between those replies", of_choices(duel_of(found, "train_pm"))),
         ("3b. the test PM's choices between them", of_choices(duel_of(found, "test_pm"))),
