@@ -114,8 +114,8 @@ def followed(made: Iterable[Any], *, speaks: bool) -> int:
                 return found
             name, words = found
             if speaks:
-                stream = getattr(sys, name)
-                stream.write(words.decode(errors="replace"))
+                stream = getattr(sys, name).buffer
+                stream.write(words)
                 stream.flush()
             elif name == "stderr":
                 last = (last + words)[-4000:]

@@ -1,4 +1,4 @@
-"""A Ray cluster as an `Executor`. The one file that imports Ray (extra `solon[ray]`)."""
+"""A Ray cluster as an `Executor`. Only this file and `launch_ray` import Ray (extra `solon[ray]`)."""
 
 from __future__ import annotations
 

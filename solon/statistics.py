@@ -177,14 +177,17 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     return McNemar(only_first, only_second, p_value)
 
 
-def correlation(first: Sequence[float], second: Sequence[float], *, level: float = 0.95) -> Estimate:
-    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed 3."""
+def correlation(first: Sequence[float], second: Sequence[float], *, origin: bool = False, level: float = 0.95) -> Estimate:
+    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed 3. With `origin` the
+    means are zero by definition: for differences whose sign says only which side was written first.
+    """
     a, b = _sample(first, "first"), _sample(second, "second")
     if a.size != b.size or a.size < 4:
         raise InputError(f"a correlation needs two lists of equal length above 3; found {a.size} and {b.size}")
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise InputError("a correlation needs spread on both sides; one side is constant")
-    r = float(np.clip(np.corrcoef(a, b)[0, 1], -1.0, 1.0))
+    plain = float(a @ b / np.sqrt((a @ a) * (b @ b))) if origin else float(np.corrcoef(a, b)[0, 1])
+    r = float(np.clip(plain, -1.0, 1.0))
     half = float(stats.norm.ppf(0.5 + level / 2) / np.sqrt(a.size - 3))
     z = float(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
     return Estimate(r, float(np.tanh(z - half)), float(np.tanh(z + half)), "Fisher z", a.size, a.size)

@@ -156,6 +156,9 @@ def test_quality_of_a_calibrated_judge() -> None:
     assert set(both_high(some)) == {0.0, 0.25, 0.5, 0.75} and both_high(some)[0.75].value < accuracy(some).value  # high ones lie close
     correlated = length_correlation(some)
     assert correlated is not None and correlated.low < 0 < correlated.high
+    leaning = [replace(row, longer=round(3 * (row.first - row.second))) for row in some]
+    turned = [replace(row, first=row.second, second=row.first, longer=-row.longer) for row in leaning]
+    assert length_correlation(leaning) == length_correlation(turned) and length_correlation(leaning).low > 0.9  # type: ignore[union-attr]
     boastful = [replace(row, first=5 * row.first, second=5 * row.second) for row in some]
     assert calibration_error(boastful).low > 0.05
 
@@ -179,13 +182,24 @@ def test_weights_of_the_loss(model: TorchModel) -> None:
     some = toy.comparisons(2, 60)
     states, labels = end_states(pm, some), np.array([c.p_first for c in some])
     kept = np.arange(60) < 30
-    np.testing.assert_allclose(
-        states @ ridge_head(states, labels, kept * 1.0, (1.0,)),
-        states @ ridge_head(np.where(kept[:, None, None], states, states), labels, kept * 1.0, (1.0,)),
-    )
+    changed = np.where(kept, labels, 1 - labels)  # what counts for nothing may say anything
+    np.testing.assert_allclose(ridge_head(states, labels, kept * 1.0, (1.0,)), ridge_head(states, changed, kept * 1.0, (1.0,)), atol=1e-9)
     twice = np.concatenate([states, states[kept]]), np.concatenate([labels, labels[kept]])
     one, other = ridge_head(states, labels, 1.0 + kept, (1.0,)), ridge_head(*twice, None, (1.0,))
     assert np.corrcoef((states @ one).ravel(), (states @ other).ravel())[0, 1] > 0.999
+
+
+def test_the_weight_of_an_axis_in_training(model: TorchModel) -> None:
+    """With next to no weight on harmless comparisons, it does not matter that all of them are turned round."""
+    found = []
+    for turned in (False, True):
+        pm = PreferenceModel("", ScalarModel(model.unfrozen().module), model.dialogue)
+        some = [c.swapped() if turned and c.axis == "harmless" else c for c in toy.comparisons(3, 96)]
+        some = [replace(c, first=c.second, second=c.first) if turned and c.axis == "harmless" else c for c in some]
+        steps = list(learn(pm, some, plan=Plan(12, 1e-3), size=16, seed=0, weights={"harmless": 1e-6}))
+        found.append(pm.differences([c for c in toy.comparisons(4, 20) if c.axis == "helpful"]))
+        assert len(steps) == 12
+    assert found[0] == pytest.approx(found[1], abs=1e-2)
 
 
 # the tournament
@@ -226,7 +240,7 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
     assert claims["accuracy"].found > 0.7 and claims["accuracy"].holds
     assert claims["helpful_alone_on_harmless"].holds or claims["helpful_alone_on_harmless"].found < 0.7
     assert claims["gain_train_pm"].holds and claims["gain_train_pm"].found > 0.3
-    assert claims["outliers_far"].found > 0.8  # other things are asked about
+    assert claims["outliers_exposed"].found > 0.9  # other things are asked about, which shifts the mean and not the covariance
     assert {"doubling_1", "calibration_test_pm", "law_train_pm", "online_over_once"} <= set(claims)
     again = tmp_path / "again"
     with (

@@ -64,18 +64,32 @@ def text_of(dialogue: Dialogue, context: Conversation, prompt: Conversation, rep
 
 @torch.inference_mode()
 def lessons(teacher: Body, texts: Sequence[Text], *, top: int = TOP) -> list[Lesson]:
-    """The teacher's expectations, computed once and kept on the CPU; texts behind the same context share it."""
+    """The teacher's expectations, computed once and kept on the CPU; texts behind the same context share it.
+
+    Raises InputError where a context and a text are longer than the teacher can read.
+    """
+    check_room(teacher, texts)
+    groups: dict[Tokens, list[int]] = {}
+    for place, text in enumerate(texts):
+        groups.setdefault(text.teacher, []).append(place)
     found: dict[int, Lesson] = {}
-    for batch in batches([len(text.tokens) for text in texts], tokens=BATCH_TOKENS):
-        groups: dict[Tokens, list[int]] = {}
-        for place in batch:
-            groups.setdefault(texts[place].teacher, []).append(place)
-        hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in own]) for before, own in groups.items()])
-        kept = [largest(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
-        columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
-        for place, *own in zip((place for group in groups.values() for place in group), *columns, strict=True):
-            found[place] = Lesson(texts[place], *own)
+    for before, places in groups.items():
+        for batch in batches([len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)):
+            some = [places[own] for own in batch]
+            hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in some])])
+            kept = [largest(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
+            columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
+            found |= {place: Lesson(texts[place], *own) for place, *own in zip(some, *columns, strict=True)}
     return [found[place] for place in range(len(texts))]
+
+
+def check_room(teacher: Body, texts: Sequence[Text]) -> None:
+    """Raises InputError where a context and a text together are longer than the teacher can read."""
+    longest = max((len(text.teacher) + len(text.tokens) for text in texts), default=0)
+    if longest > teacher.context:
+        raise InputError(
+            f"a context and its text have {longest} tokens, over the teacher's {teacher.context}; shorten the context, or leave long texts out"
+        )
 
 
 def largest(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,6 +133,7 @@ def remaining(teacher: Body, student: Body, texts: Sequence[Text], *, with_conte
     """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every text: what distilling
     has left, or with the teacher as the student, what there was. `with_context` lets the student read the context too.
     """
+    check_room(teacher, texts)
     found: dict[int, float] = {}
     for batch in batches([len(text.teacher) + len(text.tokens) for text in texts], tokens=BATCH_TOKENS):
         some = [texts[place] for place in batch]

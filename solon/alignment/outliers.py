@@ -25,6 +25,7 @@ from solon.models.activations import activations, layers_of
 from solon.models.base import Tokens, derive
 from solon.models.body import Body
 from solon.models.scoring import batches
+from solon.statistics import Estimate
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,14 +93,24 @@ def exposed(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw."""
+    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw, with DeLong's interval."""
 
     layer: int
-    aurocs: tuple[float, ...]
+    splits: tuple[Estimate, ...]
+
+    @property
+    def aurocs(self) -> tuple[float, ...]:
+        return tuple(split.value for split in self.splits)
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.aurocs))
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean over splits, with the mean of their intervals: splits share prompts, so more of them make it no narrower."""
+        low, high = (float(np.mean([getattr(split, side) for split in self.splits])) for side in ("low", "high"))
+        return Estimate(self.mean, low, high, f"DeLong, mean of {len(self.splits)} splits", self.splits[0].n, self.splits[0].clusters)
 
     @property
     def deviation(self) -> float:
@@ -110,7 +121,7 @@ class Separation:
 def separations(inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0) -> list[Separation]:
     """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits` random halves."""
 
-    def one(inside: Floats, layer: int, split: int) -> float:
+    def one(inside: Floats, layer: int, split: int) -> Estimate:
         fitted, held = halved(len(inside), derive(seed, "split", split))
         return told_apart(detector(inside[fitted]), inside[held], outside_MLC[:, layer])
 
@@ -122,7 +133,7 @@ def exposures(inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, dr
     if len(outside_MLC) <= examples:
         raise InputError(f"{len(outside_MLC)} outliers do not give {examples} to learn from and some to test on")
 
-    def one(layer: int, draw: int) -> float:
+    def one(layer: int, draw: int) -> Estimate:
         fitted, held = halved(len(inside_NLC), derive(seed, "split", draw))
         order = random.Random(derive(seed, "outliers", draw)).sample(range(len(outside_MLC)), len(outside_MLC))
         known, unknown = outside_MLC[order[:examples], layer], outside_MLC[order[examples:], layer]
@@ -136,7 +147,7 @@ def halved(count: int, seed: int) -> tuple[list[int], list[int]]:
     return order[: count // 2], order[count // 2 :]
 
 
-def told_apart(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> float:
+def told_apart(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> Estimate:
     """The AUROC of outliers over prompts."""
     scores = np.concatenate([score(inside_NC), score(outside_MC)])
-    return auroc(scores.tolist(), [place >= len(inside_NC) for place in range(len(scores))]).value
+    return auroc(scores.tolist(), [place >= len(inside_NC) for place in range(len(scores))])

@@ -138,13 +138,7 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-def start_head(
-    model: PreferenceModel,
-    comparisons: Sequence[Comparison],
-    *,
-    weights: Mapping[str, float] | None = None,
-    penalties: Sequence[float] = PENALTIES,
-) -> None:
+def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
 
     Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that there is on
@@ -153,8 +147,7 @@ def start_head(
     """
     if not comparisons:
         raise InputError("a head cannot be started from no comparisons")
-    weight_N = np.array([(weights or {}).get(c.axis, 1.0) for c in comparisons])
-    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), weight_N, penalties)
+    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties=penalties)
     with torch.no_grad():
         model.scalar.head.weight.copy_(torch.from_numpy(weights_C)[None])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,19 +67,28 @@ def by_turn(rows: Sequence[Judged], *, most: int = 4) -> dict[int, Estimate]:
     return {turn: accuracy(own) for turn, own in sorted(groups.items())}
 
 
-def chart(rows: Sequence[Judged], *, count: int = 10) -> list[Bin]:
+def bins_for(rows: Sequence[Judged]) -> int:
+    """Ten, or fewer where they would hold under twenty comparisons each."""
+    return min(10, max(2, len(rows) // 20))
+
+
+def chart(rows: Sequence[Judged]) -> list[Bin]:
     """Accuracy against stated confidence in equal-count bins: calibrated where it is 1 / (1 + e^-d)."""
-    return bins([row.confidence for row in rows], [row.right for row in rows], count=min(count, max(2, len(rows) // 20)))
+    return bins([row.confidence for row in rows], [row.right for row in rows], count=bins_for(rows))
 
 
 def calibration_error(rows: Sequence[Judged]) -> Estimate:
-    """Expected calibration error of the stated confidences, with an interval by cluster bootstrap over dialogues."""
+    """Expected calibration error of the stated confidences over the bins of `chart`, with an interval by cluster bootstrap over
+    dialogues. Drawing again adds noise of its own to every bin, so the interval leans upwards where there are few comparisons.
+    """
+    count = bins_for(rows)
 
     def error(places: np.ndarray) -> float:
         some = [rows[int(place)] for place in places]
-        return expected_calibration_error([row.confidence for row in some], [row.right for row in some])
+        return expected_calibration_error([row.confidence for row in some], [row.right for row in some], count=count)
 
-    return bootstrap([float(place) for place in range(len(rows))], error, clusters=[row.dialogue for row in rows], resamples=500)
+    found = bootstrap([float(place) for place in range(len(rows))], error, clusters=[row.dialogue for row in rows], resamples=500)
+    return replace(found, low=min(found.low, found.value))
 
 
 def both_high(rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> dict[float, Estimate]:
@@ -97,10 +106,9 @@ def both_high(rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0
 
 
 def length_correlation(rows: Sequence[Judged]) -> Estimate | None:
-    """Of score differences with differences of length in words, every other comparison turned round, so that the better reply is
-    not always the first; None where one of them never varies.
+    """Of score differences with differences of length in words, about zero: which side comes first does not matter. None where one
+    of them never varies.
     """
-    turns = [-1 if place % 2 else 1 for place in range(len(rows))]
-    leaning = [turn * (row.first - row.second) for turn, row in zip(turns, rows, strict=True)]
-    longer = [float(turn * row.longer) for turn, row in zip(turns, rows, strict=True)]
-    return correlation(leaning, longer) if len(rows) > 3 and len(set(leaning)) > 1 and len(set(longer)) > 1 else None
+    leaning, longer = [row.first - row.second for row in rows], [float(row.longer) for row in rows]
+    varied = len(rows) > 3 and len(set(leaning)) > 1 and len(set(longer)) > 1
+    return correlation(leaning, longer, origin=True) if varied else None

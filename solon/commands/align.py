@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
-import transformers
 import tyro
 
-from solon import __version__
 from solon.alignment.critique import Example
 from solon.alignment.preference import PreferenceModel
-from solon.commands.common import answer, finite, interruptible, parse, say, told
+from solon.commands.common import answer, facts, finite, interruptible, keep, parse, say, told
 from solon.constitution import Principle, read_constitution
 from solon.conversation import Conversation
 from solon.data import packaged
@@ -35,10 +29,8 @@ from solon.models.small_files import save_small
 from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
-from solon.records.files import write_text
-from solon.records.page import page
 from solon.records.progress import silent, spoken
-from solon.records.report import Report, markdown, terminal
+from solon.records.report import Report, terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai_settings import Inputs, Settings, full, quick
@@ -98,7 +90,7 @@ def aligned(options: Align, world: World) -> int:
     inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
-        facts=facts(options), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
+        facts=facts(options.model, options.preset), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
     ) as run:  # fmt: skip
         if first:
             say(f"run folder {run.folder}")
@@ -239,18 +231,9 @@ def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[s
     return found
 
 
-def facts(options: Align) -> dict[str, Any]:
-    """What is recorded of a run beside what names it."""
-    commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
-    return {"model": options.model, "preset": options.preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
-
-
 def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel) -> None:
     """The report in three forms, and the models in forms that other libraries load."""
-    write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
-    write_text(run.folder / "report.md", markdown(report))
-    write_text(run.folder / "report.html", page(report))
+    keep(report, run.folder)
     if isinstance(policy.module, SmallTransformer):
         run.artefact("model", lambda path: save_small(policy, path))
     else:

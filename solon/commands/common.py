@@ -6,16 +6,23 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import torch
 import transformers
 import tyro
 
+from solon import __version__
 from solon.data.published import Reading
+from solon.records.files import write_text
+from solon.records.page import page
+from solon.records.report import Report, markdown
 
 Options = TypeVar("Options")
 
@@ -86,6 +93,20 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 def told(reading: Reading[Any], role: str) -> dict[str, int]:
     """What a reading left out, for the report."""
     return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}
+
+
+def facts(model: str, preset: str) -> dict[str, Any]:
+    """What is recorded of a run beside what names it."""
+    commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
+    return {"model": model, "preset": preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
+
+
+def keep(report: Report, folder: Path) -> None:
+    """The report in its three forms."""
+    write_text(folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "report.md", markdown(report))
+    write_text(folder / "report.html", page(report))
 
 
 def printable(text: str) -> str:

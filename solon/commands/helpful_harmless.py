@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +12,9 @@ import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
 from solon.commands.align import chosen_preset
-from solon.commands.common import answer, finite, interruptible, parse, say, told
+from solon.commands.common import answer, facts, finite, interruptible, keep, parse, say, told
 from solon.comparison import Comparison
-from solon.constitution import read_constitution
+from solon.constitution import Constitution, read_constitution
 from solon.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.published import opening, read_comparisons, read_prompts, split
@@ -24,10 +23,8 @@ from solon.errors import InputError
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
-from solon.records.files import write_text
-from solon.records.page import page
 from solon.records.progress import spoken
-from solon.records.report import markdown, terminal
+from solon.records.report import terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai_settings import PREFACES
 from solon.studies.helpful_harmless import study
@@ -81,16 +78,14 @@ def main(argv: Sequence[str]) -> int:
     start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     with interruptible() as stop, Run.open(
         options.runs, "helpful_harmless", asdict(options.settings), hashes(start, inputs), seed=options.seed,
-        facts={"model": options.model, "preset": options.preset}, progress=spoken(), stop=stop, say=say,
+        facts=facts(options.model, options.preset), progress=spoken(), stop=stop, say=say,
     ) as run:  # fmt: skip
         say(f"run folder {run.folder}")
         index.began(
             options.runs, run.folder, study="helpful_harmless", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
         )
         report = study(run, options.settings, inputs, start=start)
-        write_text(run.folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
-        write_text(run.folder / "report.md", markdown(report))
-        write_text(run.folder / "report.html", page(report))
+        keep(report, run.folder)
         seconds = round(time.monotonic() - began, 1)
         claims = [finite(claim.row()) for claim in report.claims]
         index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
@@ -106,13 +101,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings; which preset and which model is read first."""
-    preset = chosen_preset(argv)
-    default = Options(preset=preset, settings={"quick": quick, "full": full}[preset]())
-    options = parse(Options, argv, command="run helpful_harmless", default=default)
-    if options.model != TOY or preset != "quick":
-        return options
-    return parse(Options, argv, command="run helpful_harmless", default=replace(default, settings=toy()))
+    """The flags, over the preset's settings; which preset and which model is read first, since the toy world has its own."""
+    if chosen_preset(argv) == "full":
+        return parse(Options, argv, command="run helpful_harmless", default=Options(preset="full", settings=full()))
+    options = parse(Options, argv, command="run helpful_harmless", default=Options(settings=toy()))
+    return options if options.model == TOY else parse(Options, argv, command="run helpful_harmless", default=Options(settings=quick()))
 
 
 def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
@@ -148,46 +141,67 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
             counts |= told(reading, f"{axis} comparisons")
             comparisons += reading.rows
     model = load_open(options.model, precision=options.precision, say=say)
-    training, testing = prompts_of(options, comparisons, model, counts)
-    ordinary = (
-        read_prompts(options.ordinary).rows
-        if options.ordinary
-        else (*read_prompts(packaged.HELPFUL).rows, *read_prompts(packaged.HELPFUL_HELD_OUT).rows)
-    )
-    strange = read_prompts(options.strange or packaged.RED_TEAM).rows
-    near, far = (tuple(p for p in prompts if model.fits(p, max_tokens=0)) for prompts in (ordinary, strange))
-    counts["ordinary and strange prompts too long for the context, left out"] = len(ordinary) + len(strange) - len(near) - len(far)
-    annotate = annotator_of(options, model) if options.annotator else None
-    name = f"{options.annotator} ({options.label.replace('_', ' ')})" if annotate else ""
-    return model, Inputs(tuple(comparisons), training, testing, near, far, annotate, name, tuple(counts.items()))
+    judge = None
+    if options.annotator:
+        judge = model if options.annotator == options.model else load_open(options.annotator, precision=options.precision, say=say)
+    training, testing = prompts_of(options, comparisons, model, judge, counts)
+    near, far = told_apart(options, model, counts)
+    if judge is None:
+        return model, Inputs(tuple(comparisons), training, testing, near, far, counts=tuple(counts.items()))
+    constitution = read_constitution(options.constitution)
+    return model, Inputs(
+        tuple(comparisons), training, testing, near, far, annotator_of(options, judge, constitution),
+        f"{options.annotator} ({options.label.replace('_', ' ')})", digest(judge.fingerprint, asdict(constitution), options.label), tuple(counts.items()),
+    )  # fmt: skip
+
+
+def told_apart(options: Options, model: TorchModel, counts: dict[str, int]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+    """Ordinary and strange prompts that fit the context; without files, our own."""
+    files = {"ordinary": [options.ordinary] if options.ordinary else [packaged.HELPFUL, packaged.HELPFUL_HELD_OUT]}
+    files["strange"] = [options.strange or packaged.RED_TEAM]
+    found = []
+    for role, paths in files.items():
+        rows: list[Conversation] = []
+        for path in paths:
+            reading = read_prompts(path)
+            counts |= told(reading, f"{role} prompts")
+            rows += reading.rows
+        found.append(tuple(prompt for prompt in rows if model.fits(prompt, max_tokens=0)))
+        counts[f"{role} prompts too long for the context, left out"] = len(rows) - len(found[-1])
+    return found[0], found[1]
+
+
+QUESTION = 300  # tokens that a comparison needs beside the prompt and both replies: a principle and the frame around them
 
 
 def prompts_of(
-    options: Options, comparisons: Sequence[Comparison], model: TorchModel, counts: dict[str, int]
+    options: Options, comparisons: Sequence[Comparison], model: TorchModel, judge: TorchModel | None, counts: dict[str, int]
 ) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
-    """Prompts to practise on and to hold out, from dialogues that they do not share."""
+    """Prompts to practise on and to hold out, from dialogues that they do not share; the held-out ones are drawn first."""
     if options.prompts is not None:
         reading = read_prompts(options.prompts)
         counts |= told(reading, "prompts")
         rows = list(reading.rows)
     else:
         rows = list({comparison.prompt.key: comparison.prompt for comparison in comparisons}.values())
-    room = options.settings.max_tokens * (2 if options.annotator else 1) + (300 if options.annotator else 0)  # a question holds two replies
-    fitting = [prompt for prompt in rows if model.fits(prompt, max_tokens=room)]
+    said = options.settings.max_tokens
+    fitting = [p for p in rows if model.fits(p, max_tokens=said) and (judge is None or judge.fits(p, max_tokens=2 * said + QUESTION))]
     counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
-    quick_ = options.preset == "quick"
-    held_out = options.held_out or min(32 if quick_ else 200, len(fitting) // 4)
-    train = options.train or min(64 if quick_ else 1000, len(fitting) - held_out)
-    if min(train, held_out) < 8:
-        raise InputError(f"{len(fitting)} prompts give {train} to practise on and {held_out} to hold out; at least 8 of each are needed")
-    training, testing = split(shuffled(fitting, size=len(fitting), seed=options.seed, number=1), opening, [train, held_out])
-    return tuple(training), tuple(testing)
+    drawn = shuffled(fitting, size=len(fitting), seed=options.seed, number=1)
+    held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
+    testing = next(split(drawn, opening, [held_out]))
+    apart = {opening(prompt) for prompt in testing}
+    rest = [prompt for prompt in drawn if opening(prompt) not in apart]
+    train = options.train or min(64 if options.preset == "quick" else 1000, len(rest))
+    if train > len(rest) or min(train, held_out) < 8:
+        found = f"{held_out} to hold out and {len(rest)} of other dialogues to practise on"
+        raise InputError(f"{len(fitting)} prompts give {found}; at least 8 of each are needed, and {train} to practise on were asked for")
+    counts["prompts not used"] = len(fitting) - held_out - train
+    return tuple(rest[:train]), tuple(testing)
 
 
-def annotator_of(options: Options, model: TorchModel) -> Annotate:
+def annotator_of(options: Options, judge: TorchModel, constitution: Constitution) -> Annotate:
     """A model's choices under the constitution."""
-    judge = model if options.annotator == options.model else load_open(options.annotator, precision=options.precision, say=say)
-    constitution = read_constitution(options.constitution)
 
     def annotate(pairs: Sequence[Pair]) -> list[Comparison]:
         if options.label == "multiple_choice":
@@ -199,7 +213,11 @@ def annotator_of(options: Options, model: TorchModel) -> Annotate:
 
 def hashes(start: TorchModel, inputs: Inputs) -> dict[str, str]:
     """What the run's name depends on beside settings and seed."""
-    found = {"model": start.fingerprint, "annotator": inputs.annotator, "comparisons": digest([from_comparison(c) for c in inputs.comparisons])}
+    found = {
+        "model": start.fingerprint,
+        "annotator": f"{inputs.annotator} {inputs.annotator_key}",
+        "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
+    }
     for name in ("prompts", "held_out", "ordinary", "strange"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
     return found

@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
     if not options.over:
         raise InputError("say what to vary, such as --over seed=0,1,2")
     points = list(grid(options.over))
-    taken = [flag for flag, _ in points[0] if f"--{flag}" in command]
+    given = {word.split("=", 1)[0] for word in command}
+    taken = [flag for flag, _ in points[0] if f"--{flag}" in given]
     if taken:
         raise InputError(f"--{taken[0]} is both varied and among the command's own flags")
     meter, rows = spoken()("runs", len(points), 0), list[dict[str, Any]]()
@@ -95,21 +96,25 @@ def made(command: Sequence[str], point: Point) -> dict[str, Any]:
 
 
 def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each claim under each setting: its mean over the seeds with a t interval, or the claim's own where there is one seed."""
+    """Each claim under each setting: its mean over the seeds with a t interval, or the claim's own where one run has it; `missing`
+    counts the runs of that setting that do not.
+    """
     groups: dict[tuple[Point, str], list[dict[str, Any]]] = {}
+    runs: dict[Point, int] = {}
     for row in rows:
         setting = tuple((flag, value) for flag, value in row["over"].items() if flag != "seed")
+        runs[setting] = runs.get(setting, 0) + 1
         for claim in row["found"].get("claims", []):
             groups.setdefault((setting, claim["name"]), []).append(claim)
     found = []
     for (setting, name), claims in groups.items():
-        values = [claim["found"] for claim in claims if claim["found"] is not None]
-        row = {"over": dict(setting), "name": name, "seeds": len(claims), "missing": len(claims) - len(values)}
-        if len(values) > 1:
-            estimate = mean(values)
+        made = [claim for claim in claims if claim["found"] is not None]
+        row = {"over": dict(setting), "name": name, "seeds": len(made), "missing": runs[setting] - len(made)}
+        if len(made) > 1:
+            estimate = mean([claim["found"] for claim in made])
             row |= {"found": estimate.value, "low": estimate.low, "high": estimate.high, "interval": "t over seeds"}
         else:
-            row |= {key: claims[0][key] for key in ("found", "low", "high")} | {"interval": "of the one run"}
+            row |= {key: made[0][key] if made else None for key in ("found", "low", "high")} | {"interval": "of the one run"}
         found.append(row)
     return found
 
@@ -118,10 +123,8 @@ def table(rows: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
     """For a person: a line for each claim under each setting."""
     lines = [f"{len(rows)} runs"]
     for claim in claims:
-        numbers = " ".join("?" if claim[key] is None else f"{claim[key]:.3f}" for key in ("found", "low", "high"))
-        value, _, interval = numbers.partition(" ")
-        over = named(tuple(claim["over"].items()))
-        lines.append(
-            f"{over + '  ' if over else ''}{claim['name']}: {value} [{interval.replace(' ', ', ')}], {claim['seeds']} seeds, {claim['interval']}"
-        )
+        value, low, high = ("?" if claim[key] is None else f"{claim[key]:.3f}" for key in ("found", "low", "high"))
+        over = f"{named(tuple(claim['over'].items()))}  " if claim["over"] else ""
+        missing = f", {claim['missing']} runs without it" if claim["missing"] else ""
+        lines.append(f"{over}{claim['name']}: {value} [{low}, {high}], {claim['seeds']} seeds, {claim['interval']}{missing}")
     return "\n".join(lines)

@@ -72,14 +72,14 @@ def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, tre
 
 def seen_blocks(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
     """What each token of a row of trees sees (see `Fork`), as a mask that flex attention skips blocks by."""
-    tokens = len(ends_T)
+    tokens, before = len(ends_T), torch.tensor(prefix, device=ends_T.device)  # a number would be compiled in, and anew for each
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        own = (key - prefix).clamp(min=0)
-        shown = (key < prefix) | ((query >= own) & (query < ends_T[own])) | (query == key - prefix)
+        own = (key - before).clamp(min=0)
+        shown = (key < before) | ((query >= own) & (query < ends_T[own])) | (query == key - before)
         if window is None:
             return shown
-        position = torch.where(key < prefix, key, positions_T[own])
+        position = torch.where(key < before, key, positions_T[own])
         return shown & (positions_T[query] - position < window)
 
     return create_block_mask(seen, None, None, tokens, prefix + tokens, device=ends_T.device)

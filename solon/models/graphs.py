@@ -23,8 +23,11 @@ def captured(call: Callable[[], Tensor], reset: Callable[[], object]) -> tuple[C
             reset()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = call()
+    try:
+        with torch.cuda.graph(graph):
+            found = call()
+    except RuntimeError as error:  # a recording that memory ran out in fails to end, which hides why
+        raise error.__context__ if isinstance(error.__context__, torch.OutOfMemoryError) else error from None
     return graph.replay, found
 
 
@@ -40,7 +43,7 @@ class Replayed:
         self.tokens_B = self.logits_BV = torch.empty(0)
 
     def __call__(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
-        where = tuple(tensor.data_ptr() for tensor in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B))
+        where = (cache.slots, cache.positions, *(own.data_ptr() for own in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B)))
         if where != self.moved or tokens_B.shape != self.tokens_B.shape:
             self.tokens_B, before_B, self.moved = tokens_B.clone(), cache.lengths_B.clone(), where
             self.replay, self.logits_BV = self.record(lambda: self.step(self.tokens_B, cache), lambda: cache.lengths_B.copy_(before_B))

@@ -64,7 +64,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
     Where memory runs out, the rows that are not finished begin again in half as many slots, which changes no reply; a warning says so.
     """
     wanted = {(number, copy): None for number, request in enumerate(requests) for copy in range(len(request.seeds))}
-    slots = SLOTS
+    slots = min(SLOTS, -(-len(wanted) // EIGHT) * EIGHT)
     while wanted:
         try:
             for found in _generate(body, requests, list(wanted), rules, slots):

@@ -274,6 +274,7 @@ class Run:
         """A file or folder that `write` makes, under a temporary name until it is whole; made once."""
         path = self.folder / name
         if not path.exists() and not self.world.rank:
+            self._check_stop()
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary(path) as partial:
                 write(partial)

@@ -22,6 +22,7 @@ from solon.alignment.overoptimisation import best_of, watched
 from solon.alignment.preference import PreferenceModel
 from solon.comparison import Comparison
 from solon.conversation import Conversation
+from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.errors import InputError
 from solon.models.base import Sample, derive
@@ -31,26 +32,41 @@ from solon.models.weights import load_tensors, save_tensors
 from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
+from solon.statistics import Estimate, mean
 from solon.studies.common import alternated, centre, preferring, prepared, replies, standing
-from solon.studies.helpful_harmless_evidence import AXES, Findings, cell, kept_states, mixtures, on_disk, parted, sizes, weighings
+from solon.studies.helpful_harmless_evidence import (
+    BASELINE,
+    Findings,
+    cell,
+    check_depths,
+    halves_of,
+    kept_states,
+    mixable,
+    mixtures,
+    on_disk,
+    parted,
+    sizes,
+    weighings,
+)
 from solon.studies.helpful_harmless_report import report
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
-BASELINE = 4  # replies of the start to each prompt of reinforcement, which the policy's are set against
+FEWEST = 16  # ordinary prompts: half of them fit the detector
 
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) -> Report:
     """All of it; every stage is kept, and gone on from."""
     found = Findings(unsure=settings.unsure, counts=dict(inputs.counts))
     base = prepared(start, settings, seed=run.seed)
+    check_depths(base, settings)
     test, pool = parted(base, inputs, settings, run.seed, found.counts)
     found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = len(test), len(pool)
 
     # 1. preference models over data and size; over mixtures of both kinds, and weights of one
-    both = {row.axis for row in test} >= set(AXES)
+    both = mixable(pool, test)
     wanted = {*(() if settings.finetuned else settings.depths), *((1.0,) if both else ())}
     states = {depth: kept_states(run, base, depth, [*pool, *test]) for depth in sorted(wanted)}
     grid = itertools.product(settings.depths, sizes(pool, settings, found.counts))
@@ -60,7 +76,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         found.lambdas = weighings(pool, test, states[1.0], settings)
 
     # 2. two models on disjoint halves: a policy climbs one, and the other says whether the climb is real
-    halves = [alternated(pool[::2]), alternated(pool[1::2])]
+    halves = halves_of(pool)
     unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
     judges = {
         name: preferring(run, replace(unlearned, name=name), half, settings) for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
@@ -75,7 +91,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         base,
         lambda model, state: practised(model, inputs.prompts, judges["train_pm"], judges, usual, base, settings, run, state, "policy"),
         steps=settings.policy_steps,
-        record=lambda step: [{"gain": rollout.reward - usual[rollout.prompt.key]["train_pm"]} for rollout in step.rollouts],
+        record=lambda step: [{"prompt": r.prompt.key, "gain": r.reward - usual[r.prompt.key]["train_pm"]} for r in step.rollouts],
     )
     found.steps = step_metrics(run, "policy")
     found.gained = gained(run)
@@ -100,10 +116,10 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         found.counts["votes of unsure in the tournament (no game)"] = sum(abs(vote - 0.5) <= settings.unsure for vote in votes)
 
     # 5. prompts unlike the rest, by what each layer makes of them
-    if inputs.ordinary and inputs.strange:
+    if len(inputs.ordinary) >= FEWEST and inputs.strange:
         inside, outside = (layer_states(run, name, start, prompts) for name, prompts in (("ordinary", inputs.ordinary), ("strange", inputs.strange)))
         found.far = separations(inside, outside, seed=run.seed)
-        if len(outside) > settings.outlier_examples:
+        if len(outside) > settings.outlier_examples <= len(inside) // 2:
             found.exposed = exposures(inside, outside, examples=settings.outlier_examples, seed=run.seed)
     return report(asdict(settings), found, inputs)
 
@@ -147,11 +163,11 @@ def baselines(
     return {prompt.key: {name: row[name] for name in judges} for prompt, row in zip(prompts, rows, strict=True)}
 
 
-def gained(run: Run) -> list[float]:
-    """What the rollouts of the last quarter of the steps scored over the start's replies to the same prompts, by the train model."""
+def gained(run: Run) -> list[tuple[str, float]]:
+    """Prompt and what each rollout of the last quarter of the steps scored over the start's replies to it, by the train model."""
     rows = [row for _, row in lines(run.folder / "policy.rows.jsonl")]
     last = max(row["number"] for row in rows)
-    return [row["gain"] for row in rows if row["number"] > last - max(1, last // 4)]
+    return [(row["prompt"], row["gain"]) for row in rows if row["number"] > last - max(1, last // 4)]
 
 
 def best_of_n(
@@ -161,7 +177,7 @@ def best_of_n(
     prompts: Sequence[Conversation],
     drawn: Sequence[Sequence[Sample]],
     settings: Settings,
-) -> dict[int, dict[str, float]]:
+) -> dict[int, dict[str, Estimate]]:
     """What the best of N replies by the train model scores by each, mean removed, over prompts."""
     counts = [2**power for power in range(settings.best_of.bit_length()) if 2**power <= settings.best_of]
 
@@ -171,8 +187,9 @@ def best_of_n(
         return [{name: [next(own) for _ in group] for name, own in found.items()} for _, group in some]
 
     rows = run.rows("best_of", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
-    curves = {name: np.mean([best_of(row["train_pm"], row[name], counts) for row in rows], axis=0) - means[name] for name in judges}
-    return {count: {name: float(curve[place]) for name, curve in curves.items()} for place, count in enumerate(counts)}
+    curves = {name: np.array([best_of(row["train_pm"], row[name], counts) for row in rows]) - means[name] for name in judges}
+    dialogues = [opening(prompt) for prompt in prompts]
+    return {count: {name: mean(list(curve[:, place]), clusters=dialogues) for name, curve in curves.items()} for place, count in enumerate(counts)}
 
 
 def iterated(
@@ -199,29 +216,40 @@ def iterated(
 
 
 def compared(run: Run, name: str, policy: TorchModel, inputs: Inputs, settings: Settings, wanted: int, counts: dict[str, int]) -> list[Comparison]:
-    """So many pairs of a policy's replies to prompts of reinforcement, compared; equal and empty ones are left out, ties too."""
+    """So many pairs of a policy's replies to prompts of reinforcement, compared; what the annotator was unsure of is left out."""
     each = -(-wanted // len(inputs.prompts))  # pairs a prompt
     asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
     groups = replies(run, f"{name}_replies", policy, asked, settings, count=2 * each)
     pairs = [Pair(prompt, a.text, b.text) for prompt, own in zip(asked, groups, strict=True) for a, b in zip(own[::2], own[1::2], strict=True)]
-    labels = annotated(run, f"{name}_labels", distinct(pairs[:wanted]), inputs)
+    labels = annotated(run, f"{name}_labels", pairs[:wanted], inputs)
     decided = [label for label in labels if abs(label.p_first - 0.5) > settings.unsure]
-    counts[f"pairs of {name} that were equal or empty, or that {inputs.annotator} was unsure of (not learned)"] = wanted - len(decided)
+    counts[f"pairs of {name} that were equal, or that {inputs.annotator} was unsure of (not learned)"] = len(labels) - len(decided)
     return decided
 
 
-def distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    found = {pair_key(pair): pair for pair in pairs if pair.first.strip() and pair.second.strip() and pair.first != pair.second}
-    return list(found.values())
-
-
 def annotated(run: Run, name: str, pairs: Sequence[Pair], inputs: Inputs) -> list[Comparison]:
-    """What the annotator prefers, kept as rows."""
+    """What the annotator prefers of each pair, kept as rows. It is not asked where one reply is empty, which loses, or both are alike,
+    which is a tie.
+    """
     annotate = inputs.annotate
     if annotate is None:
         raise AssertionError("there is no one to compare")
-    rows = run.rows(name, pairs, pair_key, lambda some: [from_comparison(label) for label in annotate(some)])
-    return [to_comparison(row) for row in rows]
+    asked = [pair for pair in pairs if by_rule(pair) is None]
+    rows = run.rows(name, asked, pair_key, lambda some: [from_comparison(label) for label in annotate(some)])
+    answers = iter(to_comparison(row) for row in rows)
+    found = []
+    for pair in pairs:
+        ruled = by_rule(pair)
+        found.append(next(answers) if ruled is None else Comparison(pair.prompt, pair.first, pair.second, ruled, "rule"))
+    return found
+
+
+def by_rule(pair: Pair) -> float | None:
+    """P(first better) where it needs no judge."""
+    first, second = bool(pair.first.strip()), bool(pair.second.strip())
+    if first != second:
+        return float(first)
+    return 0.5 if pair.first == pair.second or not first else None
 
 
 def pair_key(pair: Pair) -> str:
@@ -242,13 +270,13 @@ def scored(run: Run, name: str, model: PreferenceModel, prompts: Sequence[Conver
 
 
 def tournament(run: Run, players: Mapping[str, Sequence[Sample]], inputs: Inputs, counts: dict[str, int]) -> dict[tuple[str, str], list[Comparison]]:
-    """Every pair of players on every held-out prompt, compared by the annotator; equal and empty replies are counted as ties."""
+    """Every pair of players on every held-out prompt, compared."""
     found = {}
     for first, second in itertools.combinations(players, 2):
         pairs = [Pair(p, a.text, b.text) for p, a, b in zip(inputs.held_out, players[first], players[second], strict=True)]
-        fair = distinct(pairs)
-        counts[f"held-out replies of {first} and {second} that were equal or empty (no game)"] = len(pairs) - len(fair)
-        found[first, second] = annotated(run, f"games_{first}_{second}", fair, inputs)
+        found[first, second] = annotated(run, f"games_{first}_{second}", pairs, inputs)
+    for player, said in players.items():
+        counts[f"empty replies of {player} to held-out prompts (lose to any other)"] = sum(not reply.text.strip() for reply in said)
     return found
 
 

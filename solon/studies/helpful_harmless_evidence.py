@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,13 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
 from solon.records.run import Run
-from solon.statistics import Estimate
+from solon.statistics import Estimate, mean, proportion
 from solon.studies.common import alternated, preferring, standing
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 
 AXES = ("helpful", "harmless")
 NAMES = {"train_pm": "train PM", "test_pm": "test PM"}
+BASELINE = 4  # replies of the start to each prompt of reinforcement, which the policy's are set against
 CHUNK = 128  # comparisons whose states are kept in one file
 
 
@@ -51,11 +52,13 @@ class Findings:
     lambdas: dict[float, dict[str, Estimate]] = field(default_factory=dict)
     quality: dict[str, list[Judged]] = field(default_factory=dict)
     steps: Sequence[Mapping[str, float]] = ()
-    best: dict[int, dict[str, float]] = field(default_factory=dict)
+    best: dict[int, dict[str, Estimate]] = field(default_factory=dict)
     said: dict[str, list[Sample]] = field(default_factory=dict)  # player -> first reply to each held-out prompt
     scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # player -> judge -> of those replies
     games: dict[tuple[str, str], list[Comparison]] = field(default_factory=dict)  # by the annotator
-    gained: list[float] = field(default_factory=list)  # train-PM scores of the last steps' rollouts over the start's on the same prompts
+    gained: list[tuple[str, float]] = field(
+        default_factory=list
+    )  # prompt and train-PM scores of the last steps' rollouts over the start's on the same prompts
     far: list[Separation] = field(default_factory=list)
     exposed: list[Separation] = field(default_factory=list)
     unsure: float = 0.0  # an annotator's probability this near to one half is no game
@@ -85,7 +88,44 @@ def parted(base: TorchModel, inputs: Inputs, settings: Settings, seed: int, coun
             f"{len(inputs.comparisons)} comparisons give {len(test)} to measure with (of dialogues that are not among the prompts) and {len(pool)} to "
             f"learn from; at least 20 and {2 * settings.sizes[0]} are needed"
         )
-    return alternated(test), alternated(random.Random(derive(seed, "pool")).sample(pool, len(pool)))
+    pool = random.Random(derive(seed, "pool")).sample(pool, len(pool))
+    counts["comparisons over `learned`, left out"] = len(pool) - len(pool[: settings.learned or None])
+    return alternated(test), alternated(pool[: settings.learned or None])
+
+
+def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    """Two halves that share no dialogue."""
+    dialogues: dict[str, list[Comparison]] = {}
+    for comparison in pool:
+        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
+    halves: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for own in dialogues.values():
+        min(halves, key=len).extend(own)
+    if min(map(len, halves)) < 8:
+        raise InputError(
+            f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and {len(halves[1])}; 8 in each are needed"
+        )
+    return halves
+
+
+def mixable(pool: Sequence[Comparison], test: Sequence[Comparison]) -> bool:
+    """Whether there are enough of both kinds, to learn from and to measure with."""
+    return all(sum(c.axis == axis for c in part) >= 8 for part in (pool, test) for axis in AXES)
+
+
+def check_depths(base: TorchModel, settings: Settings) -> None:
+    """Raises InputError where two depths are the same number of layers."""
+    layers = [max(1, round(depth * base.module.depth)) for depth in settings.depths]
+    if len(set(layers)) < len(layers):
+        raise InputError(f"of {base.module.depth} layers, depths {settings.depths} are {layers}: give such as differ")
+
+
+def rate(right: Sequence[float], dialogues: Sequence[str]) -> Estimate:
+    """A mean share with its cluster-robust interval, cut to [0, 1]; where all agree there is no spread, and Wilson's is used."""
+    if len(set(right)) == 1 and right[0] in (0.0, 1.0):
+        return proportion([bool(own) for own in right], clusters=dialogues)
+    found = mean(list(right), clusters=dialogues)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def sizes(pool: Sequence[Comparison], settings: Settings, counts: dict[str, int]) -> list[int]:

@@ -9,8 +9,8 @@ from solon.alignment.outliers import Separation
 from solon.alignment.overoptimisation import RootLaw, best_of_kl
 from solon.alignment.quality import Judged, chart
 from solon.records.report import Figure, Line
-from solon.statistics import Estimate, mean
-from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings
+from solon.statistics import Estimate
+from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings, rate
 
 
 def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]:
@@ -39,7 +39,7 @@ def growth_figure(found: Findings) -> Figure:
     lines = []
     for depth in sorted({cell.depth for cell in found.cells}):
         cells = sorted((cell for cell in found.cells if cell.depth == depth), key=lambda cell: cell.size)
-        estimates = [mean(list(cell.right), clusters=[row.dialogue for row in cell.rows]) for cell in cells]
+        estimates = [rate(cell.right, [row.dialogue for row in cell.rows]) for cell in cells]
         x = tuple(math.log10(cell.size) for cell in cells)
         lines.append(banded(f"{depth:.0%} of the layers", x, estimates))
     return Figure("Accuracy over data and size", "log10 of comparisons", "held-out accuracy", tuple(lines))
@@ -61,8 +61,8 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
         own = laws[name]
         if own is not None:
             ends = (0.0, math.sqrt(own.ends) if own.ends is not None else max(x))
-            lines.append(Line(f"{words}, line", ends, tuple(own.a + own.b.value * end for end in ends)))
+            lines.append(Line(f"{words}, line", ends, tuple(own.at(end**2) for end in ends)))
     for tight, words in ((True, "log N - (N-1)/N"), (False, "log N")):
         roots = tuple(math.sqrt(best_of_kl(count, tight=tight)) for count in found.best)
-        lines.append(Line(f"best of N by test PM, KL {words}", roots, tuple(own["test_pm"] for own in found.best.values()), dots=not tight))
-    return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score, mean removed", tuple(lines))
+        lines.append(Line(f"best of N by test PM, KL {words}", roots, tuple(own["test_pm"].value for own in found.best.values()), dots=not tight))
+    return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score over the start's", tuple(lines))

@@ -11,11 +11,11 @@ from solon.alignment.outliers import Separation
 from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising, root_law
 from solon.alignment.quality import accuracy, both_high, by_turn, calibration_error, length_correlation
 from solon.calibration import FEW
+from solon.data.published import opening
 from solon.errors import InputError
-from solon.evaluation.duel import duel_of_labels
 from solon.records.report import Claim, Exhibit, Report, Table, number
-from solon.statistics import Estimate, mean, paired_difference
-from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings
+from solon.statistics import Estimate, mean, paired_difference, proportion
+from solon.studies.helpful_harmless_evidence import AXES, BASELINE, NAMES, Findings, rate
 from solon.studies.helpful_harmless_figures import figures
 from solon.studies.helpful_harmless_settings import Inputs
 from solon.studies.helpful_harmless_tournament import decomposition, elo, elo_table, judges_of
@@ -24,7 +24,13 @@ from solon.studies.helpful_harmless_tournament import decomposition, elo, elo_ta
 def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
     """`facts` are the settings."""
     laws = {name: law(found.steps, name) for name in NAMES}
-    claims = [*growth_claims(found), *quality_claims(found), *mixture_claims(found), *climb_claims(found, laws), *online_claims(found, facts)]
+    claims = [
+        *growth_claims(found),
+        *quality_claims(found),
+        *mixture_claims(found),
+        *climb_claims(found, inputs, laws),
+        *online_claims(found, inputs),
+    ]
     claims += outlier_claims(found)
     return Report(
         "HH-RLHF: preference models, a policy that climbs one, and what the other says",
@@ -67,7 +73,7 @@ def growth_claims(found: Findings) -> list[Claim]:
     """Accuracy of the largest model, and what doubling the data adds at each depth."""
     largest = max(found.cells, key=lambda cell: (cell.depth, cell.size))
     names = [row.dialogue for row in largest.rows]
-    right = mean(list(largest.right), clusters=names)
+    right = rate(largest.right, names)
     made = [Claim.of("accuracy", f"accuracy on held-out comparisons, learned from {largest.size}", right, sign(right, 0.5))]
     for depth in sorted({cell.depth for cell in found.cells}):
         cells = sorted((cell for cell in found.cells if cell.depth == depth), key=lambda cell: cell.size)
@@ -109,40 +115,36 @@ def law(steps: Sequence[Mapping[str, float]], name: str) -> RootLaw | None:
         return None
 
 
-def climb_claims(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Claim]:
+def climb_claims(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]) -> list[Claim]:
     made = []
     for name, fitted in laws.items():
         if fitted is not None:
             text = f"score of the {NAMES[name]} gained for each root nat of KL (k3, summed over the reply)"
             made.append(Claim.of(f"law_{name}", text, fitted.b, sign(fitted.b)))
     for name, words in NAMES.items():
-        gain = paired_difference(found.scores["policy"][name], found.scores["start"][name])
+        gain = paired_difference(found.scores["policy"][name], found.scores["start"][name], clusters=[opening(p) for p in inputs.held_out])
         made.append(Claim.of(f"gain_{name}", f"the policy over the start on held-out prompts by the {words}, nats", gain, sign(gain)))
     return made
 
 
-def online_claims(found: Findings, facts: Mapping[str, Any]) -> list[Claim]:
-    pair = ("once", "online")
-    if pair not in found.games:
-        return []
-    votes = [float(game.p_first < 0.5) for game in found.games[pair] if abs(game.p_first - 0.5) > found.unsure]
+def online_claims(found: Findings, inputs: Inputs) -> list[Claim]:
+    rows = zip(inputs.held_out, found.games.get(("once", "online"), ()), strict=False)  # there may be no games
+    votes = [(opening(prompt), game.p_first < 0.5) for prompt, game in rows if abs(game.p_first - 0.5) > found.unsure]
     if not votes:
         return []
-    rate = duel_of_labels(votes).rate
-    text = f"games that {facts['rounds']} rounds win over one round of as many comparisons, by whoever compares"
-    return [Claim.of("online_over_once", text, rate, sign(rate, 0.5))]
+    won = proportion([vote for _, vote in votes], clusters=[dialogue for dialogue, _ in votes])
+    text = "games that iterated training wins over one round of as many comparisons, by whoever compares"
+    return [Claim.of("online_over_once", text, won, sign(won, 0.5))]
 
 
 def outlier_claims(found: Findings) -> list[Claim]:
+    """Of the middle layer, named before looking: the best of all layers would be chosen by its luck."""
     made = []
     for name, rows, words in (("far", found.far, "distance alone"), ("exposed", found.exposed, "a few known outliers")):
         if rows:
-            middle = rows[len(rows) // 2]
-            low, high = max(middle.mean - 2 * middle.deviation, 0.0), min(middle.mean + 2 * middle.deviation, 1.0)
+            estimate = rows[len(rows) // 2].estimate
             text = f"AUROC of strange prompts over ordinary ones at the middle layer, by {words}"
-            method = f"two standard deviations over {len(middle.aurocs)} splits"
-            holds = True if low > 0.5 else False if high < 0.5 else None
-            made.append(Claim(f"outliers_{name}", text, middle.mean, low, high, len(middle.aurocs), holds, method))
+            made.append(Claim.of(f"outliers_{name}", text, estimate, sign(estimate, 0.5)))
     return made
 
 
@@ -166,16 +168,20 @@ def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]
         f"The {NAMES[name]}'s root law could not be fitted: too few steps, or a policy that never moved." for name, own in laws.items() if own is None
     ]
     made += [words for words in (elo(found, judge)[1] for judge in judges_of(found)) if words]
-    if found.games and not online_claims(found, {"rounds": 0}):
+    if ("once", "online") in found.games and not online_claims(found, inputs):
         made.append("Whoever compares could tell no replies of iterated and of one-round training apart: that comparison says nothing.")
     choices, votes = elo(found, "test_pm")[0], elo(found, "annotator")[0] if found.games else {}
     if "policy" in choices and "policy" in votes and choices["policy"].low > votes["policy"].high:
         made.append(
             f"The policy stands {choices['policy'].elo:.0f} Elo over the start by the test PM's choices and {votes['policy'].elo:.0f} by {inputs.annotator}: "
-            "it has found replies that preference models like and that are no better. Read the gallery."
+            "part of what it gains by preference models is not there for others. Read the gallery."
         )
     if not found.mixtures:
-        made.append("Only one kind of comparison was given: mixtures and weights of helpful and harmless ones were not studied.")
+        made.append("There are not eight comparisons of both kinds to learn from and to measure with: mixtures and weights were not studied.")
+    if not found.far:
+        made.append(
+            f"{len(inputs.ordinary)} ordinary and {len(inputs.strange)} strange prompts are too few: they were not told apart (16 ordinary ones)."
+        )
     if inputs.annotate is None:
         made.append("No one compares replies (--annotator): iterated online training and judge Elo were not studied.")
     return list(dict.fromkeys(made))
@@ -199,7 +205,7 @@ def tables(found: Findings, facts: Mapping[str, Any], inputs: Inputs, laws: Mapp
         made.append(Table("Mixtures, at an equal number of comparisons", ("harmless share", "helpful accuracy", "harmless accuracy"), rows))
         rows = tuple((f"{weight:g}", *(interval(own[axis]) for axis in AXES)) for weight, own in found.lambdas.items())
         made.append(Table("Weights of the harmless part of the loss", ("lambda", "helpful accuracy", "harmless accuracy"), rows))
-    made += [law_table(laws), best_table(found), elo_table(found, inputs), decomposition(found)]
+    made += [law_table(laws), best_table(found), elo_table(found, inputs), decomposition(found, inputs)]
     if found.far:
         made.append(outlier_table(found))
     return [*made, beside_the_paper(found, laws)]
@@ -211,9 +217,7 @@ def interval(estimate: Estimate | None) -> str:
 
 def growth_table(found: Findings) -> Table:
     cells = sorted(found.cells, key=lambda cell: (cell.depth, cell.size))
-    rows = tuple(
-        (f"{cell.depth:.0%}", str(cell.size), interval(mean(list(cell.right), clusters=[row.dialogue for row in cell.rows]))) for cell in cells
-    )
+    rows = tuple((f"{cell.depth:.0%}", str(cell.size), interval(rate(cell.right, [row.dialogue for row in cell.rows]))) for cell in cells)
     note = "Over the draws of each size; the interval is over held-out dialogues."
     return Table("Accuracy over data and size", ("layers", "comparisons", "accuracy"), rows, note)
 
@@ -245,11 +249,11 @@ def law_table(laws: Mapping[str, RootLaw | None]) -> Table:
 
 def best_table(found: Findings) -> Table:
     rows = tuple(
-        (str(count), number(best_of_kl(count, tight=True)), number(best_of_kl(count, tight=False)), *(number(own[name]) for name in NAMES))
+        (str(count), number(best_of_kl(count, tight=True)), number(best_of_kl(count, tight=False)), *(interval(own[name]) for name in NAMES))
         for count, own in found.best.items()
     )
     columns = ("N", "KL, log N - (N-1)/N", "KL, log N (as the paper draws it)", *(f"{words}'s score" for words in NAMES.values()))
-    return Table("Best of N by the train PM", columns, rows, "Nats, mean removed; exact over the replies drawn, by order statistics.")
+    return Table("Best of N by the train PM", columns, rows, "Nats, the start's mean removed; exact over the replies drawn, by order statistics.")
 
 
 def outlier_table(found: Findings) -> Table:
@@ -279,7 +283,7 @@ def beside_the_paper(found: Findings, laws: Mapping[str, RootLaw | None]) -> Tab
 
 def _largest(found: Findings) -> Estimate:
     largest = max(found.cells, key=lambda cell: (cell.depth, cell.size))
-    return mean(list(largest.right), clusters=[row.dialogue for row in largest.rows])
+    return rate(largest.right, [row.dialogue for row in largest.rows])
 
 
 # what differs
@@ -298,6 +302,10 @@ def deviations(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> lis
         )
     else:
         made.append("Models of the mixtures and the weights are heads on frozen states (ridge, cross-validated), not trained through.")
+    if facts["probe_start"]:
+        made.append("Preference heads start at the ridge solution on frozen states (ours).")
+    if facts["preference_depth"] < 1:
+        made.append(f"The two preference models stand on the first {facts['preference_depth']:.0%} of the layers.")
     if facts["weights"] == "lora":
         made.append("Adapters on one frozen base are trained, not all weights.")
     if facts["method"] == "rloo":
@@ -313,4 +321,4 @@ def deviations(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> lis
 
 def constants(facts: Mapping[str, Any]) -> dict[str, str]:
     names = ("batch", "rank", "preference_epochs", "preference_learning_rate", "policy_prompts", "policy_samples", "policy_learning_rate", "unsure")
-    return {name: str(facts[name]) for name in names}
+    return {name: str(facts[name]) for name in names} | {"replies of the start that a step's scores are set against, a prompt": str(BASELINE)}

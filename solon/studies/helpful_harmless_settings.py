@@ -26,6 +26,8 @@ class Settings:
     """of each number of comparisons"""
     finetuned: bool = True
     """train every model of the curve through; otherwise its head alone, on frozen states"""
+    learned: int = 0
+    """comparisons to learn from at the most; 0: all"""
     measured: int = 400
     """comparisons to measure with, from dialogues of their own"""
     mixtures: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -80,6 +82,8 @@ class Settings:
             raise InputError("RLOO compares replies to one prompt: policy_samples must be at least 2")
         if self.rounds and self.round_pairs < 16 * self.rounds:
             raise InputError(f"{self.round_pairs} comparisons over {self.rounds} rounds are under 16 a round; give more, or 0 rounds")
+        if self.outlier_examples < 1 or self.learned < 0 or 0 < self.learned < self.sizes[0]:
+            raise InputError("outlier_examples must be at least 1, and learned 0 or at least the first of sizes")
         if not 0 <= self.unsure < 0.5:
             raise InputError(f"unsure is a distance from one half, from 0 and under 0.5; found {self.unsure}")
 
@@ -87,7 +91,7 @@ class Settings:
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        sizes=(50, 100, 200, 400), depths=(0.5, 1.0), finetuned=False, measured=200, mixtures=(0.0, 0.25, 0.5, 0.75, 1.0), lambdas=(1.0, 3.0, 10.0),
+        sizes=(50, 100, 200, 400), depths=(0.5, 1.0), finetuned=False, learned=1500, measured=200, mixtures=(0.0, 0.25, 0.5, 0.75, 1.0), lambdas=(1.0, 3.0, 10.0),
         batch=16, max_tokens=48, method="rloo", policy_steps=16, policy_prompts=8, policy_epochs=1, policy_learning_rate=5e-4,
         best_of=16, rounds=3, round_pairs=192,
     )  # fmt: skip
@@ -119,4 +123,5 @@ class Inputs:
     strange: tuple[Conversation, ...] = ()
     annotate: Annotate | None = None
     annotator: str = ""
+    annotator_key: str = ""  # a hash of all that its answers depend on
     counts: tuple[tuple[str, int], ...] = ()

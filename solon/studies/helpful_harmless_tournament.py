@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from solon.data.published import opening
 from solon.elo import ELO_PER_NAT, Rating, games, ratings
 from solon.errors import InputError
 from solon.evaluation.duel import Duel, duel
@@ -53,19 +55,28 @@ def elo_table(found: Findings, inputs: Inputs) -> Table:
     return Table("Tournament on held-out prompts", ("player", *(titles[judge] for judge in fitted)), tuple(rows), note)
 
 
-def decomposition(found: Findings) -> Table:
+def decomposition(found: Findings, inputs: Inputs) -> Table:
     """From the score that reinforcement saw to what whoever compares says: how much of a naive Elo is left at each step."""
-    held = paired_difference(found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"])
+    dialogues = [opening(prompt) for prompt in inputs.held_out]
+    held = paired_difference(found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"], clusters=dialogues)
     rows = [
-        ("1. train PM's score on the prompts of reinforcement, last quarter of the steps less the start", in_elo(mean(found.gained))),
+        (
+            "1. train PM's score on the prompts of reinforcement, last quarter of the steps less the start",
+            in_elo(mean([gain for _, gain in found.gained], clusters=[prompt for prompt, _ in found.gained])),
+        ),
         ("2. its mean score on held-out prompts, policy less start", in_elo(held)),
-        ("3. its choices between those replies", of_choices(duel_of(found, "train_pm"))),
-        ("3b. the test PM's choices between them", of_choices(duel_of(found, "test_pm"))),
+        ("3. its choices between those replies", of_choices(duel_of(found, "train_pm", dialogues))),
+        ("3b. the test PM's choices between them", of_choices(duel_of(found, "test_pm", dialogues))),
     ]
     if ("start", "policy") in found.games:
         own, why = elo(found, "annotator")
         rating = own.get("policy")
-        rows.append(("4. judge Elo, by whoever compares", why if rating is None else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]"))
+        rows.append(
+            (
+                "4. judge Elo, by whoever compares",
+                (why or "not reported") if rating is None else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]",
+            )
+        )
     note = "The paper's figure 35, with a judge where it has people: (1) to (2) is the shift of prompts, (2) to (3) that scores are not odds, (3) to (4) what the PM gets wrong."
     return Table("Where a naive Elo of the policy comes from", ("measured", "Elo over the start"), tuple(rows), note)
 
@@ -74,8 +85,8 @@ def in_elo(nats: Estimate) -> str:
     return f"{nats.value * ELO_PER_NAT:.0f} [{nats.low * ELO_PER_NAT:.0f}, {nats.high * ELO_PER_NAT:.0f}]"
 
 
-def duel_of(found: Findings, judge: str) -> Duel:
-    return duel([[score] for score in found.scores["policy"][judge]], [[score] for score in found.scores["start"][judge]])
+def duel_of(found: Findings, judge: str, dialogues: Sequence[str]) -> Duel:
+    return duel([[score] for score in found.scores["policy"][judge]], [[score] for score in found.scores["start"][judge]], clusters=dialogues)
 
 
 def of_choices(own: Duel) -> str:

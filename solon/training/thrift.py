@@ -35,7 +35,7 @@ class Thrift:
             try:
                 return compute(cut)
             except (RuntimeError, MemoryError) as error:
-                rows = max(map(len, cut))
+                rows = max(map(len, cut), default=0)
                 if not out_of_memory(error) or (rows < 2 and not self.recomputes) or self.world.size > 1:
                     raise
             for _, optimiser in self.optimised:
