@@ -47,12 +47,12 @@ def test_a_planted_gap_closes() -> None:
     teacher, student = model(scale=3.0), model(scale=3.0)
     held = texts(100, 1)
     before = sum(remaining(teacher.module, teacher.module, held))
-    learned = lessons(teacher.module, texts(3000, 0), top=40)
+    learned = lessons(teacher.module, texts(1500, 0), top=40)
     steps = fit(
         student.module,
         lambda number: [shuffled(learned, size=64, seed=0, number=number)],
         distilling(student.module),
-        plan=Plan(500, 3e-3, warmup=10, schedule="linear"),
+        plan=Plan(300, 3e-3, warmup=10, schedule="linear"),
     )
     losses = [step.metrics["loss"] for step in steps]
     after = sum(remaining(teacher.module, student.module, held))

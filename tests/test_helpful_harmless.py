@@ -240,7 +240,9 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
     assert claims["accuracy"].found > 0.7 and claims["accuracy"].holds
     assert claims["helpful_alone_on_harmless"].holds or claims["helpful_alone_on_harmless"].found < 0.7
     assert claims["gain_train_pm"].holds and claims["gain_train_pm"].found > 0.3
-    assert claims["outliers_exposed"].found > 0.9  # other things are asked about, which shifts the mean and not the covariance
+    assert (
+        claims["outliers_exposed"].found > 0.75 and claims["outliers_exposed"].holds
+    )  # other things are asked about, which shifts the mean and not the covariance
     assert {"doubling_1", "calibration_test_pm", "law_train_pm", "online_over_once"} <= set(claims)
     again = tmp_path / "again"
     with (

@@ -14,6 +14,7 @@ LAYERS = [
     {"solon.calibration", "solon.elo", "solon.scaling.memory"},
     {"solon.data.tables", "solon.data.rows", "solon.data.packaged"},
     {"solon.data.published", "solon.data.toy_world", "solon.data.handover"},
+    {"solon.data.exchange"},
     {"solon.models.base", "solon.models.cache", "solon.models.attention", "solon.models.adapters", "solon.models.weights", "solon.models.memory"},
     {"solon.models.trie", "solon.models.body", "solon.models.dialogue", "solon.models.choice", "solon.models.scripted", "solon.models.remote"},
     {"solon.models.llama", "solon.models.graphs"},

@@ -26,7 +26,7 @@ SETTINGS = Settings(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2])
+@pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def start(request: pytest.FixtureRequest) -> tuple[int, TorchModel]:
     return request.param, speaker(request.param)
 

@@ -1,0 +1,103 @@
+"""Comparisons from public votes, for preference-model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
+
+A row is a question with its answers, as the published StackExchange sets have them: `question`, and `answers` with `text`, and
+either `pm_score` or `votes` (also `score`) and `selected` (also `accepted`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.data.published import Reading, Skipped
+from solon.data.tables import read_rows
+from solon.errors import InputError
+
+GOOD, BAD = "GOOD:", "BAD:"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer and what the public gave it."""
+
+    text: str
+    score: int
+
+
+def answer_score(votes: int, accepted: bool) -> int:
+    """round(log2(1 + votes)), one more where the asker accepted it, and -1 where votes are below zero.
+
+    >>> [answer_score(votes, accepted) for votes, accepted in ((0, False), (1, False), (7, True), (-3, True))]
+    [0, 1, 4, -1]
+    """
+    return -1 if votes < 0 else round(math.log2(1 + votes)) + int(accepted)
+
+
+def exchange_comparisons(question: str, answers: Sequence[Answer], *, most: int = 10, seed: int = 0) -> list[Comparison]:
+    """Every pair of answers of unequal score, the better one first; of more than `most` pairs that many are drawn."""
+    prompt = Conversation().human(question)
+    pairs = [(a, b) if a.score > b.score else (b, a) for a, b in itertools.combinations(answers, 2) if a.score != b.score and a.text != b.text]
+    chosen = pairs if len(pairs) <= most else random.Random(f"{seed} {prompt.key}").sample(pairs, most)
+    return [Comparison(prompt, better.text, worse.text, 1.0, "votes", "public") for better, worse in chosen]
+
+
+def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
+    """A ranked pair as two that teach the words good and bad instead of the ranking, which later training would have to unlearn:
+    the better reply called good over itself called bad, the worse called bad over itself called good.
+
+    >>> first, second = binarised(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
+    >>> (first.first, first.second), (second.first, second.second)
+    (('GOOD:a', 'BAD:a'), ('BAD:b', 'GOOD:b'))
+    """
+    if comparison.p_first == 0.5:
+        raise InputError("a tie has no better reply, so it cannot be binarised: leave ties out and count them")
+    own = comparison if comparison.p_first > 0.5 else comparison.swapped()
+    return (
+        Comparison(own.prompt, GOOD + own.first, BAD + own.first, own.p_first, own.judge, own.axis),
+        Comparison(own.prompt, BAD + own.second, GOOD + own.second, own.p_first, own.judge, own.axis),
+    )
+
+
+def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
+    """The comparisons of a file of questions. Questions with fewer than two answers, or whose answers are all of one score, are left
+    out and counted. Raises InputError, with the line, on a row without question, answers or scores.
+    """
+    found: list[Comparison] = []
+    skipped: list[Skipped] = []
+    for line, row in read_rows(path):
+        try:
+            question, answers = _question(row)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
+        made = exchange_comparisons(question, answers, most=most, seed=seed)
+        found += made
+        if not made:
+            skipped.append(Skipped(line, "fewer than two answers" if len(answers) < 2 else "all answers have one score"))
+    if not found:
+        raise InputError(f"{path} holds no question with two answers of unequal score; {len(skipped)} were left out")
+    return Reading(str(path), tuple(found), tuple(skipped))
+
+
+def _question(row: Mapping[str, Any]) -> tuple[str, list[Answer]]:
+    question, answers = row.get("question"), row.get("answers")
+    if not isinstance(question, str) or not question.strip() or not isinstance(answers, list):
+        raise InputError(f"a question needs its text and a list of answers; found the fields {sorted(row)}")
+    return question, [_answer(answer) for answer in answers]
+
+
+def _answer(answer: object) -> Answer:
+    if not isinstance(answer, Mapping) or not isinstance(answer.get("text"), str) or not answer["text"].strip():
+        raise InputError(f"an answer must be an object with text; found {answer!r:.80}")
+    if isinstance(answer.get("pm_score"), int):
+        return Answer(answer["text"], answer["pm_score"])
+    votes = answer.get("votes", answer.get("score"))
+    if not isinstance(votes, int) or isinstance(votes, bool):
+        raise InputError(f"an answer needs pm_score or votes, a whole number; found the fields {sorted(answer)}")
+    return Answer(answer["text"], answer_score(votes, bool(answer.get("selected", answer.get("accepted", False)))))
