@@ -15,7 +15,7 @@ from solon.constitution import parse_constitution, read_constitution
 from solon.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data import packaged
 from solon.data.handover import FORMS, Handover
-from solon.data.published import opening, read_comparisons, read_prompts, split, to_pair
+from solon.data.published import opening, read_comparisons, read_context, read_prompts, split, to_pair
 from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
 from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
@@ -214,3 +214,13 @@ def test_rows_are_handed_over_in_the_forms_of_other_trainers(kind: str, tmp_path
         row = next(rows for name, rows in files.items() if name.startswith("comparisons"))[0]
         assert row["chosen"][-1] == {"role": "assistant", "content": "With a sharp knife."}
         assert row["rejected"][-1] == {"role": "assistant", "content": "Badly."}
+
+
+def test_whole_dialogues_become_one_context(tmp_path: Path) -> None:
+    context = read_context(packaged.ASSISTANT)
+    assert [turn.role for turn in context.turns] == ["human", "assistant"] * (len(context.turns) // 2)
+    assert len(context.turns) == 20 and "---" not in "".join(turn.text for turn in context.turns)
+    file = tmp_path / "broken.txt"
+    file.write_text("Human: Hi\n\nAssistant: Hello.\n\n---\n\nHuman: Hi\n")
+    with pytest.raises(InputError, match="dialogue 2"):
+        read_context(file)

@@ -179,3 +179,22 @@ def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[i
                 raise InputError(f"{len(values)} rows are too few for parts of {sizes} that share no dialogue")
             part.extend(group)
         yield part[:size]
+
+
+def read_context(path: Path) -> Conversation:
+    """Whole dialogues to put before another, as one conversation: transcripts (`Human: ...`, `Assistant: ...`, a blank line between)
+    parted by lines of ---, comments on lines that begin with # at the top.
+
+    Raises InputError where a dialogue does not go from a human's turn to an assistant's, by turns.
+    """
+    lines = path.read_text().splitlines()
+    while lines and (lines[0].startswith("#") or not lines[0].strip()):
+        lines.pop(0)
+    turns = []
+    for number, part in enumerate(re.split(r"(?m)^---\s*$", "\n".join(lines)), 1):
+        dialogue = read_transcript("\n\n" + part.strip())
+        roles = [turn.role for turn in dialogue.turns]
+        if not roles or len(roles) % 2 or roles != ["human", "assistant"] * (len(roles) // 2):
+            raise InputError(f"{path}, dialogue {number}: the turns are {', '.join(roles)}; each must go from human to assistant")
+        turns += dialogue.turns
+    return Conversation(tuple(turns))
