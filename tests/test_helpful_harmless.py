@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from solon.alignment.feedback import Pair
 from solon.alignment.outliers import detector, exposures, prompt_states, separations
 from solon.alignment.overoptimisation import best_of, best_of_kl, root_law
 from solon.alignment.preference import PreferenceModel, end_states, learn, ridge_head
@@ -23,8 +24,8 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.helpful_harmless import study
-from solon.studies.helpful_harmless_evidence import Findings
+from solon.studies.helpful_harmless import by_rule, study
+from solon.studies.helpful_harmless_evidence import Findings, halves_of
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 from solon.studies.helpful_harmless_tournament import elo
 from solon.studies.toy_models import planted
@@ -252,6 +253,39 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
         study(half, SMALL, inputs(), start=model)
     with Run.open(again, "hh", {}, {}, seed=0) as rest:
         assert markdown(study(rest, SMALL, inputs(), start=model)) == markdown(report)
+
+
+def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: Path) -> None:
+    given = inputs()
+    alone = tuple(c for c in given.comparisons if c.axis == "harmless")
+    tie = replace(alone[0], p_first=0.5, first="so", second="not")
+    few = replace(given, comparisons=(*alone, tie), ordinary=given.ordinary[:5], annotate=None, annotator="")
+    with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
+        report = study(run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few, start=model)
+    said = " ".join(report.warnings)
+    assert "mixtures and weights were not studied" in said and "No one compares" in said and "too few" in said and "could not be fitted" in said
+    assert report.counts["comparisons that were ties, left out"] == 1
+    assert not {claim.name for claim in report.claims} & {"online_over_once", "outliers_far", "helpful_alone_on_harmless"}
+    for broken, why in (
+        (replace(few, comparisons=alone[:60]), "give"),
+        (replace(given, comparisons=given.comparisons[:40]), "to measure with"),
+    ):
+        with pytest.raises(InputError, match=why), Run.open(tmp_path, "few", {"n": len(broken.comparisons)}, {}, seed=0) as run:
+            study(run, SMALL, broken, start=model)
+    with pytest.raises(InputError, match="give such as differ"), Run.open(tmp_path, "depths", {}, {}, seed=0) as run:
+        study(run, replace(SMALL, depths=(0.3, 0.5)), given, start=model)
+
+
+def test_empty_replies_lose_and_equal_ones_tie() -> None:
+    prompt = prompts(toy.FORBIDDEN, 1, 0)[0]
+    assert [by_rule(Pair(prompt, *pair)) for pair in (("a", " "), ("", "a"), ("", " "), ("a", "a"), ("a", "b"))] == [1.0, 0.0, 0.5, 0.5, None]
+
+
+def test_the_halves_share_no_dialogue() -> None:
+    some = [replace(c, prompt=toy.requests(toy.FORBIDDEN)[place // 3]) for place, c in enumerate(toy.comparisons(0, 60))]
+    first, second = halves_of(some)
+    assert abs(len(first) - len(second)) <= 3
+    assert not {c.prompt.key for c in first} & {c.prompt.key for c in second}
 
 
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

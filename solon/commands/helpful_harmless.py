@@ -21,6 +21,7 @@ from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.rows import from_comparison
 from solon.errors import InputError
 from solon.models.load import load_open
+from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.progress import spoken
@@ -65,6 +66,8 @@ class Options:
     preset: Literal["quick", "full"] = "quick"
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
+    on: str = "here"
+    """where the annotator works: here, processes:N, ray, ray:N or ray:ADDRESS"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     runs: Path = Path("runs")
     """where run folders are kept; the same command again goes on from what is there"""
@@ -143,7 +146,8 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     model = load_open(options.model, precision=options.precision, say=say)
     judge = None
     if options.annotator:
-        judge = model if options.annotator == options.model else load_open(options.annotator, precision=options.precision, say=say)
+        here = options.on == "here" and options.annotator == options.model
+        judge = model if here else spread_open(options.on, options.annotator, precision=options.precision, say=say)
     training, testing = prompts_of(options, comparisons, model, judge, counts)
     near, far = told_apart(options, model, counts)
     if judge is None:
