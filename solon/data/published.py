@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from solon.comparison import Comparison
-from solon.conversation import Conversation, read_transcript, write_transcript
+from solon.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data.rows import from_messages, to_comparison
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
@@ -190,7 +190,7 @@ def read_context(path: Path) -> Conversation:
     lines = path.read_text().splitlines()
     while lines and (lines[0].startswith("#") or not lines[0].strip()):
         lines.pop(0)
-    turns = []
+    turns: list[Message] = []
     for number, part in enumerate(re.split(r"(?m)^---\s*$", "\n".join(lines)), 1):
         dialogue = read_transcript("\n\n" + part.strip())
         roles = [turn.role for turn in dialogue.turns]
