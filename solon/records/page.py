@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Report, Table, number
 
-COLOURS = ("#1f5fa8", "#c2541b", "#2f7d4f", "#7a4a9c", "#6b6b6b")
+COLOURS = ("#1f5fa8", "#c2541b", "#2f7d4f", "#7a4a9c", "#6b6b6b", "#b8860b", "#138a8a", "#a83279")
 STYLE = """
 :root { --ink: #1c2126; --soft: #5c6670; --rule: #dde2e7; --paper: #ffffff; --wash: #f5f7f9; --good: #1f7a45; --bad: #b3371f; }
 * { box-sizing: border-box } body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -13,10 +13,12 @@ from solon.conversation import Conversation
 from solon.models.adapters import Lora
 from solon.models.base import derive
 from solon.models.body import Body, fast_precision
+from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_replies, to_replies
 from solon.records.run import Run
 from solon.training.fit import steps_for
+from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
@@ -44,6 +46,31 @@ class Common(Protocol):
 
     @property
     def probe_start(self) -> bool: ...
+
+
+class Practised(Common, Protocol):
+    """Those of reinforcement besides."""
+
+    @property
+    def method(self) -> Literal["rloo", "ppo"]: ...
+
+    @property
+    def policy_steps(self) -> int: ...
+
+    @property
+    def policy_prompts(self) -> int: ...
+
+    @property
+    def policy_samples(self) -> int: ...
+
+    @property
+    def policy_epochs(self) -> int: ...
+
+    @property
+    def policy_learning_rate(self) -> float: ...
+
+    @property
+    def kl_coefficient(self) -> float: ...
 
 
 def key(prompt: Conversation) -> str:
@@ -98,3 +125,27 @@ def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequenc
     """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
     flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
     return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
+
+
+def practised(
+    run: Run,
+    name: str,
+    policy: TorchModel,
+    prompts: Sequence[Conversation],
+    reward: PreferenceModel,
+    settings: Practised,
+    *,
+    reference: TorchModel,
+    state: State | None,
+) -> Iterator[Step]:
+    """Reinforcement of a policy on prompts against a preference model."""
+    plan = Plan(
+        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
+    )
+    practice = Practice(
+        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
+        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
+    )  # fmt: skip
+    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
+    seed = derive(run.seed, name)
+    return improve(policy, prompts, reward, reference=reference, practice=practice, seed=seed, critic=critic, state=state, world=run.world)

@@ -28,12 +28,11 @@ from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_drafts, from_sample, to_drafts
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.studies.common import alternated, centre, key, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, key, practised, preferring, prepared, replies, standing
 from solon.studies.constitutional_ai_evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai_report import report
 from solon.studies.constitutional_ai_settings import PREFACES, Inputs, Settings
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
-from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
@@ -79,7 +78,12 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     policy = run.trained(
         "policy",
         supervised,
-        lambda model, state: practised(model, inputs, train_pm, judges, means, supervised, settings, run, state),
+        lambda model, state: watching(
+            practised(run, "policy", model, (*inputs.prompts, *inputs.helpful), train_pm, settings, reference=supervised, state=state),
+            judges,
+            means,
+            settings.policy_samples,
+        ),
         steps=settings.policy_steps,
         record=lambda step: [{"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward} for rollout in step.rollouts],
     )
@@ -186,37 +190,8 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
     return reserved, [alternated(part) for part in halves]
 
 
-def practised(
-    policy: TorchModel,
-    inputs: Inputs,
-    reward: PreferenceModel,
-    judges: dict[str, PreferenceModel],
-    means: dict[str, float],
-    reference: TorchModel,
-    settings: Settings,
-    run: Run,
-    state: State | None,
-) -> Iterator[Step]:
-    """Reinforcement on the prompts of both kinds, the judges' scores and the repeated phrases beside every step."""
-    plan = Plan(
-        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
-    )
-    practice = Practice(
-        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
-        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
-    )  # fmt: skip
-    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
-    steps = improve(
-        policy,
-        (*inputs.prompts, *inputs.helpful),
-        reward,
-        reference=reference,
-        practice=practice,
-        seed=derive(run.seed, "policy"),
-        critic=critic,
-        state=state,
-        world=run.world,
-    )
+def watching(steps: Iterator[Step], judges: dict[str, PreferenceModel], means: dict[str, float], samples: int) -> Iterator[Step]:
+    """The judges' scores and the repeated phrases beside every step; `samples` replies to each prompt."""
     for step in watched(steps, judges, lambda name, prompt: means[name]):
-        phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[:: settings.policy_samples]])
+        phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[::samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})

@@ -33,7 +33,7 @@ from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics import Estimate, mean
-from solon.studies.common import alternated, centre, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, practised, preferring, prepared, replies, standing
 from solon.studies.helpful_harmless_evidence import (
     BASELINE,
     Findings,
@@ -50,8 +50,6 @@ from solon.studies.helpful_harmless_evidence import (
 )
 from solon.studies.helpful_harmless_report import report
 from solon.studies.helpful_harmless_settings import Inputs, Settings
-from solon.training.improve import Practice, improve
-from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
 FEWEST = 16  # ordinary prompts: half of them fit the detector
@@ -89,7 +87,11 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
     policy = run.trained(
         "policy",
         base,
-        lambda model, state: practised(model, inputs.prompts, judges["train_pm"], judges, usual, base, settings, run, state, "policy"),
+        lambda model, state: watched(
+            practised(run, "policy", model, inputs.prompts, judges["train_pm"], settings, reference=base, state=state),
+            judges,
+            lambda judge, prompt: usual[prompt.key][judge],
+        ),
         steps=settings.policy_steps,
         record=lambda step: [{"prompt": r.prompt.key, "gain": r.reward - usual[r.prompt.key]["train_pm"]} for r in step.rollouts],
     )
@@ -122,33 +124,6 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         if len(outside) > settings.outlier_examples <= len(inside) // 2:
             found.exposed = exposures(inside, outside, examples=settings.outlier_examples, seed=run.seed)
     return report(asdict(settings), found, inputs)
-
-
-def practised(
-    policy: TorchModel,
-    prompts: Sequence[Conversation],
-    reward: PreferenceModel,
-    judges: Mapping[str, PreferenceModel],
-    usual: Mapping[str, Mapping[str, float]],
-    reference: TorchModel,
-    settings: Settings,
-    run: Run,
-    state: State | None,
-    name: str,
-) -> Iterator[Step]:
-    """Reinforcement against one preference model, `judges` looking on: their scores less what is `usual` on each prompt."""
-    plan = Plan(
-        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
-    )
-    practice = Practice(
-        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
-        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
-    )  # fmt: skip
-    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
-    steps = improve(
-        policy, prompts, reward, reference=reference, practice=practice, seed=derive(run.seed, name), critic=critic, state=state, world=run.world
-    )
-    return watched(steps, judges, lambda judge, prompt: usual[prompt.key][judge])
 
 
 def baselines(
@@ -209,7 +184,7 @@ def iterated(
         model = preferring(run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings)
 
         def loop(fresh: TorchModel, state: State | None, model: PreferenceModel = model, stage: str = stage) -> Iterator[Step]:
-            return practised(fresh, inputs.prompts, model, {}, {}, base, settings, run, state, stage)
+            return practised(run, stage, fresh, inputs.prompts, model, settings, reference=base, state=state)
 
         policy = run.trained(f"{stage}_policy", base, loop, steps=settings.policy_steps)
     return policy

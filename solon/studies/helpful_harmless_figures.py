@@ -1,4 +1,4 @@
-"""HH-RLHF's figures."""
+"""HH-RLHF's figures, and the root law that one of them draws."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from solon.alignment.outliers import Separation
-from solon.alignment.overoptimisation import RootLaw, best_of_kl
+from solon.alignment.overoptimisation import RootLaw, best_of_kl, root_law
 from solon.alignment.quality import Judged, chart
-from solon.records.report import Figure, Line
+from solon.errors import InputError
+from solon.records.report import Figure, Line, number
 from solon.statistics import Estimate
 from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings, rate
 
@@ -66,3 +67,19 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
         roots = tuple(math.sqrt(best_of_kl(count, tight=tight)) for count in found.best)
         lines.append(Line(f"best of N by test PM, KL {words}", roots, tuple(own["test_pm"].value for own in found.best.values()), dots=not tight))
     return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score over the start's", tuple(lines))
+
+
+def law(steps: Sequence[Mapping[str, float]], name: str) -> RootLaw | None:
+    """The root law of one judge's scores over the steps; none where there are too few, or the policy did not move."""
+    try:
+        return root_law([max(row["kl_k3"], 0.0) for row in steps], [row[name] for row in steps])
+    except InputError:
+        return None
+
+
+def bends(laws: Mapping[str, RootLaw | None]) -> list[str]:
+    return [
+        f"The {NAMES[name]}'s line bends down at a KL of {number(own.ends)} nats."
+        for name, own in laws.items()
+        if own is not None and own.ends is not None
+    ]

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from solon.alignment.outliers import Separation
-from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising, root_law
+from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising
 from solon.alignment.quality import accuracy, both_high, by_turn, calibration_error, length_correlation
 from solon.calibration import FEW
 from solon.data.published import opening
-from solon.errors import InputError
 from solon.records.report import Claim, Exhibit, Report, Table, number
 from solon.statistics import Estimate, mean, paired_difference, proportion
 from solon.studies.helpful_harmless_evidence import AXES, BASELINE, NAMES, Findings, rate
-from solon.studies.helpful_harmless_figures import figures
+from solon.studies.helpful_harmless_figures import bends, figures, law
 from solon.studies.helpful_harmless_settings import Inputs
 from solon.studies.helpful_harmless_tournament import decomposition, elo, elo_table, judges_of
 
@@ -34,7 +33,7 @@ def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
     claims += outlier_claims(found)
     return Report(
         "HH-RLHF: preference models, a policy that climbs one, and what the other says",
-        summary(claims),
+        (*summary(claims), *bends(laws)),
         tuple(claims),
         tuple(warnings(found, inputs, laws)),
         tuple(tables(found, facts, inputs, laws)),
@@ -105,14 +104,6 @@ def mixture_claims(found: Findings) -> list[Claim]:
             text = f"accuracy on {other} comparisons of a model that learned from {axis} ones alone is below one half"
             made.append(Claim.of(f"{axis}_alone_on_{other}", text, estimate, {True: False, False: True, None: None}[sign(estimate, 0.5)]))
     return made
-
-
-def law(steps: Sequence[Mapping[str, float]], name: str) -> RootLaw | None:
-    """The root law of one judge's scores over the steps; none where there are too few, or the policy did not move."""
-    try:
-        return root_law([max(row["kl_k3"], 0.0) for row in steps], [row[name] for row in steps])
-    except InputError:
-        return None
 
 
 def climb_claims(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]) -> list[Claim]:
@@ -266,7 +257,7 @@ def outlier_table(found: Findings) -> Table:
 
 def beside_the_paper(found: Findings, laws: Mapping[str, RootLaw | None]) -> Table:
     """The paper's models are 13M to 52B parameters and its comparisons tens of thousands: shapes are to be compared, not figures."""
-    rows = [("accuracy of a preference model", "72% at 52B, rising with log data and log size", interval(_largest(found)))]
+    rows = [("accuracy of a preference model", "0.72 + 0.007 log(P/1e11) + 0.015 log(D/8e4), helpful comparisons alone", interval(_largest(found)))]
     if found.mixtures and {0.0, 1.0} <= set(found.mixtures):
         apart = f"{found.mixtures[0.0]['harmless'].value:.3f} and {found.mixtures[1.0]['helpful'].value:.3f}"
         rows.append(("one kind alone, on the other kind", "far below one half", apart))
