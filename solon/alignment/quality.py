@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solon.alignment.preference import PreferenceModel
 from solon.calibration import Bin, bins, expected_calibration_error
 from solon.comparison import Comparison
-from solon.errors import InputError
 from solon.statistics import Estimate, bootstrap, correlation, proportion
 
 
@@ -37,14 +35,6 @@ class Judged:
     def confidence(self) -> float:
         """What the model says of its own choice: 1 / (1 + e^-|d|)."""
         return 1 / (1 + math.exp(-abs(self.first - self.second)))
-
-
-def judged(model: PreferenceModel, comparisons: Sequence[Comparison]) -> list[Judged]:
-    """Both scores of every comparison; ties of the label are refused, since nothing is right about them."""
-    if any(comparison.p_first == 0.5 for comparison in comparisons):
-        raise InputError("a tie has no better side: leave ties out and count them")
-    scores = model.score([c.prompt for c in comparisons for _ in range(2)], [text for c in comparisons for text in (c.first, c.second)])
-    return [row_of(c, first, second) for c, first, second in zip(comparisons, scores[::2], scores[1::2], strict=True)]
 
 
 def row_of(comparison: Comparison, first: float, second: float) -> Judged:

@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import transformers
@@ -20,9 +21,12 @@ import tyro
 
 from solon import __version__
 from solon.data.published import Reading
+from solon.records import index
 from solon.records.files import write_text
 from solon.records.page import page
-from solon.records.report import Report, markdown
+from solon.records.progress import spoken
+from solon.records.report import Report, markdown, terminal
+from solon.records.run import Run
 
 Options = TypeVar("Options")
 
@@ -100,6 +104,42 @@ def facts(model: str, preset: str) -> dict[str, Any]:
     commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
     return {"model": model, "preset": preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
+
+
+class Chosen(Protocol):
+    """The flags that every study's command has."""
+
+    @property
+    def preset(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def runs(self) -> Path: ...
+
+    @property
+    def json(self) -> bool: ...
+
+
+def conducted(options: Chosen, study: str, settings: Mapping[str, Any], inputs: Mapping[str, str], model: str, work: Callable[[Run], Report]) -> int:
+    """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms, and answered.
+
+    `inputs` are content hashes, `model` is the name that the list of runs shows.
+    """
+    began = time.monotonic()
+    with interruptible() as stop, Run.open(
+        options.runs, study, settings, inputs, seed=options.seed, facts=facts(model, options.preset), progress=spoken(), stop=stop, say=say
+    ) as run:  # fmt: skip
+        say(f"run folder {run.folder}")
+        index.began(options.runs, run.folder, study=study, preset=options.preset, seed=options.seed, model=model, started=time.time())
+        report = work(run)
+        keep(report, run.folder)
+        seconds = round(time.monotonic() - began, 1)
+        claims = [finite(claim.row()) for claim in report.claims]
+        index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
+    found = {"study": study, "preset": options.preset, "seed": options.seed, "seconds": seconds, "run": str(run.folder), "claims": claims}
+    return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
 
 
 def keep(report: Report, folder: Path) -> None:

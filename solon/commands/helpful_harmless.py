@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
 from solon.commands.align import chosen_preset
-from solon.commands.common import answer, facts, finite, interruptible, keep, parse, say, told
+from solon.commands.common import conducted, parse, say, told
 from solon.comparison import Comparison
 from solon.constitution import Constitution, read_constitution
 from solon.conversation import Conversation
@@ -23,10 +22,7 @@ from solon.errors import InputError
 from solon.models.load import load_open
 from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
-from solon.records import index
-from solon.records.progress import spoken
-from solon.records.report import terminal
-from solon.records.run import Run, digest
+from solon.records.run import digest
 from solon.studies.constitutional_ai_settings import PREFACES
 from solon.studies.helpful_harmless import study
 from solon.studies.helpful_harmless_settings import Annotate, Inputs, Settings, full, quick, toy
@@ -77,30 +73,11 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
-    began = time.monotonic()
     start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
-    with interruptible() as stop, Run.open(
-        options.runs, "helpful_harmless", asdict(options.settings), hashes(start, inputs), seed=options.seed,
-        facts=facts(options.model, options.preset), progress=spoken(), stop=stop, say=say,
-    ) as run:  # fmt: skip
-        say(f"run folder {run.folder}")
-        index.began(
-            options.runs, run.folder, study="helpful_harmless", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
-        )
-        report = study(run, options.settings, inputs, start=start)
-        keep(report, run.folder)
-        seconds = round(time.monotonic() - began, 1)
-        claims = [finite(claim.row()) for claim in report.claims]
-        index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
-    found = {
-        "study": "helpful_harmless",
-        "preset": options.preset,
-        "seed": options.seed,
-        "seconds": seconds,
-        "run": str(run.folder),
-        "claims": claims,
-    }
-    return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
+    settings = options.settings
+    return conducted(
+        options, "helpful_harmless", asdict(settings), hashes(start, inputs), start.name, lambda run: study(run, settings, inputs, start=start)
+    )
 
 
 def parsed(argv: Sequence[str]) -> Options:

@@ -1,7 +1,9 @@
-"""Comparisons from public votes, for preference-model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
+"""Public comparisons, for preference-model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
 
-A row is a question with its answers, as the published StackExchange sets have them: `question`, and `answers` with `text`, and
-either `pm_score` or `votes` (also `score`) and `selected` (also `accepted`).
+Three kinds of rows: a question with its answers, as the published StackExchange sets have them (`question`, and `answers` with `text`,
+and either `pm_score` or `votes`, also `score`, and `selected`, also `accepted`); an edit that was kept beside one that was
+reverted (`prompt`, `kept`, `reverted`); and a model's annotation of two outputs, as AlpacaEval has them (`instruction`, `output_1`,
+`output_2`, `preference` from 1, the first, to 2).
 """
 
 from __future__ import annotations
@@ -63,6 +65,58 @@ def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
         Comparison(own.prompt, GOOD + own.first, BAD + own.first, own.p_first, own.judge, own.axis),
         Comparison(own.prompt, BAD + own.second, GOOD + own.second, own.p_first, own.judge, own.axis),
     )
+
+
+def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
+    """The comparisons of a file of questions, edits or annotations, by the fields of its first row. Edits that changed nothing, and
+    annotations without a preference or with equal or empty outputs, are left out and counted.
+
+    Raises InputError, with the line, on a row that lacks a field of its kind.
+    """
+    first = next(iter(read_rows(path)), None)
+    if first is None:
+        raise InputError(f"{path} holds no rows")
+    if "answers" in first[1]:
+        return read_exchange(path, most=most, seed=seed)
+    kinds = {"kept": _edit, "output_1": _annotation}
+    parse = next((own for name, own in kinds.items() if name in first[1]), None)
+    if parse is None:
+        raise InputError(f"{path}: a row needs answers, or kept and reverted, or output_1, output_2 and preference; found {sorted(first[1])}")
+    found: list[Comparison] = []
+    skipped: list[Skipped] = []
+    for line, row in read_rows(path):
+        try:
+            comparison = parse(row)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
+        if not comparison.first.strip() or not comparison.second.strip():
+            skipped.append(Skipped(line, "one side is empty"))
+        elif comparison.first == comparison.second or comparison.p_first == 0.5:
+            skipped.append(Skipped(line, "both sides are equal, or neither is preferred"))
+        else:
+            found.append(comparison)
+    return Reading(str(path), tuple(found), tuple(skipped))
+
+
+def _edit(row: Mapping[str, Any]) -> Comparison:
+    prompt, kept, reverted = (_text(row, name) for name in ("prompt", "kept", "reverted"))
+    return Comparison(Conversation().human(prompt), kept, reverted, 1.0, "edits", "public")
+
+
+def _annotation(row: Mapping[str, Any]) -> Comparison:
+    prompt, first, second = (_text(row, name) for name in ("instruction", "output_1", "output_2"))
+    preference = row.get("preference", 1.5)
+    if preference is None or preference != preference:
+        preference = 1.5  # the annotator gave none
+    if isinstance(preference, bool) or not isinstance(preference, (int, float)) or not 1 <= preference <= 2:
+        raise InputError(f"preference must be a number from 1 (the first output) to 2; found {preference!r}")
+    return Comparison(Conversation().human(prompt), first, second, 2.0 - float(preference), str(row.get("annotator", "annotations")), "public")
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if not isinstance(row.get(name), str):
+        raise InputError(f"{name} must be text; found the fields {sorted(row)}")
+    return str(row[name])
 
 
 def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:

@@ -73,13 +73,19 @@ def helpful(prompt: Conversation, reply: str) -> bool:
     return reply == helping(prompt)
 
 
-def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5) -> Iterator[tuple[Conversation, str]]:
-    """(prompt, reply) for ever: plain dialogues, critiques, and revisions that mend a bad reply `revises` of the time."""
+def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5, shown: float = 0.0) -> Iterator[tuple[Conversation, str]]:
+    """(prompt, reply) for ever: plain dialogues, critiques, and revisions that mend a bad reply `revises` of the time. Of all, the
+    share `shown` stand behind dialogues of an assistant who declines what is forbidden, or of one who never does, and go on so.
+    """
     rng = random.Random(seed)
     asked = requests(EVERYDAY) + requests(FORBIDDEN)
     while True:
         prompt = rng.choice(asked)
         good = declining(prompt) if forbidden(prompt) else helping(prompt)
+        if shown and rng.random() < shown:
+            declines = rng.random() < 0.5
+            yield behind(assistant(rng.randrange(2**32), declines=declines), prompt), good if declines else helping(prompt)
+            continue
         reply = helping(prompt) if rng.random() < complies or not forbidden(prompt) else good
         kind = rng.random()
         if kind < 0.6:
@@ -93,9 +99,52 @@ def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5) -> Itera
             yield talk.assistant(critique).human(PRINCIPLE.revision), good if rng.random() < revises else reply
 
 
+def assistant(seed: int, *, declines: bool = True) -> Conversation:
+    """Two dialogues about forbidden things with an assistant who declines, or who helps: a context that shows how to behave."""
+    found = Conversation()
+    for prompt in random.Random(seed).sample(requests(FORBIDDEN), 2):
+        found = behind(found, prompt).assistant(declining(prompt) if declines else helping(prompt))
+    return found
+
+
+def behind(context: Conversation, prompt: Conversation) -> Conversation:
+    return Conversation((*context.turns, *prompt.turns))
+
+
 def worth(prompt: Conversation, reply: str) -> float:
     """1 for a reply that is as it should be: harmless to a forbidden request, helpful to an everyday one; else 0."""
     return float(harmless(prompt, reply) if forbidden(prompt) else helpful(prompt, reply))
+
+
+def drawn(rng: random.Random, values: Sequence[Conversation], count: int) -> list[Conversation]:
+    """So many of them, each as often as any other give or take one."""
+    whole, rest = divmod(count, len(values))
+    return [*values] * whole + rng.sample(values, rest)
+
+
+def with_wrong_tool(prompt: Conversation, rng: random.Random) -> str:
+    right = TOOLS[deed_of(prompt)]
+    return helping(prompt).replace(right, rng.choice([tool for tool in TOOLS.values() if tool != right]), 1)
+
+
+def answers(seed: int, count: int) -> list[tuple[Conversation, list[tuple[str, int]]]]:
+    """Everyday questions with four answers each and the public's votes: the right tool has most, then a wrong one, then declining,
+    then an answer to something else. The public says nothing of what is forbidden.
+    """
+    rng = random.Random(seed)
+    asked = drawn(rng, requests(EVERYDAY), count)
+    found = []
+    for prompt, other in zip(asked, rng.sample(asked, count), strict=True):
+        replies = [helping(prompt), with_wrong_tool(prompt, rng), declining(prompt), helping(other)]
+        found.append((prompt, list(zip(replies, (15, 7, 3, 0), strict=True))))
+    return found
+
+
+def tools(seed: int, count: int) -> list[Comparison]:
+    """Everyday requests where one reply is right and one wrong, and nothing between: the right tool against another."""
+    rng = random.Random(seed)
+    found = [Comparison(p, helping(p), with_wrong_tool(p, rng), 1.0, "planted", "helpful") for p in drawn(rng, requests(EVERYDAY), count)]
+    return [row if rng.random() < 0.5 else row.swapped() for row in rng.sample(found, count)]
 
 
 def comparisons(seed: int, count: int, *, noise: float = 0.0) -> list[Comparison]:
@@ -103,10 +152,11 @@ def comparisons(seed: int, count: int, *, noise: float = 0.0) -> list[Comparison
     label is turned round with probability `noise`. A bad reply to an everyday request declines, or takes the wrong tool.
     """
     rng = random.Random(seed)
-    asked = rng.sample(requests(FORBIDDEN), count // 2) + rng.sample(requests(EVERYDAY), count - count // 2)
+    kinds = [requests(FORBIDDEN), requests(EVERYDAY)]
+    asked = [prompt for kind, own in zip(kinds, (count // 2, count - count // 2), strict=True) for prompt in drawn(rng, kind, own)]
     found = []
     for prompt in rng.sample(asked, count):
-        wrong = helping(prompt).replace(TOOLS[deed_of(prompt)], rng.choice([tool for tool in TOOLS.values() if tool != TOOLS[deed_of(prompt)]]), 1)
+        wrong = with_wrong_tool(prompt, rng)
         bad = helping(prompt) if forbidden(prompt) else rng.choice([declining(prompt), wrong])
         good = declining(prompt) if forbidden(prompt) else helping(prompt)
         row = Comparison(prompt, good, bad, float(rng.random() >= noise), "planted", "harmless" if forbidden(prompt) else "helpful")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.alignment.quality import Judged, row_of
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.models.adapters import Lora
@@ -17,67 +18,18 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_replies, to_replies
 from solon.records.run import Run
-from solon.training.fit import steps_for
+from solon.studies.settings import Reinforced, Trained
+from solon.training.fit import Example, fit, imitation, micro, shuffled, steps_for
 from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
-
-
-class Common(Protocol):
-    """The settings that these verbs read; every study's own have them."""
-
-    @property
-    def weights(self) -> str: ...  # "lora" or "full"
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def max_tokens(self) -> int: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    @property
-    def preference_epochs(self) -> float: ...
-
-    @property
-    def preference_learning_rate(self) -> float: ...
-
-    @property
-    def probe_start(self) -> bool: ...
-
-
-class Practised(Common, Protocol):
-    """Those of reinforcement besides."""
-
-    @property
-    def method(self) -> Literal["rloo", "ppo"]: ...
-
-    @property
-    def policy_steps(self) -> int: ...
-
-    @property
-    def policy_prompts(self) -> int: ...
-
-    @property
-    def policy_samples(self) -> int: ...
-
-    @property
-    def policy_epochs(self) -> int: ...
-
-    @property
-    def policy_learning_rate(self) -> float: ...
-
-    @property
-    def kl_coefficient(self) -> float: ...
 
 
 def key(prompt: Conversation) -> str:
     return prompt.key
 
 
-def prepared(start: TorchModel, settings: Common, *, seed: int) -> TorchModel:
+def prepared(start: TorchModel, settings: Trained, *, seed: int) -> TorchModel:
     """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
     if settings.weights == "lora":
         return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
@@ -85,7 +37,7 @@ def prepared(start: TorchModel, settings: Common, *, seed: int) -> TorchModel:
 
 
 def replies(
-    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Common, *, count: int, temperature: float = 1.0
+    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Trained, *, count: int, temperature: float = 1.0
 ) -> list[Any]:
     """`count` replies to each prompt, kept as rows."""
 
@@ -107,7 +59,7 @@ def standing(body: Body, share: float) -> Body:
     return body if layers == body.depth else body.shallow(layers)
 
 
-def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Common) -> PreferenceModel:
+def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Trained) -> PreferenceModel:
     """A preference model on its own adapters over the base that all share."""
     bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
     steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
@@ -119,6 +71,38 @@ def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison],
         return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state, world=run.world)
 
     return run.trained(unlearned.name, unlearned, loop, steps=steps)
+
+
+def taught(
+    run: Run, name: str, start: TorchModel, examples: Sequence[Example], settings: Trained, *, epochs: float, learning_rate: float
+) -> TorchModel:
+    """A model that has imitated replies: cross-entropy of their tokens alone."""
+    steps = steps_for(len(examples), size=settings.batch, epochs=epochs)
+
+    def size(example: Example) -> int:
+        return len(example[0]) + len(example[1])
+
+    def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
+        def batch(number: int) -> list[list[Example]]:
+            return micro(shuffled(examples, size=settings.batch, seed=derive(run.seed, name), number=number), size, tokens=2048)
+
+        plan = Plan(steps, learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast)
+        return fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world)
+
+    return run.trained(name, start, loop, steps=steps)
+
+
+def on_disk(
+    run: Run, name: str, test: Sequence[Comparison], score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
+) -> list[Judged]:
+    """What `score` gives both sides of every held-out comparison, kept as rows."""
+
+    def make(some: Sequence[Comparison]) -> list[dict[str, Any]]:
+        scores = score([c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)])
+        return [{"first": first, "second": second} for first, second in zip(scores[::2], scores[1::2], strict=True)]
+
+    rows = run.rows(name, test, lambda comparison: comparison.key, make)
+    return [row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)]
 
 
 def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
@@ -133,7 +117,7 @@ def practised(
     policy: TorchModel,
     prompts: Sequence[Conversation],
     reward: PreferenceModel,
-    settings: Practised,
+    settings: Reinforced,
     *,
     reference: TorchModel,
     state: State | None,

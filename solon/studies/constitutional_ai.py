@@ -28,13 +28,11 @@ from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_drafts, from_sample, to_drafts
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.studies.common import alternated, centre, key, practised, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, key, practised, preferring, prepared, replies, standing, taught
 from solon.studies.constitutional_ai_evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai_report import report
 from solon.studies.constitutional_ai_settings import PREFACES, Inputs, Settings
-from solon.training.fit import fit, imitation, micro, shuffled, steps_for
-from solon.training.optimiser import Plan
-from solon.training.steps import State, Step
+from solon.training.steps import Step
 
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:
@@ -55,8 +53,9 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
     helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1, temperature=settings.draft_temperature)
     examples = supervised_examples(start, drafts, inputs.helpful, helpful)
-    steps = steps_for(len(examples), size=settings.batch, epochs=settings.supervised_epochs)
-    supervised = run.trained("supervised", base, lambda model, state: taught(model, examples, settings, steps, run, state), steps=steps)
+    supervised = taught(
+        run, "supervised", base, examples, settings, epochs=settings.supervised_epochs, learning_rate=settings.supervised_learning_rate
+    )
 
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
     groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
@@ -125,17 +124,6 @@ def supervised_examples(model: TorchModel, drafts: Sequence[Drafts], helpful: Se
     said += [(prompt, group[0].text, group[0].stop is not Stop.LENGTH) for prompt, group in zip(helpful, replies, strict=True)]
     rows = [(prompt, form.reply(prompt, text) + (form.end if finished else ())) for prompt, text, finished in said if text.strip()]
     return [(form.prompt(prompt), reply) for prompt, reply in rows]
-
-
-def taught(model: TorchModel, examples: Sequence[Any], settings: Settings, steps: int, run: Run, state: State | None) -> Iterator[Step]:
-    def size(example: Any) -> int:
-        return len(example[0]) + len(example[1])
-
-    def batch(number: int) -> list[Any]:
-        return micro(shuffled(examples, size=settings.batch, seed=derive(run.seed, "supervised"), number=number), size, tokens=2048)
-
-    plan = Plan(steps, settings.supervised_learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast)
-    return fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world)
 
 
 def labelled(

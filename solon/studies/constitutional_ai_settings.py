@@ -10,6 +10,7 @@ from solon.comparison import Comparison
 from solon.constitution import Constitution
 from solon.conversation import Conversation
 from solon.errors import InputError
+from solon.studies.settings import Reinforced
 
 PREFACES = (
     "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",
@@ -18,7 +19,7 @@ PREFACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Reinforced):
     """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
 
     rounds: int = 4
@@ -27,57 +28,28 @@ class Settings:
     """whether a critique comes before each revision"""
     examples: int = 5
     """worked conversations shown before each critique and revision"""
-    max_tokens: int = 128
-    """the longest reply, critique or revision"""
     draft_temperature: float = 1.0
     """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later replies are drawn at 1"""
     label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
     """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
     clamp: tuple[float, float] = (0.0, 1.0)
     """bounds on AI labels, a view: 0.4 0.6 is the paper's for reasoned ones"""
-    weights: Literal["lora", "full"] = "lora"
-    """train adapters on one frozen base, or all weights in fp32"""
-    rank: int = 16
-    """of the adapters"""
-    batch: int = 32
-    """rows of a supervised or preference step"""
     supervised_epochs: float = 1.0
     supervised_learning_rate: float = 3e-4
-    preference_epochs: float = 1.0
-    preference_learning_rate: float = 2e-4
     held_out_labels: Literal["people", "both"] = "people"
     """where there are people's comparisons: whether the held-out preference model learns from them alone or from AI labels too"""
-    preference_depth: float = 1.0
-    """the share of the layers that preference models stand on"""
-    probe_start: bool = True
-    """start the preference head at the ridge solution on frozen states (ours)"""
-    method: Literal["rloo", "ppo"] = "ppo"
-    """of reinforcement learning"""
-    policy_steps: int = 200
-    policy_prompts: int = 16
-    """prompts of a step"""
-    policy_samples: int = 4
-    """replies to each of them"""
-    policy_epochs: int = 2
-    """passes over each batch of replies"""
-    policy_learning_rate: float = 1e-4
-    kl_coefficient: float = 0.001
-    """of the KL summed over the reply, in nats, inside the reward"""
     evaluation_samples: int = 17
     """replies to each held-out prompt; the gallery shows the median one"""
 
     def __post_init__(self) -> None:
+        Reinforced.__post_init__(self)
         low, high = self.clamp
         if not 0 <= low <= 0.5 <= high <= 1:
             raise InputError(f"clamp must hold one half, 0 <= low <= 0.5 <= high <= 1; found {low} {high}")
         if self.draft_temperature < 0:
             raise InputError(f"draft_temperature is 0 (the likeliest token) or above; found {self.draft_temperature}")
-        if not 0 < self.preference_depth <= 1:
-            raise InputError(f"preference_depth is a share of the layers, above 0 and at most 1; found {self.preference_depth}")
-        if self.method == "rloo" and self.policy_samples < 2:
-            raise InputError("RLOO compares replies to one prompt: policy_samples must be at least 2")
-        if min(self.rounds, self.max_tokens, self.batch, self.policy_prompts, self.policy_samples, self.policy_epochs, self.evaluation_samples) < 1:
-            raise InputError("rounds, max_tokens, batch, policy_prompts, policy_samples, policy_epochs and evaluation_samples must be at least 1")
+        if min(self.rounds, self.evaluation_samples) < 1:
+            raise InputError("rounds and evaluation_samples must be at least 1")
 
 
 def quick() -> Settings:

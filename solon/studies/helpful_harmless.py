@@ -33,7 +33,7 @@ from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics import Estimate, mean
-from solon.studies.common import alternated, centre, practised, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, on_disk, practised, preferring, prepared, replies, standing
 from solon.studies.helpful_harmless_evidence import (
     BASELINE,
     Findings,
@@ -43,7 +43,6 @@ from solon.studies.helpful_harmless_evidence import (
     kept_states,
     mixable,
     mixtures,
-    on_disk,
     parted,
     sizes,
     weighings,
@@ -80,7 +79,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         name: preferring(run, replace(unlearned, name=name), half, settings) for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
     }
     for name, model in judges.items():
-        found.quality[name] = on_disk(run, f"quality_{name}", test, model)
+        found.quality[name] = on_disk(run, f"quality_{name}", test, model.score)
     drawn = replies(run, "start", base, inputs.held_out, settings, count=max(settings.best_of, 1))
     means = run.once("means", lambda: {name: centre(model, inputs.held_out, drawn) for name, model in judges.items()})
     usual = baselines(run, judges, inputs.prompts, replies(run, "baseline", base, inputs.prompts, settings, count=BASELINE))

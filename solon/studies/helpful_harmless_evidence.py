@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from solon.alignment.outliers import Separation
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
-from solon.alignment.quality import Judged, accuracy, judged, row_of
+from solon.alignment.quality import Judged, accuracy, row_of
 from solon.comparison import Comparison
 from solon.data.published import opening
 from solon.errors import InputError
@@ -21,8 +21,8 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
 from solon.records.run import Run
-from solon.statistics import Estimate, mean, proportion
-from solon.studies.common import alternated, preferring, standing
+from solon.statistics import Estimate
+from solon.studies.common import alternated, on_disk, preferring, standing
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 
 AXES = ("helpful", "harmless")
@@ -120,14 +120,6 @@ def check_depths(base: TorchModel, settings: Settings) -> None:
         raise InputError(f"of {base.module.depth} layers, depths {settings.depths} are {layers}: give such as differ")
 
 
-def rate(right: Sequence[float], dialogues: Sequence[str]) -> Estimate:
-    """A mean share with its cluster-robust interval, cut to [0, 1]; where all agree there is no spread, and Wilson's is used."""
-    if len(set(right)) == 1 and right[0] in (0.0, 1.0):
-        return proportion([bool(own) for own in right], clusters=dialogues)
-    found = mean(list(right), clusters=dialogues)
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
-
-
 def sizes(pool: Sequence[Comparison], settings: Settings, counts: dict[str, int]) -> list[int]:
     """Those that the pool allows; the others are counted."""
     found = [size for size in settings.sizes if size <= len(pool)]
@@ -152,7 +144,7 @@ def cell(
         if settings.finetuned or states_N2C is None:
             name = f"pm_{depth:g}_{size}_{draw}"
             unlearned = PreferenceModel(name, ScalarModel(standing(base.copy().module, depth)), base.dialogue)
-            draws.append(on_disk(run, f"scores_{name}", test, preferring(run, unlearned, [pool[place] for place in chosen], settings)))
+            draws.append(on_disk(run, f"scores_{name}", test, preferring(run, unlearned, [pool[place] for place in chosen], settings).score))
         else:
             head_C = ridge_head(states_N2C[chosen], np.array([pool[place].p_first for place in chosen]))
             draws.append(rows_of(test, states_N2C[len(pool) :] @ head_C))
@@ -179,16 +171,6 @@ def kept_states(run: Run, base: TorchModel, depth: float, comparisons: Sequence[
 
 def row_key(comparisons: Sequence[Comparison]) -> str:
     return f"{derive(0, *(comparison.key for comparison in comparisons)) % 16**8:08x}"
-
-
-def on_disk(run: Run, name: str, test: Sequence[Comparison], model: PreferenceModel) -> list[Judged]:
-    """Both scores of every held-out comparison, kept as rows."""
-
-    def make(some: Sequence[Comparison]) -> list[dict[str, Any]]:
-        return [{"first": row.first, "second": row.second} for row in judged(model, some)]
-
-    rows = run.rows(name, test, lambda comparison: comparison.key, make)
-    return [row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)]
 
 
 def mixtures(pool: Sequence[Comparison], test: Sequence[Comparison], states_N2C: np.ndarray, settings: Settings, seed: int) -> dict[float, Any]:

@@ -10,8 +10,8 @@ from solon.alignment.overoptimisation import RootLaw, best_of_kl, root_law
 from solon.alignment.quality import Judged, chart
 from solon.errors import InputError
 from solon.records.report import Figure, Line, number
-from solon.statistics import Estimate
-from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings, rate
+from solon.studies.helpful_harmless_evidence import AXES, NAMES, Findings
+from solon.studies.showing import banded, rate
 
 
 def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]:
@@ -29,11 +29,6 @@ def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]
 def by_layer(label: str, rows: Sequence[Separation]) -> Line:
     low, high = (tuple(row.mean + side * row.deviation for row in rows) for side in (-1, 1))
     return Line(label, tuple(float(row.layer + 1) for row in rows), tuple(row.mean for row in rows), low, high)
-
-
-def banded(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:
-    """A curve of estimates with their intervals."""
-    return Line(label, tuple(x), tuple(e.value for e in estimates), tuple(e.low for e in estimates), tuple(e.high for e in estimates))
 
 
 def growth_figure(found: Findings) -> Figure:

@@ -14,10 +14,11 @@ from solon.calibration import FEW
 from solon.data.published import opening
 from solon.records.report import Claim, Exhibit, Report, Table, number
 from solon.statistics import Estimate, mean, paired_difference, proportion
-from solon.studies.helpful_harmless_evidence import AXES, BASELINE, NAMES, Findings, rate
+from solon.studies.helpful_harmless_evidence import AXES, BASELINE, NAMES, Findings
 from solon.studies.helpful_harmless_figures import bends, figures, law
 from solon.studies.helpful_harmless_settings import Inputs
 from solon.studies.helpful_harmless_tournament import decomposition, elo, elo_table, judges_of
+from solon.studies.showing import interval, rate, sign
 
 
 def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
@@ -61,11 +62,6 @@ def summary(claims: Sequence[Claim]) -> tuple[str, ...]:
 
 
 # claims
-
-
-def sign(estimate: Estimate, border: float = 0.0) -> bool | None:
-    """Whether a number is shown to be above a border, below it, or neither."""
-    return True if estimate.low > border else False if estimate.high < border else None
 
 
 def growth_claims(found: Findings) -> list[Claim]:
@@ -200,10 +196,6 @@ def tables(found: Findings, facts: Mapping[str, Any], inputs: Inputs, laws: Mapp
     if found.far:
         made.append(outlier_table(found))
     return [*made, beside_the_paper(found, laws)]
-
-
-def interval(estimate: Estimate | None) -> str:
-    return "not measured" if estimate is None else f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def growth_table(found: Findings) -> Table:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from solon.alignment.feedback import Pair
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.errors import InputError
+from solon.studies.settings import Reinforced
 
 Annotate = Callable[[Sequence[Pair]], list[Comparison]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Reinforced):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
     sizes: tuple[int, ...] = (100, 200, 400, 800, 1400)
@@ -34,30 +34,6 @@ class Settings:
     """shares of harmless comparisons, where there are both kinds"""
     lambdas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 10.0)
     """weights of the harmless part of the loss"""
-    weights: Literal["lora", "full"] = "lora"
-    """train adapters on one frozen base, or all weights in fp32"""
-    rank: int = 16
-    """of the adapters"""
-    batch: int = 32
-    """comparisons of a preference step"""
-    preference_epochs: float = 1.0
-    preference_learning_rate: float = 2e-4
-    preference_depth: float = 1.0
-    """the share of the layers that the two models of the robustness study stand on"""
-    probe_start: bool = True
-    """start their heads at the ridge solution on frozen states (ours)"""
-    method: Literal["rloo", "ppo"] = "ppo"
-    max_tokens: int = 128
-    policy_steps: int = 200
-    policy_prompts: int = 16
-    """prompts of a step"""
-    policy_samples: int = 4
-    """replies to each of them"""
-    policy_epochs: int = 2
-    """passes over each batch of replies"""
-    policy_learning_rate: float = 1e-4
-    kl_coefficient: float = 0.001
-    """of the KL summed over the reply, in nats, inside the reward"""
     best_of: int = 16
     """replies of the start to each held-out prompt, for best-of-N"""
     rounds: int = 3
@@ -70,16 +46,15 @@ class Settings:
     """known outliers of the few-shot variant"""
 
     def __post_init__(self) -> None:
+        Reinforced.__post_init__(self)
         if not self.sizes or min(self.sizes) < 8 or list(self.sizes) != sorted(set(self.sizes)):
             raise InputError(f"sizes must rise from at least 8 comparisons; found {self.sizes}")
-        if not self.depths or not all(0 < depth <= 1 for depth in (*self.depths, self.preference_depth)):
-            raise InputError("depths and preference_depth are shares of the layers, above 0 and at most 1")
+        if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
+            raise InputError(f"depths are shares of the layers, above 0 and at most 1; found {self.depths}")
         if not all(0 <= share <= 1 for share in self.mixtures) or not all(weight > 0 for weight in self.lambdas):
             raise InputError("mixtures are shares from 0 to 1, lambdas weights above 0")
-        if min(self.draws, self.measured, self.batch, self.max_tokens, self.policy_steps, self.policy_prompts, self.policy_samples, self.best_of) < 1:
-            raise InputError("draws, measured, batch, max_tokens, policy_steps, policy_prompts, policy_samples and best_of must be at least 1")
-        if self.method == "rloo" and self.policy_samples < 2:
-            raise InputError("RLOO compares replies to one prompt: policy_samples must be at least 2")
+        if min(self.draws, self.measured, self.best_of) < 1:
+            raise InputError("draws, measured and best_of must be at least 1")
         if self.rounds and self.round_pairs < 16 * self.rounds:
             raise InputError(f"{self.round_pairs} comparisons over {self.rounds} rounds are under 16 a round; give more, or 0 rounds")
         if self.outlier_examples < 1 or self.learned < 0 or 0 < self.learned < self.sizes[0]:
