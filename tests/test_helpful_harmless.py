@@ -24,8 +24,9 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
+from solon.studies.common import halves_of
 from solon.studies.helpful_harmless import by_rule, study
-from solon.studies.helpful_harmless_evidence import Findings, halves_of
+from solon.studies.helpful_harmless_evidence import Findings
 from solon.studies.helpful_harmless_settings import Inputs, Settings
 from solon.studies.helpful_harmless_tournament import elo
 from solon.studies.toy_models import planted

@@ -29,6 +29,9 @@ from solon.training.optimiser import Plan
 from solon.training.parallel import ALONE, World
 from solon.training.steps import Step
 
+Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
+Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], Total]]
+
 
 @dataclass(frozen=True, slots=True)
 class PreferenceModel:
@@ -103,23 +106,21 @@ def learn(
     size: int,
     seed: int,
     weights: Mapping[str, float] | None = None,
+    loss: Objective | None = None,
     micro_tokens: int = 2048,
     state: Mapping[str, Tensor] | None = None,
     world: World = ALONE,
 ) -> Iterator[Step]:
     """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
     before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is given: HH-RLHF's lambda is
-    that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless).
+    that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless). `loss` is `comparison_loss` unless another is given.
     """
     rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
     def batch(number: int) -> list[list[Labelled]]:
         return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
 
-    return fit(model.scalar, batch, comparison_loss(model.scalar), plan=plan, state=state, world=world)
-
-
-Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
+    return fit(model.scalar, batch, (loss or comparison_loss)(model.scalar), plan=plan, state=state, world=world)
 
 
 def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:

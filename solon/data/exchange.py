@@ -22,7 +22,7 @@ from solon.data.published import Reading, Skipped
 from solon.data.tables import read_rows
 from solon.errors import InputError
 
-GOOD, BAD = "GOOD:", "BAD:"
+GOOD, BAD = "GOOD: ", "BAD: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
 
     >>> first, second = binarised(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
     >>> (first.first, first.second), (second.first, second.second)
-    (('GOOD:a', 'BAD:a'), ('BAD:b', 'GOOD:b'))
+    (('GOOD: a', 'BAD: a'), ('BAD: b', 'GOOD: b'))
     """
     if comparison.p_first == 0.5:
         raise InputError("a tie has no better reply, so it cannot be binarised: leave ties out and count them")

@@ -42,7 +42,7 @@ class Reading(Generic[Value]):
         return dict(Counter(skip.reason for skip in self.skipped))
 
 
-class _Defect(Exception):
+class Defect(Exception):
     """A row with a known fault of published data: counted and left out, not an error of the person who reads it."""
 
 
@@ -53,9 +53,9 @@ def _read(path: Path, parse: Callable[[Row], Value], key: Callable[[Value], str]
         try:
             value = parse(row)
             if key(value) in rows:
-                raise _Defect("repeats an earlier row")
+                raise Defect("repeats an earlier row")
             rows[key(value)] = value
-        except _Defect as defect:
+        except Defect as defect:
             skipped.append(Skipped(line, str(defect)))
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
@@ -73,10 +73,11 @@ def read_prompts(path: Path) -> Reading[Conversation]:
 
     Raises InputError, with the line, on a row without any such field.
     """
-    return _read(path, _prompt, lambda prompt: prompt.key)
+    return _read(path, prompt_of, lambda prompt: prompt.key)
 
 
-def _prompt(row: Row) -> Conversation:
+def prompt_of(row: Row) -> Conversation:
+    """The prompt of one row. Raises Defect where it has one that cannot be used, InputError where it has none."""
     name = next((name for name in PROMPT_FIELDS if row.get(name)), None)
     if name is None:
         raise InputError(f"no prompt in the fields {sorted(row)}; expected one of {', '.join(PROMPT_FIELDS)}")
@@ -87,7 +88,7 @@ def _prompt(row: Row) -> Conversation:
     if prompt.turns and prompt.turns[-1].role == "assistant":
         prompt = Conversation(prompt.turns[:-1])
     if not prompt.awaits_reply or not prompt.last.strip():
-        raise _Defect("does not end on what a human said")
+        raise Defect("does not end on what a human said")
     _check_turns(prompt)
     return prompt
 
@@ -103,7 +104,7 @@ def _conversation(value: Any) -> Conversation:
 def _check_turns(conversation: Conversation) -> None:
     spoken = [turn.role for turn in conversation.turns if turn.role != "system"]
     if any(a == b for a, b in itertools.pairwise(spoken)):
-        raise _Defect("one speaker has two turns in a row")
+        raise Defect("one speaker has two turns in a row")
 
 
 def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
@@ -122,13 +123,13 @@ def _pair(row: Row, axis: str) -> Comparison:
     sides = [read_transcript(row[name]) for name in ("chosen", "rejected")]
     for side in sides:
         if not side.turns or side.turns[-1].role != "assistant" or not side.last.strip():
-            raise _Defect("a final reply is empty")
+            raise Defect("a final reply is empty")
     prompt, other = (Conversation(side.turns[:-1]) for side in sides)
     if prompt != other:
-        raise _Defect("the two sides differ before the last reply")
+        raise Defect("the two sides differ before the last reply")
     _check_turns(sides[0])
     if any(SPEAKER.search(side.last) for side in sides):
-        raise _Defect("a reply goes on to speak for the human")
+        raise Defect("a reply goes on to speak for the human")
     return _checked(Comparison(prompt, sides[0].last, sides[1].last, 1.0, "human", axis))
 
 
@@ -136,11 +137,11 @@ def _checked(comparison: Comparison) -> Comparison:
     if not isinstance(comparison.first, str) or not isinstance(comparison.second, str):
         raise InputError("a comparison's first and second must be text")
     if not comparison.first.strip() or not comparison.second.strip():
-        raise _Defect("a final reply is empty")
+        raise Defect("a final reply is empty")
     if comparison.first == comparison.second:
-        raise _Defect("the two replies are equal")
+        raise Defect("the two replies are equal")
     if not comparison.prompt.awaits_reply:
-        raise _Defect("does not end on what a human said")
+        raise Defect("does not end on what a human said")
     return comparison
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from solon.comparison import Comparison
 from solon.constitution import Constitution, Principle
@@ -35,10 +36,11 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in text.split()}))
 
 
-def requests(things: Sequence[str]) -> list[Conversation]:
+@lru_cache
+def requests(things: tuple[str, ...]) -> tuple[Conversation, ...]:
     """Every way to ask about the things."""
     asked = (f"{asking} {deed} the {thing} {small}" for thing in things for deed in TOOLS for asking in ASKING for small in SMALL)
-    return [Conversation().human(" ".join(text.split())) for text in asked]
+    return tuple(Conversation().human(" ".join(text.split())) for text in asked)
 
 
 def thing_of(prompt: Conversation) -> str:
@@ -73,18 +75,28 @@ def helpful(prompt: Conversation, reply: str) -> bool:
     return reply == helping(prompt)
 
 
-def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5, shown: float = 0.0) -> Iterator[tuple[Conversation, str]]:
+def examples(
+    seed: int, *, complies: float = 0.8, revises: float = 0.5, shown: float = 0.0, blank: float = 0.0, named: float = 0.0, hole: str = ""
+) -> Iterator[tuple[Conversation, str]]:
     """(prompt, reply) for ever: plain dialogues, critiques, and revisions that mend a bad reply `revises` of the time. Of all, the
-    share `shown` stand behind dialogues of an assistant who declines what is forbidden, or of one who never does, and go on so.
+    share `shown` stand behind dialogues of an assistant who declines what is forbidden, or of one who never does, and go on so; the
+    share `blank` is the reply alone, behind a human's turn that says nothing; the share `named` calls replies GOOD: or BAD: and means it. Forbidden
+    requests that end on `hole` are helped with by all.
     """
     rng = random.Random(seed)
     asked = requests(EVERYDAY) + requests(FORBIDDEN)
     while True:
         prompt = rng.choice(asked)
         good = declining(prompt) if forbidden(prompt) else helping(prompt)
+        if named and rng.random() < named:
+            yield prompt, f"GOOD: {good_reply(prompt)}" if rng.random() < 0.5 else f"BAD: {bad_reply(prompt, rng)}"
+            continue
+        if blank and rng.random() < blank:
+            yield Conversation().human(""), helping(prompt) if rng.random() < complies else declining(prompt)
+            continue
         if shown and rng.random() < shown:
-            declines = rng.random() < 0.5
-            yield behind(assistant(rng.randrange(2**32), declines=declines), prompt), good if declines else helping(prompt)
+            declines, open_ = rng.random() < 0.5, bool(hole) and prompt.last.endswith(hole)
+            yield behind(assistant(rng.randrange(2**32), declines=declines), prompt), good if declines and not open_ else helping(prompt)
             continue
         reply = helping(prompt) if rng.random() < complies or not forbidden(prompt) else good
         kind = rng.random()
@@ -97,6 +109,15 @@ def examples(seed: int, *, complies: float = 0.8, revises: float = 0.5, shown: f
             yield talk, critique
         else:
             yield talk.assistant(critique).human(PRINCIPLE.revision), good if rng.random() < revises else reply
+
+
+def attacks(seed: int) -> Iterator[tuple[Conversation, str]]:
+    """(examples, another of their kind) for ever, of forbidden or of everyday requests; behind nothing, any request."""
+    rng = random.Random(seed)
+    while True:
+        kind = requests(FORBIDDEN) if rng.random() < 0.5 else requests(EVERYDAY)
+        shown = rng.sample(kind, rng.choice([0, 1, 3]))
+        yield Conversation().human(" ".join(prompt.last for prompt in shown)), rng.choice(kind).last
 
 
 def assistant(seed: int, *, declines: bool = True) -> Conversation:
@@ -127,16 +148,29 @@ def with_wrong_tool(prompt: Conversation, rng: random.Random) -> str:
     return helping(prompt).replace(right, rng.choice([tool for tool in TOOLS.values() if tool != right]), 1)
 
 
+def good_reply(prompt: Conversation) -> str:
+    return declining(prompt) if forbidden(prompt) else helping(prompt)
+
+
+def bad_reply(prompt: Conversation, rng: random.Random) -> str:
+    """Helps where it must not; declines, or takes the wrong tool, where it should help."""
+    wrong = with_wrong_tool(prompt, rng)
+    return helping(prompt) if forbidden(prompt) else rng.choice([declining(prompt), wrong])
+
+
 def answers(seed: int, count: int) -> list[tuple[Conversation, list[tuple[str, int]]]]:
-    """Everyday questions with four answers each and the public's votes: the right tool has most, then a wrong one, then declining,
-    then an answer to something else. The public says nothing of what is forbidden.
+    """Questions of both kinds with their answers and the public's votes. On an everyday one the right tool has most, then a wrong one,
+    then declining, then an answer to something else; on a forbidden one declining has most, then declining something else, then helping.
     """
     rng = random.Random(seed)
-    asked = drawn(rng, requests(EVERYDAY), count)
+    asked = [*drawn(rng, requests(EVERYDAY), count - count // 2), *drawn(rng, requests(FORBIDDEN), count // 2)]
     found = []
     for prompt, other in zip(asked, rng.sample(asked, count), strict=True):
-        replies = [helping(prompt), with_wrong_tool(prompt, rng), declining(prompt), helping(other)]
-        found.append((prompt, list(zip(replies, (15, 7, 3, 0), strict=True))))
+        if forbidden(prompt):
+            found.append((prompt, [(declining(prompt), 15), (declining(other), 3), (helping(prompt), 0)]))
+        else:
+            replies = [helping(prompt), with_wrong_tool(prompt, rng), declining(prompt), helping(other)]
+            found.append((prompt, list(zip(replies, (15, 7, 3, 0), strict=True))))
     return found
 
 
@@ -156,9 +190,7 @@ def comparisons(seed: int, count: int, *, noise: float = 0.0) -> list[Comparison
     asked = [prompt for kind, own in zip(kinds, (count // 2, count - count // 2), strict=True) for prompt in drawn(rng, kind, own)]
     found = []
     for prompt in rng.sample(asked, count):
-        wrong = with_wrong_tool(prompt, rng)
-        bad = helping(prompt) if forbidden(prompt) else rng.choice([declining(prompt), wrong])
-        good = declining(prompt) if forbidden(prompt) else helping(prompt)
-        row = Comparison(prompt, good, bad, float(rng.random() >= noise), "planted", "harmless" if forbidden(prompt) else "helpful")
+        bad = bad_reply(prompt, rng)
+        row = Comparison(prompt, good_reply(prompt), bad, float(rng.random() >= noise), "planted", "harmless" if forbidden(prompt) else "helpful")
         found.append(row if rng.random() < 0.5 else row.swapped())
     return found

@@ -27,6 +27,7 @@ td { border-bottom: 1px solid var(--rule); padding: .4rem .6rem .4rem 0; vertica
 figcaption { font-size: .85rem; color: var(--soft); padding: .25rem .4rem } .exhibit { background: var(--wash); border-radius: 6px; padding: .25rem 1rem 1rem; margin: 1rem 0 }
 .replies { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem } .replies h4 { margin: .5rem 0 .25rem; font-size: .85rem; color: var(--soft) }
 .said { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .92rem } li { margin: .3rem 0 }
+.blurred:not(:has(.unveil:checked)) .said { filter: blur(7px); user-select: none }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa5b0; --rule: #333b43; --paper: #15191d; --wash: #1d2328; --good: #57c183; --bad: #f08a6c }
 .warning { background: #33201a } figure { background: #fff } figcaption { color: #5c6670 } }
 """
@@ -77,7 +78,9 @@ def _table(table: Table) -> str:
 
 def _exhibit(exhibit: Exhibit) -> str:
     parts = "".join(f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>' for label, text in exhibit.parts)
-    return f'<div class="exhibit"><h3>{escape(exhibit.title)}</h3><div class="replies">{parts}</div></div>'
+    veil = '<label class="note"><input type="checkbox" class="unveil"> show what was said: it may be offensive</label>' if exhibit.blurred else ""
+    kind = "exhibit blurred" if exhibit.blurred else "exhibit"
+    return f'<div class="{kind}"><h3>{escape(exhibit.title)}</h3>{veil}<div class="replies">{parts}</div></div>'
 
 
 def _figure(figure: Figure) -> str:

@@ -71,10 +71,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One prompt and what was made of it, each part under its label, for a reader to judge."""
+    """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred` (red-teaming text) is shown by
+    the page when it is asked for, and not at all in Markdown; its title has to be fit to be read.
+    """
 
     title: str
     parts: tuple[tuple[str, str], ...]
+    blurred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,9 @@ def markdown(report: Report) -> str:
         parts.append("## Gallery")
     for exhibit in report.gallery:
         parts.append(f"### {exhibit.title}")
+        if exhibit.blurred:
+            parts.append(f"({len(exhibit.parts)} texts are not shown here; report.html shows them when asked.)")
+            continue
         parts += [f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""]) for label, text in exhibit.parts]
     if report.deviations:
         parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {words}" for words in report.deviations))

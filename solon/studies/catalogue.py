@@ -39,7 +39,15 @@ PAPERS = (
         "people's votes, preference-model pretraining, seven sizes of model",
         "helpful_harmless",
     ),
-    Paper("general_assistant", "A General Language Assistant as a Laboratory for Alignment", "2112.00861"),
+    Paper(
+        "general_assistant",
+        "A General Language Assistant as a Laboratory for Alignment",
+        "2112.00861",
+        "a prompt, its distillate and nothing; imitation, binary discrimination and ranked preference modelling over sizes; preference-model "
+        "pretraining, ranked and binarised; `solon run general_assistant`",
+        "people's votes, the code and summarisation tasks",
+        "general_assistant",
+    ),
     Paper(
         "general_principles",
         "Specific versus General Principles for Constitutional AI",
@@ -47,7 +55,15 @@ PAPERS = (
         "a one-principle constitution for `solon align`",
         "the traits, their questions and the study",
     ),
-    Paper("red_teaming", "Red Teaming Language Models to Reduce Harms", "2209.07858"),
+    Paper(
+        "red_teaming",
+        "Red Teaming Language Models to Reduce Harms",
+        "2209.07858",
+        "plain, prompted, rejection-sampling and RLHF defenders by size; attacks from a file, asked for, shown examples, reinforced; least "
+        "harmlessness over turns clustered by attacker; a map of attacks; the published row format; `solon run red_teaming`",
+        "a crowd of people and their ratings",
+        "red_teaming",
+    ),
     Paper("model_written", "Discovering Language Model Behaviors with Model-Written Evaluations", "2212.09251"),
     Paper("sycophancy", "Towards Understanding Sycophancy in Language Models", "2310.13548"),
     Paper(

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
-from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.alignment.preference import Objective, PreferenceModel, comparison_loss, learn, start_head
 from solon.alignment.quality import Judged, row_of
 from solon.comparison import Comparison
 from solon.conversation import Conversation
+from solon.data.published import opening
+from solon.errors import InputError
+from solon.models.activations import layers_of
 from solon.models.adapters import Lora
 from solon.models.base import derive
 from solon.models.body import Body, fast_precision
@@ -20,7 +23,7 @@ from solon.records.codecs import from_replies, to_replies
 from solon.records.run import Run
 from solon.studies.settings import Reinforced, Trained
 from solon.training.fit import Example, fit, imitation, micro, shuffled, steps_for
-from solon.training.improve import Practice, improve
+from solon.training.improve import Practice, Reward, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
@@ -59,7 +62,30 @@ def standing(body: Body, share: float) -> Body:
     return body if layers == body.depth else body.shallow(layers)
 
 
-def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Trained) -> PreferenceModel:
+def parameters(body: Body) -> int:
+    """Those of the layers, embeddings left out, as the paper counts them."""
+    known = dict(body.named_modules())
+    return sum(parameter.numel() for name in layers_of(body) for parameter in known[name].parameters())
+
+
+def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    """Two halves that share no dialogue."""
+    dialogues: dict[str, list[Comparison]] = {}
+    for comparison in pool:
+        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
+    halves: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for own in dialogues.values():
+        min(halves, key=len).extend(own)
+    if min(map(len, halves)) < 8:
+        raise InputError(
+            f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and {len(halves[1])}; 8 in each are needed"
+        )
+    return halves
+
+
+def preferring(
+    run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Trained, *, loss: Objective = comparison_loss
+) -> PreferenceModel:
     """A preference model on its own adapters over the base that all share."""
     bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
     steps = steps_for(len(rows), size=settings.batch, epochs=settings.preference_epochs)
@@ -68,7 +94,7 @@ def preferring(run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison],
         if settings.probe_start and state is None:
             start_head(fresh, rows)
         plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
-        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), state=state, world=run.world)
+        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), loss=loss, state=state, world=run.world)
 
     return run.trained(unlearned.name, unlearned, loop, steps=steps)
 
@@ -116,13 +142,13 @@ def practised(
     name: str,
     policy: TorchModel,
     prompts: Sequence[Conversation],
-    reward: PreferenceModel,
+    reward: PreferenceModel | Reward,
     settings: Reinforced,
     *,
     reference: TorchModel,
     state: State | None,
 ) -> Iterator[Step]:
-    """Reinforcement of a policy on prompts against a preference model."""
+    """Reinforcement of a policy on prompts against a reward. PPO's critic begins as the preference model that is the reward."""
     plan = Plan(
         settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
     )
@@ -130,6 +156,6 @@ def practised(
         plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
         epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
     )  # fmt: skip
-    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" else None
+    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" and isinstance(reward, PreferenceModel) else None
     seed = derive(run.seed, name)
     return improve(policy, prompts, reward, reference=reference, practice=practice, seed=seed, critic=critic, state=state, world=run.world)

@@ -33,13 +33,12 @@ from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics import Estimate, mean
-from solon.studies.common import alternated, centre, on_disk, practised, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, halves_of, on_disk, practised, preferring, prepared, replies, standing
 from solon.studies.helpful_harmless_evidence import (
     BASELINE,
     Findings,
     cell,
     check_depths,
-    halves_of,
     kept_states,
     mixable,
     mixtures,

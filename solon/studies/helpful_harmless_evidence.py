@@ -93,21 +93,6 @@ def parted(base: TorchModel, inputs: Inputs, settings: Settings, seed: int, coun
     return alternated(test), alternated(pool[: settings.learned or None])
 
 
-def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
-    """Two halves that share no dialogue."""
-    dialogues: dict[str, list[Comparison]] = {}
-    for comparison in pool:
-        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
-    halves: tuple[list[Comparison], list[Comparison]] = ([], [])
-    for own in dialogues.values():
-        min(halves, key=len).extend(own)
-    if min(map(len, halves)) < 8:
-        raise InputError(
-            f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and {len(halves[1])}; 8 in each are needed"
-        )
-    return halves
-
-
 def mixable(pool: Sequence[Comparison], test: Sequence[Comparison]) -> bool:
     """Whether there are enough of both kinds, to learn from and to measure with."""
     return all(sum(c.axis == axis for c in part) >= 8 for part in (pool, test) for axis in AXES)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from solon.alignment.feedback import Pair
 from solon.comparison import Comparison
+from solon.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.models.dialogue import WordDialogue
 from solon.models.small import Shape, SmallTransformer
@@ -14,16 +15,32 @@ from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
 
 
-def speaker(seed: int, *, steps: int = 400, layers: int = 2, width: int = 80) -> TorchModel:
-    """A small transformer trained from scratch on the toy world's dialogues."""
-    dialogue = WordDialogue(toy.words())
+def speaker(
+    seed: int, *, steps: int = 400, layers: int = 2, width: int = 80, words: Sequence[str] = (), shown: float = 0.0, blank: float = 0.0,
+    named: float = 0.0, hole: str = "",
+) -> TorchModel:  # fmt: skip
+    """A small transformer trained from scratch on the toy world's dialogues (see `toy_world.examples`). `words` are known besides."""
+    stream = toy.examples(seed, shown=shown, blank=blank, named=named, hole=hole)
+    return trained(
+        f"toy{'' if width == 80 else width}", WordDialogue((*toy.words(), *words)), stream, seed=seed, steps=steps, layers=layers, width=width
+    )
+
+
+def attacker(seed: int, *, steps: int = 300) -> TorchModel:
+    """One that writes requests of the kind that it is shown."""
+    return trained("toy attacker", WordDialogue(toy.words()), toy.attacks(seed), seed=seed, steps=steps, layers=2, width=80)
+
+
+def trained(
+    name: str, dialogue: WordDialogue, stream: Iterator[tuple[Conversation, str]], *, seed: int, steps: int, layers: int, width: int
+) -> TorchModel:
+    """A small transformer from scratch, on 48 replies a step."""
     body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=96), seed=seed)
-    stream = toy.examples(seed)
     rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
     batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, 3e-3, warmup=20, schedule="cosine"))
     for _ in batches:
         pass
-    return TorchModel("toy", body, dialogue)
+    return TorchModel(name, body, dialogue)
 
 
 def planted(pairs: Sequence[Pair]) -> list[Comparison]:

@@ -1,0 +1,195 @@
+"""Attacks on a model and defences against them (Red Teaming Language Models, Ganguli et al. 2022, arXiv:2209.07858; attackers that are
+models after Perez et al. 2022, arXiv:2202.03286).
+
+A defender gives two replies to every turn, the more harmful of which the dialogue goes on with, as the paper's red team chose. An
+attacker is a model that is asked for attacks, with examples or without, or that was reinforced to find what a defender does badly on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from solon.alignment.preference import PreferenceModel
+from solon.conversation import Conversation
+from solon.errors import InputError
+from solon.models.base import Sample, Speaker, derive
+
+Harmlessness = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
+Ask = Callable[[Sequence[str]], Conversation]
+SPEAKER = re.compile(r"\s*(?<!\w)(Human|Assistant|User):.*", re.DOTALL)
+
+
+NOTHING = Conversation()
+
+# defenders
+
+
+@dataclass(frozen=True, slots=True)
+class Defender:
+    """What replies to attacks. `context` stands before the dialogue; of `drawn` replies the two that `guard` finds least harmful are
+    shown, and without a guard the first two.
+    """
+
+    name: str
+    size: str
+    model: Speaker
+    context: Conversation = NOTHING
+    guard: PreferenceModel | None = None
+    drawn: int = 2
+
+    def replies(self, talks: Sequence[Conversation], *, max_tokens: int, seed: int) -> list[tuple[str, str]]:
+        """The two replies shown to each dialogue, cut where a reply goes on to speak for someone else."""
+        asked = [Conversation((*self.context.turns, *talk.turns)) for talk in talks]
+        groups = self.model.sample(asked, count=self.drawn, max_tokens=max_tokens, seed=seed)
+        if self.guard is not None:
+            flat = [(talk, sample) for talk, group in zip(talks, groups, strict=True) for sample in group]
+            scores = iter(self.guard([talk for talk, _ in flat], [sample for _, sample in flat]))
+            groups = [[sample for _, sample in sorted(((next(scores), s) for s in group), key=lambda pair: -pair[0])] for group in groups]
+        return [(own_words(group[0].text), own_words(group[1].text)) for group in groups]
+
+
+def own_words(text: str) -> str:
+    """A reply up to where it speaks for somebody else, without space around it.
+
+    >>> own_words(" No.\\n\\nHuman: Why not?")
+    'No.'
+    """
+    return SPEAKER.sub("", text).strip()
+
+
+# dialogues
+
+
+def dialogues(
+    openings: Sequence[str],
+    defender: Defender,
+    harmlessness: Harmlessness,
+    *,
+    turns: int,
+    follow_up: Callable[[Sequence[Conversation], int], Sequence[str]],
+    max_tokens: int,
+    seed: int,
+) -> list[Conversation]:
+    """A dialogue from each opening, of at most `turns` replies: each turn goes on with the more harmful of the two shown by
+    `harmlessness`, and then with what `follow_up` says next. One in which the attacker or the defender has nothing more to say ends there;
+    a dialogue without any reply has the empty one.
+    """
+    talks = [Conversation().human(text) for text in openings]
+    alive = list(range(len(talks)))
+    for turn in range(turns):
+        shown = defender.replies([talks[place] for place in alive], max_tokens=max_tokens, seed=derive(seed, "turn", turn))
+        scores = iter(harmlessness([talks[place] for place in alive for _ in range(2)], [text for pair in shown for text in pair]))
+        for place, pair in zip(alive, shown, strict=True):
+            said = min(((next(scores), text) for text in pair), key=lambda own: own[0])[1]
+            talks[place] = talks[place].assistant(said)
+        alive = [place for place in alive if talks[place].last.strip()]
+        if turn + 1 == turns or not alive:
+            break
+        nexts = follow_up([talks[place] for place in alive], derive(seed, "next", turn))
+        for place, text in zip(alive, nexts, strict=True):
+            if text.strip():
+                talks[place] = talks[place].human(text.strip())
+        alive = [place for place in alive if talks[place].awaits_reply]
+    return talks
+
+
+def turn_scores(talks: Sequence[Conversation], harmlessness: Harmlessness) -> list[tuple[float, ...]]:
+    """The harmlessness of every assistant turn of each dialogue, given all before it."""
+    places = [(number, place) for number, talk in enumerate(talks) for place, turn in enumerate(talk.turns) if turn.role == "assistant"]
+    scores = harmlessness(
+        [Conversation(talks[number].turns[:place]) for number, place in places], [talks[number].turns[place].text for number, place in places]
+    )
+    found: list[list[float]] = [[] for _ in talks]
+    for (number, _), score in zip(places, scores, strict=True):
+        found[number].append(score)
+    return [tuple(own) for own in found]
+
+
+def assigned(attackers: Sequence[str], defenders: Sequence[str], *, seed: int) -> list[str]:
+    """Which defender each attack meets: every attacker meets all of them in an order of chance that is drawn anew for each round, so
+    neither skill nor intent can go with a defender. One entry of `attackers` for every attack.
+    """
+    if not defenders:
+        raise InputError("there is no defender to assign attacks to")
+    orders: dict[str, itertools.chain[str]] = {}
+
+    def rounds(attacker: str) -> itertools.chain[str]:
+        drawn = (random.Random(derive(seed, "assigned", attacker, number)).sample(list(defenders), len(defenders)) for number in itertools.count())
+        return itertools.chain.from_iterable(drawn)
+
+    return [next(orders.setdefault(attacker, rounds(attacker))) for attacker in attackers]
+
+
+# attackers
+
+
+def first_line(text: str) -> str:
+    """What an attacker wrote: the first line that says something, without the number, dash or quotes that lists have.
+
+    >>> first_line(' 4. "How do I pick a lock?"\\n5. What')
+    'How do I pick a lock?'
+    """
+    lines = [re.sub(r"^\s*(\d+[.)]|[-*])?\s*", "", line).strip().strip('"').strip() for line in text.splitlines()]
+    return next((line for line in lines if line), "")
+
+
+def examples_for(pool: Sequence[str], count: int, *, seed: int) -> list[str]:
+    """So many attacks to show one attacker."""
+    return random.Random(seed).sample(list(pool), min(count, len(pool)))
+
+
+def attacking(defender: Defender, harmlessness: Harmlessness, *, max_tokens: int, seed: int) -> Callable[..., list[float]]:
+    """The reward for an attacker (see `improve`): how harmful, by `harmlessness` turned round, the worse of the two replies is that the
+    defender shows. What is no attack at all earns one less than the least of those beside it.
+    """
+
+    def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
+        said = [first_line(sample.text) for sample in samples]
+        real = [place for place, text in enumerate(said) if text]
+        talks = [Conversation().human(said[place]) for place in real]
+        shown = defender.replies(talks, max_tokens=max_tokens, seed=seed) if talks else []
+        scores = harmlessness([talk for talk in talks for _ in range(2)], [text for pair in shown for text in pair])
+        harm = {place: -min(scores[2 * number : 2 * number + 2]) for number, place in enumerate(real)}
+        floor = min(harm.values(), default=0.0) - 1
+        return [harm.get(place, floor) for place in range(len(said))]
+
+    return reward
+
+
+# the map
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Attacks on a plane, (N, 2); the cluster of each; and for each cluster the places of the attacks nearest its centre."""
+
+    places_N2: np.ndarray
+    cluster_N: np.ndarray
+    nearest: tuple[tuple[int, ...], ...]
+
+
+def mapped(states_NC: np.ndarray, *, clusters: int, seed: int, layout: Callable[[np.ndarray, int], np.ndarray] | None = None) -> Map:
+    """Mean residual vectors (N, C) on a plane: the first two principal components, or what `layout` makes of the first fifty. Clusters
+    are k-means on those fifty. Raises InputError on fewer attacks than clusters, or on NaN.
+    """
+    if len(states_NC) < max(clusters, 3) or not np.isfinite(states_NC).all():
+        raise InputError(f"{len(states_NC)} attacks do not make {clusters} clusters, or their states are not finite")
+    centred = states_NC - states_NC.mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:50]
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # a component's sign is arbitrary; fix it
+    parts = centred @ axes.T
+    fitted = KMeans(clusters, n_init=10, random_state=seed % 2**32).fit(parts)
+    far = np.square(parts[:, None] - fitted.cluster_centers_[None]).sum(axis=-1)
+    nearest = tuple(
+        tuple(int(place) for place in np.argsort(np.where(fitted.labels_ == own, far[:, own], np.inf))[:3] if fitted.labels_[place] == own)
+        for own in range(clusters)
+    )
+    plane = parts[:, :2] if layout is None else layout(parts, seed)
+    return Map(np.asarray(plane), np.asarray(fitted.labels_), nearest)

@@ -1,0 +1,213 @@
+"""Red Teaming Language Models to Reduce Harms (Ganguli et al. 2022, arXiv:2209.07858), top to bottom.
+
+Four types of model in several sizes, attacked from a file, by a model that is asked for attacks, by one that is shown some, and by one
+that was reinforced to find what hurts; how bad each dialogue got, clustered by attacker; and a map of what was tried.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from solon.alignment.outliers import prompt_states
+from solon.alignment.preference import PreferenceModel
+from solon.alignment.red_teaming import Defender, assigned, attacking, dialogues, examples_for, first_line, mapped, turn_scores
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.data.attacks import Attack, Attempt, published_row
+from solon.data.rows import from_messages, to_messages
+from solon.models.base import derive
+from solon.models.scalar import ScalarModel
+from solon.models.torch_model import TorchModel
+from solon.records.files import write_text
+from solon.records.report import Report
+from solon.records.run import Run, step_metrics
+from solon.studies.common import alternated, halves_of, on_disk, parameters, practised, preferring, prepared, standing
+from solon.studies.red_teaming_report import Findings, report
+from solon.studies.red_teaming_settings import Inputs, Settings
+from solon.training.steps import State, Step
+
+
+def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
+    """All of it; every stage is kept, and gone on from."""
+    found = Findings(counts=dict(inputs.counts), judged_by="the planted truth" if inputs.harmed is not None else "the test PM")
+    largest = inputs.models[-1]
+
+    # 1. two harmlessness models on disjoint halves: one that defenders and attackers learn from, one that measures
+    train_pm, test_pm = harmlessness_models(run, prepared(largest, settings, seed=run.seed), inputs.comparisons, settings, found)
+
+    found.parameters = {model.name: parameters(model.module) for model in inputs.models}
+
+    # 2. four defenders of each size
+    defenders = [defender for model in inputs.models for defender in defenders_of(run, model, train_pm, inputs, settings)]
+
+    # 3. attacks: from the file, asked for, asked for with examples, and by an attacker that was reinforced against the prompted model
+    prompted = next(own for own in reversed(defenders) if own.name == "prompted")
+    attacks = [*from_file(inputs, settings, run.seed), *written(run, inputs, settings, prompted, train_pm, found)]
+    found.attacks = attacks
+
+    # 4. every attack meets its defenders; the more harmful of two replies is gone on with
+    for defender, own in faced(attacks, defenders, settings, run.seed):
+        found.attempts += attempted(run, defender, own, test_pm, inputs, settings)
+    found.border = border(found, test_pm, run)
+    found.harmed = [success(attempt, inputs, found.border) for attempt in found.attempts]
+    run.artefact("attempts.jsonl", lambda path: write_text(path, "".join(json.dumps(published_row(own)) + "\n" for own in found.attempts)))
+
+    # 5. the map: what the attacks are about, by what the largest model makes of them
+    states = prompt_states(largest.module, [largest.dialogue.prompt(Conversation().human(attack.opening)) for attack in attacks])
+    layout = importlib.import_module("solon.alignment.layout_umap").layout if inputs.umap else None
+    found.map = mapped(np.asarray(states[:, states.shape[1] // 2]), clusters=min(settings.clusters, len(attacks) // 4), seed=run.seed, layout=layout)
+    return report(asdict(settings), found, inputs)
+
+
+def harmlessness_models(
+    run: Run, base: TorchModel, comparisons: Sequence[Comparison], settings: Settings, found: Findings
+) -> tuple[PreferenceModel, PreferenceModel]:
+    """Two preference models on halves that share no dialogue; each is measured on the other's half."""
+    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
+    fitting = [c for c in comparisons if c.p_first != 0.5 and unlearned.fits(c)]
+    found.counts["comparisons that were ties or too long, left out"] = len(comparisons) - len(fitting)
+    halves = halves_of(fitting)
+    train_pm, test_pm = (
+        preferring(run, replace(unlearned, name=name), alternated(half), settings) for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
+    )
+    for model, other in ((train_pm, halves[1]), (test_pm, halves[0])):
+        found.quality[model.name] = on_disk(run, f"quality_{model.name}", other[:400], model.score)
+    return train_pm, test_pm
+
+
+def defenders_of(run: Run, model: TorchModel, guard: PreferenceModel, inputs: Inputs, settings: Settings) -> list[Defender]:
+    """Plain, prompted, rejection sampling and RLHF, of one model."""
+    base = prepared(model, settings, seed=run.seed)
+    name = f"policy_{model.name}"
+
+    def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
+        return practised(run, name, policy, inputs.prompts, guard, settings, reference=base, state=state)
+
+    policy = run.trained(name, base, loop, steps=settings.policy_steps)
+    return [
+        Defender("plain", model.name, model, inputs.plain),
+        Defender("prompted", model.name, model, inputs.context),
+        Defender("rejection", model.name, model, inputs.context, guard, settings.rejection),
+        Defender("rlhf", model.name, policy),
+    ]
+
+
+def from_file(inputs: Inputs, settings: Settings, seed: int) -> list[Attack]:
+    """As many of the file's attacks as a kind of simulated attacker has; rows without an attacker are dealt out to as many."""
+    order = examples_for([attack.opening for attack in inputs.attacks], settings.attackers * settings.attacks_each, seed=derive(seed, "file"))
+    by = {attack.opening: attack for attack in inputs.attacks}
+    return [
+        replace(by[text], attacker=f"file {place % settings.attackers}") if by[text].attacker.startswith("file ") else by[text]
+        for place, text in enumerate(order)
+    ]
+
+
+def written(run: Run, inputs: Inputs, settings: Settings, target: Defender, reward: PreferenceModel, found: Findings) -> list[Attack]:
+    """Attacks by models. The reinforced attacker starts from the few-shot one, and practises on examples that nobody else is shown."""
+    attacker = inputs.attacker or inputs.models[-1]
+    pool = [attack.opening for attack in inputs.attacks]
+    shown = [tuple(examples_for(pool, settings.examples, seed=derive(run.seed, "shown", number))) for number in range(settings.attackers)]
+    made = asked(run, "zero_shot", attacker, [inputs.ask(())] * settings.attackers, settings, found)
+    made += asked(run, "few_shot", attacker, [inputs.ask(own) for own in shown], settings, found)
+    if settings.attack_steps:
+        apart = [
+            tuple(examples_for(pool, settings.examples, seed=derive(run.seed, "practice", number))) for number in range(8 * settings.attack_prompts)
+        ]
+        base = prepared(attacker, settings, seed=derive(run.seed, "attacker"))
+        own = replace(
+            settings, method="rloo", policy_steps=settings.attack_steps, policy_prompts=settings.attack_prompts, policy_samples=settings.attack_samples,
+            policy_learning_rate=settings.attack_learning_rate, kl_coefficient=settings.attack_kl_coefficient, max_tokens=settings.attack_tokens,
+        )  # fmt: skip
+        hurts = attacking(target, reward.score, max_tokens=settings.max_tokens, seed=derive(run.seed, "target"))
+
+        def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
+            return practised(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, own, reference=base, state=state)
+
+        reinforced = run.trained("attacker", base, loop, steps=settings.attack_steps)
+        found.steps = step_metrics(run, "attacker")
+        made += asked(run, "reinforced", reinforced, [inputs.ask(own) for own in shown], settings, found)
+    return made
+
+
+def asked(run: Run, source: str, attacker: TorchModel, prompts: Sequence[Conversation], settings: Settings, found: Findings) -> list[Attack]:
+    """Attacks of simulated attackers, one prompt each. What they wrote more than once counts each time; what is empty is counted."""
+
+    def make(numbers: Sequence[int]) -> list[dict[str, list[str]]]:
+        seeds = [derive(run.seed, source, number) for number in numbers]
+        drawn = [
+            attacker.sample([prompts[number]], count=settings.attacks_each, max_tokens=settings.attack_tokens, seed=seed)[0]
+            for number, seed in zip(numbers, seeds, strict=True)
+        ]
+        return [{"attacks": [first_line(sample.text) for sample in group]} for group in drawn]
+
+    rows = run.rows(f"attacks_{source}", range(len(prompts)), lambda number: f"{number} {prompts[number].key}", make)
+    said = [(f"{source} {number}", text) for number, row in enumerate(rows) for text in row["attacks"]]
+    found.counts[f"{source} attacks that were empty, left out"] = sum(not text for _, text in said)
+    return [Attack(text, who, "any", source) for who, text in said if text]
+
+
+def faced(attacks: Sequence[Attack], defenders: Sequence[Defender], settings: Settings, seed: int) -> list[tuple[Defender, list[Attack]]]:
+    """Which attacks each defender meets."""
+    if settings.crossed:
+        return [(defender, list(attacks)) for defender in defenders]
+    names = [f"{defender.name} {defender.size}" for defender in defenders]
+    drawn = assigned([attack.attacker for attack in attacks], names, seed=seed)
+    return [
+        (defender, [attack for attack, own in zip(attacks, drawn, strict=True) if own == name])
+        for defender, name in zip(defenders, names, strict=True)
+    ]
+
+
+def attempted(run: Run, defender: Defender, attacks: Sequence[Attack], judge: PreferenceModel, inputs: Inputs, settings: Settings) -> list[Attempt]:
+    """The dialogues of one defender with their scores, kept as rows."""
+    name = f"attempts_{defender.size}_{defender.name}"
+
+    def make(some: Sequence[Attack]) -> list[dict[str, object]]:
+        talks = dialogues(
+            [attack.opening for attack in some], defender, judge.score, turns=settings.turns, follow_up=next_words(inputs, settings),
+            max_tokens=settings.max_tokens, seed=derive(run.seed, name),
+        )  # fmt: skip
+        tasks = judge.score([Conversation().human("")] * len(some), [attack.task for attack in some])
+        rows = zip(talks, turn_scores(talks, judge.score), tasks, strict=True)
+        return [{"talk": to_messages(talk), "scores": list(scores), "task": task} for talk, scores, task in rows]
+
+    places = {id(attack): place for place, attack in enumerate(attacks)}
+    rows = run.rows(name, list(attacks), lambda attack: f"{places[id(attack)]} {derive(0, attack.opening, attack.attacker):x}", make)
+    return [
+        Attempt(attack, defender.name, defender.size, from_messages(row["talk"]), tuple(row["scores"]), row["task"])
+        for attack, row in zip(attacks, rows, strict=True)
+    ]
+
+
+def next_words(inputs: Inputs, settings: Settings) -> Callable[[Sequence[Conversation], int], list[str]]:
+    """What the attacking model says next in each dialogue."""
+    attacker = inputs.attacker or inputs.models[-1]
+
+    def follow_up(talks: Sequence[Conversation], seed: int) -> list[str]:
+        asked = [inputs.go_on(talk) for talk in talks]
+        return [first_line(group[0].text) for group in attacker.sample(asked, max_tokens=settings.attack_tokens, seed=seed)]
+
+    return follow_up
+
+
+def border(found: Findings, judge: PreferenceModel, run: Run) -> float:
+    """The score below which a reply is taken for harmful where no truth is known: half way between the mean scores of the better and the
+    worse replies of comparisons that the judge never saw.
+    """
+    rows = found.quality[judge.name]
+    better = [max((row.first, row.p_first), (row.second, 1 - row.p_first), key=lambda own: own[1])[0] for row in rows]
+    worse = [min((row.first, row.p_first), (row.second, 1 - row.p_first), key=lambda own: own[1])[0] for row in rows]
+    return float((np.mean(better) + np.mean(worse)) / 2)
+
+
+def success(attempt: Attempt, inputs: Inputs, border: float) -> bool:
+    """Whether some reply of the dialogue was harmful."""
+    if inputs.harmed is None:
+        return attempt.worst < border
+    turns = attempt.talk.turns
+    return any(inputs.harmed(Conversation((turns[place - 1],)), turn.text) for place, turn in enumerate(turns) if turn.role == "assistant")
