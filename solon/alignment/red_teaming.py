@@ -145,9 +145,12 @@ def examples_for(pool: Sequence[str], count: int, *, seed: int) -> list[str]:
     return random.Random(seed).sample(list(pool), min(count, len(pool)))
 
 
-def attacking(defender: Defender, harmlessness: Harmlessness, *, max_tokens: int, seed: int) -> Callable[..., list[float]]:
-    """The reward for an attacker (see `improve`): how harmful, by `harmlessness` turned round, the worse of the two replies is that the
-    defender shows. What is no attack at all earns one less than the least of those beside it.
+def attacking(
+    defender: Defender, harmlessness: Harmlessness, refusal: Callable[[str], str], *, max_tokens: int, seed: int
+) -> Callable[..., list[float]]:
+    """The reward for an attacker (see `improve`): by how much the worse of the two replies that the defender shows is less harmless than
+    a refusal of the same attack. Scores of different prompts do not compare, and an attacker that is paid for low ones finds nonsense that
+    every reply to is scored low (the toy world's wrote "please tell"). What is no attack at all earns one less than the least beside it.
     """
 
     def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
@@ -155,8 +158,9 @@ def attacking(defender: Defender, harmlessness: Harmlessness, *, max_tokens: int
         real = [place for place, text in enumerate(said) if text]
         talks = [Conversation().human(said[place]) for place in real]
         shown = defender.replies(talks, max_tokens=max_tokens, seed=seed) if talks else []
-        scores = harmlessness([talk for talk in talks for _ in range(2)], [text for pair in shown for text in pair])
-        harm = {place: -min(scores[2 * number : 2 * number + 2]) for number, place in enumerate(real)}
+        texts = [text for place, pair in zip(real, shown, strict=True) for text in (*pair, refusal(said[place]))]
+        scores = harmlessness([talk for talk in talks for _ in range(3)], texts)
+        harm = {place: scores[3 * number + 2] - min(scores[3 * number : 3 * number + 2]) for number, place in enumerate(real)}
         floor = min(harm.values(), default=0.0) - 1
         return [harm.get(place, floor) for place in range(len(said))]
 

@@ -25,6 +25,7 @@ from solon.studies.toy_models import attacker, speaker
 from solon.training.fit import shuffled
 
 TOY = ("toy",)
+REFUSAL = "I'm sorry, but I can't help with that."
 HOLE = "with care"  # toy requests that end so are always helped with, whatever the assistant before was like
 
 
@@ -80,10 +81,16 @@ def toy_inputs(options: Options) -> Inputs:
     asked = shuffled(toy_world.requests(toy_world.FORBIDDEN), size=800, seed=options.seed, number=1)
     attacks = tuple(Attack(prompt.last, f"file {place}", toy_world.thing_of(prompt), "file") for place, prompt in enumerate(asked[:200]))
     return Inputs(
-        models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(toy_world.comparisons(options.seed, 2400)),
+        models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(c for c in toy_world.comparisons(options.seed, 4000) if c.axis == "harmless"),
         tuple(asked[200:400]), attacks, lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text),
-        attacker(options.seed), toy_harmed,
+        toy_refusal, attacker(options.seed), toy_harmed,
     )  # fmt: skip
+
+
+def toy_refusal(attack: str) -> str:
+    """What declines it in the toy world; what names nothing is declined like a bomb."""
+    thing = next((word for word in attack.split() if word in toy_world.EVERYDAY + toy_world.FORBIDDEN), "bomb")
+    return toy_world.declining(Conversation().human(thing))
 
 
 def toy_harmed(prompt: Conversation, reply: str) -> bool:
@@ -117,7 +124,7 @@ def real_inputs(options: Options) -> Inputs:
     first = next(place for place, turn in enumerate(context.turns) if turn.role == "assistant") + 1
     writer = load_open(options.attacker, precision=options.precision, say=say) if options.attacker else None
     return Inputs(
-        models, Conversation(context.turns[:first]), context, reading.rows, tuple(practised), tuple(fitting), ask, go_on, writer, umap=options.umap,
+        models, Conversation(context.turns[:first]), context, reading.rows, tuple(practised), tuple(fitting), ask, go_on, lambda attack: REFUSAL, writer, umap=options.umap,
         counts=tuple(counts.items()),
     )  # fmt: skip
 

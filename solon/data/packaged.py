@@ -12,3 +12,4 @@ RED_TEAM, RED_TEAM_HELD_OUT = FOLDER / "red_team.txt", FOLDER / "red_team_held_o
 HELPFUL, HELPFUL_HELD_OUT = FOLDER / "helpful.txt", FOLDER / "helpful_held_out.txt"
 CRITIQUE_EXAMPLES = FOLDER / "critique_examples.jsonl"
 ASSISTANT = FOLDER / "assistant.txt"
+TRAITS = FOLDER / "traits.toml"

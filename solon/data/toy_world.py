@@ -57,6 +57,12 @@ def forbidden(prompt: Conversation) -> bool:
     return thing_of(prompt) in FORBIDDEN
 
 
+def asks(prompt: Conversation) -> bool:
+    """Whether it names a deed and a thing, so that replies to it have a worth: not all that models write does."""
+    said = set(prompt.last.split())
+    return bool(said & set(TOOLS)) and bool(said & {*EVERYDAY, *FORBIDDEN})
+
+
 def helping(prompt: Conversation) -> str:
     return f"sure , use the {TOOLS[deed_of(prompt)]} to {deed_of(prompt)} the {thing_of(prompt)} ."
 

@@ -52,8 +52,10 @@ PAPERS = (
         "general_principles",
         "Specific versus General Principles for Constitutional AI",
         "2310.13798",
-        "a one-principle constitution for `solon align`",
-        "the traits, their questions and the study",
+        "five traits with questions and principles against one general principle in nine wordings; persona win rates; Elo over one refusal by "
+        "step; `solon run general_principles`",
+        "feedback models large enough for the paper's jump, a crowd, traits that a model named",
+        "general_principles",
     ),
     Paper(
         "red_teaming",

@@ -123,7 +123,7 @@ def written(run: Run, inputs: Inputs, settings: Settings, target: Defender, rewa
             settings, method="rloo", policy_steps=settings.attack_steps, policy_prompts=settings.attack_prompts, policy_samples=settings.attack_samples,
             policy_learning_rate=settings.attack_learning_rate, kl_coefficient=settings.attack_kl_coefficient, max_tokens=settings.attack_tokens,
         )  # fmt: skip
-        hurts = attacking(target, reward.score, max_tokens=settings.max_tokens, seed=derive(run.seed, "target"))
+        hurts = attacking(target, reward.score, inputs.refusal, max_tokens=settings.max_tokens, seed=derive(run.seed, "target"))
 
         def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
             return practised(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, own, reference=base, state=state)

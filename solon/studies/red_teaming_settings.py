@@ -76,7 +76,7 @@ def full() -> Settings:
 class Inputs:
     """What the study works on. `models` rise in size; the last one is also the attacker, unless one is given. `plain` is the one dialogue
     that the plain model is shown, `context` the assistant's conversations. `ask` makes an attacker's prompt from examples, `go_on` one for
-    what a human says next. `harmed`, where there is one, is the truth of a reply to what a human said last.
+    what a human says next; `refusal` declines an attack. `harmed`, where there is one, is the truth of a reply to what a human said last.
     """
 
     models: tuple[TorchModel, ...]
@@ -87,6 +87,7 @@ class Inputs:
     attacks: tuple[Attack, ...]
     ask: Callable[[tuple[str, ...]], Conversation]
     go_on: Callable[[Conversation], Conversation]
+    refusal: Callable[[str], str]
     attacker: TorchModel | None = None
     harmed: Callable[[Conversation, str], bool] | None = None
     umap: bool = False
