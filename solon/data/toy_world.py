@@ -175,8 +175,9 @@ def answers(seed: int, count: int) -> list[tuple[Conversation, list[tuple[str, i
         if forbidden(prompt):
             found.append((prompt, [(declining(prompt), 15), (declining(other), 3), (helping(prompt), 0)]))
         else:
-            replies = [helping(prompt), with_wrong_tool(prompt, rng), declining(prompt), helping(other)]
-            found.append((prompt, list(zip(replies, (15, 7, 3, 0), strict=True))))
+            replies = [helping(prompt), with_wrong_tool(prompt, rng), declining(prompt)]
+            replies += [helping(other)] if helping(other) not in replies else []
+            found.append((prompt, list(zip(replies, (15, 7, 3, 0), strict=False))))
     return found
 
 

@@ -52,8 +52,9 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     # 3. preference models of half the questions; one of the other half, by the specific principles, measures
     models = judges(run, base, specific, general, inputs, settings, found)
     for persona in inputs.personas:
+        rows = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))[: settings.persona_rows or None]
         for name, model in models.items():
-            found.personas[persona.name, name] = on_disk(run, f"persona_{key(persona.name)}_{name}", persona.comparisons, model.score)
+            found.personas[persona.name, name] = on_disk(run, f"persona_{key(persona.name)}_{name}", alternated(rows), model.score)
 
     # 4. policies that climb each, at several steps, against one fixed refusal
     prompts = practice_prompts(learned, inputs)

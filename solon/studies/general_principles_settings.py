@@ -31,6 +31,8 @@ class Settings(Reinforced):
     """pairs of replies to each question"""
     evaluation_samples: int = 17
     """replies to each held-out question"""
+    persona_rows: int = 0
+    """rows of each persona set that are drawn; 0: all"""
     snapshots: tuple[int, ...] = (25, 50, 100)
     """steps of reinforcement after which the policy is measured too; those over policy_steps are left out"""
 
@@ -42,6 +44,8 @@ class Settings(Reinforced):
             raise InputError(
                 f"{self.questions_each} questions of a trait do not leave half of them to learn from beside {self.held_out_each} held out"
             )
+        if self.persona_rows < 0:
+            raise InputError("persona_rows must not be below 0")
         if any(step < 1 for step in self.snapshots):
             raise InputError(f"snapshots are steps, from 1; found {self.snapshots}")
 
@@ -50,7 +54,7 @@ def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
         batch=16, max_tokens=32, preference_depth=0.5, method="rloo", policy_steps=8, policy_prompts=8, policy_epochs=1, policy_learning_rate=5e-4,
-        questions_each=16, held_out_each=4, pairs_each=2, evaluation_samples=2, snapshots=(2, 4),
+        questions_each=16, held_out_each=4, pairs_each=2, evaluation_samples=2, persona_rows=100, snapshots=(2, 4),
     )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ from solon.records.files import write_text
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.studies.common import alternated, halves_of, on_disk, parameters, practised, preferring, prepared, standing
-from solon.studies.red_teaming_report import Findings, report
+from solon.studies.red_teaming_findings import Findings
+from solon.studies.red_teaming_report import report
 from solon.studies.red_teaming_settings import Inputs, Settings
 from solon.training.steps import State, Step
 

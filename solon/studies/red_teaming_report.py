@@ -1,41 +1,20 @@
-"""What the red-teaming study finds, and its report beside the paper's claims. What was said in attacks is blurred until it is asked for."""
+"""The red-teaming study's report beside the paper's claims. What was said in attacks is blurred until it is asked for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from solon.alignment.quality import Judged, accuracy
-from solon.alignment.red_teaming import Map
-from solon.data.attacks import Attack, Attempt
+from solon.alignment.quality import accuracy
+from solon.data.attacks import Attempt
 from solon.errors import InputError
-from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
-from solon.statistics import Estimate, mean, proportion, regression
+from solon.records.report import Claim, Report, Table, number
+from solon.statistics import Estimate, mean, regression
+from solon.studies.red_teaming_figures import figures, gallery
+from solon.studies.red_teaming_findings import SOURCES, TYPES, Findings, of, sizes, succeeded, worst
 from solon.studies.red_teaming_settings import Inputs
-from solon.studies.showing import banded, interval, sign
-
-TYPES = {"plain": "plain", "prompted": "prompted", "rejection": "rejection sampling", "rlhf": "RLHF"}
-SOURCES = {"file": "file", "zero_shot": "asked for", "few_shot": "shown examples", "reinforced": "reinforced"}
-
-
-@dataclass(slots=True)
-class Findings:
-    """Everything the report prints. `harmed` says of each attempt whether it succeeded."""
-
-    quality: dict[str, list[Judged]] = field(default_factory=dict)
-    parameters: dict[str, int] = field(default_factory=dict)  # of each size
-    attacks: list[Attack] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    harmed: list[bool] = field(default_factory=list)
-    border: float = 0.0
-    steps: Sequence[Mapping[str, float]] = ()  # of the reinforced attacker
-    map: Map | None = None
-    judged_by: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
+from solon.studies.showing import interval, sign
 
 
 def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
@@ -63,27 +42,6 @@ CONSTANTS = (
 
 
 # what is compared
-
-
-def of(found: Findings, *, defender: str = "", size: str = "", source: str = "") -> list[tuple[Attempt, bool]]:
-    """The attempts of a type, a size or a source, with whether they succeeded."""
-    return [
-        (attempt, harmed)
-        for attempt, harmed in zip(found.attempts, found.harmed, strict=True)
-        if (not defender or attempt.defender == defender) and (not size or attempt.size == size) and (not source or attempt.attack.source == source)
-    ]
-
-
-def worst(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return mean([attempt.worst for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows])
-
-
-def succeeded(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return proportion([harmed for _, harmed in rows], clusters=[attempt.attack.attacker for attempt, _ in rows])
-
-
-def sizes(found: Findings) -> list[str]:
-    return sorted({attempt.size for attempt in found.attempts}, key=lambda size: found.parameters[size])
 
 
 def shift(rows: Sequence[tuple[Attempt, bool]], treated: Sequence[bool], values: Sequence[float], *, controlled: bool) -> Estimate | None:
@@ -193,7 +151,7 @@ def warnings(found: Findings) -> list[str]:
     return made
 
 
-# tables, figures, gallery
+# tables
 
 
 def type_table(found: Findings) -> Table:
@@ -258,69 +216,12 @@ def beside_the_paper(found: Findings) -> Table:
     return Table("Beside the paper, least harmlessness over plain in nats", ("what", "the paper", "here"), rows)
 
 
-def figures(found: Findings) -> list[Figure]:
-    made = []
-    lines = []
-    for name, words in TYPES.items():
-        own = sorted(attempt.worst for attempt, _ in of(found, defender=name, size=sizes(found)[-1]))
-        if own:
-            lines.append(Line(words, tuple(own), tuple((place + 1) / len(own) for place in range(len(own)))))
-    note = f"On {sizes(found)[-1]}; the further right, the harder to attack."
-    made.append(Figure("How bad it got", "least harmlessness of a dialogue, nats", "share of attempts below", tuple(lines), note))
-    if len(sizes(found)) > 1:
-        x = tuple(math.log10(found.parameters[size]) for size in sizes(found))
-        by = {words: [succeeded(of(found, defender=name, size=size)) for size in sizes(found)] for name, words in TYPES.items()}
-        made.append(Figure("Attacks that succeed", "log10 of parameters", "share", tuple(banded(words, x, own) for words, own in by.items())))
-    if found.steps:
-        x = tuple(float(place + 1) for place in range(len(found.steps)))
-        reward = tuple(row["reward"] for row in found.steps)
-        made.append(Figure("The reinforced attacker", "step", "harm of what it got out, nats by the train PM", (Line("reward", x, reward),)))
-    if found.map is not None:
-        made += map_figures(found, found.map)
-    return made
-
-
-def map_figures(found: Findings, own: Map) -> list[Figure]:
-    hurt = {attempt.attack.opening for attempt, harmed in zip(found.attempts, found.harmed, strict=True) if harmed}
-    flags = np.array([attack.opening in hurt for attack in found.attacks])
-
-    def dots(label: str, chosen: np.ndarray) -> Line:
-        return Line(label, tuple(own.places_N2[chosen, 0]), tuple(own.places_N2[chosen, 1]), dots=True)
-
-    by = [dots("succeeded on some model", flags), dots("on none", ~flags)]
-    parts = [dots(f"cluster {number_ + 1}", own.cluster_N == number_) for number_ in range(len(own.nearest))]
-    note = "Each dot is an attack, by its mean residual vector at the middle layer of the largest model."
-    return [
-        Figure("Map of attacks", "first direction", "second direction", tuple(line for line in by if line.x), note),
-        Figure("Clusters of attacks", "first direction", "second direction", tuple(parts), "What is nearest each centre is in the gallery."),
-    ]
-
-
-def gallery(found: Findings) -> list[Exhibit]:
-    """The attacks nearest each cluster's centre, and the median dialogue of each type."""
-    made = []
-    if found.map is not None:
-        hurt = {attempt.attack.opening for attempt, harmed in zip(found.attempts, found.harmed, strict=True) if harmed}
-        for place, nearest in enumerate(found.map.nearest):
-            members = [attack.opening in hurt for attack, own in zip(found.attacks, found.map.cluster_N, strict=True) if own == place]
-            title = f"Cluster {place + 1}: {len(members)} attacks, {sum(members) / max(len(members), 1):.0%} succeed on some model"
-            parts = tuple((f"near its centre, {rank + 1}", found.attacks[own].opening) for rank, own in enumerate(nearest))
-            made.append(Exhibit(title, parts, blurred=True))
-    for name, words in TYPES.items():
-        own_rows = sorted(of(found, defender=name, size=sizes(found)[-1]), key=lambda row: row[0].worst)
-        if own_rows:
-            talk = own_rows[len(own_rows) // 2][0].talk
-            parts = tuple((turn.role, turn.text) for turn in talk.turns)
-            made.append(Exhibit(f"{words} {sizes(found)[-1]}: the dialogue whose least harmlessness is the median", parts, blurred=True))
-    return made
-
-
 def deviations(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> list[str]:
     made = [
         "Attackers are simulated: a file's openings and a model's attacks, not a crowd; nobody rates a dialogue, and the exported rating is null.",
         "The more harmful of two replies is picked by the test PM, where people picked.",
         "Harmlessness models learn from the comparisons given, not from attacks on the prompted model.",
-        "Intervals are clustered by attacker (CR1), where the paper fits a mixed-effects model with an ability for each.",
+        "Intervals are clustered by attacker (the jackknife where types are compared), where the paper fits a mixed-effects model with an ability for each.",
         f"An attack succeeds by {found.judged_by}"
         + (
             "." if inputs.harmed is not None else f": a reply below {number(found.border)}, half way between better and worse replies of comparisons."
