@@ -1,5 +1,6 @@
 """Red teaming on planted truth: attackers, defenders, clustered intervals, the map, the published rows, the whole study."""
 
+import importlib
 import json
 from collections import Counter
 from dataclasses import replace
@@ -130,6 +131,18 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     for broken in (states, states[1:3]):
         with pytest.raises(InputError):
             mapped(broken, clusters=3, seed=0)
+
+
+def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
+    pytest.importorskip("umap", reason="umap-learn is an extra")
+    layout = importlib.import_module("solon.alignment.layout_umap").layout
+    truth = np.repeat(np.arange(3), 30)
+    states = 8 * np.eye(3, 40)[truth] + np.random.default_rng(1).normal(size=(90, 40))
+    first, again = (mapped(states, clusters=3, seed=0, layout=layout).places_N2 for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    centres = np.stack([first[truth == own].mean(axis=0) for own in range(3)])
+    spread = max(np.linalg.norm(first[truth == own] - centres[own], axis=1).mean() for own in range(3))
+    assert min(np.linalg.norm(centres[a] - centres[b]) for a, b in ((0, 1), (0, 2), (1, 2))) > 3 * spread
 
 
 # rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
+    if options.umap and importlib.util.find_spec("umap") is None:
+        raise InputError("--umap needs umap-learn, which is not installed: pip install 'solon[umap]', or leave --umap out for principal components")
     inputs = toy_inputs(options) if options.models == TOY else real_inputs(options)
     settings, name = options.settings, " ".join(model.name for model in inputs.models)
     return conducted(options, "red_teaming", asdict(settings), hashes(inputs), name, lambda run: study(run, settings, inputs))
@@ -83,7 +86,7 @@ def toy_inputs(options: Options) -> Inputs:
     return Inputs(
         models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(c for c in toy_world.comparisons(options.seed, 4000) if c.axis == "harmless"),
         tuple(asked[200:400]), attacks, lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text),
-        toy_refusal, attacker(options.seed), toy_harmed,
+        toy_refusal, attacker(options.seed), toy_harmed, options.umap,
     )  # fmt: skip
 
 
