@@ -49,6 +49,14 @@ class Conversation:
     def assistant(self, text: str) -> Conversation:
         return Conversation((*self.turns, Message("assistant", text)))
 
+    def behind(self, context: Conversation) -> Conversation:
+        """The same turns after all those of `context`.
+
+        >>> Conversation().human("b").behind(Conversation().human("a").assistant("x")).turns[0].text
+        'a'
+        """
+        return Conversation((*context.turns, *self.turns))
+
     @property
     def last(self) -> str:
         """The text of the last turn; the empty string where nothing has been said."""

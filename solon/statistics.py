@@ -198,7 +198,8 @@ def regression(values: Sequence[float], columns: Sequence[Sequence[float]], *, c
     cluster jackknife (CR3: Bell and McCaffrey 2002), t on clusters - 1 degrees of freedom. On the intercept alone it is `mean`'s interval
     where every row is its own cluster. The plain sandwich (CR1) is too narrow with few clusters.
 
-    Raises InputError where a column is a mix of others, or rows do not exceed columns, or there is one cluster.
+    Raises InputError where a column is a mix of others, also without some cluster, or rows do not exceed columns, or there
+    is one cluster.
 
     >>> print(regression([1.0, 2.0, 3.0, 4.1], [[1.0] * 4, [0.0, 1.0, 2.0, 3.0]], clusters=range(4))[1])
     1.030 [0.929, 1.131] (n=4, cluster-jackknife regression)
@@ -213,8 +214,10 @@ def regression(values: Sequence[float], columns: Sequence[Sequence[float]], *, c
     residual = y - x @ fitted
     shifts = []  # how far the coefficients move when a cluster is left out
     for own in (np.flatnonzero(group == number) for number in range(count)):
+        if np.linalg.matrix_rank(np.delete(x, own, axis=0)) < k:
+            raise InputError("one cluster alone decides a coefficient, so nothing is known of its spread: give more clusters")
         kept = np.eye(len(own)) - x[own] @ inverse @ x[own].T
-        shifts.append(inverse @ x[own].T @ np.linalg.pinv(kept) @ residual[own])
+        shifts.append(inverse @ x[own].T @ np.linalg.solve(kept, residual[own]))
     error = np.sqrt((count - 1) / count * np.square(shifts).sum(axis=0))
     half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
     return [Estimate(float(b), float(b - h), float(b + h), "cluster-jackknife regression", n, count) for b, h in zip(fitted, half, strict=True)]

@@ -41,7 +41,7 @@ def information(model: LanguageModel, prompts: Sequence[Conversation], replies: 
     reply's length and plainness alone are worth is taken off, so long replies are not judged bad for being long. P(a) is read behind a
     human's turn that says nothing; `context` stands before both.
     """
-    before = context.turns if context is not None else ()
-    asked = [Conversation((*before, *prompt.turns)) for prompt in prompts] + [Conversation((*before, *NOBODY.turns))] * len(prompts)
+    before = context or Conversation()
+    asked = [prompt.behind(before) for prompt in prompts] + [NOBODY.behind(before)] * len(prompts)
     scored = model.score(asked, [*replies, *replies])
     return [given.logprob - alone.logprob for given, alone in zip(scored[: len(prompts)], scored[len(prompts) :], strict=True)]

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from solon.alignment.preference import PreferenceModel
 from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Speaker, derive
 
 Harmlessness = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
-Ask = Callable[[Sequence[str]], Conversation]
 SPEAKER = re.compile(r"\s*(?<!\w)(Human|Assistant|User):.*", re.DOTALL)
 
 
@@ -41,18 +39,18 @@ class Defender:
     size: str
     model: Speaker
     context: Conversation = NOTHING
-    guard: PreferenceModel | None = None
+    guard: Harmlessness | None = None
     drawn: int = 2
 
     def replies(self, talks: Sequence[Conversation], *, max_tokens: int, seed: int) -> list[tuple[str, str]]:
         """The two replies shown to each dialogue, cut where a reply goes on to speak for someone else."""
-        asked = [Conversation((*self.context.turns, *talk.turns)) for talk in talks]
-        groups = self.model.sample(asked, count=self.drawn, max_tokens=max_tokens, seed=seed)
+        asked = [talk.behind(self.context) for talk in talks]
+        drawn = self.model.sample(asked, count=self.drawn, max_tokens=max_tokens, seed=seed)
+        groups = [[own_words(sample.text) for sample in group] for group in drawn]
         if self.guard is not None:
-            flat = [(talk, sample) for talk, group in zip(talks, groups, strict=True) for sample in group]
-            scores = iter(self.guard([talk for talk, _ in flat], [sample for _, sample in flat]))
-            groups = [[sample for _, sample in sorted(((next(scores), s) for s in group), key=lambda pair: -pair[0])] for group in groups]
-        return [(own_words(group[0].text), own_words(group[1].text)) for group in groups]
+            scores = iter(self.guard([talk for talk in talks for _ in range(self.drawn)], [text for group in groups for text in group]))
+            groups = [[text for _, text in sorted(((next(scores), text) for text in group), key=lambda own: -own[0])] for group in groups]
+        return [(group[0], group[1]) for group in groups]
 
 
 def own_words(text: str) -> str:
@@ -138,11 +136,6 @@ def first_line(text: str) -> str:
     """
     lines = [re.sub(r"^\s*(\d+[.)]|[-*])?\s*", "", line).strip().strip('"').strip() for line in text.splitlines()]
     return next((line for line in lines if line), "")
-
-
-def examples_for(pool: Sequence[str], count: int, *, seed: int) -> list[str]:
-    """So many attacks to show one attacker."""
-    return random.Random(seed).sample(list(pool), min(count, len(pool)))
 
 
 def attacking(

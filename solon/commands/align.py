@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ import tyro
 
 from solon.alignment.critique import Example
 from solon.alignment.preference import PreferenceModel
-from solon.commands.common import answer, facts, finite, interruptible, keep, parse, say, told
+from solon.commands.common import answer, facts, finite, interruptible, keep, parse, preset_of, say, told
 from solon.constitution import Principle, read_constitution
 from solon.conversation import Conversation
 from solon.data import packaged
@@ -74,7 +73,7 @@ class Align:
 
 
 def main(argv: Sequence[str]) -> int:
-    preset = chosen_preset(argv)
+    preset = preset_of(argv)
     options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
     with joined() as world:
         status = aligned(options, world)
@@ -114,13 +113,6 @@ def aligned(options: Align, world: World) -> int:
         "claims": claims,
     }
     return answer(found, human, as_json=options.json)
-
-
-def chosen_preset(argv: Sequence[str]) -> Literal["quick", "full"]:
-    """The preset is read first, since it is what the other flags' defaults are."""
-    flags = [word.split("=", 1)[1] for word in argv if word.startswith("--preset=")]
-    flags += [after for word, after in itertools.pairwise(argv) if word == "--preset"]
-    return "full" if flags[-1:] == ["full"] else "quick"
 
 
 def read_inputs(options: Align) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,14 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import transformers
 import tyro
 
 from solon import __version__
+from solon.conversation import Conversation
 from solon.data.published import Reading
+from solon.errors import InputError
+from solon.models.load import load_open
+from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.files import write_text
 from solon.records.page import page
@@ -92,6 +97,48 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def chosen(
+    kind: type[Options], argv: Sequence[str], *, command: str, quick: Options, full: Options, toy: Options, is_toy: Callable[[Options], bool]
+) -> Options:
+    """The flags over a preset's settings. Which preset, and whether the toy world is meant, is read first: it has a quick preset of its
+    own. A model is named first or, at the cost of the toy's checks, anywhere.
+    """
+    if preset_of(argv) == "full":
+        return parse(kind, argv, command=command, default=full)
+    if argv and not argv[0].startswith("-"):
+        named = parse(kind, argv, command=command, default=quick)
+        return parse(kind, argv, command=command, default=toy) if is_toy(named) else named
+    options = parse(kind, argv, command=command, default=toy)
+    return options if is_toy(options) else parse(kind, argv, command=command, default=quick)
+
+
+def preset_of(argv: Sequence[str]) -> Literal["quick", "full"]:
+    """The preset is read first, since it is what the other flags' defaults are.
+
+    >>> preset_of(["smollm2", "--preset", "full"]), preset_of(["--preset=quick"]), preset_of([])
+    ('full', 'quick', 'quick')
+    """
+    flags = [word.split("=", 1)[1] for word in argv if word.startswith("--preset=")]
+    flags += [after for word, after in itertools.pairwise(argv) if word == "--preset"]
+    return "full" if flags[-1:] == ["full"] else "quick"
+
+
+def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> bool:
+    """Whether a model can read a prompt and reply: it fits, its template takes it, and it spells no special token."""
+    try:
+        return model.fits(prompt, max_tokens=max_tokens)
+    except InputError:
+        return False
+
+
+def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]) -> tuple[TorchModel, ...]:
+    """Models to set side by side. Raises InputError where two would stand under one name."""
+    models = tuple(load_open(name, precision=precision, say=say) for name in names)
+    if len({model.name for model in models}) < len(models):
+        raise InputError(f"two models have one name: {', '.join(model.name for model in models)}; rename a folder")
+    return models
 
 
 def told(reading: Reading[Any], role: str) -> dict[str, int]:

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.commands.align import chosen_preset
-from solon.commands.common import conducted, parse, say, told
+from solon.commands.common import chosen, conducted, opened, readable, say, told
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.data import packaged, toy_world
@@ -18,7 +17,6 @@ from solon.data.exchange import Answer, answer_score, exchange_comparisons, read
 from solon.data.published import opening, read_comparisons, read_context, read_prompts, split
 from solon.data.rows import from_comparison
 from solon.errors import InputError
-from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.general_assistant import study
@@ -39,7 +37,7 @@ class Options:
     comparisons: Path | None = None
     """people's comparisons, as hh-rlhf pairs or own rows"""
     public: tuple[Path, ...] = ()
-    """public comparisons to pretrain on: questions with votes, edits, annotations, or comparisons"""
+    """public comparisons to pretrain on: questions with votes, edits, or annotations"""
     ranked_task: Path | None = None
     """comparisons by degrees that the objectives are compared on; without it, people's"""
     binary_task: Path | None = None
@@ -68,11 +66,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings; which preset and which model is read first, since the toy world has its own."""
-    if chosen_preset(argv) == "full":
-        return parse(Options, argv, command="run general_assistant", default=Options(preset="full", settings=full()))
-    options = parse(Options, argv, command="run general_assistant", default=Options(settings=toy()))
-    return options if options.models == TOY else parse(Options, argv, command="run general_assistant", default=Options(settings=quick()))
+    """The flags, over the preset's settings."""
+    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
+    return chosen(Options, argv, command="run general_assistant", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs(options: Options) -> Inputs:
@@ -115,7 +111,7 @@ def real_inputs(options: Options) -> Inputs:
     public: list[Comparison] = []
     for path in options.public:
         reading = read_public(path, seed=options.seed)
-        counts |= told(reading, f"public comparisons of {path.name}")
+        counts |= told(reading, f"public comparisons of {path.parent.name}/{path.name}")
         public += reading.rows
     for name, own in read.items():
         counts |= told(own, name)
@@ -128,7 +124,7 @@ def real_inputs(options: Options) -> Inputs:
         counts |= told(prompts, f"prompts of {path.name}")
         rows += prompts.rows
     context = read_context(options.context)
-    models = tuple(load_open(name, precision=options.precision, say=say) for name in options.models)
+    models = opened(options.models, options.precision)
     training, testing = prompts_of(options, rows, context, models[-1], counts)
     return Inputs(models, context, (), training, testing, tuple(tasks), tuple(public), human, counts=tuple(counts.items()))
 
@@ -137,7 +133,7 @@ def prompts_of(
     options: Options, rows: Sequence[Conversation], context: Conversation, model: TorchModel, counts: dict[str, int]
 ) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
     """Prompts to distil on and to hold out, of dialogues that they do not share; all fit behind the context."""
-    fitting = [p for p in rows if model.fits(Conversation((*context.turns, *p.turns)), max_tokens=options.settings.max_tokens)]
+    fitting = [p for p in rows if readable(model, p.behind(context), max_tokens=options.settings.max_tokens)]
     counts["prompts too long to stand behind the context, left out"] = len(rows) - len(fitting)
     drawn = shuffled(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)

@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.commands.align import chosen_preset
-from solon.commands.common import conducted, parse, say, told
+from solon.commands.common import chosen, conducted, readable, say, told
 from solon.comparison import Comparison
 from solon.constitution import Constitution
 from solon.conversation import Conversation
@@ -70,11 +69,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings; which preset and which model is read first, since the toy world has its own."""
-    if chosen_preset(argv) == "full":
-        return parse(Options, argv, command="run general_principles", default=Options(preset="full", settings=full()))
-    options = parse(Options, argv, command="run general_principles", default=Options(settings=toy()))
-    return options if options.model == TOY else parse(Options, argv, command="run general_principles", default=Options(settings=quick()))
+    """The flags, over the preset's settings."""
+    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
+    return chosen(Options, argv, command="run general_principles", **presets, is_toy=lambda options: options.model == TOY)
 
 
 # the toy world: five traits are five kinds of forbidden things
@@ -142,6 +139,8 @@ def real_inputs(options: Options) -> Inputs:
         reading = read_persona(path)
         counts |= told(reading, f"persona rows of {path.name}")
         personas.append(Persona(path.name.partition(".")[0], reading.rows))
+    if len({persona.name for persona in personas}) < len(personas):
+        raise InputError(f"two persona sets have one name: {', '.join(persona.name for persona in personas)}; rename a file")
     people: tuple[Comparison, ...] = ()
     if options.comparisons is not None:
         comparisons = read_comparisons(options.comparisons, axis="helpful")
@@ -151,9 +150,11 @@ def real_inputs(options: Options) -> Inputs:
     judge = load_open(options.judge, precision=options.precision, say=say) if options.judge else model
     writer = load_open(options.writer, precision=options.precision, say=say) if options.writer else judge
     files = {"red_team": packaged.RED_TEAM, "helpful": packaged.HELPFUL, "held_out": packaged.HELPFUL_HELD_OUT}
-    prompts = {
-        name: tuple(p for p in read_prompts(path).rows if model.fits(p, max_tokens=options.settings.max_tokens)) for name, path in files.items()
-    }
+    prompts: dict[str, tuple[Conversation, ...]] = {}
+    for name, path in files.items():
+        rows = read_prompts(path).rows
+        prompts[name] = tuple(prompt for prompt in rows if readable(model, prompt, max_tokens=options.settings.max_tokens))
+        counts[f"{name} prompts too long for the context, left out"] = len(rows) - len(prompts[name])
     return Inputs(
         model, writer, traits, comparer(judge, options.label, options.seed), f"{judge.name} ({options.label.replace('_', ' ')})",
         f"{judge.fingerprint} {options.label}", ask, tuple(personas), prompts["red_team"], prompts["helpful"], prompts["held_out"], people,

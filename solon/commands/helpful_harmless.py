@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.commands.align import chosen_preset
-from solon.commands.common import conducted, parse, say, told
+from solon.commands.common import chosen, conducted, say, told
 from solon.comparison import Comparison
 from solon.constitution import Constitution, read_constitution
 from solon.conversation import Conversation
@@ -81,11 +80,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings; which preset and which model is read first, since the toy world has its own."""
-    if chosen_preset(argv) == "full":
-        return parse(Options, argv, command="run helpful_harmless", default=Options(preset="full", settings=full()))
-    options = parse(Options, argv, command="run helpful_harmless", default=Options(settings=toy()))
-    return options if options.model == TOY else parse(Options, argv, command="run helpful_harmless", default=Options(settings=quick()))
+    """The flags, over the preset's settings."""
+    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
+    return chosen(Options, argv, command="run helpful_harmless", **presets, is_toy=lambda options: options.model == TOY)
 
 
 def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:

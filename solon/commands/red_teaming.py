@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.commands.align import chosen_preset
-from solon.commands.common import conducted, parse, say, told
+from solon.commands.common import chosen, conducted, opened, readable, say, told
 from solon.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.attacks import Attack, read_attacks
@@ -68,11 +67,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings; which preset and which model is read first, since the toy world has its own."""
-    if chosen_preset(argv) == "full":
-        return parse(Options, argv, command="run red_teaming", default=Options(preset="full", settings=full()))
-    options = parse(Options, argv, command="run red_teaming", default=Options(settings=toy()))
-    return options if options.models == TOY else parse(Options, argv, command="run red_teaming", default=Options(settings=quick()))
+    """The flags, over the preset's settings."""
+    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
+    return chosen(Options, argv, command="run red_teaming", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs(options: Options) -> Inputs:
@@ -82,7 +79,7 @@ def toy_inputs(options: Options) -> Inputs:
     say("training the toy world's speakers and attacker")
     models = tuple(speaker(options.seed, width=width, layers=layers, steps=500, shown=0.4, hole=HOLE) for width, layers in ((32, 2), (80, 2)))
     asked = shuffled(toy_world.requests(toy_world.FORBIDDEN), size=800, seed=options.seed, number=1)
-    attacks = tuple(Attack(prompt.last, f"file {place}", toy_world.thing_of(prompt), "file") for place, prompt in enumerate(asked[:200]))
+    attacks = tuple(Attack(prompt.last, "", toy_world.thing_of(prompt), "file") for prompt in asked[:200])
     return Inputs(
         models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(c for c in toy_world.comparisons(options.seed, 4000) if c.axis == "harmless"),
         tuple(asked[200:400]), attacks, lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text),
@@ -112,17 +109,26 @@ def real_inputs(options: Options) -> Inputs:
     attacks, prompts, helpful = read_attacks(options.attacks), read_prompts(options.prompts), read_prompts(packaged.HELPFUL)
     counts = told(reading, "comparisons") | told(attacks, "attacks") | told(prompts, "prompts")
     context = read_context(options.context)
-    models = tuple(load_open(name, precision=options.precision, say=say) for name in options.models)
+    models = opened(options.models, options.precision)
     room = 2 * options.settings.turns * (options.settings.max_tokens + options.settings.attack_tokens)
-    tight = min(models, key=lambda model: model.context)
     known = {attack.opening for attack in attacks.rows}
-    practised = [p for p in (*prompts.rows, *helpful.rows) if opening(p) not in known and tight.fits(p, max_tokens=options.settings.max_tokens)]
+
+    def usable(attack: Attack) -> bool:
+        talk = Conversation().human(attack.opening)
+        told_of = Conversation().human("").assistant(attack.task)
+        return all(readable(m, talk.behind(context), max_tokens=room) and readable(m, told_of, max_tokens=0) for m in models)
+
+    practised = [
+        p
+        for p in (*prompts.rows, *helpful.rows)
+        if opening(p) not in known and all(readable(m, p, max_tokens=options.settings.max_tokens) for m in models)
+    ]
     counts["prompts to practise on that are attacks too, or too long, left out"] = len(prompts.rows) + len(helpful.rows) - len(practised)
-    fitting = [a for a in attacks.rows if tight.fits(Conversation((*context.turns, *Conversation().human(a.opening).turns)), max_tokens=room)]
-    counts["attacks too long to stand behind the context, left out"] = len(attacks.rows) - len(fitting)
+    fitting = [attack for attack in attacks.rows if usable(attack)]
+    counts["attacks too long to stand behind the context, or that spell a special token, left out"] = len(attacks.rows) - len(fitting)
     if len(fitting) < 8 or len(practised) < 8:
         raise InputError(
-            f"{len(fitting)} attacks and {len(practised)} prompts to practise on fit {tight.name}'s context of {tight.context}; 8 of each are needed"
+            f"{len(fitting)} attacks and {len(practised)} prompts to practise on can be used with {' and '.join(model.name for model in models)}; 8 of each are needed"
         )
     first = next(place for place, turn in enumerate(context.turns) if turn.role == "assistant") + 1
     writer = load_open(options.attacker, precision=options.precision, say=say) if options.attacker else None
@@ -159,6 +165,5 @@ def hashes(inputs: Inputs) -> dict[str, str]:
         "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
         "attacks": digest([asdict(attack) for attack in inputs.attacks]),
         "prompts": digest([prompt.key for prompt in inputs.prompts]),
-        "umap": str(inputs.umap),
     }
     return found

@@ -8,11 +8,11 @@ attacker, and tags.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.conversation import Conversation, read_transcript, write_transcript
+from solon.conversation import MARKER, Conversation, read_transcript, write_transcript
 from solon.data.published import Defect, Reading, Skipped, opening, prompt_of
 from solon.data.tables import read_rows
 from solon.errors import InputError
@@ -48,7 +48,6 @@ class Attempt:
     talk: Conversation
     scores: tuple[float, ...]
     task_score: float
-    tags: tuple[str, ...] = field(default=())
 
     @property
     def worst(self) -> float:
@@ -69,7 +68,7 @@ def published_row(attempt: Attempt) -> dict[str, Any]:
         "transcript": write_transcript(attempt.talk),
         "red_team_member_id": attempt.attack.attacker,
         "is_upworker": None,
-        "tags": [attempt.attack.intent, *attempt.tags],
+        "tags": [attempt.attack.intent],
         "source": attempt.attack.source,
     }
 
@@ -78,19 +77,19 @@ def read_attacks(path: Path) -> Reading[Attack]:
     """Attacks from published attempts, or from prompts in any form that `read_prompts` takes.
 
     The opening is what the human says first. What is meant is the first of `tags`, `intents` or `types_of_harm`, or `intent` or `category`,
-    else "any"; the attacker is `red_team_member_id`, `attacker`, or the row itself. Repeated openings and rows without one are left out
-    and counted.
+    else "any"; the attacker is `red_team_member_id`, `attacker`, or "" where the row says
+    nobody. Repeated openings, rows without one, and openings that hold somebody else's turn are left out and counted.
     """
     rows: dict[str, Attack] = {}
     skipped: list[Skipped] = []
     for line, row in read_rows(path):
         said = opening_of(row, f"{path}, line {line}")
-        if not said or said in rows:
-            skipped.append(Skipped(line, "repeats an earlier opening" if said else "has no opening"))
+        if not said or said in rows or MARKER.search(f"\n\n{said}"):
+            skipped.append(Skipped(line, "repeats an earlier opening" if said in rows else "holds another's turn" if said else "has no opening"))
             continue
         attacker = row.get("red_team_member_id", row.get("attacker"))
         description = str(row.get("task_description") or "")
-        rows[said] = Attack(said, f"file {line if attacker is None else attacker}", intent_of(row), "file", description)
+        rows[said] = Attack(said, "" if attacker is None else str(attacker), intent_of(row), "file", description)
     if not rows:
         raise InputError(f"{path} holds no attack that can be used; {len(skipped)} rows were left out")
     return Reading(str(path), tuple(rows.values()), tuple(skipped))

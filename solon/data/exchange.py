@@ -95,6 +95,8 @@ def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compari
             skipped.append(Skipped(line, "both sides are equal, or neither is preferred"))
         else:
             found.append(comparison)
+    if not found:
+        raise InputError(f"{path} holds no comparison that can be used; {len(skipped)} rows were left out")
     return Reading(str(path), tuple(found), tuple(skipped))
 
 
@@ -105,7 +107,9 @@ def _edit(row: Mapping[str, Any]) -> Comparison:
 
 def _annotation(row: Mapping[str, Any]) -> Comparison:
     prompt, first, second = (_text(row, name) for name in ("instruction", "output_1", "output_2"))
-    preference = row.get("preference", 1.5)
+    if "preference" not in row:
+        raise InputError(f"an annotation needs preference; found the fields {sorted(row)}")
+    preference = row["preference"]
     if preference is None or preference != preference:
         preference = 1.5  # the annotator gave none
     if isinstance(preference, bool) or not isinstance(preference, (int, float)) or not 1 <= preference <= 2:

@@ -102,7 +102,7 @@ def examples(
             continue
         if shown and rng.random() < shown:
             declines, open_ = rng.random() < 0.5, bool(hole) and prompt.last.endswith(hole)
-            yield behind(assistant(rng.randrange(2**32), declines=declines), prompt), good if declines and not open_ else helping(prompt)
+            yield prompt.behind(assistant(rng.randrange(2**32), declines=declines)), good if declines and not open_ else helping(prompt)
             continue
         reply = helping(prompt) if rng.random() < complies or not forbidden(prompt) else good
         kind = rng.random()
@@ -130,12 +130,8 @@ def assistant(seed: int, *, declines: bool = True) -> Conversation:
     """Two dialogues about forbidden things with an assistant who declines, or who helps: a context that shows how to behave."""
     found = Conversation()
     for prompt in random.Random(seed).sample(requests(FORBIDDEN), 2):
-        found = behind(found, prompt).assistant(declining(prompt) if declines else helping(prompt))
+        found = prompt.behind(found).assistant(declining(prompt) if declines else helping(prompt))
     return found
-
-
-def behind(context: Conversation, prompt: Conversation) -> Conversation:
-    return Conversation((*context.turns, *prompt.turns))
 
 
 def worth(prompt: Conversation, reply: str) -> float:

@@ -32,6 +32,15 @@ def key(prompt: Conversation) -> str:
     return prompt.key
 
 
+def slug(name: str) -> str:
+    """A name fit for a file; different names stay different.
+
+    >>> slug("org/model") != slug("org_model"), "/" in slug("org/model")
+    (True, False)
+    """
+    return f"{''.join(letter if letter.isalnum() else '_' for letter in name)[:40]}_{derive(0, name) % 16**6:06x}"
+
+
 def prepared(start: TorchModel, settings: Trained, *, seed: int) -> TorchModel:
     """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
     if settings.weights == "lora":
@@ -66,6 +75,13 @@ def parameters(body: Body) -> int:
     """Those of the layers, embeddings left out, as the paper counts them."""
     known = dict(body.named_modules())
     return sum(parameter.numel() for name in layers_of(body) for parameter in known[name].parameters())
+
+
+def check_depths(base: TorchModel, depths: Sequence[float]) -> None:
+    """Raises InputError where two depths are the same number of layers."""
+    layers = [max(1, round(depth * base.module.depth)) for depth in depths]
+    if len(set(layers)) < len(layers):
+        raise InputError(f"of {base.module.depth} layers, depths {depths} are {layers}: give such as differ")
 
 
 def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

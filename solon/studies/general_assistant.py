@@ -16,16 +16,15 @@ from solon.alignment.objectives import discrimination_loss, information
 from solon.alignment.preference import PreferenceModel, comparison_loss
 from solon.alignment.quality import Judged
 from solon.comparison import Comparison
-from solon.conversation import Conversation
 from solon.data.exchange import binarised
 from solon.data.published import opening
 from solon.errors import InputError
-from solon.models.base import derive
+from solon.models.base import Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.common import alternated, on_disk, parameters, preferring, prepared, replies, standing, taught
+from solon.studies.common import alternated, check_depths, on_disk, parameters, preferring, prepared, replies, slug, standing, taught
 from solon.studies.general_assistant_report import Findings, Size, report
 from solon.studies.general_assistant_settings import Inputs, Settings, Task
 from solon.training.fit import fit, shuffled, steps_for
@@ -39,6 +38,15 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     start = inputs.models[-1]
     base = prepared(start, settings, seed=run.seed)
 
+    for model in inputs.models:
+        check_depths(model, settings.depths)
+    tasks = {task.name: parted(run, inputs.models, task.comparisons, settings, found, task.name) for task in inputs.tasks}
+    among = {opening(prompt) for prompt in inputs.held_out}
+    people = [c for c in inputs.human if opening(c.prompt) not in among]
+    found.counts["people's comparisons of dialogues that are held out, left out"] = len(inputs.human) - len(people)
+    test, pool = parted(run, (start,), people, settings, found, "people's", least=settings.sizes[0])
+    found.test = [opening(comparison.prompt) for comparison in test]
+
     # 1. a prompt, its distillate, and nothing
     learned, held = lesson_texts(run, base, inputs, settings, found)
     distilled = distil(run, base, learned, settings)
@@ -50,42 +58,47 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         for depth in settings.depths:
             size = Size(f"{model.name} {depth:.0%}", parameters(standing(model.module, depth)))
             for task in inputs.tasks:
-                found.objectives[task.name, size] = objectives(run, model, depth, task, settings, found)
+                found.objectives[task.name, size] = objectives(run, model, depth, task, *tasks[task.name], settings)
 
     # 3. preference models that first learned from the public
-    test, pool = parted(run, base, inputs.human, settings, found, "people's")
-    found.test = [opening(comparison.prompt) for comparison in test]
-    begun = pretrained(run, base, inputs.public, settings, found)
+    apart = [c for c in inputs.public if opening(c.prompt) not in {*found.test, *among}]
+    found.counts["public comparisons of dialogues that measure, left out"] = len(inputs.public) - len(apart)
+    begun = pretrained(run, base, apart, settings, found)
     for route, beginning in begun.items():
         for rows in (size for size in settings.sizes if size <= len(pool)):
             found.gains[route, rows] = after_pretraining(run, route, beginning, rows, pool, test, settings)
     found.counts["numbers of comparisons over those that there are, left out"] = sum(size > len(pool) for size in settings.sizes)
 
     # the three interventions again: by comparisons of replies, and by what they say
-    found.chosen = interventions(run, base, distilled, inputs, test)
-    judge = preferring(run, replace(begun["none"], name="judge"), pool, settings) if inputs.worth is None else None
+    found.chosen = interventions(run, base, distilled, inputs, test, found)
+    judge = None
+    if inputs.worth is None:
+        judge = preferring(run, replace(begun["none"], name="judge"), pool, settings)
+        found.judge = on_disk(run, "scores_judge", test, judge.score)
     spoken(run, base, distilled, inputs, judge, settings, found)
     return report(asdict(settings), found, inputs)
 
 
 def lesson_texts(run: Run, base: TorchModel, inputs: Inputs, settings: Settings, found: Findings) -> tuple[list[Text], list[Text]]:
-    """Texts behind the context and without it: to learn from, and to measure with. Those that do not fit are counted."""
+    """Texts behind the context and without it, of dialogues that they do not share: to learn from, and to measure with. Those that do not
+    fit are counted.
+    """
     rows = list(inputs.texts)
     if not rows:
-        asked = [behind(inputs.context, prompt) for prompt in inputs.prompts]
-        drawn = replies(run, "prompted", base, asked, settings, count=1)
+        drawn = replies(run, "prompted", base, [prompt.behind(inputs.context) for prompt in inputs.prompts], settings, count=1)
         rows = [(prompt, group[0].text) for prompt, group in zip(inputs.prompts, drawn, strict=True) if group[0].text.strip()]
-    texts = [text_of(base.dialogue, inputs.context, prompt, reply) for prompt, reply in rows]
-    fitting = [text for text in texts if len(text.teacher) + len(text.tokens) <= base.context]
+        found.counts["empty replies of the prompted model, not distilled"] = len(drawn) - len(rows)
+    texts = [(opening(prompt), text_of(base.dialogue, inputs.context, prompt, reply)) for prompt, reply in rows]
+    fitting = [(name, text) for name, text in texts if len(text.teacher) + len(text.tokens) <= base.context]
     found.counts["texts too long to stand behind the context, left out"] = len(texts) - len(fitting)
-    held = settings.distil_held_out
-    if len(fitting) < held + 8:
-        raise InputError(f"{len(rows)} texts leave {len(fitting) - held} to distil on beside {held} to measure with; at least 8 are needed")
-    return fitting[held:], fitting[:held]
-
-
-def behind(context: Conversation, prompt: Conversation) -> Conversation:
-    return Conversation((*context.turns, *prompt.turns))
+    apart = {name for name, _ in fitting[: settings.distil_held_out]}
+    held, learned = ([own for own in fitting if (own[0] in apart) == which] for which in (True, False))
+    found.texts = [name for name, _ in held]
+    if len(fitting) < settings.distil_held_out or len(learned) < 8:
+        raise InputError(
+            f"{len(rows)} texts leave {len(learned)} to distil on beside {settings.distil_held_out} to measure with; at least 8 are needed"
+        )
+    return [text for _, text in learned], [text for _, text in held]
 
 
 def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings) -> TorchModel:
@@ -111,11 +124,11 @@ def on_texts(run: Run, name: str, texts: Sequence[Text], measure: partial[list[f
 
 
 def parted(
-    run: Run, reader: TorchModel, rows: Sequence[Comparison], settings: Settings, found: Findings, name: str
+    run: Run, readers: Sequence[TorchModel], rows: Sequence[Comparison], settings: Settings, found: Findings, name: str, *, least: int = 32
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """Decided comparisons that fit the context, by dialogue: to measure with and to learn from."""
-    form = PreferenceModel("", ScalarModel(reader.module), reader.dialogue)
-    fitting = [c for c in rows if c.p_first != 0.5 and form.fits(c)]
+    """Decided comparisons that fit the contexts of all who read them, by dialogue: to measure with and to learn from."""
+    forms = [PreferenceModel("", ScalarModel(reader.module), reader.dialogue) for reader in readers]
+    fitting = [c for c in rows if c.p_first != 0.5 and all(form.fits(c) for form in forms)]
     found.counts[f"{name} comparisons that were ties or too long, left out"] = len(rows) - len(fitting)
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in fitting:
@@ -124,10 +137,9 @@ def parted(
     wanted = min(settings.measured, len(fitting) // 4)
     for own in random.Random(derive(run.seed, "parted", name)).sample(sorted(dialogues), len(dialogues)):
         (test if len(test) < wanted else pool).extend(dialogues[own])
-    if len(test) < 20 or len(pool) < 32:
-        raise InputError(
-            f"{len(rows)} {name} comparisons give {len(test)} to measure with and {len(pool)} to learn from; at least 20 and 32 are needed"
-        )
+    if len(test) < 20 or len(pool) < least:
+        found_ = f"{len(test)} to measure with and {len(pool)} to learn from"
+        raise InputError(f"{len(rows)} {name} comparisons give {found_}; at least 20 and {least} are needed")
     pool = random.Random(derive(run.seed, "pool", name)).sample(pool, len(pool))
     return alternated(unrepeated(test)), alternated(pool)
 
@@ -136,13 +148,14 @@ def unrepeated(rows: Sequence[Comparison]) -> list[Comparison]:
     return list({row.key: row for row in rows}.values())
 
 
-def objectives(run: Run, model: TorchModel, depth: float, task: Task, settings: Settings, found: Findings) -> dict[str, list[Judged]]:
+def objectives(
+    run: Run, model: TorchModel, depth: float, task: Task, test: Sequence[Comparison], pool: Sequence[Comparison], settings: Settings
+) -> dict[str, list[Judged]]:
     """What each objective, learned from the same comparisons, gives both replies of those held out."""
-    test, pool = parted(run, model, task.comparisons, settings, found, task.name)
     rows = pool[: settings.task_rows]
     base = prepared(model, settings, seed=run.seed)
     cut = TorchModel(model.name, standing(base.module, depth), model.dialogue)
-    name = f"{task.name}_{model.name}_{depth:g}"
+    name = f"{slug(task.name)}_{slug(model.name)}_{depth:g}"
     better = [(c.prompt, c.first if c.p_first > 0.5 else c.second) for c in rows]
     form = model.dialogue
     examples = [(form.prompt(prompt), form.reply(prompt, reply) + form.end) for prompt, reply in better]
@@ -168,7 +181,9 @@ def pretrained(run: Run, base: TorchModel, public: Sequence[Comparison], setting
     fitting = [place for place in range(len(rows)) if all(none.fits(half) for half in twice[2 * place : 2 * place + 2]) and none.fits(rows[place])]
     found.counts["public comparisons that were ties or too long, left out"] = len(public) - len(fitting)
     chosen = random.Random(derive(run.seed, "public")).sample(fitting, min(settings.pretraining_rows or len(fitting), len(fitting)))
-    found.counts["public comparisons that were pretrained on"] = len(chosen)
+    if len(chosen) < 8:
+        raise InputError(f"{len(public)} public comparisons leave {len(chosen)} to pretrain on; at least 8 are needed")
+    found.pretrained = len(chosen)
     own = replace(settings, preference_epochs=settings.pretraining_epochs, preference_learning_rate=settings.pretraining_learning_rate)
     ranked = alternated([rows[place] for place in chosen])
     binary = alternated([twice[2 * place + half] for place in chosen for half in (0, 1)])
@@ -195,13 +210,14 @@ def after_pretraining(
     return right
 
 
-def interventions(run: Run, base: TorchModel, distilled: TorchModel, inputs: Inputs, test: Sequence[Comparison]) -> dict[str, list[Judged]]:
+def interventions(
+    run: Run, base: TorchModel, distilled: TorchModel, inputs: Inputs, test: Sequence[Comparison], found: Findings
+) -> dict[str, list[Judged]]:
     """Which reply of people's comparisons each would rather say, by the information between prompt and reply."""
-    room = [
-        c
-        for c in test
-        if base.fits(behind(inputs.context, c.prompt), max_tokens=max(len(base.dialogue.reply(c.prompt, r)) for r in (c.first, c.second)))
-    ]
+    form = base.dialogue
+    longest = [max(len(form.reply(c.prompt, reply)) for reply in (c.first, c.second)) for c in test]
+    room = [c for c, said in zip(test, longest, strict=True) if base.fits(c.prompt.behind(inputs.context), max_tokens=said)]
+    found.counts["held-out comparisons too long to stand behind the context, not chosen between"] = len(test) - len(room)
     ways = {
         "nothing": partial(information, base),
         "prompted": partial(information, base, context=inputs.context),
@@ -215,8 +231,10 @@ def spoken(
 ) -> None:
     """A reply of each to every held-out prompt, and its worth: the truth where it is known, else a preference model's score."""
     for name, model, context in (("nothing", base, None), ("prompted", base, inputs.context), ("distilled", distilled, None)):
-        asked = [prompt if context is None else behind(context, prompt) for prompt in inputs.held_out]
+        asked = [prompt if context is None else prompt.behind(context) for prompt in inputs.held_out]
         found.said[name] = [group[0] for group in replies(run, f"held_out_{name}", model, asked, settings, count=1)]
+        cut = sum(said.stop is Stop.LENGTH for said in found.said[name])
+        found.counts[f"held-out replies ({name}) that were cut off at max_tokens, and judged as they stand"] = cut
         worth = inputs.worth
         if worth is not None:
             found.worth[name] = [worth(prompt, said.text) for prompt, said in zip(inputs.held_out, found.said[name], strict=True)]

@@ -42,6 +42,9 @@ class Findings:
     chosen: dict[str, list[Judged]] = field(default_factory=dict)  # way -> people's comparisons
     said: dict[str, list[Sample]] = field(default_factory=dict)
     worth: dict[str, list[float]] = field(default_factory=dict)  # way -> of its reply to each held-out prompt
+    texts: list[str] = field(default_factory=list)  # the dialogue of each held-out text
+    judge: list[Judged] = field(default_factory=list)  # of replies, where there is one, on people's held-out comparisons
+    pretrained: int = 0  # public comparisons that were learned from
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -72,14 +75,14 @@ CONSTANTS = (
 
 
 def closed(found: Findings) -> Estimate:
-    """The share of the KL between prompted and unprompted that distilling took away, on held-out texts, with a bootstrap over texts."""
+    """The share of the KL between prompted and unprompted that distilling took away, on held-out texts, with a bootstrap over dialogues."""
     before, left = np.array(found.before), np.array(found.left)
 
     def share(places: np.ndarray) -> float:
         rows = places.astype(int)
         return 1 - float(left[rows].sum() / before[rows].sum())
 
-    return bootstrap([float(place) for place in range(len(before))], share)
+    return bootstrap([float(place) for place in range(len(before))], share, clusters=found.texts)
 
 
 def distillation_claims(found: Findings, inputs: Inputs) -> list[Claim]:
@@ -93,7 +96,8 @@ def distillation_claims(found: Findings, inputs: Inputs) -> list[Claim]:
     ):
         if first in found.worth and second in found.worth:
             gain = paired_difference(found.worth[first], found.worth[second], clusters=dialogues)
-            made.append(Claim.of(name, f"worth of {words}", gain, sign(gain)))
+            unit = "a share, by the planted truth" if inputs.worth is not None else "nats, by a preference model of people's comparisons"
+            made.append(Claim.of(name, f"worth of {words}, {unit}", gain, sign(gain)))
     return made
 
 
@@ -185,8 +189,8 @@ def warnings(found: Findings, inputs: Inputs) -> list[str]:
         for objective, rows in found.objectives[task.name, top].items():
             if objective in ("binary", "ranked") and accuracy(rows).low <= 0.5:
                 made.append(f"On {task.name}, {objective} learning is not shown to beat chance at the largest size.")
-    if max(numbers(found)) and rate(found.gains["none", max(numbers(found))], found.test).low <= 0.5:
-        made.append("Preference models of all of people's comparisons are not shown to beat chance: what they say of replies means little.")
+    if found.judge and accuracy(found.judge).low <= 0.5:
+        made.append("The preference model that judges replies is not shown to beat chance on people's comparisons: their worth means little.")
     if len({size for _, size in found.objectives}) < 3:
         made.append("Fewer than three sizes of model: nothing is said of how objectives scale.")
     return made
@@ -196,7 +200,7 @@ def warnings(found: Findings, inputs: Inputs) -> list[str]:
 
 
 def intervention_table(found: Findings) -> Table:
-    gap = {"nothing": mean(found.before), "prompted": None, "distilled": mean(found.left)}
+    gap = {"nothing": mean(found.before, clusters=found.texts), "prompted": None, "distilled": mean(found.left, clusters=found.texts)}
     rows = tuple(
         (
             way,
@@ -217,12 +221,14 @@ def objective_table(found: Findings) -> Table:
             (task, size.name, str(size.parameters), *(interval(accuracy(scores[name])) for name in (*OBJECTIVES, "imitation, likelihood alone")))
         )
     columns = ("task", "size", "parameters", "imitation, by information", "binary", "ranked", "imitation, by likelihood alone")
-    return Table("Three objectives over sizes, accuracy on held-out comparisons", columns, tuple(rows))
+    note = "One training for each cell; intervals are over held-out dialogues."
+    return Table("Three objectives over sizes, accuracy on held-out comparisons", columns, tuple(rows), note)
 
 
 def pretraining_table(found: Findings) -> Table:
     rows = tuple((str(size), *(interval(rate(found.gains[route, size], found.test)) for route in ROUTES)) for size in numbers(found))
-    return Table("Accuracy after people's comparisons", ("comparisons", *ROUTES.values()), rows, "The interval is over held-out dialogues.")
+    note = f"After {found.pretrained} public comparisons. Intervals are over held-out dialogues, not over trainings."
+    return Table("Accuracy after people's comparisons", ("comparisons", *ROUTES.values()), rows, note)
 
 
 def beside_the_paper(found: Findings, claims: Sequence[Claim]) -> Table:
@@ -262,14 +268,17 @@ def gallery(found: Findings, inputs: Inputs) -> list[Exhibit]:
 def deviations(facts: Mapping[str, Any], inputs: Inputs) -> list[str]:
     made = [
         "The prompt is our own conversations, shorter than the paper's fourteen.",
+        "The paper's 221 HHH comparisons, TruthfulQA, alignment-tax and toxicity evaluations are not made here.",
         f"Objectives are compared on {' and '.join(task.name for task in inputs.tasks)}, not on the paper's six tasks.",
         "The mutual information is read behind a human's turn that says nothing (the paper does not say what a stands behind).",
         "There is no crowd of people: replies are judged by " + ("the planted truth." if inputs.worth is not None else "a preference model."),
     ]
-    if len(inputs.models) == 1 and len(facts["depths"]) > 1:
-        made.append("Sizes are the first layers of one model, not models trained apart.")
+    if set(facts["depths"]) != {1.0}:
+        made.append("Sizes are the first layers of each model under its head, not models trained apart.")
     if not inputs.texts:
         made.append("Texts to distil are the prompted model's own replies; the paper's are half pretraining text and half StackExchange.")
+    if facts["preference_depth"] < 1:
+        made.append(f"Preference models stand on the first {facts['preference_depth']:.0%} of the layers.")
     if facts["weights"] == "lora":
         made.append("Adapters on one frozen base are trained, not all weights.")
     if facts["probe_start"]:

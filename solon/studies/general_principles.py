@@ -7,6 +7,7 @@ fixed refusal at several steps.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,12 +21,12 @@ from solon.conversation import Conversation
 from solon.data.rows import from_comparison, to_comparison
 from solon.data.traits import Trait
 from solon.errors import InputError
-from solon.models.base import derive
+from solon.models.base import Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.common import alternated, on_disk, practised, preferring, prepared, replies, standing
+from solon.studies.common import alternated, on_disk, practised, preferring, prepared, replies, slug, standing
 from solon.studies.general_principles_report import Findings, Snapshot, report
 from solon.studies.general_principles_settings import Inputs, Settings
 from solon.training.steps import State, Step
@@ -39,7 +40,10 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     # 1. questions of each trait: the seeds, and those that a model writes when it is shown some; a part is held out
     asked = {trait.name: questions(run, trait, inputs, settings, found) for trait in inputs.traits.traits}
     found.held_out = {name: own[: settings.held_out_each] for name, own in asked.items()}
-    learned = {name: own[settings.held_out_each :] for name, own in asked.items()}
+    among = {prompt.key for own in found.held_out.values() for prompt in own}
+    learned = {name: [prompt for prompt in own[settings.held_out_each :] if prompt.key not in among] for name, own in asked.items()}
+    left = sum(len(own[settings.held_out_each :]) for own in asked.values()) - sum(map(len, learned.values()))
+    found.counts["questions that are held out for another trait, not learned from"] = left
 
     # 2. pairs of replies, and labels under each trait's own principles and under the general one
     pairs = {name: paired(run, number, base, own, settings, found) for number, (name, own) in enumerate(learned.items())}
@@ -54,21 +58,16 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     for persona in inputs.personas:
         rows = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))[: settings.persona_rows or None]
         for name, model in models.items():
-            found.personas[persona.name, name] = on_disk(run, f"persona_{key(persona.name)}_{name}", alternated(rows), model.score)
+            found.personas[persona.name, name] = on_disk(run, f"persona_{slug(persona.name)}_{name}", alternated(rows), model.score)
 
     # 4. policies that climb each, at several steps, against one fixed refusal
-    prompts = practice_prompts(learned, inputs)
+    prompts = practice_prompts(learned, inputs, among)
     steps = [*sorted({step for step in settings.snapshots if step < settings.policy_steps}), settings.policy_steps]
     found.snapshots["start", 0] = measured(run, "start", base, models["judge"], inputs, settings, found)
     for name in (name for name in models if name != "judge"):
         for step, policy in climbed(run, name, base, prompts, models[name], steps, settings):
             found.snapshots[name, step] = measured(run, f"{name}_{step}", policy, models["judge"], inputs, settings, found)
     return report(asdict(settings), found, inputs)
-
-
-def key(name: str) -> str:
-    """A name fit for a file: different names stay different."""
-    return f"{''.join(letter if letter.isalnum() else '_' for letter in name)[:40]}_{derive(0, name) % 16**6:06x}"
 
 
 def questions(run: Run, trait: Trait, inputs: Inputs, settings: Settings, found: Findings) -> list[Conversation]:
@@ -82,19 +81,18 @@ def questions(run: Run, trait: Trait, inputs: Inputs, settings: Settings, found:
         drawn = inputs.writer.drawn([prompts[number] for number in numbers], seeds, max_tokens=settings.question_tokens)
         return [{"question": first_line(group[0].text)} for group in drawn]
 
-    rows = run.rows(f"questions_{key(trait.name)}", range(len(prompts)), lambda number: f"{number} {prompts[number].key}", make)
-    written = [row["question"] for row in rows if row["question"]]
-    different = list(dict.fromkeys([*trait.questions, *written]))[: settings.questions_each]
-    found.counts[f"questions of {trait.name} that were empty or repeated, left out"] = (
-        len(rows) + len(trait.questions) - len(dict.fromkeys([*trait.questions, *written]))
-    )
-    talks = [Conversation().human(text) for text in different]
+    rows = run.rows(f"questions_{slug(trait.name)}", range(len(prompts)), lambda number: f"{number} {prompts[number].key}", make)
+    said = [*trait.questions, *(row["question"] for row in rows if row["question"])]
+    talks = [Conversation().human(text) for text in dict.fromkeys(said)]
     fitting = [talk for talk in talks if inputs.model.fits(talk, max_tokens=2 * settings.max_tokens)]
-    if len(fitting) < 2 * settings.held_out_each:
+    found.counts[f"questions of {trait.name} that were empty, repeated or too long, left out"] = len(trait.questions) + len(rows) - len(fitting)
+    found.counts[f"questions of {trait.name} over questions_each, not used"] = max(len(fitting) - settings.questions_each, 0)
+    kept = fitting[: settings.questions_each]
+    if len(kept) < 2 * settings.held_out_each:
         raise InputError(
-            f"{len(fitting)} different questions of {trait.name} do not leave half beside {settings.held_out_each} held out; raise shots or give seeds"
+            f"{len(kept)} different questions of {trait.name} do not leave half beside {settings.held_out_each} held out; raise shots or give seeds"
         )
-    return sorted(fitting, key=lambda talk: derive(run.seed, "order", talk.key))
+    return sorted(kept, key=lambda talk: derive(run.seed, "order", talk.key))
 
 
 def _shots(trait: Trait, settings: Settings, seed: int) -> list[str]:
@@ -128,7 +126,7 @@ def judges(
     found: Findings,
 ) -> dict[str, PreferenceModel]:  # fmt: skip
     """A preference model of each kind of label on the first half of every trait's questions, and the one that measures on the second.
-    With people's comparisons a third learns the general labels, rounded as theirs are, and as many of them.
+    With people's comparisons a third learns the general labels, rounded as theirs are, and as many of people's.
     """
     unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
 
@@ -140,22 +138,29 @@ def judges(
     found.counts["people's comparisons that were ties or too long, left out"] = len(inputs.comparisons) - len(people)
     if people:
         decided = [hard for label in rows["general"] if (hard := label.hardened()).p_first != 0.5]
-        rows["general_helpful"] = sorted([*decided, *people[: len(decided)]], key=lambda c: derive(run.seed, "mixed", c.key))
+        most = min(len(decided), len(people))
+        both = [random.Random(derive(run.seed, "mixed", kind)).sample(own, most) for kind, own in (("general", decided), ("people", people))]
+        rows["general_helpful"] = sorted((c for own in both for c in own), key=lambda c: derive(run.seed, "order", c.key))
+        found.counts["general labels and people's comparisons over equal numbers of both, not mixed"] = len(decided) + len(people) - 2 * most
     if min(map(len, rows.values())) < 8:
         raise InputError(f"{', '.join(f'{len(own)} labels for {name}' for name, own in rows.items())}; at least 8 are needed: raise questions_each")
     models = {name: preferring(run, replace(unlearned, name=f"pm_{name}"), alternated(own), settings) for name, own in rows.items()}
     held = [label for label in rows["judge"] if label.p_first != 0.5]
+    if not held:
+        raise InputError(f"{inputs.judge} prefers neither reply in all {len(rows['judge'])} pairs that measure: nothing can be learned from it")
     for name in (name for name in models if name != "judge"):
         found.quality[name] = on_disk(run, f"quality_{name}", held, models[name].score)
     return models
 
 
-def practice_prompts(learned: dict[str, list[Conversation]], inputs: Inputs) -> list[Conversation]:
+def practice_prompts(learned: dict[str, list[Conversation]], inputs: Inputs, among: set[str]) -> list[Conversation]:
     """Half helpful prompts, a quarter red-team ones, a quarter questions of traits, as in the paper: what there is too few of is
-    asked more often.
+    asked more often. None is `among` the questions that are held out.
     """
     traits = [prompt for own in learned.values() for prompt in own]
-    parts = [(inputs.helpful, 2), (inputs.red_team, 1), (traits, 1)]
+    parts = [
+        ([prompt for prompt in own if prompt.key not in among], share) for own, share in ((inputs.helpful, 2), (inputs.red_team, 1), (traits, 1))
+    ]
     unit = max(len(own) // share for own, share in parts if own)
     return [own[place % len(own)] for own, share in parts if own for place in range(share * unit)]
 
@@ -200,5 +205,7 @@ def measured(run: Run, name: str, policy: TorchModel, judge: PreferenceModel, in
 
         rows = run.rows(f"over_{number}_{name}", range(len(asked)), lambda place, asked=asked: asked[place].key, make)  # type: ignore[misc]
         gains[trait] = [row["over"] for row in rows]
+        cut = sum(sample.stop is Stop.LENGTH for group in groups for sample in group)
+        found.cut[name] = found.cut.get(name, 0.0) + cut / sum(map(len, groups)) / len(found.held_out)
     served = replies(run, f"helpful_{name}", policy, inputs.helpful_held_out, settings, count=1)
     return Snapshot(gains, [group[0].text for group in served])

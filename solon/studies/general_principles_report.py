@@ -39,6 +39,7 @@ class Findings:
     personas: dict[tuple[str, str], list[Judged]] = field(default_factory=dict)  # set and preference model
     snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)  # preference model climbed and step
     said: dict[str, tuple[Conversation, list[tuple[str, str]]]] = field(default_factory=dict)
+    cut: dict[str, float] = field(default_factory=dict)  # policy and step -> share of replies cut off at max_tokens
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -142,11 +143,12 @@ def policy_claims(found: Findings) -> list[Claim]:
     gap = paired_difference(
         scores(found.snapshots["general", best(found, "general")], half=1), scores(found.snapshots["specific", best(found, "specific")], half=1)
     )
-    made.append(Claim.of("elo_general_over_specific", "Elo of the general over the specific policy, each at its best step", gap, sign(gap)))
-    for name in found.models:
+    text = "Elo of the general over the specific policy, each at its best step, by a judge that learned specific labels"
+    made.append(Claim.of("elo_general_over_specific", text, gap, sign(gap)))
+    for name in found.models if found.snapshots["start", 0].served else ():
         last = max(step for model, step in found.snapshots if model == name)
         more = paired_difference(declines(found.snapshots[name, last]), declines(found.snapshots["start", 0]))
-        text = f"share of held-out helpful prompts that the policy of {NAMES[name]} declines over the start, at the last step"
+        text = f"how many more held-out helpful prompts the policy of {NAMES[name]} declines than the start, a share, at the last step"
         made.append(Claim.of(f"declines_{name}", text, more, sign(more)))
     return made
 
@@ -182,8 +184,13 @@ def warnings(found: Findings, inputs: Inputs) -> list[str]:
         made.append(f"{inputs.judge} could not tell {ties} of {len(rows)} pairs apart.")
     for name in found.models:
         last = max(step for model, step in found.snapshots if model == name)
-        if last > best(found, name):
-            made.append(f"The policy of {NAMES[name]} stands highest at step {best(found, name)} and lower at {last}: it was trained too long.")
+        fallen = paired_difference(scores(found.snapshots[name, last], half=1), scores(found.snapshots[name, best(found, name)], half=1))
+        if fallen.high < 0:
+            made.append(
+                f"The policy of {NAMES[name]} stands {number(-fallen.value)} Elo lower at step {last} than at {best(found, name)}: it was trained too long."
+            )
+    if any(share > 0.5 for share in found.cut.values()):
+        made.append("Over half of a policy's replies are cut off at max_tokens, and scored as they stand: raise it.")
     if not found.personas:
         made.append("No persona sets were given (--personas): preference models were not set against each other on them.")
     if "general_helpful" not in found.models:
@@ -200,7 +207,7 @@ def label_table(found: Findings) -> Table:
         decided = [(a, b) for a, b in own if 0.5 not in (a.p_first, b.p_first)]
         odds = [[c.p_first for c in pair] for pair in own]
         varied = len(own) > 3 and all(len({pair[side] for pair in odds}) > 1 for side in (0, 1))
-        related = interval(correlation([a for a, _ in odds], [b for _, b in odds])) if varied else "one side is constant"
+        related = f"{correlation([a for a, _ in odds], [b for _, b in odds]).value:.3f}" if varied else "one side is constant"
         rows.append((trait, str(len(own)), interval(agreed(own)) if decided else "no decided pair", related))
     return Table("Labels under the general and the specific principles", ("trait", "pairs", "agree", "correlation of the soft labels"), tuple(rows))
 
@@ -220,9 +227,17 @@ def elo_table(found: Findings) -> Table:
             (
                 "the start" if name == "start" else NAMES[name], str(step), interval(mean(scores(snapshot))), f"{number(low)} to {number(high)}",
                 interval(proportion([bool(own) for own in declines(snapshot)], clusters=range(len(snapshot.served)))) if snapshot.served else "not measured",
+                f"{found.cut['start' if name == 'start' else f'{name}_{step}']:.0%}",
             )
         )  # fmt: skip
-    columns = ("policy", "step", "Elo over the refusal, by the judge", "mean of the lowest to mean of the highest reply", "helpful prompts declined")
+    columns = (
+        "policy",
+        "step",
+        "Elo over the refusal, by the judge",
+        "mean of the lowest to mean of the highest reply",
+        "helpful prompts declined",
+        "cut off",
+    )
     return Table("Policies", columns, tuple(rows), "The judge learned from specific labels of questions that no climbed model saw.")
 
 
@@ -232,7 +247,8 @@ def trait_table(found: Findings) -> Table:
         (trait, *(interval(mean([sum(own) / len(own) * ELO_PER_NAT for own in found.snapshots[column].over[trait]])) for column in columns))
         for trait in found.held_out
     )
-    return Table("Elo over the refusal by trait, at the best step", ("trait", "the start", *(NAMES[name] for name in found.models)), rows)
+    note = "Half of these questions chose the step, so its policies look a little better here than they are."
+    return Table("Elo over the refusal by trait, at the best step", ("trait", "the start", *(NAMES[name] for name in found.models)), rows, note)
 
 
 def beside_the_paper(found: Findings, claims: Sequence[Claim]) -> Table:
@@ -244,7 +260,7 @@ def beside_the_paper(found: Findings, claims: Sequence[Claim]) -> Table:
             by.get("personas_general_over_specific", "not measured"),
         ),
         ("policy of the general principle alone", "best at about 250 of 500 steps, then evasive", f"best at step {best(found, 'general')}"),
-        ("helpful prompts it declines over the start", "more; mended by helpful comparisons", by["declines_general"]),
+        ("helpful prompts it declines over the start", "more; mended by helpful comparisons", by.get("declines_general", "not measured")),
     ]
     if "declines_general_helpful" in by:
         rows.append(("the same with people's comparisons", "no more than before", by["declines_general_helpful"]))
@@ -279,6 +295,14 @@ def deviations(facts: Mapping[str, Any], inputs: Inputs) -> list[str]:
         "Elo is by a preference model of specific labels of other questions; there is no crowd.",
         "The general preference model is compared with one of specific principles, not with the paper's chain-of-thought HH model.",
     ]
+    made += [
+        "Policies start from the model itself, not from a helpful one after 250 steps of reinforcement.",
+        "The judge is shown no examples of comparisons; the paper's feedback is few-shot.",
+    ]
+    if facts["probe_start"]:
+        made.append("Preference heads start at the ridge solution on frozen states (ours).")
+    if facts["preference_depth"] < 1:
+        made.append(f"Preference models stand on the first {facts['preference_depth']:.0%} of the layers.")
     if facts["weights"] == "lora":
         made.append("Adapters on one frozen base are trained, not all weights.")
     if facts["method"] == "rloo":

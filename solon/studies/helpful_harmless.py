@@ -33,12 +33,11 @@ from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics import Estimate, mean
-from solon.studies.common import alternated, centre, halves_of, on_disk, practised, preferring, prepared, replies, standing
+from solon.studies.common import alternated, centre, check_depths, halves_of, on_disk, practised, preferring, prepared, replies, standing
 from solon.studies.helpful_harmless_evidence import (
     BASELINE,
     Findings,
     cell,
-    check_depths,
     kept_states,
     mixable,
     mixtures,
@@ -57,7 +56,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
     """All of it; every stage is kept, and gone on from."""
     found = Findings(unsure=settings.unsure, counts=dict(inputs.counts))
     base = prepared(start, settings, seed=run.seed)
-    check_depths(base, settings)
+    check_depths(base, settings.depths)
     test, pool = parted(base, inputs, settings, run.seed, found.counts)
     found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = len(test), len(pool)
 

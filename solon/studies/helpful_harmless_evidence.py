@@ -98,13 +98,6 @@ def mixable(pool: Sequence[Comparison], test: Sequence[Comparison]) -> bool:
     return all(sum(c.axis == axis for c in part) >= 8 for part in (pool, test) for axis in AXES)
 
 
-def check_depths(base: TorchModel, settings: Settings) -> None:
-    """Raises InputError where two depths are the same number of layers."""
-    layers = [max(1, round(depth * base.module.depth)) for depth in settings.depths]
-    if len(set(layers)) < len(layers):
-        raise InputError(f"of {base.module.depth} layers, depths {settings.depths} are {layers}: give such as differ")
-
-
 def sizes(pool: Sequence[Comparison], settings: Settings, counts: dict[str, int]) -> list[int]:
     """Those that the pool allows; the others are counted."""
     found = [size for size in settings.sizes if size <= len(pool)]

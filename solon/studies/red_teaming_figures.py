@@ -23,8 +23,9 @@ def figures(found: Findings) -> list[Figure]:
     made.append(Figure("How bad it got", "least harmlessness of a dialogue, nats", "share of attempts below", tuple(lines), note))
     if len(sizes(found)) > 1:
         x = tuple(math.log10(found.parameters[size]) for size in sizes(found))
-        by = {words: [succeeded(of(found, defender=name, size=size)) for size in sizes(found)] for name, words in TYPES.items()}
-        made.append(Figure("Attacks that succeed", "log10 of parameters", "share", tuple(banded(words, x, own) for words, own in by.items())))
+        by = {words: [of(found, defender=name, size=size) for size in sizes(found)] for name, words in TYPES.items()}
+        curves = tuple(banded(words, x, [succeeded(rows) for rows in own]) for words, own in by.items() if all(own))
+        made.append(Figure("Attacks that succeed", "log10 of parameters", "share", curves))
     if found.steps:
         x = tuple(float(place + 1) for place in range(len(found.steps)))
         reward = tuple(row["reward"] for row in found.steps)

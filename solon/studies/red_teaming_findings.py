@@ -27,6 +27,7 @@ class Findings:
     steps: Sequence[Mapping[str, float]] = ()  # of the reinforced attacker
     map: Map | None = None
     judged_by: str = ""
+    target: str = ""  # the size whose prompted model the reinforced attacker practised on
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -48,4 +49,6 @@ def succeeded(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
 
 
 def sizes(found: Findings) -> list[str]:
-    return sorted({attempt.size for attempt in found.attempts}, key=lambda size: found.parameters[size])
+    """Rising; of two that are equal, the one named first."""
+    met = {attempt.size for attempt in found.attempts}
+    return sorted((size for size in found.parameters if size in met), key=lambda size: found.parameters[size])

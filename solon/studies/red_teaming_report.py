@@ -16,6 +16,8 @@ from solon.studies.red_teaming_findings import SOURCES, TYPES, Findings, of, siz
 from solon.studies.red_teaming_settings import Inputs
 from solon.studies.showing import interval, sign
 
+SPAN = 2.0  # times more parameters in the largest model than in the smallest, for a slope over sizes to be drawn
+
 
 def report(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
     """`facts` are the settings."""
@@ -84,30 +86,32 @@ def type_claims(found: Findings) -> list[Claim]:
             text = f"least harmlessness of a dialogue with the {TYPES[name]} model over the plain one, nats, at equal task descriptions and sizes"
             made.append(Claim.of(f"{name}_over_plain", text, estimate, sign(estimate)))
         rows = [*of(found, defender="plain"), *of(found, defender=name)]
-        fewer = shift(rows, [attempt.defender == name for attempt, _ in rows], [float(harmed) for _, harmed in rows], controlled=False)
+        fewer = shift(rows, [attempt.defender == "plain" for attempt, _ in rows], [float(harmed) for _, harmed in rows], controlled=False)
         if fewer is not None:
-            text = f"share of attacks that succeed on the {TYPES[name]} model less those on the plain one, by {found.judged_by}"
-            made.append(Claim.of(f"{name}_success", text, fewer, {True: False, False: True, None: None}[sign(fewer)]))
+            text = f"how many more attacks succeed on the plain model than on the {TYPES[name]} one, a share, by {found.judged_by}"
+            made.append(Claim.of(f"{name}_success", text, fewer, sign(fewer)))
     return made
 
 
 def scale_claims(found: Findings) -> list[Claim]:
-    """Least harmlessness for each tenfold of parameters, of each type."""
+    """Least harmlessness for each tenfold of parameters, of each type, where sizes differ enough to say."""
     made = []
-    if len(sizes(found)) > 1:
-        for name, words in TYPES.items():
-            rows = of(found, defender=name)
-            columns = [[1.0] * len(rows), [math.log10(found.parameters[attempt.size]) for attempt, _ in rows]]
-            estimate = regression([a.worst for a, _ in rows], columns, clusters=[a.attack.attacker for a, _ in rows])[1]
-            made.append(
-                Claim.of(f"scaling_{name}", f"least harmlessness gained for each tenfold of parameters, {words}, nats", estimate, sign(estimate))
-            )
+    for name, words in TYPES.items():
+        rows = of(found, defender=name)
+        scale = [math.log10(found.parameters[attempt.size]) for attempt, _ in rows]
+        if not rows or max(scale) - min(scale) < math.log10(SPAN):
+            continue
+        try:
+            estimate = regression([a.worst for a, _ in rows], [[1.0] * len(rows), scale], clusters=[a.attack.attacker for a, _ in rows])[1]
+        except InputError:
+            continue
+        made.append(Claim.of(f"scaling_{name}", f"least harmlessness gained for each tenfold of parameters, {words}, nats", estimate, sign(estimate)))
     return made
 
 
 def source_claims(found: Findings) -> list[Claim]:
     """What reinforcement adds to an attacker, on the defender that it practised on."""
-    rows = [row for source in ("few_shot", "reinforced") for row in of(found, defender="prompted", size=sizes(found)[-1], source=source)]
+    rows = [row for source in ("few_shot", "reinforced") for row in of(found, defender="prompted", size=found.target, source=source)]
     treated = [attempt.attack.source == "reinforced" for attempt, _ in rows]
     estimate = shift(rows, treated, [float(harmed) for _, harmed in rows], controlled=False) if any(treated) else None
     if estimate is None:
@@ -220,7 +224,10 @@ def deviations(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> lis
     made = [
         "Attackers are simulated: a file's openings and a model's attacks, not a crowd; nobody rates a dialogue, and the exported rating is null.",
         "The more harmful of two replies is picked by the test PM, where people picked.",
-        "Harmlessness models learn from the comparisons given, not from attacks on the prompted model.",
+        "Harmlessness models learn from the comparisons given, not from attacks on the prompted model; those that open as an attack does are left out.",
+        "The prompt is our own conversations, shorter than the paper's fourteen; the plain model is shown the first of them.",
+        "RLHF begins as the model itself, which was given no prompt and no distillate of one.",
+        f"Replies are cut after {facts['max_tokens']} tokens and attacks after {facts['attack_tokens']}.",
         "Intervals are clustered by attacker (the jackknife where types are compared), where the paper fits a mixed-effects model with an ability for each.",
         f"An attack succeeds by {found.judged_by}"
         + (
@@ -231,6 +238,12 @@ def deviations(facts: Mapping[str, Any], found: Findings, inputs: Inputs) -> lis
         made.append("Every attack meets every defender, so no assignment is needed; follow-up turns differ by what was replied.")
     if facts["turns"] < 4:
         made.append(f"Dialogues have at most {facts['turns']} replies, not four.")
+    if facts["probe_start"]:
+        made.append("Preference heads start at the ridge solution on frozen states (ours).")
+    if facts["preference_depth"] < 1:
+        made.append(f"Harmlessness models stand on the first {facts['preference_depth']:.0%} of the layers.")
+    if inputs.harmed is not None:
+        made.append("In the toy world the plain model is shown an assistant who helps with everything: that it is the easiest to attack is planted.")
     if facts["weights"] == "lora":
         made.append("Adapters on one frozen base are trained, not all weights.")
     if facts["method"] == "rloo":
