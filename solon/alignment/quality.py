@@ -10,7 +10,7 @@ import numpy as np
 
 from solon.calibration import Bin, bins, expected_calibration_error
 from solon.comparison import Comparison
-from solon.statistics import Estimate, bootstrap, correlation, proportion
+from solon.statistics import Estimate, bootstrap, correlation, paired_difference, proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ def row_of(comparison: Comparison, first: float, second: float) -> Judged:
 def accuracy(rows: Sequence[Judged]) -> Estimate:
     """How often the better reply has the higher score, clustered by dialogue."""
     return proportion([row.right for row in rows], clusters=[row.dialogue for row in rows])
+
+
+def advantage(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
+    """How much more often the first model is right than the second on the same comparisons, paired and clustered by dialogue."""
+    return paired_difference([float(row.right) for row in first], [float(row.right) for row in second], clusters=[row.dialogue for row in first])
 
 
 def by_turn(rows: Sequence[Judged], *, most: int = 4) -> dict[int, Estimate]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from solon.alignment.quality import Judged, accuracy
+from solon.alignment.quality import Judged, accuracy, advantage
 from solon.data.published import opening
 from solon.models.base import Sample
 from solon.records.report import Claim, Exhibit, Figure, Report, Table, number
@@ -101,11 +101,6 @@ def distillation_claims(found: Findings, inputs: Inputs) -> list[Claim]:
     return made
 
 
-def difference(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
-    """How much more often the first is right on the same comparisons."""
-    return paired_difference([float(row.right) for row in first], [float(row.right) for row in second], clusters=[row.dialogue for row in first])
-
-
 def largest(found: Findings) -> Size:
     return max((size for _, size in found.objectives), key=lambda size: size.parameters)
 
@@ -117,7 +112,7 @@ def objective_claims(found: Findings, inputs: Inputs) -> list[Claim]:
         rows = found.objectives[task.name, top]
         kind = "ranked" if task.ranked else "right-or-wrong"
         for objective in ("ranked", "binary"):
-            gain = difference(rows[objective], rows["imitation"])
+            gain = advantage(rows[objective], rows["imitation"])
             text = f"accuracy of {objective} over imitation learning on {task.name} ({kind}), at the largest size"
             made.append(Claim.of(f"{objective}_over_imitation_{task.name}", text, gain, sign(gain)))
         sizes = sizes_of(found, task.name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from solon.alignment.quality import Judged, accuracy
+from solon.alignment.quality import Judged, accuracy, advantage
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.elo import ELO_PER_NAT
@@ -88,10 +88,6 @@ def label_claims(found: Findings) -> list[Claim]:
     return [Claim.of("labels_agree", "pairs on which labels under the general principle prefer what specific ones do", estimate, sign(estimate, 0.5))]
 
 
-def difference(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
-    return paired_difference([float(row.right) for row in first], [float(row.right) for row in second], clusters=[row.dialogue for row in first])
-
-
 def model_claims(found: Findings) -> list[Claim]:
     """On specific labels of questions that neither model learned from."""
     made = []
@@ -99,7 +95,7 @@ def model_claims(found: Findings) -> list[Claim]:
         right = accuracy(found.quality[name])
         text = f"accuracy of the preference model of {NAMES[name]} on specific labels of other questions"
         made.append(Claim.of(f"accuracy_{name}", text, right, sign(right, 0.5)))
-    gap = difference(found.quality["general"], found.quality["specific"])
+    gap = advantage(found.quality["general"], found.quality["specific"])
     return [*made, Claim.of("general_over_specific", "accuracy there of the general over the specific preference model", gap, sign(gap))]
 
 
@@ -115,7 +111,7 @@ def persona_claims(found: Findings) -> list[Claim]:
             right = accuracy(rows)
             made.append(Claim.of(f"personas_{name}", f"harmless answers preferred on persona sets by {NAMES[name]}", right, sign(right, 0.5)))
     if on_personas(found, "general"):
-        gap = difference(on_personas(found, "general"), on_personas(found, "specific"))
+        gap = advantage(on_personas(found, "general"), on_personas(found, "specific"))
         made.append(Claim.of("personas_general_over_specific", "harmless answers preferred, general over specific principles", gap, sign(gap)))
     return made
 
