@@ -12,6 +12,7 @@ from solon.commands.general_principles import NOISE, parsed, toy_compare, toy_in
 from solon.conversation import Conversation
 from solon.data import packaged
 from solon.data import toy_world as toy
+from solon.data.rows import from_messages
 from solon.data.traits import Persona, read_persona, read_traits
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
@@ -135,6 +136,26 @@ def test_the_general_principle_alone_makes_evasive_and_people_mend_it(tmp_path: 
     assert all(claims[f"personas_{name}"].found > 0.9 for name in ("specific", "general", "general_helpful"))
     assert all(claims[f"elo_{name}"].holds for name in ("specific", "general", "general_helpful"))
     assert claims["declines_general"].found > 0.3 and claims["declines_general_helpful"].found < 0.05
+
+
+def test_a_models_flags_are_checked_against_its_own_preset() -> None:
+    assert parsed(["smollm2", "--questions-each", "16"]).settings.held_out_each == 4
+    assert parsed(["--seed", "3", "smollm2"]).settings == parsed(["smollm2"]).settings
+    assert parsed([]).settings.weights == parsed(["toy"]).settings.weights == "full"
+    assert parsed(["smollm2", "--preset", "full"]).settings.evaluation_samples == 17
+
+
+def test_a_question_held_out_for_one_trait_is_learned_for_none(given: Inputs, tmp_path: Path) -> None:
+    """One trait has the seeds of another among its own: what one holds out, the other must not learn."""
+    first, *rest = given.traits.traits
+    twins = replace(given.traits, traits=(first, replace(rest[0], questions=(*first.questions, *rest[0].questions)), *rest[1:]))
+    with Run.open(tmp_path, "gp", {}, {}, seed=0) as run:
+        report = study(run, replace(SMALL, questions_each=40, policy_steps=1, snapshots=()), replace(given, traits=twins))
+    assert report.counts["questions that are held out for another trait, not learned from"] >= 1
+    labels = [json.loads(line) for path in run.folder.glob("labels_*.jsonl") for line in path.read_text().splitlines()]
+    asked = [json.loads(line) for path in run.folder.glob("over_*_start.jsonl") for line in path.read_text().splitlines()]
+    held = {row["key"] for row in asked}
+    assert labels and not held & {from_messages(row["prompt"]).key for row in labels}
 
 
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

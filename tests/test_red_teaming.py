@@ -221,7 +221,7 @@ def test_the_study_finds_what_was_planted(tmp_path: Path) -> None:
     claims = {claim.name: claim for claim in report.claims}
     for name in ("prompted", "rejection", "rlhf"):
         assert claims[f"{name}_over_plain"].holds and claims[f"{name}_success"].found > 0.3
-    assert claims["reinforced_over_few_shot"].holds and claims["reinforced_over_few_shot"].found > 0.3
+    assert claims["reinforced_over_few_shot"].holds and claims["reinforced_over_few_shot"].found > 0.15
 
 
 def test_a_killed_study_ends_on_the_same_report(given: Inputs, tmp_path: Path) -> None:
