@@ -36,7 +36,7 @@ PAPERS = (
         "2204.05862",
         "preference models over data, size, mixtures and weights; calibration; train and test models against the root of the KL; best of N; "
         "rounds against one; Elo with errors; strange prompts by layer; `solon run helpful_harmless`",
-        "people's votes, preference-model pretraining, seven sizes of model",
+        "people's votes, seven sizes of model",
         "helpful_harmless",
     ),
     Paper(
@@ -45,7 +45,7 @@ PAPERS = (
         "2112.00861",
         "a prompt, its distillate and nothing; imitation, binary discrimination and ranked preference modelling over sizes; preference-model "
         "pretraining, ranked and binarised; `solon run general_assistant`",
-        "people's votes, the code and summarisation tasks",
+        "the paper's own six tasks, its HHH comparisons, TruthfulQA and alignment-tax evaluations, crowd Elo",
         "general_assistant",
     ),
     Paper(
