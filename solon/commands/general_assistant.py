@@ -84,7 +84,7 @@ def toy_inputs(options: Options) -> Inputs:
     among = {opening(prompt) for prompt in held_out}
     texts = tuple((p, toy_world.helping(p) if number % 2 else toy_world.declining(p)) for number, p in enumerate(order[len(held_out) :][:1400]))
     human = tuple(c for c in toy_world.comparisons(options.seed, 16_000, noise=NOISE) if opening(c.prompt) not in among)
-    public = tuple(public_comparisons(options.seed, 500))
+    public = tuple(public_comparisons(options.seed, 2000))
     tasks = (
         Task("votes", True, tuple(public_comparisons(options.seed + 1, 800))),
         Task("tools", False, tuple(toy_world.tools(options.seed + 1, 2400))),

@@ -60,7 +60,7 @@ def toy() -> Settings:
     """The same for the toy world's small transformers, which learn faster and need all their weights."""
     return replace(
         quick(), weights="full", batch=32, max_tokens=16, distil_epochs=4.0, distil_learning_rate=1e-3, distil_held_out=200, depths=(1.0,), task_rows=1600,
-        objective_epochs=3.0, objective_learning_rate=2e-3, sizes=(100, 500, 1500, 10_000), draws=2, pretraining_rows=0, pretraining_epochs=3.0,
+        objective_epochs=3.0, objective_learning_rate=2e-3, sizes=(100, 500, 1500, 10_000), draws=2, pretraining_rows=0, pretraining_epochs=1.0,
         pretraining_learning_rate=2e-3, preference_epochs=1.0, preference_learning_rate=1e-3, preference_depth=1.0, measured=400,
     )  # fmt: skip
 
