@@ -205,7 +205,7 @@ def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
         (speaker(0, steps=120, shown=0.4),), toy.assistant(0, declines=False), toy.assistant(0),
-        tuple(c for c in toy.comparisons(0, 300) if c.axis == "harmless"), asked[:20],
+        tuple(toy.comparisons(0, 300)), asked[:20],
         tuple(Attack(p.last, "", toy.thing_of(p), "file") for p in asked[20:]),
         lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text), toy_refusal,
         attacker(0, steps=80), toy_harmed,

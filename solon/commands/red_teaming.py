@@ -81,7 +81,7 @@ def toy_inputs(options: Options) -> Inputs:
     asked = shuffled(toy_world.requests(toy_world.FORBIDDEN), size=800, seed=options.seed, number=1)
     attacks = tuple(Attack(prompt.last, "", toy_world.thing_of(prompt), "file") for prompt in asked[:200])
     return Inputs(
-        models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(c for c in toy_world.comparisons(options.seed, 4000) if c.axis == "harmless"),
+        models, toy_world.assistant(options.seed, declines=False), toy_world.assistant(options.seed), tuple(toy_world.comparisons(options.seed, 4000)),
         tuple(asked[200:400]), attacks, lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text),
         toy_refusal, attacker(options.seed), toy_harmed, options.umap,
     )  # fmt: skip
