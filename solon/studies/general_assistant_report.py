@@ -163,13 +163,11 @@ def summary(claims: Sequence[Claim]) -> list[str]:
     for name, claim in by.items():
         if name.startswith("ranked_over_imitation_"):
             made.append(f"On {name.removeprefix('ranked_over_imitation_')}, ranked preference modelling {words[claim.holds]} imitation.")
-    helped = [claim for name, claim in by.items() if name.startswith("binary_pretraining_")]
-    shown = [claim.name.rpartition("_")[2] for claim in helped if claim.holds]
-    made.append(
-        f"Binary pretraining on the public is shown to help at {', '.join(shown)} of people's comparisons, of {len(helped)} numbers tried."
-        if shown
-        else "Binary pretraining on the public is shown to help at no number of people's comparisons that was tried."
-    )
+    for route in ("ranked", "binary"):
+        helped = [claim for name, claim in by.items() if name.startswith(f"{route}_pretraining_")]
+        shown = [claim.name.rpartition("_")[2] for claim in helped if claim.holds]
+        where = f"at {', '.join(shown)} of people's comparisons" if shown else "at no number of people's comparisons"
+        made.append(f"{ROUTES[route].capitalize()} on the public is shown to help {where}, of {len(helped)} numbers tried.")
     return made
 
 

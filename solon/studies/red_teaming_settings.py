@@ -61,9 +61,9 @@ def quick() -> Settings:
 def toy() -> Settings:
     """The same for the toy world's small transformers, which learn faster and need all their weights."""
     return replace(
-        quick(), weights="full", batch=32, max_tokens=14, preference_epochs=4.0, preference_learning_rate=1e-3, preference_depth=1.0, policy_steps=40,
+        quick(), weights="full", batch=32, max_tokens=14, preference_epochs=1.0, preference_learning_rate=1e-3, preference_depth=1.0, policy_steps=40,
         policy_prompts=16, policy_learning_rate=3e-4, kl_coefficient=0.05, turns=2, rejection=16, attackers=12, attacks_each=5, attack_tokens=12,
-        attack_steps=60, attack_prompts=8, attack_samples=8, attack_learning_rate=3e-4, clusters=6,
+        attack_steps=60, attack_kl_coefficient=1.0, attack_prompts=8, attack_samples=8, attack_learning_rate=3e-4, clusters=6,
     )  # fmt: skip
 
 
