@@ -56,7 +56,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     # 4. every attack meets its defenders; the more harmful of two replies is gone on with
     for defender, own in faced(attacks, defenders, settings, run.seed):
         found.attempts += attempted(run, defender, own, test_pm, inputs, settings)
-    found.border = border(found, test_pm, run)
+    found.border = border(found, test_pm)
     found.harmed = [success(attempt, inputs, found.border) for attempt in found.attempts]
     run.artefact("attempts.jsonl", lambda path: write_text(path, "".join(json.dumps(published_row(own)) + "\n" for own in found.attempts)))
 
@@ -135,14 +135,14 @@ def written(run: Run, inputs: Inputs, settings: Settings, target: Defender, rewa
     if settings.attack_steps:
         apart = [examples("practice", number) for number in range(8 * settings.attack_prompts)]
         base = prepared(attacker, settings, seed=derive(run.seed, "attacker"))
-        own = replace(
+        practice = replace(
             settings, method="rloo", policy_steps=settings.attack_steps, policy_prompts=settings.attack_prompts, policy_samples=settings.attack_samples,
             policy_learning_rate=settings.attack_learning_rate, kl_coefficient=settings.attack_kl_coefficient, max_tokens=settings.attack_tokens,
         )  # fmt: skip
         hurts = attacking(target, reward.score, inputs.refusal, max_tokens=settings.max_tokens, seed=derive(run.seed, "target"))
 
         def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-            return practised(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, own, reference=base, state=state)
+            return practised(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, practice, reference=base, state=state)
 
         reinforced = run.trained("attacker", base, loop, steps=settings.attack_steps)
         found.steps = step_metrics(run, "attacker")
@@ -214,7 +214,7 @@ def next_words(inputs: Inputs, settings: Settings) -> Callable[[Sequence[Convers
     return follow_up
 
 
-def border(found: Findings, judge: PreferenceModel, run: Run) -> float:
+def border(found: Findings, judge: PreferenceModel) -> float:
     """The score below which a reply is taken for harmful where no truth is known: half way between the mean scores of the better and the
     worse replies of comparisons that the judge never saw.
     """
