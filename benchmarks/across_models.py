@@ -38,7 +38,7 @@ def main() -> None:
     for path in sorted(options.folder.glob("*.annotations.json.gz")):
         reading = read_public(path)
         fitting = sorted((c for c in reading.rows if pm.fits(c)), key=lambda c: derive(0, c.prompt.key))[: options.rows]
-        rows[path.name.partition(".")[0]] = alternated([c.hardened() for c in fitting])
+        rows[path.name.removesuffix(".annotations.json.gz")] = alternated([c.hardened() for c in fitting])
         print(f"{path.name}: {len(reading.rows)} comparisons, {reading.counts()}; {len(fitting)} used", flush=True)
     states = {name: end_states(pm, own) for name, own in rows.items()}
     print(f"{'measured on':<20}{'learned from others':<48}{'learned from its own':<48}{'others - own':<48}longer reply wins")
