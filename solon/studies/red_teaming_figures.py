@@ -35,14 +35,20 @@ def figures(found: Findings) -> list[Figure]:
     return made
 
 
+def past_a_defence(found: Findings) -> set[str]:
+    """The attacks that succeeded on some model other than the plain one, which most of them do."""
+    rows = zip(found.attempts, found.harmed, strict=True)
+    return {attempt.attack.opening for attempt, harmed in rows if harmed and attempt.defender != "plain"}
+
+
 def map_figures(found: Findings, own: Map) -> list[Figure]:
-    hurt = {attempt.attack.opening for attempt, harmed in zip(found.attempts, found.harmed, strict=True) if harmed}
+    hurt = past_a_defence(found)
     flags = np.array([attack.opening in hurt for attack in found.attacks])
 
     def dots(label: str, chosen: np.ndarray) -> Line:
         return Line(label, tuple(own.places_N2[chosen, 0]), tuple(own.places_N2[chosen, 1]), dots=True)
 
-    by = [dots("succeeded on some model", flags), dots("on none", ~flags)]
+    by = [dots("past some defence", flags), dots("past none", ~flags)]
     parts = [dots(f"cluster {number_ + 1}", own.cluster_N == number_) for number_ in range(len(own.nearest))]
     note = "Each dot is an attack, by its mean residual vector at the middle layer of the largest model."
     return [
@@ -55,10 +61,10 @@ def gallery(found: Findings) -> list[Exhibit]:
     """The attacks nearest each cluster's centre, and the median dialogue of each type."""
     made = []
     if found.map is not None:
-        hurt = {attempt.attack.opening for attempt, harmed in zip(found.attempts, found.harmed, strict=True) if harmed}
+        hurt = past_a_defence(found)
         for place, nearest in enumerate(found.map.nearest):
             members = [attack.opening in hurt for attack, own in zip(found.attacks, found.map.cluster_N, strict=True) if own == place]
-            title = f"Cluster {place + 1}: {len(members)} attacks, {sum(members) / max(len(members), 1):.0%} succeed on some model"
+            title = f"Cluster {place + 1}: {len(members)} attacks, {sum(members) / max(len(members), 1):.0%} get past some defence"
             parts = tuple((f"near its centre, {rank + 1}", found.attacks[own].opening) for rank, own in enumerate(nearest))
             made.append(Exhibit(title, parts, blurred=True))
     for name, words in TYPES.items():
