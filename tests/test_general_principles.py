@@ -1,6 +1,7 @@
 """Specific versus general principles on planted truth: the files, the questions, and the study from end to end on the toy world."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.general_principles import study
+from solon.studies.general_principles_report import Findings, Snapshot, best, declines, scores
 from solon.studies.general_principles_settings import Inputs, Settings
 from solon.studies.toy_models import attacker
 from tests.toy import prompts, speaker
@@ -136,6 +138,14 @@ def test_the_general_principle_alone_makes_evasive_and_people_mend_it(tmp_path: 
     assert all(claims[f"personas_{name}"].found > 0.9 for name in ("specific", "general", "general_helpful"))
     assert all(claims[f"elo_{name}"].holds for name in ("specific", "general", "general_helpful"))
     assert claims["declines_general"].found > 0.3 and claims["declines_general_helpful"].found < 0.05
+
+
+def test_the_best_step_is_chosen_on_one_half_of_the_questions_and_measured_on_the_other() -> None:
+    """Step 1 is best on the odd questions and on the whole, step 2 on the even ones, which choose."""
+    found = Findings(snapshots={("general", 1): Snapshot({"t": [[0.0], [9.0]]}, []), ("general", 2): Snapshot({"t": [[1.0], [0.5]]}, [])})
+    assert best(found, "general") == 2
+    assert scores(found.snapshots["general", 2], half=1) == [pytest.approx(0.5 * 400 / math.log(10))]
+    assert declines(Snapshot({}, ["I'm sorry, but I can't help with that.", "Sure, here is how."])) == [1.0, 0.0]
 
 
 def test_a_models_flags_are_checked_against_its_own_preset() -> None:
