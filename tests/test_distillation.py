@@ -27,6 +27,14 @@ def test_nothing_is_to_be_learned_where_the_context_is_read() -> None:
     assert remaining(body, body, texts(5, 0), with_context=True) == pytest.approx([0.0] * 5, abs=1e-5)
 
 
+def test_what_is_left_does_not_depend_on_the_texts_beside() -> None:
+    """Texts share their context where they have the same one; each alone says the same."""
+    teacher, student = model(0).module, model(1).module
+    some = [*texts(6, 0), Text((9, 8, 2), (2,), (11, 12, 13)), *texts(3, 1)]
+    assert remaining(teacher, student, some) == pytest.approx([remaining(teacher, student, [text])[0] for text in some], abs=1e-4)
+    assert min(remaining(teacher, student, some)) > 0.0
+
+
 def test_the_bin_of_the_rest_makes_it_a_distribution() -> None:
     """By hand, from the probabilities; all tokens but one kept, it is the KL over the vocabulary."""
     teacher, student = model(0).module, model(1).module

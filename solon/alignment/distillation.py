@@ -9,7 +9,7 @@ Shapes: N tokens of texts, K kept tokens, C width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,18 +69,23 @@ def lessons(teacher: Body, texts: Sequence[Text], *, top: int = TOP) -> list[Les
     Raises InputError where a context and a text are longer than the teacher can read.
     """
     check_room(teacher, texts)
+    found: dict[int, Lesson] = {}
+    for before, some in together(texts):
+        hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in some])])
+        kept = [largest(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
+        columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
+        found |= {place: Lesson(texts[place], *own) for place, *own in zip(some, *columns, strict=True)}
+    return [found[place] for place in range(len(texts))]
+
+
+def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
+    """Places of texts behind the same context, as many at a time as a batch holds beside it, with that context."""
     groups: dict[Tokens, list[int]] = {}
     for place, text in enumerate(texts):
         groups.setdefault(text.teacher, []).append(place)
-    found: dict[int, Lesson] = {}
     for before, places in groups.items():
         for batch in batches([len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)):
-            some = [places[own] for own in batch]
-            hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in some])])
-            kept = [largest(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
-            columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
-            found |= {place: Lesson(texts[place], *own) for place, *own in zip(some, *columns, strict=True)}
-    return [found[place] for place in range(len(texts))]
+            yield before, [places[own] for own in batch]
 
 
 def check_room(teacher: Body, texts: Sequence[Text]) -> None:
@@ -135,13 +140,14 @@ def remaining(teacher: Body, student: Body, texts: Sequence[Text], *, with_conte
     """
     check_room(teacher, texts)
     found: dict[int, float] = {}
-    for batch in batches([len(text.teacher) + len(text.tokens) for text in texts], tokens=BATCH_TOKENS):
-        some = [texts[place] for place in batch]
-        read_NC, _, lengths = reply_hidden(teacher, [(text.teacher, [text.tokens]) for text in some])
-        own_NC, _, _ = reply_hidden(student, [(text.teacher if with_context else text.student, [text.tokens]) for text in some])
+    for before, some in together(texts):
+        said = [texts[place].tokens for place in some]
+        read_NC, _, lengths = reply_hidden(teacher, [(before, said)])
+        alone = [(texts[place].student, [texts[place].tokens]) for place in some]
+        own_NC, _, _ = reply_hidden(student, [(before, said)] if with_context else alone)
         parts = []
         for mine, theirs in zip(read_NC.split(HEAD_PART), own_NC.split(HEAD_PART), strict=True):
             p_NV, q_NV = teacher.logits(mine).float().log_softmax(-1), student.logits(theirs).float().log_softmax(-1)
             parts.append((p_NV.exp() * (p_NV - q_NV)).sum(-1))
-        found |= {place: float(own.mean()) for place, own in zip(batch, torch.cat(parts).split(lengths), strict=True)}
+        found |= {place: float(own.mean()) for place, own in zip(some, torch.cat(parts).split(lengths), strict=True)}
     return [found[place] for place in range(len(texts))]
