@@ -73,7 +73,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.chosen = interventions(run, base, distilled, inputs, test, found)
     judge = None
     if inputs.worth is None:
-        judge = preferring(run, replace(begun["none"], name="judge"), pool, settings)
+        judge = preferring(run, replace(begun["none"], name="judge"), pool[: settings.sizes[-1]], settings)
         found.judge = on_disk(run, "scores_judge", test, judge.score)
     spoken(run, base, distilled, inputs, judge, settings, found)
     return report(asdict(settings), found, inputs)

@@ -28,7 +28,7 @@ class Settings(Trained):
     objective_epochs: float = 1.0
     objective_learning_rate: float = 2e-4
     sizes: tuple[int, ...] = (100, 500, 1500)
-    """people's comparisons that follow the pretraining of preference models"""
+    """people's comparisons that follow the pretraining of preference models; the most of these is what the judge of replies learns from"""
     draws: int = 3
     """of each number of comparisons"""
     pretraining_rows: int = 0
@@ -51,8 +51,8 @@ class Settings(Trained):
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        batch=16, max_tokens=48, distil_held_out=24, depths=(0.25, 0.5, 1.0), task_rows=200, sizes=(100, 400), draws=1, pretraining_rows=300,
-        preference_depth=0.5, measured=200,
+        batch=16, max_tokens=48, distil_held_out=24, depths=(0.2, 0.35, 0.5), task_rows=96, sizes=(100, 300), draws=1, pretraining_rows=100,
+        preference_depth=0.4, measured=100,
     )  # fmt: skip
 
 
