@@ -22,9 +22,8 @@ from solon.models.base import Sample, Speaker, derive
 
 Harmlessness = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 SPEAKER = re.compile(r"\s*(?<!\w)(Human|Assistant|User):.*", re.DOTALL)
-
-
 NOTHING = Conversation()
+
 
 # defenders
 

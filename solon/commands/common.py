@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import transformers
@@ -153,23 +154,23 @@ def facts(model: str, preset: str) -> dict[str, Any]:
     return {"model": model, "preset": preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
 
 
-class Chosen(Protocol):
+@dataclass(frozen=True)
+class StudyOptions:
     """The flags that every study's command has."""
 
-    @property
-    def preset(self) -> str: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def runs(self) -> Path: ...
-
-    @property
-    def json(self) -> bool: ...
+    preset: Literal["quick", "full"] = "quick"
+    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    runs: Path = Path("runs")
+    """where run folders are kept; the same command again goes on from what is there"""
+    json: bool = False
+    """end with one JSON object on standard output"""
 
 
-def conducted(options: Chosen, study: str, settings: Mapping[str, Any], inputs: Mapping[str, str], model: str, work: Callable[[Run], Report]) -> int:
+def conducted(
+    options: StudyOptions, study: str, settings: Mapping[str, Any], inputs: Mapping[str, str], model: str, work: Callable[[Run], Report]
+) -> int:
     """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms, and answered.
 
     `inputs` are content hashes, `model` is the name that the list of runs shows.

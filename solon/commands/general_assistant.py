@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from solon.commands.common import chosen, conducted, opened, readable, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, opened, readable, say, told
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.data import packaged, toy_world
@@ -29,7 +29,7 @@ NOISE = 0.1  # of the toy world's labels
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(StudyOptions):
     """Study a prompt and its distillate, three objectives, and preference-model pretraining, and report it."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = TOY
@@ -48,13 +48,6 @@ class Options:
     """what the prompted model replies to, to be distilled; a part is held out by dialogue"""
     held_out: int = 0
     """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what is there"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    runs: Path = Path("runs")
-    """where run folders are kept; the same command again goes on from what is there"""
-    json: bool = False
     settings: Settings = field(default_factory=quick)
 
 
@@ -72,7 +65,7 @@ def parsed(argv: Sequence[str]) -> Options:
 
 
 def toy_inputs(options: Options) -> Inputs:
-    """Speakers of three sizes, who go on as the dialogues before them do; a public that knows tools and nothing of harm."""
+    """Speakers of three sizes, who go on as the dialogues before them do; people who err now and then, and a public that votes."""
     if options.comparisons or options.public or options.ranked_task or options.binary_task:
         raise InputError("the toy world brings its own comparisons; name a model to use others")
     say("training the toy world's speakers")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.commands.common import chosen, conducted, readable, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, readable, say, told
 from solon.comparison import Comparison
 from solon.constitution import Constitution
 from solon.conversation import Conversation
@@ -34,7 +34,7 @@ NOISE = {"specific": 0.05, "general": 0.2}  # of the planted labels: the general
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(StudyOptions):
     """Set principles that name a trait against one of being good for humanity, and report what each teaches."""
 
     model: Annotated[str, tyro.conf.Positional] = TOY
@@ -51,13 +51,6 @@ class Options:
     """the model that writes questions; without it, the judge"""
     label: Literal["multiple_choice", "contrastive"] = "contrastive"
     """how the judge is asked"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    runs: Path = Path("runs")
-    """where run folders are kept; the same command again goes on from what is there"""
-    json: bool = False
     settings: Settings = field(default_factory=quick)
 
 

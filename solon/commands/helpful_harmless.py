@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.commands.common import chosen, conducted, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, say, told
 from solon.comparison import Comparison
 from solon.constitution import Constitution, read_constitution
 from solon.conversation import Conversation
@@ -33,7 +33,7 @@ NOISE = 0.1  # of the toy world's labels
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(StudyOptions):
     """Study preference models and a policy that climbs one of them, and report it."""
 
     model: Annotated[str, tyro.conf.Positional] = TOY
@@ -58,15 +58,8 @@ class Options:
     """how many prompts to practise on; 0: 64 in quick (128 of the toy world), 1,000 in full, or what is there"""
     held_out: int = 0
     """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what is there"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
-    seed: int = 0
     on: str = "here"
     """where the annotator works: here, processes:N, ray, ray:N or ray:ADDRESS"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    runs: Path = Path("runs")
-    """where run folders are kept; the same command again goes on from what is there"""
-    json: bool = False
     settings: Settings = field(default_factory=quick)
 
 

@@ -6,11 +6,11 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from solon.commands.common import chosen, conducted, opened, readable, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, opened, readable, say, told
 from solon.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.attacks import Attack, read_attacks
@@ -30,7 +30,7 @@ HOLE = "with care"  # toy requests that end so are always helped with, whatever 
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(StudyOptions):
     """Attack four types of a model with people's, a model's and a reinforced model's attacks, and report what got through."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = TOY
@@ -47,13 +47,6 @@ class Options:
     """the model that writes attacks; without it, the largest of those attacked"""
     umap: bool = False
     """draw the map by UMAP (pip install solon[umap])"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    runs: Path = Path("runs")
-    """where run folders are kept; the same command again goes on from what is there"""
-    json: bool = False
     settings: Settings = field(default_factory=quick)
 
 

@@ -57,7 +57,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     models = judges(run, base, specific, general, inputs, settings, found)
     for persona in inputs.personas:
         rows = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))[: settings.persona_rows or None]
-        for name, model in models.items():
+        for name, model in ((name, models[name]) for name in found.quality):
             found.personas[persona.name, name] = on_disk(run, f"persona_{slug(persona.name)}_{name}", alternated(rows), model.score)
 
     # 4. policies that climb each, at several steps, against one fixed refusal
