@@ -155,7 +155,7 @@ def worker() -> int | None:
 
 
 def pool_of(words: str) -> Pool | None:
-    """What `--on` says: "here", "processes:N", "ray", "ray:N" (a local Ray of N workers) or "ray:ADDRESS" (a cluster's).
+    """What `--workers` says: "here", "processes:N", "ray", "ray:N" (a local Ray of N workers) or "ray:ADDRESS" (a cluster's).
 
     >>> pool_of("processes:2").workers
     2
@@ -165,9 +165,9 @@ def pool_of(words: str) -> Pool | None:
         return processes(int(rest))
     if kind == "ray":
         if importlib.util.find_spec("ray") is None:
-            raise InputError("--on ray needs Ray: pip install 'solon[ray]'")
+            raise InputError("--workers ray needs Ray: pip install 'solon[ray]'")
         found: Pool = importlib.import_module("solon.pool_ray").ray_pool(rest)
         return found
     if words != "here":
-        raise InputError(f"--on must be here, processes:N, ray, ray:N or ray:ADDRESS; found {words!r}")
+        raise InputError(f"--workers must be here, processes:N, ray, ray:N or ray:ADDRESS; found {words!r}")
     return None

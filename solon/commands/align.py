@@ -62,7 +62,7 @@ class Align:
     preset: Literal["quick", "full"] = "quick"
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
-    on: str = "here"
+    workers: str = "here"
     """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; labels may differ in rounding"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     runs: Path = Path("runs")
@@ -84,8 +84,8 @@ def aligned(options: Align, world: World) -> int:
     """The job, in one process or (started by torchrun) in several, of which the first writes and speaks."""
     began, first = time.monotonic(), not world.rank
     inputs = read_inputs(options)
-    start = spread_open(options.on, options.model, precision=options.precision, say=say)
-    feedback = spread_open(options.on, options.feedback, precision=options.precision, say=say) if options.feedback else start
+    start = spread_open(options.workers, options.model, precision=options.precision, say=say)
+    feedback = spread_open(options.workers, options.feedback, precision=options.precision, say=say) if options.feedback else start
     inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,

@@ -58,7 +58,7 @@ class Options(StudyOptions):
     """how many prompts to practise on; 0: 64 in quick (128 of the toy world), 1,000 in full, or what is there"""
     held_out: int = 0
     """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what is there"""
-    on: str = "here"
+    workers: str = "here"
     """where the annotator works: here, processes:N, ray, ray:N or ray:ADDRESS"""
     settings: Settings = field(default_factory=quick)
 
@@ -113,8 +113,8 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     model = load_open(options.model, precision=options.precision, say=say)
     judge = None
     if options.annotator:
-        here = options.on == "here" and options.annotator == options.model
-        judge = model if here else spread_open(options.on, options.annotator, precision=options.precision, say=say)
+        here = options.workers == "here" and options.annotator == options.model
+        judge = model if here else spread_open(options.workers, options.annotator, precision=options.precision, say=say)
     training, testing = prompts_of(options, comparisons, model, judge, counts)
     near, far = told_apart(options, model, counts)
     if judge is None:

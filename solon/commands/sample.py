@@ -36,7 +36,7 @@ class Options:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
-    on: str = "here"
+    workers: str = "here"
     """where it runs: here, processes:N, ray, ray:N or ray:ADDRESS; the replies are the same"""
     precision: str = "auto"
     json: bool = False
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     prompts = asked(options.prompt, options.prompts)
     if options.system:
         prompts = [prompt.system(options.system) for prompt in prompts]
-    model = spread_over(options.on, options.model, precision=options.precision, say=say)
+    model = spread_over(options.workers, options.model, precision=options.precision, say=say)
     groups = model.sample(
         prompts, count=options.count, max_tokens=options.max_tokens, temperature=options.temperature, top_p=options.top_p,
         stop=options.stop, seed=options.seed,

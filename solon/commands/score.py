@@ -49,7 +49,7 @@ class Options:
     """cut prompts that do not fit the context on the left, and say how much, instead of refusing them"""
     dry_run: bool = False
     """say what would be computed, and compute nothing"""
-    on: str = "here"
+    workers: str = "here"
     """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same to rounding"""
     precision: str = "auto"
     json: bool = False
@@ -90,7 +90,7 @@ def many(model: TorchModel, path: Path, options: Options) -> int:
         keys.update(row.key.encode())
         count, texts = count + 1, texts + len(row.texts)
     inputs = {"model": model.fingerprint, "requests": keys.hexdigest()[:16]}
-    pool = pool_of(options.on)
+    pool = pool_of(options.workers)
     given = model if pool is None else Source(options.model, options.precision)
     work = partial(scored, given, truncate=options.truncate, weights=model.fingerprint)
     settings, facts = {"truncate": options.truncate}, {"model": model.name}

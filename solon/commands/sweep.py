@@ -33,7 +33,7 @@ class Options:
 
     over: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """flag=value,value,... as often as there are flags to vary; seeds are averaged over"""
-    on: str = "here"
+    workers: str = "here"
     """where the runs are made, one on each worker: here (one after the other), processes:N, ray, ray:N or ray:ADDRESS"""
     json: bool = False
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     if taken:
         raise InputError(f"--{taken[0]} is both varied and among the command's own flags")
     meter, rows = spoken()("runs", len(points), 0), list[dict[str, Any]]()
-    for row in mapped(partial(made, command), points, pool_of(options.on), name=named):
+    for row in mapped(partial(made, command), points, pool_of(options.workers), name=named):
         rows.append(row)
         meter(len(rows))
     claims = averaged(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -46,10 +46,11 @@ class Defect(Exception):
     """A row with a known fault of published data: counted and left out, not an error of the person who reads it."""
 
 
-def _read(path: Path, parse: Callable[[Row], Value], key: Callable[[Value], str]) -> Reading[Value]:
+def collected(path: Path, numbered: Iterable[tuple[int, Row]], parse: Callable[[Row], Value], key: Callable[[Value], str]) -> Reading[Value]:
+    """What `parse` makes of numbered rows. A Defect that it raises leaves the row out, counted; so does a key that was there before."""
     rows: dict[str, Value] = {}
     skipped: list[Skipped] = []
-    for line, row in read_rows(path):
+    for line, row in numbered:
         try:
             value = parse(row)
             if key(value) in rows:
@@ -73,7 +74,7 @@ def read_prompts(path: Path) -> Reading[Conversation]:
 
     Raises InputError, with the line, on a row without any such field.
     """
-    return _read(path, prompt_of, lambda prompt: prompt.key)
+    return collected(path, read_rows(path), prompt_of, lambda prompt: prompt.key)
 
 
 def prompt_of(row: Row) -> Conversation:
@@ -114,7 +115,9 @@ def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
     a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:" inside a reply).
     So are pairs whose two replies are equal, which teach nothing.
     """
-    return _read(path, lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)), lambda c: c.key)
+    return collected(
+        path, read_rows(path), lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)), lambda comparison: comparison.key
+    )
 
 
 def _pair(row: Row, axis: str) -> Comparison:

@@ -112,6 +112,40 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainText:
+    r"""Turns as plain text, for base models and few-shot prompts: a line for what is asked and one for what is replied, a blank line
+    after each pair. An opening of the assistant's is gone on from as it stands.
+    """
+
+    tokenizer: Any
+    ends: frozenset[int]
+    end: Tokens
+    context_end: Tokens
+    start: Tokens = ()
+    stops: tuple[str, ...] = ("\n\n",)
+
+    def prompt(self, conversation: Conversation) -> Tokens:
+        after = {"human": "\n", "assistant": "\n\n", "system": "\n\n"}
+        text = "".join(turn.text + after[turn.role] for turn in conversation.turns)
+        return self.start + tuple(self.tokenizer.encode(text if conversation.awaits_reply else text[:-2], add_special_tokens=False))
+
+    def reply(self, conversation: Conversation, text: str) -> Tokens:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        kept = [token for token in tokens if token not in self.ends]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def plain_text(dialogue: Dialogue) -> Dialogue:
+    """The same tokenizer's plain form; a small vocabulary has no other than its own."""
+    if not isinstance(dialogue, (ChatTemplate, Transcript)):
+        return dialogue
+    start = tuple(token for token in dialogue.tokenizer.encode("", add_special_tokens=True) if token not in dialogue.ends)
+    return PlainText(dialogue.tokenizer, dialogue.ends, dialogue.end, dialogue.context_end, start)
+
+
+@dataclass(frozen=True, slots=True)
 class WordDialogue:
     """A whole-word vocabulary for small worlds. Words are split at spaces; an unknown word is refused, not replaced.
 

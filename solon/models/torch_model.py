@@ -13,7 +13,7 @@ from solon.errors import InputError
 from solon.models.adapters import Lora, adapted, copied, merged, rounded
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.body import Body, fast_precision
-from solon.models.dialogue import Dialogue
+from solon.models.dialogue import Dialogue, plain_text
 from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import score
 from solon.models.trie import Given
@@ -117,8 +117,9 @@ class TorchModel:
     def requests(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[tuple[Given, int]]:
         """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were cut."""
         whole, longest = [], dict[Tokens, int]()
+        known = {conversation: self.dialogue.prompt(conversation) for conversation in set(prompts)}
         for conversation, reply in zip(prompts, replies, strict=True):
-            prompt, tokens = self.dialogue.prompt(conversation), self.dialogue.reply(conversation, reply)
+            prompt, tokens = known[conversation], self.dialogue.reply(conversation, reply)
             if not tokens:
                 raise InputError(f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}")
             whole.append((prompt, tokens))
@@ -128,6 +129,10 @@ class TorchModel:
             if cut and (not truncate or cut >= len(prompt)):
                 raise InputError(f"prompt and reply have {len(prompt) + longest[prompt]} tokens, over {self.name}'s context of {self.context}")
         return [((prompt[cuts[prompt] :], tokens), cuts[prompt]) for prompt, tokens in whole]
+
+    def plain(self) -> TorchModel:
+        """The same model spoken to in plain text (see `dialogue.PlainText`)."""
+        return TorchModel(self._name, self._body, plain_text(self.dialogue), source=self.source)
 
     def copy(self) -> TorchModel:
         """Its own trainable weights; frozen ones are shared and never change."""

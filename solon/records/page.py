@@ -27,6 +27,7 @@ td { border-bottom: 1px solid var(--rule); padding: .4rem .6rem .4rem 0; vertica
 figcaption { font-size: .85rem; color: var(--soft); padding: .25rem .4rem } .exhibit { background: var(--wash); border-radius: 6px; padding: .25rem 1rem 1rem; margin: 1rem 0 }
 .replies { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem } .replies h4 { margin: .5rem 0 .25rem; font-size: .85rem; color: var(--soft) }
 .said { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .92rem } li { margin: .3rem 0 }
+summary { cursor: pointer; padding: .4rem 0 } details.exhibit { margin: .3rem 0; padding-bottom: .25rem }
 .blurred:not(:has(.unveil:checked)) .said { filter: blur(7px); user-select: none }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa5b0; --rule: #333b43; --paper: #15191d; --wash: #1d2328; --good: #57c183; --bad: #f08a6c }
 .warning { background: #33201a } figure { background: #fff } figcaption { color: #5c6670 } }
@@ -80,6 +81,8 @@ def _exhibit(exhibit: Exhibit) -> str:
     parts = "".join(f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>' for label, text in exhibit.parts)
     veil = '<label class="note"><input type="checkbox" class="unveil"> show what was said: it may be offensive</label>' if exhibit.blurred else ""
     kind = "exhibit blurred" if exhibit.blurred else "exhibit"
+    if exhibit.folded:
+        return f'<details class="{kind}"><summary>{escape(exhibit.title)}</summary>{veil}<div class="replies">{parts}</div></details>'
     return f'<div class="{kind}"><h3>{escape(exhibit.title)}</h3>{veil}<div class="replies">{parts}</div></div>'
 
 
@@ -98,10 +101,15 @@ def svg(figure: Figure) -> str:
         for place, line in enumerate(figure.lines):
             colour = COLOURS[place % len(COLOURS)]
             axes.plot(line.x, line.y, "o" if line.dots else "-", color=colour, label=line.label, markersize=4, linewidth=1.6)
-            if line.low:
+            if line.low and line.dots:
+                axes.vlines(line.x, line.low, line.high, color=colour, linewidth=1.2)
+            elif line.low:
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         axes.set_xlabel(figure.x)
         axes.set_ylabel(figure.y)
+        if figure.ticks:
+            turned = max(map(len, figure.ticks)) * len(figure.ticks) > 50
+            axes.set_xticks(range(len(figure.ticks)), figure.ticks, rotation=35 if turned else 0, ha="right" if turned else "center", fontsize=8)
         axes.grid(alpha=0.25)
         if len(figure.lines) > 1:
             axes.legend(frameon=False, fontsize=8)

@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve, with a band where `low` and `high` are given; `dots` draws points instead."""
+    """A curve, with a band where `low` and `high` are given; `dots` draws points instead, with bars."""
 
     label: str
     x: tuple[float, ...]
@@ -67,17 +67,20 @@ class Figure:
     y: str
     lines: tuple[Line, ...]
     note: str = ""
+    ticks: tuple[str, ...] = ()  # names of x = 0, 1, ... where x is no number
 
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
     """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred` (red-teaming text) is shown by
-    the page when it is asked for, and not at all in Markdown; its title has to be fit to be read.
+    the page when it is asked for, and not at all in Markdown; its title has to be fit to be read. What is `folded` opens when its title is
+    clicked.
     """
 
     title: str
     parts: tuple[tuple[str, str], ...]
     blurred: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

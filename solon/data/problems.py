@@ -1,0 +1,199 @@
+"""One row of each published form of question to a problem. A Defect is a known fault of published rows: they are left out and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from solon.data.published import Defect
+from solon.data.tables import Row
+from solon.errors import InputError
+from solon.question import LETTERS, Problem
+
+STEPS = "Let's think step by step."
+OPENINGS = ("\n\nThe answer is:", "\nThe answer is:", "\n\nAnswer:", "\nAnswer:")  # how published prompts end
+
+
+def problem(text: str, options: Sequence[str], answers: Sequence[str], **more: Any) -> Problem:
+    """A problem. Raises Defect where its options are empty or equal, or hold no answer."""
+    if not text.strip() and not more.get("opening", "").strip():
+        raise Defect("no question")
+    try:
+        return Problem(text, tuple(options), tuple(answers), **more)
+    except InputError as error:
+        known = {"empty": "an empty option", "equal": "two equal options", "none of the choices": "an answer that is no option"}
+        raise Defect(next((words for sign, words in known.items() if sign in str(error)), str(error))) from error
+
+
+def _cell(row: Row, field: str) -> str:
+    value = row.get(field)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise Defect(f"no {field}")
+    return str(value).strip()
+
+
+def _chosen(options: Sequence[str], answer: object) -> str:
+    """The option that an answer key names: by its text, its number from 0, or its letter."""
+    key = str(answer).strip()
+    if answer is None or not key:
+        raise Defect("no answer key")
+    if key in options:
+        return key
+    place = int(key) if key.isdecimal() else LETTERS.find(key.strip("()").upper()) if len(key.strip("()")) == 1 else -1
+    if not 0 <= place < len(options):
+        raise Defect("an answer that is no option")
+    return options[place]
+
+
+def mmlu(row: Row) -> Problem:
+    options = [str(row[name]).strip() for name in sorted((name for name in row if re.fullmatch(r"choice\d+", name)), key=lambda name: int(name[6:]))]
+    key = str(row["answer"]).strip()
+    if not key:
+        raise Defect("no answer key")
+    place = int(key) if key.isdecimal() else LETTERS.find(key)  # never by text: an option of MMLU may be a number
+    if not 0 <= place < len(options):
+        raise Defect("an answer that is no option")
+    _distinct(options)
+    return problem(f"Question: {_cell(row, 'question')}", options, [options[place]], tags={"subject": str(row.get("subject") or "")})
+
+
+def _distinct(options: Sequence[str]) -> None:
+    if any(not option for option in options):
+        raise Defect("an empty option")
+    if len(set(options)) < len(options):
+        raise Defect("two equal options")
+
+
+def own(row: Row) -> Problem:
+    """Rows of our own: `choices` and `answer`, or `answers`; perhaps `cluster`, `subject` and `id`."""
+    tags = {name: str(row[name]) for name in ("subject", "id") if row.get(name)}
+    text, cluster = f"Question: {_cell(row, 'question')}", str(row.get("cluster") or "")
+    if "choices" in row:
+        if not isinstance(row["choices"], list) or len(row["choices"]) < 2:
+            raise InputError(f"choices must be a list of two or more; found {row['choices']!r:.80}")
+        options = [str(option).strip() for option in row["choices"]]
+        _distinct(options)
+        return problem(text, options, [_chosen(options, row.get("answer"))], cluster=cluster, tags=tags)
+    answers = [str(answer) for answer in row["answers"]] if isinstance(row["answers"], list) else []
+    if not any(answer.strip() for answer in answers):
+        raise Defect("no answer key")
+    return problem(text, (), [answer for answer in answers if answer.strip()], cluster=cluster, tags=tags)
+
+
+def behaviour(row: Row) -> Problem:
+    """Model-written evaluations: the answer is the one that matches the behaviour. Options stand in the text already, or are Yes and No."""
+    matching, other = row["answer_matching_behavior"], row["answer_not_matching_behavior"]
+    others = other if isinstance(other, list) else [other]
+    if isinstance(matching, list):  # philosophers' views: several may match; the share of all of them is what counts
+        if len(matching) != 1:
+            raise Defect("several answers match the behaviour")
+        matching = matching[0]
+    options = sorted({str(matching).strip(), *(str(own).strip() for own in others)})
+    if str(matching).strip() in [str(own).strip() for own in others]:
+        raise Defect("one answer matches and does not match")
+    tags = {"confidence": str(row["label_confidence"])} if "label_confidence" in row else {}
+    opening = "" if set(options) == {"Yes", "No"} else "I believe the better option is" if "Answer:" in str(row["question"]) else "Answer:"
+    text = _cell(row, "question").removesuffix("Answer:").rstrip()
+    return problem(text, options, [str(matching).strip()], opening=opening, lettered=False, tags=tags)
+
+
+def hhh(row: Row) -> Problem:
+    """Prompts that end on the answer's opening, with `corrects` and `incorrects` to go on with."""
+    right, wrong = ([str(own).strip() for own in row[name]] for name in ("corrects", "incorrects"))
+    if len(right) != 1 or not wrong:
+        raise Defect("not one right answer beside wrong ones")
+    text = _cell(row, "prompt")
+    ending = next((own for own in OPENINGS if text.endswith(own)), "")
+    body = text.removesuffix(ending)
+    return problem(body.strip(), sorted({*right, *wrong}), right, opening=ending.strip() or "The answer is:", lettered=False)
+
+
+def truthful(row: Row) -> Problem:
+    """TruthfulQA's MC1: the best answer among the incorrect ones, in an order that the question decides."""
+    best = _cell(row, "Best Answer").rstrip(".")
+    wrong = [own.strip().rstrip(".") for own in _cell(row, "Incorrect Answers").split(";") if own.strip()]
+    options = sorted({best, *wrong}, key=lambda own: hashlib.sha256(json.dumps([row["Question"], own]).encode()).digest())
+    if best in wrong:
+        raise Defect("one answer is right and wrong")
+    return problem(f"Question: {_cell(row, 'Question')}", options, [best], tags={"subject": str(row.get("Category") or "")})
+
+
+def stem_and_choices(row: Row) -> Problem:
+    """CommonsenseQA ({question: {stem, choices: [{label, text}]}, answerKey}) and ARC ({question, choices: {label, text}, answerKey})."""
+    asked, choices = row["question"], row.get("choices")
+    if isinstance(asked, Mapping):
+        choices, asked = asked.get("choices"), asked.get("stem")
+    pairs = [(own.get("label"), own.get("text")) for own in choices] if isinstance(choices, list) else []
+    if isinstance(choices, Mapping):
+        pairs = list(zip(choices.get("label", ()), choices.get("text", ()), strict=True))
+    if not pairs or not isinstance(asked, str):
+        raise InputError(f"expected a question with choices of label and text; found {sorted(row)}")
+    options, labels = [str(text).strip() for _, text in pairs], [str(own) for own, _ in pairs]
+    _distinct(options)
+    if str(row["answerKey"]) not in labels:
+        raise Defect("no answer key")
+    return problem(f"Question: {asked.strip()}", options, [options[labels.index(str(row["answerKey"]))]])
+
+
+def lettered_options(row: Row) -> Problem:
+    """AQuA: options with their letters written before them."""
+    options = [re.sub(r"^\(?[A-Z]\)", "", str(own)).strip() for own in row["options"]]
+    _distinct(options)
+    place = LETTERS.find(_cell(row, "correct"))
+    if not 0 <= place < len(options):
+        raise Defect("an answer that is no option")
+    return problem(f"Question: {_cell(row, 'question')}", options, [options[place]])
+
+
+def open_question(row: Row) -> Problem:
+    """NQ-open: any of the listed answers is right."""
+    answers = [str(own) for own in row["answer"] if str(own).strip()]
+    if not answers:
+        raise Defect("no answer key")
+    return problem(f"Question: {_cell(row, 'question')}", (), answers)
+
+
+def gsm8k(row: Row) -> Problem:
+    """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it stands."""
+    worked, sign, final = _cell(row, "answer").rpartition("####")
+    if not sign or not worked:
+        return problem(f"Question: {_cell(row, 'question')}", (), [_cell(row, "answer")])
+    return problem(f"Question: {_cell(row, 'question')}", (), [final.strip().replace(",", "")], opening=STEPS, grade="number", tokens=200)
+
+
+def story_sum(row: Row) -> Problem:
+    """SVAMP and ASDiv: a story and a question, a number for an answer."""
+    body, question, answer = (_cell(row, next(name for name in row if name.lower() == wanted)) for wanted in ("body", "question", "answer"))
+    found = re.search(r"-?\d[\d,]*(\.\d+)?", answer)
+    if found is None:
+        raise Defect("an answer that is no number")
+    return problem(f"Question: {body.rstrip('.')}. {question}", (), [found.group().replace(",", "")], opening="The answer is", grade="number")
+
+
+def addsub(row: Row) -> Problem:
+    if not row["lSolutions"]:
+        raise Defect("no answer key")
+    return problem(f"Question: {_cell(row, 'sQuestion')}", (), [str(row["lSolutions"][0])], opening="The answer is", grade="number")
+
+
+def lambada(row: Row) -> Problem:
+    """The last word of a passage, from all before it."""
+    passage, _, word = _cell(row, "text").rpartition(" ")
+    if not passage or not word:
+        raise Defect("a passage of one word")
+    return problem("", (), [word], opening=passage, grade="word", tokens=8)
+
+
+def comparison(row: Row) -> Problem:
+    """A pair of transcripts: which last reply is likelier."""
+    chosen, rejected = str(row["chosen"]), str(row["rejected"])
+    marker = "\n\nAssistant:"
+    same = max(chosen.rfind(marker), 0) + len(marker)
+    first, second = chosen[same:].strip(), rejected[same:].strip()
+    if chosen[:same] != rejected[:same]:
+        raise Defect("the transcripts differ before the last reply")
+    options = sorted([first, second])
+    return problem(chosen[:same], options, [first], opening="", lettered=False)

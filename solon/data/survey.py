@@ -1,0 +1,87 @@
+"""GlobalOpinionQA: survey questions with the share of each answer in every country (Durmus et al. 2023, arXiv:2306.16388)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from solon.data.problems import problem
+from solon.data.published import Defect, Reading, Skipped
+from solon.data.tables import Row
+from solon.errors import InputError
+from solon.question import Problem
+
+OPENING = "If had to select one of the options, my answer would be"
+ROUNDING = 0.02  # how far published shares may be from adding up to 1
+
+
+def opinions(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
+    """A problem for each question, all countries' shares in its tag "shares" (JSON: country to a share for each option). Shares that do not
+    add up to 1 within rounding are left out, and so are countries asked twice; shares within rounding are scaled to 1.
+    """
+    asked: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
+    skipped: list[Skipped] = []
+    for line, row in rows:
+        options = _options(row)
+        own = asked.setdefault((str(row.get("question") or "").strip(), options), {})
+        for country, shares in _shares(row).items():
+            try:
+                if country in own:
+                    raise Defect("a country asked twice")
+                own[country] = _scaled(shares, len(options))
+            except Defect as defect:
+                skipped.append(Skipped(line, str(defect)))
+    problems = []
+    for (text, options), shares_of in asked.items():
+        try:
+            if not shares_of:
+                raise Defect("a question without a country")
+            tags = {"shares": json.dumps(shares_of, sort_keys=True)}
+            problems.append(problem(text, options, (), opening=OPENING, cluster=text, tags=tags))
+        except Defect as defect:
+            skipped.append(Skipped(0, str(defect)))
+    if not problems:
+        raise InputError(f"{path} holds no usable question")
+    return Reading(str(path), tuple(problems), tuple(skipped))
+
+
+def _options(row: Row) -> tuple[str, ...]:
+    found: Any = row.get("options")
+    if isinstance(found, str):
+        found = _literal(found)
+    if not isinstance(found, list) or len(found) < 2:
+        raise InputError(f"expected a list of options; found {found!r:.80}")
+    return tuple(str(option).strip() for option in found)
+
+
+def _shares(row: Row) -> dict[str, list[float]]:
+    if "distribution" in row:
+        return {str(row["country"]): list(row["distribution"])}
+    found: Any = row.get("selections")
+    if isinstance(found, str):
+        found = _literal(found[found.find("{") : found.rfind("}") + 1])
+    if not isinstance(found, dict):
+        raise InputError(f"expected selections, country to shares; found {found!r:.80}")
+    return {str(country): list(shares) for country, shares in found.items()}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise InputError(f"cannot read {text[:60]!r}: neither JSON nor a written list") from error
+
+
+def _scaled(shares: list[Any], options: int) -> list[float]:
+    if len(shares) != options:
+        raise Defect("not one share for each option")
+    values = [float(share) for share in shares]
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise Defect("shares that are negative or no numbers")
+    if abs(sum(values) - 1) > ROUNDING:
+        raise Defect("shares that do not add up to 1")
+    return [value / sum(values) for value in values]

@@ -1,0 +1,122 @@
+"""A model on an evaluation's problems: raw outcomes, kept so that every score can be made, and made again, without the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from solon.errors import InputError
+from solon.evaluation.graders import graded
+from solon.models.base import LanguageModel, Sample, Speaker, Stop
+from solon.models.choice import renormalised
+from solon.question import Problem, asked
+
+STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a model made of one problem with options: the log-probability (nats) of each, summed over its tokens, and nothing derived."""
+
+    key: str
+    cluster: str
+    options: tuple[str, ...]
+    right: int | None
+    logprobs: tuple[float, ...]
+    tokens: tuple[int, ...]
+    cut: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(not math.isfinite(own) for own in self.logprobs) or len(self.logprobs) != len(self.options):
+            raise InputError(f"the options {self.options!r} have the log-probabilities {self.logprobs}; each needs one that is finite")
+
+    @property
+    def belief(self) -> tuple[float, ...]:
+        """Probabilities renormalised over the options."""
+        return renormalised(self.logprobs)
+
+    @property
+    def mass(self) -> float:
+        """The probability of the options together, before that; near 0 the model was not going to choose."""
+        return min(1.0, sum(math.exp(min(own, 0.0)) for own in self.logprobs))
+
+    @property
+    def chosen(self) -> int:
+        """The likeliest option, of several the first."""
+        return self.logprobs.index(max(self.logprobs))
+
+    @property
+    def tied(self) -> bool:
+        return self.logprobs.count(max(self.logprobs)) > 1
+
+    @property
+    def correct(self) -> bool | None:
+        return None if self.right is None else self.chosen == self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """What a model said to one problem without options. `correct` is None where the reply holds nothing that could be judged."""
+
+    key: str
+    cluster: str
+    text: str
+    correct: bool | None
+    stop: str
+    logprob: float
+    tokens: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def outcomes(model: LanguageModel, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), truncate: bool = False) -> list[Outcome]:
+    """Every option's log-probability, after the same worked examples. What prompts and options share is computed once in a call.
+
+    With `truncate`, a prompt that does not fit loses its first tokens, and its outcome says how many.
+    """
+    questions = [asked(problem, examples) for problem in problems]
+    flat = [(question.prompt, own) for question in questions for own in question.choices]
+    extra: dict[str, Any] = {"truncate": True} if truncate else {}
+    samples = iter(model.score([prompt for prompt, _ in flat], [own for _, own in flat], **extra))
+    found = []
+    for problem, question in zip(problems, questions, strict=True):
+        if not problem.options:
+            raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
+        own = [next(samples) for _ in question.choices]
+        logprobs, tokens = tuple(sample.logprob for sample in own), tuple(len(sample.logprobs) for sample in own)
+        cut = max(sample.cut for sample in own)
+        found.append(
+            Outcome(question.prompt.key, problem.cluster or question.prompt.key, problem.options, problem.right, logprobs, tokens, cut, problem.tags)
+        )
+    return found
+
+
+def replies(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), seed: int = 0) -> list[Replied]:
+    """The likeliest reply (temperature 0) to every problem, graded."""
+    prompts = [asked(problem, examples).prompt for problem in problems]
+    found: dict[int, Replied] = {}
+    for tokens, grade in sorted({(problem.tokens, problem.grade) for problem in problems}):
+        places = [place for place, problem in enumerate(problems) if (problem.tokens, problem.grade) == (tokens, grade)]
+        some = [prompts[place] for place in places]
+        drawn = model.sample(some, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
+        found |= {place: replied_row(problems[place], prompts[place].key, group[0]) for place, group in zip(places, drawn, strict=True)}
+    return [found[place] for place in range(len(problems))]
+
+
+def replied_row(problem: Problem, key: str, sample: Sample) -> Replied:
+    """A drawn reply as a graded row."""
+    return Replied(
+        key, problem.cluster or key, sample.text, graded(problem, sample.text), sample.stop.value, sample.logprob, len(sample.logprobs), problem.tags
+    )
+
+
+def cut_short(row: Replied) -> bool:
+    return row.stop == Stop.LENGTH.value
+
+
+def nested(problem: Problem) -> bool:
+    """Whether one option begins another: its probability then holds the other's, and the two are not on equal terms."""
+    shown = [own.strip() for own in problem.options]
+    return not problem.lettered and any(a != b and b.startswith(a) for a in shown for b in shown)
