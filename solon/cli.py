@@ -19,6 +19,7 @@ COMMANDS = {
     "score": "log-probabilities of replies, or belief over choices",
     "show": "list runs, or show one run's report",
     "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
+    "knows": "fit what a model knows of itself; let it answer only what it knows",
     "compare": "two models on the same prompts or evaluations, paired",
     "sweep": "one command under many settings and seeds, on one machine or many",
     "export": "copy a run's model, adapter, preference model and rows to a folder",

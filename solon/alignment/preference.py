@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor
 
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.errors import InputError
+from solon.logistic import PENALTIES, cross_validated
 from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
@@ -136,9 +136,6 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total
     return loss
 
 
-PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-
-
 def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
 
@@ -173,24 +170,4 @@ def ridge_head(
     weight_N = np.ones(len(p_first_N)) if weight_N is None else weight_N
     scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)
     x_NC = (states_N2C[:, 0] - states_N2C[:, 1]) / scale_C
-    fold_N = np.arange(len(x_NC)) % 4
-    losses = dict.fromkeys(penalties, 0.0)
-    for penalty in penalties if len(x_NC) >= 8 and len(penalties) > 1 else ():
-        for fold in range(4):
-            kept_N = fold_N != fold
-            learned = _ridge(x_NC[kept_N], p_first_N[kept_N], weight_N[kept_N], penalty)
-            losses[penalty] += _soft_loss(x_NC[~kept_N] @ learned, p_first_N[~kept_N], weight_N[~kept_N])
-    return np.asarray(_ridge(x_NC, p_first_N, weight_N, min(penalties, key=lambda penalty: losses[penalty])) / scale_C)
-
-
-def _soft_loss(d_N: np.ndarray, p_N: np.ndarray, weight_N: np.ndarray) -> float:
-    return float((weight_N * (np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N))).sum())
-
-
-def _ridge(x_NC: np.ndarray, p_N: np.ndarray, weight_N: np.ndarray, penalty: float) -> np.ndarray:
-    def objective(weights_C: np.ndarray) -> tuple[float, np.ndarray]:
-        d_N = x_NC @ weights_C
-        value = _soft_loss(d_N, p_N, weight_N) + 0.5 * penalty * float(weights_C @ weights_C)
-        return value, x_NC.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + penalty * weights_C
-
-    return np.asarray(optimize.minimize(objective, np.zeros(x_NC.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)
+    return np.asarray(cross_validated(x_NC, p_first_N, weight_N, penalties=penalties) / scale_C)

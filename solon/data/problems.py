@@ -161,7 +161,8 @@ def gsm8k(row: Row) -> Problem:
     worked, sign, final = _cell(row, "answer").rpartition("####")
     if not sign or not worked:
         return problem(f"Question: {_cell(row, 'question')}", (), [_cell(row, "answer")])
-    return problem(f"Question: {_cell(row, 'question')}", (), [final.strip().replace(",", "")], opening=STEPS, grade="number", tokens=200)
+    text, answer = f"Question: {_cell(row, 'question')}", final.strip().replace(",", "")
+    return problem(text, (), [answer], opening=STEPS, grade="number", tokens=200, tags={"worked": re.sub(r"<<.*?>>", "", worked).strip()})
 
 
 def story_sum(row: Row) -> Problem:

@@ -72,8 +72,10 @@ PAPERS = (
         "know_what_they_know",
         "Language Models (Mostly) Know What They Know",
         "2207.05221",
-        "calibration error as defined there, `choose`",
-        "the study",
+        "multiple choice and its variants, True or False, one temperature, P(True) alone and after brainstorming, P(IK) by probe, adapters or the whole "
+        "model, sources and hints, crossed models, baselines; `solon run know_what_they_know`, `solon knows`",
+        "python synthesis, entropy of 200 samples, the paper's sizes",
+        "know_what_they_know",
     ),
     Paper("scalable_oversight", "Measuring Progress on Scalable Oversight", "2211.03540", "its calibration error", "the study"),
     Paper("self_correction", "The Capacity for Moral Self-Correction", "2302.07459"),

@@ -55,9 +55,13 @@ class Suite:
 
 def form_of(model: TorchModel, evaluation: Evaluation, form: Form) -> str:
     """A model with a chat template is spoken to in it; one without, in plain text where the problems open the answer, else as Human and Assistant."""
-    if form != "auto":
-        return form
-    return "text" if isinstance(model.dialogue, Transcript) and all(own.opening for own in evaluation.problems) else "dialogue"
+    spoken = form_of_dialogue(model, form)
+    return spoken if form != "auto" or all(own.opening for own in evaluation.problems) else "dialogue"
+
+
+def form_of_dialogue(model: TorchModel, form: Form) -> str:
+    """The same for problems that open the answer."""
+    return form if form != "auto" else "text" if isinstance(model.dialogue, Transcript) else "dialogue"
 
 
 def measured(
@@ -78,8 +82,8 @@ def measured(
 
         def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
             if some[0].options:
-                return [_row(own) for own in outcomes(speaker, some, examples=examples, truncate=truncate)]
-            return [_row(own) for own in replies(speaker, some, examples=examples)]
+                return [row_of(own) for own in outcomes(speaker, some, examples=examples, truncate=truncate)]
+            return [row_of(own) for own in replies(speaker, some, examples=examples)]
 
         named = replace(run, progress=lambda stage, total, done: progress(name, total, done))
         rows = named.rows("rows", problems, key_of, make, size=CHUNK if problems[0].options else 64)
@@ -95,7 +99,7 @@ def digest_of(examples: Sequence[Problem], problems: Sequence[Problem]) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
-def _row(own: Outcome | Replied) -> dict[str, Any]:
+def row_of(own: Outcome | Replied) -> dict[str, Any]:
     return {"item": own.key, **{name: value for name, value in asdict(own).items() if name != "key"}}
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from solon.alignment.feedback import Pair
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.data import toy_world as toy
+from solon.errors import InputError
+from solon.evaluation import toy_facts
 from solon.models.dialogue import WordDialogue
 from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
@@ -31,13 +35,31 @@ def attacker(seed: int, *, steps: int = 300) -> TorchModel:
     return trained("toy attacker", WordDialogue(toy.words()), toy.attacks(seed), seed=seed, steps=steps, layers=2, width=80)
 
 
+def knower(seed: int, *, known: int = 0, steps: int = 2000, judged: float = 0.5, sourced: float = 0.4, rate: float = 2e-3) -> TorchModel:
+    """A small transformer that was taught half of the toy facts (those of `known`), and what answers look like of the others."""
+    stream = toy_facts.examples(seed, known=known, judged=judged, sourced=sourced)
+    return trained(f"toy{known}", WordDialogue(toy_facts.words()), stream, seed=seed, steps=steps, layers=2, width=80, rate=rate)
+
+
+def sharpened(model: TorchModel, sharpness: float) -> TorchModel:
+    """A model that is surer of everything: its logits times a factor, which one temperature undoes."""
+    twin = model.unfrozen()
+    body = twin.module
+    if not isinstance(body, SmallTransformer):
+        raise InputError(f"only a small transformer is sharpened; {model.name} is a {type(body).__name__}")
+    with torch.no_grad():
+        body.unembed.weight.mul_(sharpness)
+    return TorchModel(f"{model.name} sharpened", body, model.dialogue)
+
+
 def trained(
-    name: str, dialogue: WordDialogue, stream: Iterator[tuple[Conversation, str]], *, seed: int, steps: int, layers: int, width: int
-) -> TorchModel:
+    name: str, dialogue: WordDialogue, stream: Iterator[tuple[Conversation, str]], *, seed: int, steps: int, layers: int, width: int,
+    rate: float = 3e-3,
+) -> TorchModel:  # fmt: skip
     """A small transformer from scratch, on 48 replies a step."""
     body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=96), seed=seed)
     rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
-    batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, 3e-3, warmup=20, schedule="cosine"))
+    batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, rate, warmup=20, schedule="cosine"))
     for _ in batches:
         pass
     return TorchModel(name, body, dialogue)

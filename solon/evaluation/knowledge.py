@@ -1,0 +1,134 @@
+"""P(IK): the probability that a model knows the answer, read off its state at the end of a question (Kadavath et al. 2022, section 5).
+
+A head on the last hidden state gives a log-odds; the ground truth is the share of 30 samples that is right. Three ways to train it:
+"full" (the paper's: the whole model), "lora" (adapters and head) and "probe" (the head alone, on frozen states).
+
+Shapes: B rows, C width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from solon.errors import InputError
+from solon.logistic import PENALTIES, cross_validated
+from solon.models.adapters import Lora
+from solon.models.base import Tokens
+from solon.models.dialogue import Dialogue
+from solon.models.scalar import ScalarModel
+from solon.models.scoring import BATCH_TOKENS, batches
+from solon.models.torch_model import TorchModel
+from solon.models.weights import load_trained, save_trained
+from solon.question import Problem, asked
+from solon.training.fit import fit, micro, shuffled
+from solon.training.losses import Total
+from solon.training.optimiser import Plan
+from solon.training.parallel import ALONE, World
+from solon.training.steps import State, Step
+
+Method = Literal["probe", "lora", "full"]
+Labelled = tuple[Tokens, float]  # a question's tokens, the share of its samples that is right
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeModel:
+    """Says, before any answer, how likely the model it was trained on is to know it. `Run.trained` copies, saves and loads it."""
+
+    scalar: ScalarModel
+    dialogue: Dialogue
+
+    def __call__(self, problems: Sequence[Problem], *, examples: Sequence[Problem] = ()) -> list[float]:
+        """P(IK) of each problem, after the same worked examples as its samples had."""
+        rows = [self.dialogue.prompt(asked(problem, examples).prompt) for problem in problems]
+        return torch.sigmoid(torch.tensor(self._logits(rows))).tolist()
+
+    @torch.inference_mode()
+    def _logits(self, rows: Sequence[Tokens]) -> list[float]:
+        found: dict[int, float] = {}
+        for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
+            found |= dict(zip(batch, self.scalar.at_ends([(rows[place], [()]) for place in batch]).tolist(), strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    @torch.inference_mode()
+    def states(self, rows: Sequence[Tokens]) -> np.ndarray:
+        """The fp32 states that the head reads, (N, C)."""
+        found: dict[int, Tensor] = {}
+        for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
+            found |= dict(zip(batch, self.scalar.states_at_ends([(rows[place], [()]) for place in batch]).cpu(), strict=True))
+        return torch.stack([found[place] for place in range(len(rows))]).double().numpy()
+
+    def copy(self) -> KnowledgeModel:
+        return KnowledgeModel(self.scalar.copy(), self.dialogue)
+
+    def save(self, path: Path) -> None:
+        """The head and what else was trained (safetensors)."""
+        save_trained(self.scalar, path)
+
+    def load(self, path: Path) -> None:
+        load_trained(self.scalar, path)
+
+
+def untrained(model: TorchModel, method: Method, *, depth: float = 1.0, rank: int = 16, seed: int = 0) -> KnowledgeModel:
+    """A head that knows nothing yet, on a model's first layers (a share `depth` of them). The model itself never changes."""
+    if not 0 < depth <= 1:
+        raise InputError(f"depth is a share of the layers, above 0 and at most 1; found {depth}")
+    prepared = model.unfrozen() if method == "full" else model.adapted(Lora(rank, 2.0 * rank), seed=seed) if method == "lora" else model.copy()
+    if method == "probe":
+        prepared.module.requires_grad_(False)
+    body = prepared.module if depth == 1 else prepared.module.shallow(max(1, round(depth * model.module.depth)))
+    return KnowledgeModel(ScalarModel(body), model.dialogue)
+
+
+def labelled(model: KnowledgeModel, problems: Sequence[Problem], shares: Sequence[float], *, examples: Sequence[Problem] = ()) -> list[Labelled]:
+    """Rows to learn from. One soft row is in expectation the paper's 30 hard ones."""
+    return [(model.dialogue.prompt(asked(problem, examples).prompt), share) for problem, share in zip(problems, shares, strict=True)]
+
+
+def hardened(rows: Sequence[Labelled], samples: int) -> list[Labelled]:
+    """The paper's own form: each sample a row of its own, right or wrong."""
+    return [(tokens, float(number < round(share * samples))) for tokens, share in rows for number in range(samples)]
+
+
+def start_head(model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Sequence[float] = PENALTIES) -> None:
+    """Set the head, in place, to the ridge-logistic solution on standardised frozen states; this alone is the probe.
+
+    Raises InputError where there are no rows or all have one share: nothing then tells knowing from not knowing.
+    """
+    shares_N = np.array([share for _, share in rows])
+    if not len(rows) or np.ptp(shares_N) == 0:
+        raise InputError(f"P(IK) cannot be learned from {len(rows)} questions of one share of right answers; give easier and harder ones")
+    states_NC = model.states([tokens for tokens, _ in rows])
+    centre_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-6)
+    weights = cross_validated((states_NC - centre_C) / scale_C, shares_N, np.ones(len(rows)), penalties=(1.0, 3.0, *penalties), intercept=True)
+    own_C = weights[:-1] / scale_C
+    with torch.no_grad():
+        model.scalar.head.weight.copy_(torch.from_numpy(own_C)[None])
+        model.scalar.head.bias.fill_(float(weights[-1] - own_C @ centre_C))
+
+
+def learn(
+    model: KnowledgeModel, rows: Sequence[Labelled], *, plan: Plan, size: int, seed: int, state: State | None = None, world: World = ALONE
+) -> Iterator[Step]:
+    """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
+
+    def batch(number: int) -> list[list[Labelled]]:
+        return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: len(row[0]), tokens=BATCH_TOKENS)
+
+    return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state, world=world)
+
+
+def _loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
+    def loss(rows: Sequence[Labelled]) -> Total:
+        logits_B = scalar.at_ends([(tokens, [()]) for tokens, _ in rows])
+        shares_B = torch.tensor([share for _, share in rows], device=logits_B.device)
+        return Total(F.binary_cross_entropy_with_logits(logits_B, shares_B, reduction="sum"), float(len(rows)))
+
+    return loss

@@ -1,0 +1,122 @@
+"""Answering only what one is sure enough of: risk and coverage, and thresholds whose error rate is guaranteed on a finite sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from solon.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """Answering the most confident first: after each, the share answered and the share of those that is wrong. `area` is the mean risk over
+    coverages (AURC); `oracle` that of an order that puts all right answers first, `random` that of no order at all.
+    """
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    area: float
+    oracle: float
+    random: float
+
+
+def _checked(confidences: Sequence[float], right: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    scores, wrong = np.asarray(confidences, dtype=np.float64), 1.0 - np.asarray(right, dtype=np.float64)
+    if scores.shape != wrong.shape or scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+        raise InputError(f"selective answering needs one finite confidence a question; found {scores.shape} and {wrong.shape}")
+    return scores, wrong
+
+
+def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> RiskCoverage:
+    """The curve; equally confident answers are given together.
+
+    >>> risk_coverage([0.9, 0.8, 0.3, 0.1], [True, True, False, True]).risk
+    (0.0, 0.0, 0.3333333333333333, 0.25)
+    """
+    scores, wrong = _checked(confidences, right)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    cumulative, count = np.cumsum(wrong[order]), np.arange(1, scores.size + 1)
+    sizes = np.diff(np.append(-1, ends))
+    risks = cumulative[ends] / count[ends]
+    best = np.maximum(count - (scores.size - wrong.sum()), 0) / count
+    return RiskCoverage(
+        tuple((count[ends] / scores.size).tolist()),
+        tuple(risks.tolist()),
+        float((risks * sizes).sum() / scores.size),
+        float(best.mean()),
+        float(wrong.mean()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Answer where the confidence is at least `value` (infinite: never). `guarantee` says in words what holds and over what."""
+
+    value: float
+    target: float
+    coverage: float
+    error: float
+    n: int
+    guarantee: str
+
+
+def certified(
+    confidences: Sequence[float], right: Sequence[bool], *, target: float, candidates: Sequence[float], failure: float = 0.05, starts: int = 5
+) -> Threshold:
+    """The lowest threshold that is shown to keep the share of wrong answers among those given at `target` or below.
+
+    With probability 1 - `failure` over the draw of these calibration questions, P(wrong | answered) <= target for new questions of the same
+    kind. Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052): for each candidate the exact binomial test of an error above the
+    target among the answered; candidates are walked from the strictest down from `starts` places, each with its part of `failure`, until
+    one is not rejected. `candidates` must not have been chosen by these answers. Where nothing is certified, nothing is answered.
+    """
+    scores, wrong = _checked(confidences, right)
+    if not 0 < target < 1 or not 0 < failure < 1 or starts < 1 or not candidates:
+        raise InputError(
+            f"a threshold needs a target and a failure rate between 0 and 1, and candidates; found {target}, {failure}, {len(candidates)}"
+        )
+    levels = sorted(set(map(float, candidates)), reverse=True)
+    passed: set[float] = set()
+    for start in sorted({round(own) for own in np.linspace(0, len(levels), starts, endpoint=False)}):
+        for level in levels[start:]:
+            answered = scores >= level
+            n, errors = int(answered.sum()), int(wrong[answered].sum())
+            if not n or stats.binom.cdf(errors, n, target) > failure / starts:  # P(so few errors or fewer | error rate = target)
+                break
+            passed.add(level)
+    words = (
+        f"with probability {1 - failure:g} over the calibration questions, at most {target:g} of the answers given to new questions of their kind are wrong"
+        " (Learn then Test, exact binomial)"
+    )
+    return _threshold(scores, wrong, min(passed, default=math.inf), target, words)
+
+
+def conformal_risk(confidences: Sequence[float], right: Sequence[bool], *, target: float) -> Threshold:
+    """The lowest threshold at which the expected share of all questions that are answered and wrong is at most `target`.
+
+    Conformal risk control (Angelopoulos et al. 2022, arXiv:2208.02814): the loss "answered and wrong" falls as the threshold rises and is
+    at most 1, so the lowest one with (wrong answers given + 1) / (n + 1) <= target has that expectation, over calibration and new questions
+    alike. It is a mean over draws, and of all questions, not of those answered.
+    """
+    scores, wrong = _checked(confidences, right)
+    if not 0 < target < 1:
+        raise InputError(f"a target is between 0 and 1; found {target}")
+    best = math.inf
+    for level in sorted(set(scores.tolist()), reverse=True):
+        if (wrong[scores >= level].sum() + 1) / (scores.size + 1) > target:
+            break
+        best = level
+    words = f"in expectation at most {target:g} of all questions are answered and wrong (conformal risk control)"
+    return _threshold(scores, wrong, best, target, words)
+
+
+def _threshold(scores: np.ndarray, wrong: np.ndarray, value: float, target: float, words: str) -> Threshold:
+    answered = scores >= value
+    error = float(wrong[answered].mean()) if answered.any() else 0.0
+    return Threshold(value, target, float(answered.mean()), error, scores.size, words)
