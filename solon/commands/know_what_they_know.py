@@ -32,7 +32,7 @@ class Options(StudyOptions):
 
     model: Annotated[str, tyro.conf.Positional] = TOY
     """smollm2, gemma3-270m, a model folder, or a hub id; toy: a small transformer that was taught half of some facts, offline"""
-    questions: tuple[Path, ...] = ()
+    tasks: tuple[Path, ...] = ()
     """evaluations with free replies, the first being the one that P(IK) is also learned from alone; sums are always asked"""
     choice_sets: tuple[Path, ...] = ()
     """evaluations with options"""
@@ -74,7 +74,7 @@ def real_inputs(options: Options) -> Inputs:
     """What the flags name, read and checked before anything runs."""
     counts: list[tuple[str, int]] = []
     tasks, sets = [], []
-    for path, free in [*((path, True) for path in options.questions), *((path, False) for path in options.choice_sets)]:
+    for path, free in [*((path, True) for path in options.tasks), *((path, False) for path in options.choice_sets)]:
         found = read_evaluation(path)
         counts += told(found.reading, found.name).items()
         usable = [own for own in found.problems if own.answers and bool(own.options) != free]

@@ -16,15 +16,14 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from solon.errors import InputError
 from solon.logistic import PENALTIES, cross_validated
 from solon.models.adapters import Lora
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
-from solon.models.scalar import ScalarModel
-from solon.models.scoring import BATCH_TOKENS, batches
+from solon.models.scalar import ScalarModel, last_states
+from solon.models.scoring import BATCH_TOKENS
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_trained, save_trained
 from solon.question import Problem, asked
@@ -48,22 +47,8 @@ class KnowledgeModel:
     def __call__(self, problems: Sequence[Problem], *, examples: Sequence[Problem] = ()) -> list[float]:
         """P(IK) of each problem, after the same worked examples as its samples had."""
         rows = [self.dialogue.prompt(asked(problem, examples).prompt) for problem in problems]
-        return torch.sigmoid(torch.tensor(self._logits(rows))).tolist()
-
-    @torch.inference_mode()
-    def _logits(self, rows: Sequence[Tokens]) -> list[float]:
-        found: dict[int, float] = {}
-        for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
-            found |= dict(zip(batch, self.scalar.at_ends([(rows[place], [()]) for place in batch]).tolist(), strict=True))
-        return [found[place] for place in range(len(rows))]
-
-    @torch.inference_mode()
-    def states(self, rows: Sequence[Tokens]) -> np.ndarray:
-        """The fp32 states that the head reads, (N, C)."""
-        found: dict[int, Tensor] = {}
-        for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
-            found |= dict(zip(batch, self.scalar.states_at_ends([(rows[place], [()]) for place in batch]).cpu(), strict=True))
-        return torch.stack([found[place] for place in range(len(rows))]).double().numpy()
+        with torch.inference_mode():
+            return torch.sigmoid(self.scalar.read(last_states(self.scalar.body, rows).to(self.scalar.body.device))).tolist()
 
     def copy(self) -> KnowledgeModel:
         return KnowledgeModel(self.scalar.copy(), self.dialogue)
@@ -105,7 +90,7 @@ def start_head(model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Se
     shares_N = np.array([share for _, share in rows])
     if not len(rows) or np.ptp(shares_N) == 0:
         raise InputError(f"P(IK) cannot be learned from {len(rows)} questions of one share of right answers; give easier and harder ones")
-    states_NC = model.states([tokens for tokens, _ in rows])
+    states_NC = last_states(model.scalar.body, [tokens for tokens, _ in rows]).double().numpy()
     centre_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-6)
     weights = cross_validated((states_NC - centre_C) / scale_C, shares_N, np.ones(len(rows)), penalties=(1.0, 3.0, *penalties), intercept=True)
     own_C = weights[:-1] / scale_C

@@ -25,10 +25,14 @@ TRUE, FALSE = "True", "False"
 
 def none_of_the_above(problem: Problem) -> Problem:
     """The last option replaced (section 3.2): where it was the right one, none of the above now is. The paper found that it hurts."""
-    if not problem.options or NONE in problem.options:
+    if not problem.options or has_none(problem):
         raise InputError(f"none of the above needs options that do not have it yet; found {problem.options!r}")
     answers = tuple(NONE if answer == problem.options[-1] else answer for answer in problem.answers)
     return replace(problem, options=(*problem.options[:-1], NONE), answers=answers)
+
+
+def has_none(problem: Problem) -> bool:
+    return any(option.lower().rstrip(".") == NONE for option in problem.options)
 
 
 def hidden_options(problem: Problem) -> Problem:

@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, C width, N replies.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from solon.models.adapters import copied
 from solon.models.base import Tokens
 from solon.models.body import Body, forked
+from solon.models.scoring import BATCH_TOKENS, batches
+
+PREFILL = 1024  # tokens of one forward pass of what rows share
 
 
 class ScalarModel(nn.Module):
@@ -62,3 +66,21 @@ class ScalarModel(nn.Module):
                 start += len(reply)
                 places.append(start - 1)
         return hidden_1TC[0, places].float()
+
+
+@torch.inference_mode()
+def last_states(body: Body, rows: Sequence[Tokens]) -> Tensor:
+    """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is computed once."""
+    shared = next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))
+    shared = min(shared, min(map(len, rows)) - 1)
+    prefix = None
+    for start in range(0, shared, PREFILL):
+        _, prefix = body.prefill(torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=body.device), prefix)
+    found: dict[int, Tensor] = {}
+    for batch in batches([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
+        tokens_1T, fork = forked([(rows[place][shared:], [()]) for place in batch], body.device)
+        behind = replace(fork, positions_BT=fork.positions_BT + shared, prefix=shared)
+        hidden_1TC = body.hidden(tokens_1T, behind, prefix)
+        ends = torch.tensor([len(rows[place]) - shared for place in batch]).cumsum(0) - 1
+        found |= dict(zip(batch, hidden_1TC[0, ends.to(body.device)].float().cpu(), strict=True))
+    return torch.stack([found[place] for place in range(len(rows))])

@@ -18,6 +18,7 @@ from solon.evaluation.self_knowledge import (
     draw,
     drawn_of,
     fixed_examples,
+    has_none,
     hidden_options,
     judged,
     none_of_the_above,
@@ -47,7 +48,9 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
     # 1. multiple choice: the options, the last of them "none of the above", and each answer proposed by itself
     for name, problems in inputs.choices:
-        examples, kept = chosen(problems, settings.choice_shots, settings.choices, run.seed)
+        usable = [own for own in problems if not has_none(own)]
+        found.counts[f"{name}: problems that have none of the above already, left out"] = len(problems) - len(usable)
+        examples, kept = chosen(usable, settings.choice_shots, settings.choices, run.seed)
         for variant, put in variants(kept, settings, run.seed).items():
             found.choices[name, variant] = scored(run, f"choice {name} {variant}", main, put, put_examples(examples, variant, settings))
         if inputs.temper is not None:

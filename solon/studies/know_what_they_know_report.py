@@ -224,7 +224,7 @@ def _gallery(found: Findings, main: str) -> list[Exhibit]:
 
 
 def _counts(found: Findings) -> dict[str, int]:
-    counts = dict(found.counts)
+    counts = {words: count for words, count in found.counts.items() if count}
     for (task, model), drawn in found.drawn.items():
         unjudged = sum(own is None for one in drawn for own in one.right)
         if unjudged:
