@@ -145,7 +145,7 @@ def study(run: Run, settings: Settings, model: TorchModel, problems: Sequence[Pr
         sure[by] = {id(own): row["p"] for own, row in zip(kept, run.rows(f"confidence_{by}", kept, key_of, make, size=64), strict=True)}  # type: ignore[index]
     told = [sure[settings.by][id(own)] for own in certify_on]
     right = [drawn[id(own)].greedy_right is True for own in certify_on]
-    reference = [sure[settings.by][id(own)] for own in fit_on]
+    reference = [sure[settings.by][id(own)] for own in measure_on]  # without their answers; a head is surer of what it was fitted on
     threshold = certified(told, right, target=settings.target, reference=reference, failure=settings.failure)
     expected = conformal_risk(told, right, target=settings.target)
     knower = Knower(model, head, threshold, settings.by, settings.ideas, tuple(examples), run.seed)
