@@ -250,7 +250,7 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return found
 
-    asking = [str(folder), "--questions", str(questions), "--shots", "0", "--ideas", "0", "--samples", "8", "--target", "0.3", "--seed", "4"]
+    asking = [str(folder), "--questions", str(questions), "--shots", "0", "--ideas", "0", "--samples", "8", "--target", "0.45", "--seed", "4"]
     found = last(*asking)
     claims = {claim["name"]: claim for claim in found["claims"]}
     assert claims["auroc"]["found"] > 0.85 and 0 < claims["coverage"]["found"] < 1
@@ -261,7 +261,7 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
     known = {round(row["p"], 4) for row in rows}
     assert all(round(row["confidence"], 4) in known for row in told)
     ended = last(str(kept), "--questions", str(questions))
-    assert ended["questions"] == 120 and 0 < ended["answered"] < 120 and ended["wrong"] / ended["answered"] < 0.3
+    assert ended["questions"] == 120 and 0 < ended["answered"] < 120 and ended["wrong"] / ended["answered"] < 0.45
 
 
 @pytest.mark.parametrize(
