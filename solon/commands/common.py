@@ -25,6 +25,7 @@ from solon import __version__
 from solon.conversation import Conversation
 from solon.data.published import Reading
 from solon.errors import InputError
+from solon.models.base import Speaker
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
@@ -140,6 +141,11 @@ def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16
     if len({model.name for model in models}) < len(models):
         raise InputError(f"two models have one name: {', '.join(model.name for model in models)}; rename a folder")
     return models
+
+
+def named(model: Speaker) -> str:
+    """What names a model in a run: its weights, or of a script its name and the words of the world that it plays."""
+    return model.fingerprint if isinstance(model, TorchModel) else f"script {model.name}, solon {__version__}"
 
 
 def told(reading: Reading[Any], role: str) -> dict[str, int]:

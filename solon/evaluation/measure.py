@@ -11,7 +11,7 @@ from solon.errors import InputError
 from solon.evaluation.graders import graded
 from solon.models.base import LanguageModel, Sample, Speaker, Stop
 from solon.models.choice import renormalised
-from solon.question import Problem, asked
+from solon.question import Problem, Question, asked
 
 STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
 
@@ -76,20 +76,23 @@ def outcomes(model: LanguageModel, problems: Sequence[Problem], *, examples: Seq
 
     With `truncate`, a prompt that does not fit loses its first tokens, and its outcome says how many.
     """
-    questions = [asked(problem, examples) for problem in problems]
-    flat = [(question.prompt, own) for question in questions for own in question.choices]
+    for problem in problems:
+        if not problem.options:
+            raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
+    return outcomes_of(model, [(problem, asked(problem, examples)) for problem in problems], truncate=truncate)
+
+
+def outcomes_of(model: LanguageModel, pairs: Sequence[tuple[Problem, Question]], *, truncate: bool = False) -> list[Outcome]:
+    """The same of problems that are put in other words: questions whose choices are the problems' options in order."""
+    flat = [(question.prompt, own) for _, question in pairs for own in question.choices]
     extra: dict[str, Any] = {"truncate": True} if truncate else {}
     samples = iter(model.score([prompt for prompt, _ in flat], [own for _, own in flat], **extra))
     found = []
-    for problem, question in zip(problems, questions, strict=True):
-        if not problem.options:
-            raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
+    for problem, question in pairs:
         own = [next(samples) for _ in question.choices]
         logprobs, tokens = tuple(sample.logprob for sample in own), tuple(len(sample.logprobs) for sample in own)
-        cut = max(sample.cut for sample in own)
-        found.append(
-            Outcome(question.prompt.key, problem.cluster or question.prompt.key, problem.options, problem.right, logprobs, tokens, cut, problem.tags)
-        )
+        key, cut = question.prompt.key, max(sample.cut for sample in own)
+        found.append(Outcome(key, problem.cluster or key, problem.options, problem.right, logprobs, tokens, cut, problem.tags))
     return found
 
 
