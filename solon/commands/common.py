@@ -144,7 +144,7 @@ def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16
 
 
 def named(model: Speaker) -> str:
-    """What names a model in a run: its weights, or of a script its name and the words of the world that it plays."""
+    """What names a model in a run: its weights, or of a script its name."""
     return model.fingerprint if isinstance(model, TorchModel) else f"script {model.name}, solon {__version__}"
 
 

@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     settings = options.settings
     told_of = {f"model {n}": named(model) for n, model in enumerate(inputs.models)}
     told_of |= {"sets": digest([(name, digest_of([], some)) for name, some in (*inputs.bias, *inputs.pronouns)])}
+    told_of |= {"world": digest(repr(WORLD))} if options.models == TOY else {}
     names = " ".join(model.name for model in inputs.models)
     return conducted(options, "self_correction", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 
