@@ -13,3 +13,4 @@ HELPFUL, HELPFUL_HELD_OUT = FOLDER / "helpful.txt", FOLDER / "helpful_held_out.t
 CRITIQUE_EXAMPLES = FOLDER / "critique_examples.jsonl"
 ASSISTANT = FOLDER / "assistant.txt"
 TRAITS = FOLDER / "traits.toml"
+WORLD = FOLDER / "world.json"

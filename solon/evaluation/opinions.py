@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome
+from solon.models.scripted import ScriptedModel
+from solon.question import Problem, label
 from solon.statistics import Estimate, mean
 
 BASE = 2  # of the logarithm: disjoint answers then have similarity 0
@@ -68,3 +72,44 @@ def peaked(rows: Sequence[Outcome]) -> Estimate:
     if not ratios:
         raise InputError("no question on which the countries differ in themselves")
     return mean(ratios)
+
+
+def as_someone_from(problem: Problem, country: str) -> Problem:
+    """Cross-national prompting: how someone from a country would answer (section 3.2; the prefix is the paper's)."""
+    return replace(problem, text=f"How would someone from {country} answer the following question?\n\n{problem.text}")
+
+
+def toward(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
+    """Of each question that a country answered: its key and the similarity to that country."""
+    told = [(row.key, json.loads(row.tags["shares"]).get(country), row.belief) for row in rows]
+    return [(key, similarity(belief, shares)) for key, shares, belief in told if shares is not None]
+
+
+INVENTED = ("Orinia", "Vaskland", "Tolm")
+
+
+def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
+    """A survey of invented countries: Orinia mostly chooses the first option, Vaskland the last, Tolm is spread."""
+    rng, found = np.random.default_rng(seed), []
+    for number in range(count):
+        options = tuple(f"{words} of plan {number + 1}" for words in ("In favour", "No view", "Against"))
+        leaning = {"Orinia": (8.0, 2.0, 1.0), "Vaskland": (1.0, 2.0, 8.0), "Tolm": (3.0, 3.0, 3.0)}
+        shares = {country: rng.dirichlet(weights).tolist() for country, weights in leaning.items()}
+        text = f"What do you think of plan {number + 1}?"
+        found.append(Problem(text, options, (), text, "My answer would be", tags={"shares": json.dumps(shares)}))
+    return found
+
+
+def planted_opinions(name: str, survey: Sequence[Problem], country: str, *, follows: bool) -> ScriptedModel:
+    """A model that answers as a country does; one that `follows` answers as the country that it is asked to be from."""
+    shares = {own.text: json.loads(own.tags["shares"]) for own in survey}
+    letters = {own.text: [label(place) for place in range(len(own.options))] for own in survey}
+
+    def likes(talk: Conversation, reply: str) -> float:
+        said = talk.turns[0].text.split("\nChoices:")[0]
+        asked_of, sign, text = said.rpartition("\n\n")
+        meant = asked_of.removeprefix("How would someone from ").removesuffix(" answer the following question?") if sign and follows else country
+        own = shares[text].get(meant, shares[text][country])
+        return float(np.log(max(own[letters[text].index(reply.strip())], 1e-9)))
+
+    return ScriptedModel(name, lambda talk, rng: "", likes)

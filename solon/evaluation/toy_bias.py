@@ -100,6 +100,7 @@ def _belief(problem: Problem, condition: str, own: Planted, unknown: float, accu
         return [yes, 1 - yes]
     if "women" in problem.tags:
         female = 0.45 + own.slope * (float(problem.tags["women"]) - 50) / 110
+        female += 0.1 * (random.Random(problem.tags["occupation"]).random() - 0.5)  # what the statistics do not say
         return [0.9 - female, female, 0.1]
     rng = random.Random(f"{condition} {problem.text} {problem.options}")
     guess, way, sure = rng.random(), rng.random(), rng.random()

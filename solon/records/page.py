@@ -9,7 +9,7 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Report, Table, number
+from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Map, Report, Table, number
 
 COLOURS = ("#1f5fa8", "#c2541b", "#2f7d4f", "#7a4a9c", "#6b6b6b", "#b8860b", "#138a8a", "#a83279")
 STYLE = """
@@ -42,6 +42,7 @@ def page(report: Report) -> str:
     parts += ["<h2>What was found</h2>", _claims(report.claims)]
     if report.figures:
         parts.append(f'<h2>Figures</h2><div class="figures">{"".join(map(_figure, report.figures))}</div>')
+    parts += [f'<h2>{escape(own.title)}</h2>{map_svg(own)}<p class="note">{escape(own.note)}</p>' for own in report.maps]
     parts += [f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in report.tables]
     if report.counts:
         rows = tuple((name, str(count)) for name, count in report.counts.items())
@@ -89,6 +90,37 @@ def _exhibit(exhibit: Exhibit) -> str:
 def _figure(figure: Figure) -> str:
     note = f" {escape(figure.note)}" if figure.note else ""
     return f"<figure>{svg(figure)}<figcaption><strong>{escape(figure.title)}.</strong>{note}</figcaption></figure>"
+
+
+def map_svg(own: Map) -> str:
+    """A map as SVG text: each region a path with its value as a title, a key below."""
+    points = [point for rings in own.outlines.values() for ring in rings for point in ring]
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    bottom, top = min(y for _, y in points), max(y for _, y in points)
+    parts = []
+    for name, rings in own.outlines.items():
+        value = own.values.get(name)
+        path = " ".join("M" + " ".join(f"{x - left:g},{top - y:g}" for x, y in ring) + "Z" for ring in rings)
+        words = f"{name}: {'not measured' if value is None else number(value)}"
+        parts.append(f'<path d="{path}" fill="{_shade(own, value)}" stroke="#ffffff" stroke-width=".5"><title>{escape(words)}</title></path>')
+    width, height = right - left, top - bottom
+    key = "".join(
+        f'<rect x="{width * (0.3 + 0.04 * step):g}" y="{height + 8:g}" width="{width * 0.04:g}" height="8" fill="{_shade(own, own.low + (own.high - own.low) * step / 9)}"/>'
+        for step in range(10)
+    )
+    ends = "".join(
+        f'<text x="{width * at:g}" y="{height + 30:g}" font-size="12" text-anchor="middle" fill="currentColor">{number(value)}</text>'
+        for at, value in ((0.3, own.low), (0.7, own.high))
+    )
+    return f'<svg viewBox="0 0 {width:g} {height + 36:g}" role="img" aria-label="{escape(own.title)}">{"".join(parts)}{key}{ends}</svg>'
+
+
+def _shade(own: Map, value: float | None) -> str:
+    """From pale to dark blue."""
+    if value is None:
+        return "#d9dde1"
+    share = min(1.0, max(0.0, (value - own.low) / (own.high - own.low or 1.0)))
+    return "#" + "".join(f"{round(pale + share * (dark - pale)):02x}" for pale, dark in ((222, 13), (235, 58), (247, 115)))
 
 
 def svg(figure: Figure) -> str:

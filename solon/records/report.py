@@ -7,7 +7,7 @@ day or a duration, so a run that was killed and continued writes the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from solon.statistics import Estimate
@@ -71,6 +71,18 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Map:
+    """Regions, each as outlines of (x, y) points with y up, coloured by value from `low` to `high`; one without a value is grey."""
+
+    title: str
+    outlines: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]]
+    values: Mapping[str, float]
+    low: float
+    high: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Exhibit:
     """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred` (red-teaming text) is shown by
     the page when it is asked for, and not at all in Markdown; its title has to be fit to be read. What is `folded` opens when its title is
@@ -95,9 +107,11 @@ class Report:
     counts: Mapping[str, int] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
+    maps: tuple[Map, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """All of it but the outlines of maps, which are no finding."""
+        return {**asdict(replace(self, maps=())), "maps": [{"title": own.title, "values": dict(own.values)} for own in self.maps]}
 
 
 def number(value: float) -> str:
