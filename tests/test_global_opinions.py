@@ -21,7 +21,7 @@ def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
     survey = invented_survey(30)
     rows = outcomes(planted_opinions("m", survey, "Vaskland", follows=True), survey)
     found, left = by_country(rows)
-    assert list(found)[0] == "Vaskland" and found["Vaskland"].value == pytest.approx(1.0, abs=1e-6) and left == 0
+    assert next(iter(found)) == "Vaskland" and found["Vaskland"].value == pytest.approx(1.0, abs=1e-6) and left == 0
     assert found["Orinia"].high < 0.6
     assert peaked(rows).value == pytest.approx(0.87, abs=0.15)
     put = outcomes(planted_opinions("m", survey, "Vaskland", follows=True), [as_someone_from(own, "Orinia") for own in survey])
