@@ -7,7 +7,7 @@ languages, over models or the steps of one model's training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solon.data.world import on_the_map, outlines
