@@ -137,7 +137,12 @@ def auroc(scores: Sequence[float], positives: Sequence[bool], *, level: float = 
     among_up, among_down = stats.rankdata(up), stats.rankdata(down)
     above = (ranks[y] - among_up) / down.size  # for each positive, the share of negatives below it
     below = 1 - (ranks[~y] - among_down) / up.size  # for each negative, the share of positives above it
-    value = float(above.mean())
-    variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below) if part.size > 1)
+    value, fewer = float(above.mean()), min(up.size, down.size)
+    if fewer == 1:
+        return Estimate(value, 0.0, 1.0, "DeLong; one row of a class shows no spread", s.size, s.size)
+    if value in (0.0, 1.0):  # no spread is seen: what would show none one time in forty, from as many independent pairs as the smaller class has
+        end = (0.5 - level / 2) ** (1 / fewer)
+        return Estimate(value, end if value else 0.0, 1.0 if value else 1 - end, "DeLong; exact where none is misplaced", s.size, s.size)
+    variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below))
     half = float(stats.norm.ppf(0.5 + level / 2)) * np.sqrt(variance)
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), "DeLong", s.size, s.size)

@@ -85,7 +85,7 @@ def real_inputs(options: Options) -> Inputs:
         else:
             sets.append((found.name, tuple(usable)))
     settings = options.settings
-    tasks.append(Task("sums", tuple(addition(min(settings.questions, 600) + settings.shots, seed=options.seed))))
+    tasks.append(Task("sums", tuple(addition(min(settings.questions, 600) + settings.shots, operands=(2,), seed=options.seed))))
     models = opened([options.model, *options.others], options.precision)
     temper = load_open(options.temper, precision=options.precision, say=say) if options.temper else None
     lengths = {kind for task in tasks for kind in {(own.tokens, own.grade) for own in task.problems}}
