@@ -77,7 +77,15 @@ PAPERS = (
         "python synthesis, entropy of 200 samples, the paper's sizes",
         "know_what_they_know",
     ),
-    Paper("scalable_oversight", "Measuring Progress on Scalable Oversight", "2211.03540", "its calibration error", "the study"),
+    Paper(
+        "scalable_oversight",
+        "Measuring Progress on Scalable Oversight",
+        "2211.03540",
+        "participants as people (answers read from a file) or simulated by a weak model, never together; weighted votes, five-bin calibration, assisted, "
+        "unassisted, the model alone, after examples and best of many; `solon run scalable_oversight`",
+        "the page where people take part",
+        "scalable_oversight",
+    ),
     Paper(
         "self_correction",
         "The Capacity for Moral Self-Correction",
