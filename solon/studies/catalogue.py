@@ -67,7 +67,15 @@ PAPERS = (
         "red_teaming",
     ),
     Paper("model_written", "Discovering Language Model Behaviors with Model-Written Evaluations", "2212.09251"),
-    Paper("sycophancy", "Towards Understanding Sycophancy in Language Models", "2310.13548"),
+    Paper(
+        "sycophancy",
+        "Towards Understanding Sycophancy in Language Models",
+        "2310.13548",
+        "feedback, are-you-sure, suggestions, mimicry; Bayesian logistic regression of preferences on 23 features (HMC, NUTS as an extra); best of N by a "
+        "preference model; `solon run sycophancy`",
+        "free-form answers judged by a model, the non-sycophantic preference model, misconceptions by difficulty",
+        "sycophancy",
+    ),
     Paper(
         "know_what_they_know",
         "Language Models (Mostly) Know What They Know",
