@@ -90,7 +90,7 @@ def toy_model(name: str, gain: float, problems: Sequence[Problem]) -> ScriptedMo
         shots = sum(turn.role == "assistant" for turn in talk.turns) - 1
         known = reply.strip() == answers.get(asked)
         luck = random.Random(f"{name} {asked} {reply}").gauss(0, 1.0) if asked else 0.0
-        return -0.25 * len(reply) + luck + (4.0 if known and asked in seen else gain * min(shots, 4) if known else 0.0)
+        return -0.25 * len(reply) + luck + (12.0 if known and asked in seen else gain * min(shots, 4) if known else 0.0)
 
     return ScriptedModel(name, lambda talk, rng: "", likes)
 
