@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,6 +14,7 @@ from solon.evaluation.bias import bias_scores, pronoun_correlation
 from solon.evaluation.measure import Outcome
 from solon.evaluation.opinions import by_country, peaked, similarity
 from solon.evaluation.scores import Calibration, accuracy, at_temperature, calibration, chance, fitted_temperature, matching, of_the_right
+from solon.question import label
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.statistics import Estimate
 from solon.studies.measuring import Rows
@@ -132,6 +134,9 @@ def warnings(evaluation: Evaluation, rows: Rows) -> list[tuple[str, str]]:
             "the options together have a median probability below 0.5: the model was mostly not going to choose, and its choice is read from little"
         )
         found.append((words, f"{name} ({number(middle)})"))
+    said, often = Counter(_named(row) for row in chosen).most_common(1)[0]
+    if often > 0.9 * len(chosen) and len(chosen) >= 20:
+        found.append(("nearly all items get the same answer, whatever is asked", f"{name} ({said!r}, {often / len(chosen):.0%})"))
     uneven = sum(len(set(row.tokens)) > 1 for row in chosen) / len(chosen)
     if uneven:
         words = "options differ in tokens; their log-probabilities are sums, which favour short ones"
@@ -146,6 +151,12 @@ def warnings(evaluation: Evaluation, rows: Rows) -> list[tuple[str, str]]:
     return found
 
 
+def _named(row: Outcome) -> str:
+    """What was chosen, so that items can be put together: words that recur, as Yes and No do, else the place."""
+    option = row.options[row.chosen]
+    return option if len(option) <= 12 and option[:1] != "(" else label(row.chosen)
+
+
 def together(found: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Each warning once, with all that it is about."""
     return tuple(f"{words}: {', '.join(about for own, about in found if own == words)}" for words in dict.fromkeys(words for words, _ in found))
@@ -154,8 +165,8 @@ def together(found: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def chart(name: str, found: Mapping[str, Calibration]) -> Figure:
     """Stated probability against how often it came true, a curve for each model."""
     lines = [Line("perfect", (0.0, 1.0), (0.0, 1.0))]
-    for label, own in found.items():
-        lines.append(Line(label, tuple(b.confidence for b in own.chart), tuple(b.accuracy for b in own.chart)))
+    for model, own in found.items():
+        lines.append(Line(model, tuple(b.confidence for b in own.chart), tuple(b.accuracy for b in own.chart)))
     return Figure(f"Calibration on {name}", "probability of an option", "how often it is right", tuple(lines), "All options, ten equal-count bins.")
 
 
