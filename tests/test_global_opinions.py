@@ -1,5 +1,6 @@
 """Opinions: planted ones are found, prompting moves who can be moved, translations keep their question, the map, a killed run, bad input."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -61,6 +62,8 @@ def test_the_map_knows_the_names_of_surveys_and_shows_each_value() -> None:
         "United States of America", "China", "South Korea", None,
     ]  # fmt: skip
     assert len(outlines()) > 170
+    rings = [ring for rings in outlines().values() for ring in rings]
+    assert not any(abs(a[0] - b[0]) > 180 for ring in rings for a, b in itertools.pairwise(ring))  # none is drawn across the whole map
     drawn = map_svg(Map("m", outlines(), {"Chile": 0.75}, 0.5, 1.0))
     assert "<title>Chile: 0.750</title>" in drawn and drawn.count("<path") == len(outlines()) and "<script" not in drawn
 

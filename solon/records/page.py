@@ -109,10 +109,10 @@ def map_svg(own: Map) -> str:
         for step in range(10)
     )
     ends = "".join(
-        f'<text x="{width * at:g}" y="{height + 30:g}" font-size="12" text-anchor="middle" fill="currentColor">{number(value)}</text>'
+        f'<text x="{width * at:g}" y="{height + 25:g}" font-size="7" text-anchor="middle" fill="currentColor">{number(value)}</text>'
         for at, value in ((0.3, own.low), (0.7, own.high))
     )
-    return f'<svg viewBox="0 0 {width:g} {height + 36:g}" role="img" aria-label="{escape(own.title)}">{"".join(parts)}{key}{ends}</svg>'
+    return f'<svg viewBox="0 0 {width:g} {height + 30:g}" role="img" aria-label="{escape(own.title)}">{"".join(parts)}{key}{ends}</svg>'
 
 
 def _shade(own: Map, value: float | None) -> str:
