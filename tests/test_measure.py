@@ -109,6 +109,8 @@ def test_what_cannot_be_used_is_counted_and_the_rest_read(tmp_path: Path) -> Non
         read_evaluation(written(tmp_path / "b.jsonl", *bad))
     with pytest.raises(InputError, match="no form that is known; expected"):
         read_evaluation(written(tmp_path / "c.jsonl", {"fish": 1}))
+    with pytest.raises(InputError, match="mixes problems"):
+        read_evaluation(written(tmp_path / "e.jsonl", good, {"question": "q", "answers": ["x"]}))
     shares = {"country": "Chile", "question": "Good?", "options": ["Yes", "No"]}
     rows = [{**shares, "distribution": own} for own in ([0.5, 0.1], [0.0, 0.0])]
     survey = read_evaluation(written(tmp_path / "d.jsonl", {**shares, "country": "Peru", "distribution": [0.5, 0.51]}, *rows)).reading

@@ -117,7 +117,10 @@ def read_evaluation(path: Path) -> Evaluation:
     parse, beside = found.parse, path.parent / "additional_metadata.csv"
     if found.kind == "BBQ" and beside.exists():
         parse = partial(bbq, targets=read_targets(beside))
-    return Evaluation(name, found.kind, found.measure, collected(path, rows, parse, _key))
+    reading = collected(path, rows, parse, _key)
+    if len({bool(own.options) for own in reading.rows}) > 1:
+        raise InputError(f"{path} mixes problems with options and problems without; put each kind in a file of its own")
+    return Evaluation(name, found.kind, found.measure, reading)
 
 
 def _recognised(row: Row) -> Format | None:
