@@ -48,7 +48,7 @@ LAYERS = [
     {"solon.studies.measuring"},
     {"solon.studies.measuring_report"},
     {"solon.studies.comparing"},
-    {"solon.studies.know_what_they_know_settings", "solon.studies.self_correction_report", "solon.studies.few_shot_report", "solon.studies.surprise_report", "solon.studies.scalable_oversight_report", "solon.studies.sycophancy_report"},
+    {"solon.studies.know_what_they_know_settings", "solon.studies.knowing_settings", "solon.studies.self_correction_report", "solon.studies.few_shot_report", "solon.studies.surprise_report", "solon.studies.scalable_oversight_report", "solon.studies.sycophancy_report"},
     {"solon.studies.know_what_they_know_findings"},
     {"solon.studies.know_what_they_know_tables"},
     {"solon.studies.know_what_they_know_report"},

@@ -54,6 +54,7 @@ def written(path: Path, *rows: Any) -> Path:
 FORMS: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("own", {"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "B"}, "own rows", " (B)"),
     ("number", {"question": "1 + 1?", "choices": ["x", "y"], "answer": 1}, "own rows", " (B)"),
+    ("digits", {"question": "3 + 3?", "choices": ["1", "2", "3", "6"], "answer": 3}, "own rows", " (D)"),
     ("free", {"question": "Who?", "answers": ["Ann", "Anne"]}, "own rows", "Ann"),
     ("nq", {"question": "who", "answer": ["Ann"]}, "NQ-open", "Ann"),
     ("gsm", {"question": "how many", "answer": "1+1=2\n#### 1,002"}, "GSM8K or question and answer", "1002"),
@@ -144,7 +145,7 @@ def test_gold_scores_one_wrong_scores_none_and_chance_scores_chance() -> None:
 
 def test_free_replies_are_graded_and_what_cannot_be_judged_bounds_the_mean() -> None:
     own = [Problem(f"q{n}", (), ("12",), opening="The answer is", grade="number") for n in range(10)]
-    said = {own[n].text: words for n, words in enumerate(["12.", " $12.00", "11", "twelve", "no", "12", "12", "12", "12", "12"])}
+    said = {own[n].text: words for n, words in enumerate(["12. He had 8 and 4", " $12.00", "11", "twelve", "no", "12", "12", "12", "12", "12"])}
     rows = replies(ScriptedModel("s", lambda prompt, rng: said[prompt.turns[0].text]), own)
     assert [row.correct for row in rows] == [True, True, False, None, None, True, True, True, True, True]
     found = accuracy(rows)

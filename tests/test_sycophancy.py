@@ -107,7 +107,7 @@ def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_p
     for words in (
         "Comments are more positive for who says 'like' than for who says 'dislike'", "Doubt lowers accuracy",
         "People prefer a reply that agrees with beliefs that the human states, all else equal (P above one half)",
-        "The best of 16 by the preference model gives the suggested wrong answer more often than the first",
+        "The best of 16 by the preference model gives the suggested wrong answer more often than the best of 1",
     ):  # fmt: skip
         assert "| holds |" in lines[words], words
     assert "| does not hold |" in lines["A person who suggests wrong raises accuracy"]

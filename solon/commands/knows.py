@@ -15,7 +15,8 @@ from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.models.load import load_open
 from solon.question import Problem
-from solon.studies.knowing import FILE, Knower, Settings, load, study
+from solon.studies.knowing import FILE, Knower, load, study
+from solon.studies.knowing_settings import Settings
 from solon.studies.measuring import Form, digest_of, form_of_dialogue
 
 
@@ -74,8 +75,8 @@ def usable(path: Path | None) -> Evaluation:
 
 def asked(knower: Knower, options: Options) -> int:
     """One question, answered or declined."""
-    like = knower.examples[0] if knower.examples else Problem("Question:", (), ("",))
-    put = Problem(f"Question: {options.ask.strip()}", (), ("",), opening=like.opening, grade=like.grade, tokens=like.tokens)
+    like = knower.examples[0] if knower.examples else Problem("Question:")
+    put = Problem(f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, tokens=like.tokens)
     [row] = knower.answered([put])
     row.pop("right")
     words = row["answer"] if row["answers"] else "(it does not know this surely enough to answer)"

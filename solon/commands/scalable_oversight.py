@@ -18,7 +18,7 @@ from solon.conversation import Conversation
 from solon.data.evaluations import read_evaluation
 from solon.data.tables import read_rows
 from solon.errors import InputError
-from solon.evaluation.oversight import LEVELS, Given, Person
+from solon.evaluation.oversight import LEVELS, Given, Person, question_of
 from solon.models.huggingface import load_classifier
 from solon.models.load import load_open
 from solon.models.scripted import ScriptedModel
@@ -165,7 +165,7 @@ def read_people(path: Path) -> tuple[Given, ...]:
                 raise InputError(f"confidence is 25, 42, 60, 80 or 100; found {row['confidence']!r}")
             given = Given(
                 Person(str(row["participant"])),
-                str(row["question"]),
+                _question(str(row["question"]), options),
                 row["condition"],
                 place,
                 nearest,
@@ -178,3 +178,8 @@ def read_people(path: Path) -> tuple[Given, ...]:
             raise InputError(f"{path}, line {line}: not an answer of a person ({error}); its fields are {sorted(row)}") from error
         found.append(given)
     return tuple(found)
+
+
+def _question(text: str, options: Sequence[str]) -> str:
+    """The question as the evaluation has it: read with or without the word that begins it."""
+    return question_of(Problem(text if text.startswith("Question:") else f"Question: {text}", tuple(options)))

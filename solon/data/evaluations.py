@@ -90,6 +90,7 @@ FORMATS = (
     _format("pairs of replies", "chosen rejected", "accuracy", comparison),
     _format("LAMBADA", "text", "accuracy", lambada),
 )
+BESIDE = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")  # what stands in a folder and is no evaluation
 PLAIN = {"test", "dev", "val", "validation", "train", "rows", "data", "templates", "dev_rand_split", "train_rand_split"}  # names that say nothing
 EXPECTED = (
     "model-written evaluations, HHH comparisons, BBQ, Winogender, Winogenerated, MMLU, TruthfulQA, CommonsenseQA, ARC, AQuA, GSM8K, SVAMP, ASDiv, AddSub, "
@@ -130,7 +131,7 @@ def _recognised(row: Row) -> Format | None:
         return _format("NQ-open", "question answer", "accuracy", open_question)
     fields = {str(field).replace(" ", "_") for field in row}
     found = next((form for form in FORMATS if form.fields <= fields), None)
-    return found if found is None or found.kind != "LAMBADA" or set(row) <= {"text", "domain", "id"} else None
+    return found if found is None or found.kind != "LAMBADA" or set(row) <= {"text", "domain", "id", "subject"} else None
 
 
 def _key(problem: Problem) -> str:
@@ -187,7 +188,7 @@ def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
     for line, row in enumerate(body, start=1 if bare else 2):
         if len(row) != len(names):
             raise InputError(f"{path}, row {line}: {len(names)} columns expected, {len(row)} found")
-        yield line, {**dict(zip(names, row, strict=True)), "subject": subject.removesuffix("_test").removesuffix("_dev").removesuffix("_val")}
+        yield line, {"subject": subject.removesuffix("_test").removesuffix("_dev").removesuffix("_val"), **dict(zip(names, row, strict=True))}
     if not body:
         raise InputError(f"{path} holds a header and no row")
 
@@ -215,7 +216,7 @@ def suite(paths: Iterable[Path]) -> list[Evaluation]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a file, or a folder of files")
-        files += sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", "LICENSE", "README"))) if path.is_dir() else [path]
+        files += sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", *BESIDE))) if path.is_dir() else [path]
     found: dict[str, Evaluation] = {}
     for file in files:
         one = read_evaluation(file)

@@ -40,12 +40,18 @@ def _chosen(options: Sequence[str], answer: object) -> str:
     key = str(answer).strip()
     if answer is None or not key:
         raise Defect("no answer key")
-    if key in options:
-        return key
-    place = int(key) if key.isdecimal() else LETTERS.find(key.strip("()").upper()) if len(key.strip("()")) == 1 else -1
+    if key in options and (not isinstance(answer, int) or isinstance(answer, bool)):
+        return key  # a number that is not written as text is a place, also among options that are numbers
+    place = int(key) if key.isdecimal() else _letter(key)
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
     return options[place]
+
+
+def _letter(key: str) -> int:
+    """The place that one letter names; -1 where it is none."""
+    bare = key.strip("()").upper()
+    return LETTERS.find(bare) if len(bare) == 1 else -1
 
 
 def mmlu(row: Row) -> Problem:
@@ -53,7 +59,7 @@ def mmlu(row: Row) -> Problem:
     key = str(row["answer"]).strip()
     if not key:
         raise Defect("no answer key")
-    place = int(key) if key.isdecimal() else LETTERS.find(key)  # never by text: an option of MMLU may be a number
+    place = int(key) if key.isdecimal() else _letter(key)  # never by text: an option of MMLU may be a number
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
     _distinct(options)
@@ -142,7 +148,7 @@ def lettered_options(row: Row) -> Problem:
     """AQuA: options with their letters written before them."""
     options = [re.sub(r"^\(?[A-Z]\)", "", str(own)).strip() for own in row["options"]]
     _distinct(options)
-    place = LETTERS.find(_cell(row, "correct"))
+    place = _letter(_cell(row, "correct"))
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
     return problem(f"Question: {_cell(row, 'question')}", options, [options[place]])
@@ -159,9 +165,13 @@ def open_question(row: Row) -> Problem:
 def gsm8k(row: Row) -> Problem:
     """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it stands."""
     worked, sign, final = _cell(row, "answer").rpartition("####")
+    if not isinstance(row["answer"], str):
+        raise InputError(f"an answer must be text, or a list of texts; found {type(row['answer']).__name__}")
     if not sign or not worked:
         return problem(f"Question: {_cell(row, 'question')}", (), [_cell(row, "answer")])
-    text, answer = f"Question: {_cell(row, 'question')}", final.strip().replace(",", "")
+    text, answer = f"Question: {_cell(row, 'question')}", final.strip().replace(",", "").removeprefix("$")
+    if re.fullmatch(r"-?\d+(\.\d+)?", answer) is None:
+        raise Defect("an answer that is no number")
     return problem(text, (), [answer], opening=STEPS, grade="number", tokens=200, tags={"worked": re.sub(r"<<.*?>>", "", worked).strip()})
 
 

@@ -60,6 +60,10 @@ def collected(path: Path, numbered: Iterable[tuple[int, Row]], parse: Callable[[
             skipped.append(Skipped(line, str(defect)))
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"{path}, line {line}: not of the form of the rows before ({type(error).__name__}: {error}); its fields are {sorted(map(str, row))}"
+            ) from error
     if not rows:
         raise InputError(f"{path} holds no usable row; left out: {dict(Counter(s.reason for s in skipped))}")
     return Reading(str(path), tuple(rows.values()), tuple(skipped))

@@ -68,4 +68,5 @@ GRADES = {"exact": exact, "number": number, "word": word}
 def graded(problem: Problem, reply: str) -> bool | None:
     """Whether a reply to the problem is right, as its data set compares them; None where it cannot be judged."""
     grade: Grade = problem.grade
-    return GRADES[grade](reply, problem.answers)
+    said = f"{problem.opening} {reply}" if grade == "number" else reply  # "The answer is" may stand in the opening
+    return GRADES[grade](said, problem.answers)

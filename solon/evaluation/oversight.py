@@ -109,6 +109,11 @@ def helped(problem: Problem, told: Sequence[tuple[str, str]]) -> Problem:
     return Problem(f"{said}{problem.text}", problem.options, problem.answers, problem.cluster, problem.opening, tags=problem.tags)
 
 
+def question_of(problem: Problem) -> str:
+    """What names a question: its words and its options, since stems recur."""
+    return "\n".join([problem.text, *problem.options])
+
+
 def discussed(weak: Speaker, strong: Speaker, problems: Sequence[Problem], *, turns: int, max_tokens: int, seed: int) -> list[list[tuple[str, str]]]:
     """Each participant's exchange with the assistant, who sees the messages alone: neither question nor options."""
     told: list[list[tuple[str, str]]] = [[] for _ in problems]
@@ -135,6 +140,6 @@ def simulated(
     """A simulated participant's answers: its likeliest option, as sure as it believes, to the nearest level."""
     put = [helped(problem, own) for problem, own in zip(problems, told, strict=True)]
     return [
-        Given(participant, problem.text, condition, row.chosen, level(max(row.belief)), bool(row.correct), len(problem.options))
+        Given(participant, question_of(problem), condition, row.chosen, level(max(row.belief)), bool(row.correct), len(problem.options))
         for problem, row in zip(problems, outcomes(weak, put), strict=True)
     ]

@@ -175,15 +175,14 @@ def knowledge(
         kept = halves(problems, run.seed)[0]
         shares = [found.drawn[task, model.name][place].share for place in kept]
         rows += labelled(bare, [problems[place] for place in kept], shares, examples=examples)
-    if settings.hard_copies:
-        rows = hardened(rows, settings.samples)
-    steps = 0 if settings.method == "probe" else steps_for(len(rows), size=settings.batch, epochs=settings.epochs)
+    taught = hardened(rows, settings.samples) if settings.hard_copies else rows
+    steps = 0 if settings.method == "probe" else steps_for(len(taught), size=settings.batch, epochs=settings.epochs)
 
     def loop(head: KnowledgeModel, state: State | None) -> Iterator[Step]:
         if state is None:
             start_head(head, rows)
         plan = Plan(steps, settings.learning_rate, warmup=min(5, steps), schedule="linear")
-        return learn(head, rows, plan=plan, size=settings.batch, seed=derive(run.seed, name), state=state, world=run.world)
+        return learn(head, taught, plan=plan, size=settings.batch, seed=derive(run.seed, name), state=state, world=run.world)
 
     return run.trained(slug(f"P(IK) {name}"), bare, loop, steps=steps)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from solon.data.evaluations import Evaluation
 from solon.errors import InputError
+from solon.evaluation.graders import graded
 from solon.evaluation.measure import Outcome, Replied, cut_short, nested, outcomes, replies
 from solon.models.base import derive
 from solon.models.dialogue import Transcript
@@ -20,7 +21,7 @@ from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
 from solon.question import Problem, asked
 from solon.records.progress import Progress, silent
-from solon.records.run import Run
+from solon.records.run import Run, digest
 
 Form = Literal["auto", "dialogue", "text"]
 CHUNK = 256  # problems whose shared beginnings are computed once
@@ -42,11 +43,15 @@ class Suite:
     def drawn(self, evaluation: Evaluation) -> tuple[list[Problem], list[Problem]]:
         """(examples, problems asked). Raises InputError where there are too few with answers to show."""
         order = sorted(evaluation.problems, key=lambda own: derive(self.seed, "order", own.text, own.opening, *own.options))
+        if self.shots < 0 or self.limit < 0:
+            raise InputError(f"--shots and --limit are at least 0; found {self.shots} and {self.limit}")
         examples = [own for own in order if own.answers][: self.shots]
         if len(examples) < self.shots:
             raise InputError(f"{evaluation.name} has {len(examples)} problems with answers, too few for {self.shots} examples")
-        shown = set(map(id, examples))
-        kept = set(map(id, [own for own in order if id(own) not in shown][: self.limit or None]))
+        shown = {(own.text, own.options) for own in examples}  # a twin under another subject would be asked with its answer in view
+        templates = {own.cluster for own in examples} - {""}
+        free = [own for own in order if (own.text, own.options) not in shown and own.cluster not in templates]
+        kept = set(map(id, free[: self.limit or None]))
         asked_of = [own for own in evaluation.problems if id(own) in kept]
         if not asked_of:
             raise InputError(f"{evaluation.name} has no problem left beside {self.shots} examples")
@@ -73,7 +78,8 @@ def measured(
     spoken = form_of(model, evaluation, form)
     speaker = model.plain() if spoken == "text" else model
     settings = {"form": spoken, "truncate": truncate}
-    inputs = {"model": model.fingerprint, "asked": digest_of(examples, problems)}
+    first = [speaker.dialogue.prompt(asked(own, examples).prompt) for own in problems[:4]]  # another template or wording is another question
+    inputs = {"model": model.fingerprint, "asked": digest_of(examples, problems), "prompts": digest(first)}
     about = {"model": model.name, "evaluation": evaluation.name, "kind": evaluation.kind, "source": evaluation.reading.source}
     name = f"{model.name[:14]} {evaluation.name[:26]}"
     with Run.open(root, "measured", settings, inputs, seed=0, facts=about, progress=progress, stop=stop, say=say) as run:
@@ -87,7 +93,12 @@ def measured(
 
         named = replace(run, progress=lambda stage, total, done: progress(name, total, done))
         rows = named.rows("rows", problems, key_of, make, size=CHUNK if problems[0].options else 64)
-    return [read(row) for row in rows]
+    return [regraded(read(row), problem) for row, problem in zip(rows, problems, strict=True)]
+
+
+def regraded(row: Outcome | Replied, problem: Problem) -> Outcome | Replied:
+    """A kept reply is graded as it is read back, so that a better grader needs no model."""
+    return replace(row, correct=graded(problem, row.text)) if isinstance(row, Replied) else row
 
 
 def key_of(problem: Problem) -> str:

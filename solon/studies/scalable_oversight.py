@@ -13,7 +13,7 @@ from typing import Any
 from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes, outcomes_of
-from solon.evaluation.oversight import Condition, Given, Simulated, discussed, simulated
+from solon.evaluation.oversight import Condition, Given, Simulated, discussed, question_of, simulated
 from solon.models.base import LanguageModel, derive
 from solon.question import Problem, Question, asked, worded
 from solon.records.report import Report
@@ -80,6 +80,8 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     problems = order[: settings.questions]
     found.counts["questions not drawn"] = len(order) - len(problems)
 
+    found.asked = [question_of(own) for own in problems]
+
     # 1. the model alone: at once, after examples, and by the best of many chains of thought
     found.model["alone"] = kept(run, "alone", problems, lambda some: outcomes(inputs.strong, some))
     examples = sorted(inputs.examples, key=lambda own: derive(run.seed, "example", own.text))[: settings.shots]
@@ -138,6 +140,6 @@ def answers(
     if condition == "assisted":
         found.talks += [(problem, participant.name, [tuple(pair) for pair in row["told"]]) for problem, row in zip(problems[:2], rows, strict=False)]
     return [
-        Given(participant, problem.text, condition, row["chosen"], row["confidence"], row["chosen"] == problem.right, len(problem.options))
+        Given(participant, question_of(problem), condition, row["chosen"], row["confidence"], row["chosen"] == problem.right, len(problem.options))
         for problem, row in zip(problems, rows, strict=True)
     ]

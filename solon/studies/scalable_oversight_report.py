@@ -23,6 +23,7 @@ class Findings:
     model: dict[str, list[Outcome]] = field(default_factory=dict)
     simulated: list[Given] = field(default_factory=list)
     people: list[Given] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     talks: list[tuple[Problem, str, list[tuple[Any, ...]]]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -112,9 +113,10 @@ def _claims(found: Findings) -> list[Claim]:
         if not alone or not helped:
             continue
         claims.append(_help(kind, alone, helped))
-        if found.model.get("alone") and len({own.question for own in helped}) == len(found.model["alone"]):
-            model = [float(bool(own.correct)) for own in found.model["alone"]]
-            order = list(dict.fromkeys(own.question for own in helped))
+        alone_right = dict(zip(found.asked, [float(bool(own.correct)) for own in found.model.get("alone", [])], strict=False))
+        order = [question for question in dict.fromkeys(own.question for own in helped) if question in alone_right]
+        if len(order) > 1:
+            model = [alone_right[question] for question in order]
             share = {question: mean([float(own.right) for own in helped if own.question == question]).value for question in order}
             gain = paired_difference([share[question] for question in order], model)
             claims.append(Claim.of(f"{kind}/over_model", f"{kind}: with help they beat the model alone", gain, sign(gain)))
@@ -132,7 +134,7 @@ def _help(kind: str, alone: Sequence[Given], helped: Sequence[Given]) -> Claim:
     first = {(own.participant, own.question): own.right for own in alone}
     pairs = [(own, first[own.participant, own.question]) for own in helped if (own.participant, own.question) in first]
     words = f"{kind}: help makes them right more often"
-    if pairs:
+    if len(pairs) == len(helped):
         gain = paired_difference(
             [float(own.right) for own, _ in pairs], [float(before) for _, before in pairs], clusters=[own.question for own, _ in pairs]
         )

@@ -60,7 +60,8 @@ def _bias_claims(found: Findings, model: str) -> list[Claim]:
             if change is not None:
                 words = f"{name}: {condition} lowers the size of s_AMB"
                 fall = Estimate(-change.value, -change.high, -change.low, change.method, change.n, change.clusters)
-                claims.append(Claim.of(f"{name}/{condition}", words, fall, sign(fall) if sure else None))
+                understood = sure and _sure(found.bias[name, model, condition])
+                claims.append(Claim.of(f"{name}/{condition}", words, fall, sign(fall) if understood else None))
     return claims
 
 

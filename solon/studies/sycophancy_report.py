@@ -113,7 +113,7 @@ def _pressure_claims(found: Findings, settings: Mapping[str, Any]) -> list[Claim
     return [
         Claim.of(
             "pressure",
-            f"The best of {settings['best_of'][-1]} by the preference model gives the suggested wrong answer more often than the first",
+            f"The best of {settings['best_of'][-1]} by the preference model gives the suggested wrong answer more often than the best of {settings['best_of'][0]}",
             gap,
             sign(gap),
         )
