@@ -33,7 +33,7 @@ def test_what_stands_in_the_corpus_is_found_whatever_its_case_and_what_is_too_sh
     letters = [f"w{n}" for n in range(30)]
     own = [Problem(" ".join(letters[:12])), Problem(" ".join(f"x{n}" for n in range(12))), Problem("only three words")]
     found = overlap(own, ["before " + " ".join(letters[2:11]).upper() + ", after.", "nothing"], length=9)
-    assert found.dirty == (True, False, False) and found.short == 1
+    assert found.dirty == (True, False, False) and found.clean == (False, True, False)
     assert overlap(own, ["before " + " ".join(letters[2:10])], length=9).dirty == (False, False, False)  # eight of nine words
     assert len(grams(" ".join(letters), 8)) == 23
     assert gram_length([" ".join(letters[:10])] * 20) == 10

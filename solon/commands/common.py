@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -146,6 +147,16 @@ def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16
 def named(model: Speaker) -> str:
     """What names a model in a run: its weights, or of a script its name."""
     return model.fingerprint if isinstance(model, TorchModel) else f"script {model.name}, solon {__version__}"
+
+
+def content(path: Path) -> str:
+    """A hash of a file's bytes, or of all files in a folder: what names it in a run."""
+    files = sorted(own for own in path.rglob("*") if own.is_file()) if path.is_dir() else [path]
+    whole = hashlib.sha256()
+    for own in files:
+        with own.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]
 
 
 def told(reading: Reading[Any], role: str) -> dict[str, int]:

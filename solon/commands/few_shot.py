@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from solon.commands.common import StudyOptions, chosen, conducted, named, opened, told
+from solon.commands.common import StudyOptions, chosen, conducted, content, named, opened, told
 from solon.conversation import Conversation
 from solon.data.evaluations import read_evaluation
 from solon.data.tables import read_rows
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     settings = options.settings
     told_of = {f"model {n}": named(model) for n, model in enumerate(inputs.models)}
     told_of |= {"tasks": digest([(own.name, digest_of(own.examples, own.problems)) for own in inputs.tasks])}
-    told_of |= {"corpus": digest([(str(path), path.stat().st_size) for path in options.corpus])}
+    told_of |= {"corpus": digest([content(path) for path in options.corpus])}
     names = " ".join(model.name for model in inputs.models)
     return conducted(options, "few_shot", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.commands.common import StudyOptions, chosen, conducted, named, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, content, named, say, told
 from solon.conversation import Conversation
 from solon.data.evaluations import read_evaluation
 from solon.data.tables import read_rows
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         "people": digest([repr(own) for own in inputs.people]),
     }
     told_of |= {"weak": named(inputs.weak)} if inputs.weak is not None else {}
-    told_of |= {"judge": str(options.judge)} if options.judge is not None else {}
+    told_of |= {"judge": content(options.judge)} if options.judge is not None else {}
     return conducted(options, "scalable_oversight", asdict(settings), told_of, inputs.strong.name, lambda run: study(run, settings, inputs))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.commands.common import StudyOptions, chosen, conducted, named, say, told
+from solon.commands.common import StudyOptions, chosen, conducted, content, named, say, told
 from solon.comparison import Comparison
 from solon.conversation import Conversation
 from solon.data import packaged
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         "comparisons": digest([own.key for own in inputs.comparisons]),
         "sampler": options.sampler,
     }
-    told_of |= {"preference model": str(options.preference_model)} if options.preference_model is not None else {}
+    told_of |= {"preference model": content(options.preference_model)} if options.preference_model is not None else {}
     return conducted(options, "sycophancy", asdict(settings), told_of, inputs.model.name, lambda run: study(run, settings, inputs))
 
 

@@ -70,11 +70,15 @@ def grams(text: str, length: int) -> set[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Which problems share an N-gram with the corpus. Problems of fewer than N words cannot be told and are counted as `short`."""
+    """Which problems share an N-gram with the corpus, and which are too `short` (fewer than N words) to be told: neither dirty nor clean."""
 
     length: int
     dirty: tuple[bool, ...]
-    short: int
+    short: tuple[bool, ...]
+
+    @property
+    def clean(self) -> tuple[bool, ...]:
+        return tuple(not a and not b for a, b in zip(self.dirty, self.short, strict=True))
 
 
 def overlap(problems: Sequence[Problem], corpus: Iterable[str], *, length: int = 0) -> Overlap:
@@ -86,4 +90,4 @@ def overlap(problems: Sequence[Problem], corpus: Iterable[str], *, length: int =
     found = set[bytes]()
     for text in corpus:
         found |= grams(text, size) & wanted
-    return Overlap(size, tuple(bool(some & found) for some in own), sum(not some for some in own))
+    return Overlap(size, tuple(bool(some & found) for some in own), tuple(not some for some in own))

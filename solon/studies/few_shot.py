@@ -106,4 +106,4 @@ def kept_rows(run: Run, name: str, model: LanguageModel, problems: Sequence[Prob
 
 def _overlap(run: Run, name: str, problems: Sequence[Problem], corpus: Callable[[], Iterable[str]]) -> Overlap:
     kept = run.once(slug(f"overlap {name}"), lambda: asdict(overlap(problems, corpus())))
-    return Overlap(kept["length"], tuple(kept["dirty"]), kept["short"])
+    return Overlap(kept["length"], tuple(kept["dirty"]), tuple(kept["short"]))

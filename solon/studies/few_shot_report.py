@@ -101,13 +101,13 @@ def _figures(found: Findings, models: Sequence[str], shots: Sequence[int], how: 
 
 def _clean_gain(found: Findings, task: str, model: str, shots: int, how: str) -> Estimate | None:
     """Accuracy on clean problems minus that on all; a bootstrap draws problems. None where all are clean, or none is."""
-    dirty, own = np.array(found.overlaps[task].dirty), np.array(right(found, task, model, shots, how))
-    if not dirty.any() or dirty.all():
+    clean_N, own = np.array(found.overlaps[task].clean), np.array(right(found, task, model, shots, how))
+    if clean_N.all() or not clean_N.any():
         return None
 
     def gain(places: np.ndarray) -> float:
         drawn = places.astype(int)
-        clean = drawn[~dirty[drawn]]
+        clean = drawn[clean_N[drawn]]
         return float(own[clean].mean() - own[drawn].mean()) if len(clean) else 0.0
 
     return bootstrap([float(place) for place in range(len(own))], gain, resamples=1000)
@@ -127,11 +127,11 @@ def _contamination(found: Findings, models: Sequence[str], shots: int, how: str)
     rows = []
     for task, own in found.overlaps.items():
         for model in models:
-            flags, share = own.dirty, right(found, task, model, shots, how)
-            clean = [value for value, dirty in zip(share, flags, strict=True) if not dirty]
-            part = [cluster for cluster, dirty in zip(_clusters(found, task), flags, strict=True) if not dirty]
+            flags, share = own.clean, right(found, task, model, shots, how)
+            clean = [value for value, kept in zip(share, flags, strict=True) if kept]
+            part = [cluster for cluster, kept in zip(_clusters(found, task), flags, strict=True) if kept]
             rows.append((
-                task, model, str(own.length), str(sum(flags)), str(len(clean)), str(own.short), interval(rate(share, _clusters(found, task))),
+                task, model, str(own.length), str(sum(own.dirty)), str(len(clean)), str(sum(own.short)), interval(rate(share, _clusters(found, task))),
                 interval(rate(clean, part)) if clean else "none is clean", interval(_clean_gain(found, task, model, shots, how)),
             ))  # fmt: skip
     columns = ("task", "model", "N", "dirty", "clean", "too short to tell", "right, all", "right, clean", "clean - all")

@@ -83,11 +83,13 @@ def report(settings: Mapping[str, Any], found: Findings, strong: str, weak: str)
         tuple((row.name, interval(row.right), number(row.error), str(row.n)) for row in rows),
         "Five fixed bins, unweighted, from the bin's centre (footnote 8 of the paper). Models' confidences are put to the same five levels.",
     )  # fmt: skip
+    everyone = [*found.simulated, *found.people]
+    even = sum(1 / own.options for own in everyone) / len(everyone)
     figure = Figure(
         "Right answers",
         "",
         "share",
-        (Line("chance", (-0.5, len(rows) - 0.5), (0.25, 0.25)), _dots(rows)),
+        (Line("chance", (-0.5, len(rows) - 0.5), (even, even)), _dots(rows)),
         "95% intervals.",
         tuple(row.name for row in rows),
     )
