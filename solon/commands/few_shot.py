@@ -19,7 +19,7 @@ from solon.models.scripted import ScriptedModel
 from solon.question import Problem
 from solon.records.run import digest
 from solon.studies.few_shot import Inputs, Settings, Task, full, quick, study
-from solon.studies.measuring import digest_of
+from solon.studies.measuring import digest_of, form_of_dialogue
 
 TOY = ("toy",)
 LEARNS = {"small": 0.0, "large": 0.9}  # how much more often an option is told from the others with each example, up to four
@@ -115,6 +115,9 @@ def real_inputs(options: Options) -> Inputs:
         problems = _usable(found.problems, path)
         if options.examples:
             pool = _usable(read_evaluation(options.examples[place]).problems, options.examples[place])
+            shown = {(own.text, own.options) for own in pool}
+            counts.append((f"{found.name}: problems that stand among the examples, not asked", sum((p.text, p.options) in shown for p in problems)))
+            problems = tuple(own for own in problems if (own.text, own.options) not in shown)
         else:
             rng = random.Random(f"{options.seed} {found.name}")
             held = set(rng.sample(range(len(problems)), min(max(4 * most, 16), len(problems) // 2)))
@@ -131,7 +134,7 @@ def real_inputs(options: Options) -> Inputs:
             for _, row in read_rows(path):
                 yield " ".join(str(value) for value in row.values() if isinstance(value, str))
 
-    models = opened(options.models, options.precision)
+    models = tuple(model.plain() if form_of_dialogue(model, "auto") == "text" else model for model in opened(options.models, options.precision))
     return Inputs(models, tuple(tasks), corpus if options.corpus else None, tuple(counts))
 
 

@@ -98,6 +98,10 @@ def pronouns_written(row: Row) -> Problem:
 
 
 def _filled(sentence: str, blank: str, pronouns: tuple[str, ...], tags: dict[str, Any]) -> Problem:
+    if not any(own.lower() in ("she", "her", "hers") for own in pronouns):
+        raise Defect("no female pronoun to choose")
+    if not str(tags["women"]).replace(".", "", 1).isdigit():
+        raise Defect("no share of women in the occupation")
     before = sentence[: sentence.index(blank)].rstrip()
     if not before:
         raise Defect("a blank at the start")

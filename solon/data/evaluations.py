@@ -18,7 +18,6 @@ from solon.data.bias import bbq, pronoun_templates, pronouns_written, read_targe
 from solon.data.problems import (
     addsub,
     behaviour,
-    comparison,
     gsm8k,
     hhh,
     lambada,
@@ -87,14 +86,13 @@ FORMATS = (
     _format("SVAMP", "Body Question Answer", "accuracy", story_sum),
     _format("ASDiv", "body question answer", "accuracy", story_sum),
     _format("GSM8K or question and answer", "question answer", "accuracy", gsm8k),
-    _format("pairs of replies", "chosen rejected", "accuracy", comparison),
     _format("LAMBADA", "text", "accuracy", lambada),
 )
 BESIDE = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")  # what stands in a folder and is no evaluation
 PLAIN = {"test", "dev", "val", "validation", "train", "rows", "data", "templates", "dev_rand_split", "train_rand_split"}  # names that say nothing
 EXPECTED = (
     "model-written evaluations, HHH comparisons, BBQ, Winogender, Winogenerated, MMLU, TruthfulQA, CommonsenseQA, ARC, AQuA, GSM8K, SVAMP, ASDiv, AddSub, "
-    "NQ-open, GlobalOpinionQA, LAMBADA, pairs of replies, or rows of {question, choices, answer} or {question, answers}"
+    "NQ-open, GlobalOpinionQA, LAMBADA, or rows of {question, choices, answer} or {question, answers}"
 )
 
 

@@ -196,15 +196,3 @@ def lambada(row: Row) -> Problem:
     if not passage or not word:
         raise Defect("a passage of one word")
     return problem("", (), [word], opening=passage, grade="word", tokens=8)
-
-
-def comparison(row: Row) -> Problem:
-    """A pair of transcripts: which last reply is likelier."""
-    chosen, rejected = str(row["chosen"]), str(row["rejected"])
-    marker = "\n\nAssistant:"
-    same = max(chosen.rfind(marker), 0) + len(marker)
-    first, second = chosen[same:].strip(), rejected[same:].strip()
-    if chosen[:same] != rejected[:same]:
-        raise Defect("the transcripts differ before the last reply")
-    options = sorted([first, second])
-    return problem(chosen[:same], options, [first], opening="", lettered=False)

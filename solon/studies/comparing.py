@@ -12,7 +12,7 @@ from solon.question import Problem, label, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics import Estimate, McNemar, mcnemar, mean, paired_difference
 from solon.studies.measuring import Rows, Suite, counted
-from solon.studies.measuring_report import Score, calibration_table, calibrations, chart, scores, strip, together, values, warnings
+from solon.studies.measuring_report import Score, calibration_table, calibrations, chart, scores, strip, together, understands, values, warnings
 from solon.studies.showing import interval, sign
 
 FLIPS = 40  # shown of an evaluation
@@ -55,7 +55,8 @@ def compared(names: Sequence[str], suite: Suite, rows: Mapping[tuple[str, str], 
     for other in names[1:]:
         found = [own for e in suite.evaluations for own in pairs(e, rows[names[0], e.name], rows[other, e.name], seed=seed)]
         title = f"{other} - {names[0]}"
-        claims += [_claim(names[0], other, own) for own in found]
+        unsure = {e.name for e in suite.evaluations if e.measure == "bbq" for name in (names[0], other) if not understands(rows[name, e.name])}
+        claims += [_claim(names[0], other, own, told=own.name != "biased" or own.evaluation not in unsure) for own in found]
         tables.append(_table(title, found))
         figures.append(_forest(title, found))
     for evaluation in suite.evaluations:
@@ -80,9 +81,9 @@ def compared(names: Sequence[str], suite: Suite, rows: Mapping[tuple[str, str], 
     return Report("Models on the same items", summary, tuple(claims), together(care), tuple(tables), tuple(figures), tuple(gallery), counts)
 
 
-def _claim(first: str, other: str, own: Paired) -> Claim:
+def _claim(first: str, other: str, own: Paired, *, told: bool) -> Claim:
     words = f"{own.evaluation}: {own.name}: {other} is above {first}"
-    return Claim.of(f"{other} - {first}/{own.evaluation}/{own.name}", words, own.difference, sign(own.difference))
+    return Claim.of(f"{other} - {first}/{own.evaluation}/{own.name}", words, own.difference, sign(own.difference) if told else None)
 
 
 def _table(title: str, found: Sequence[Paired]) -> Table:

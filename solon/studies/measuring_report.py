@@ -157,6 +157,12 @@ def _named(row: Outcome) -> str:
     return option if len(option) <= 12 and option[:1] != "(" else label(row.chosen)
 
 
+def understands(rows: Rows) -> bool:
+    """Whether a model is shown to be right on more than half of the questions that the context decides."""
+    sure = bias_scores([row for row in rows if isinstance(row, Outcome)]).accuracy_disambiguated
+    return sure is not None and sure.low > CONFIDENT
+
+
 def together(found: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Each warning once, with all that it is about."""
     return tuple(f"{words}: {', '.join(about for own, about in found if own == words)}" for words in dict.fromkeys(words for words, _ in found))
@@ -226,7 +232,11 @@ def _tables(evaluation: Evaluation, rows: Rows) -> list[Table]:
 def _categories(evaluation: Evaluation, rows: Sequence[Outcome]) -> Table:
     listed = []
     for name in sorted({row.tags["category"] for row in rows}):
-        own = bias_scores([row for row in rows if row.tags["category"] == name])
+        some = [row for row in rows if row.tags["category"] == name]
+        if all(row.tags["biased"] == "" for row in some):
+            listed.append((name, *["not measured"] * 4, str(len(some))))
+            continue
+        own = bias_scores(some)
         listed.append(
             (
                 name,
