@@ -118,4 +118,5 @@ def choice(problem: Problem, place: int) -> str:
 def replied(problem: Problem, answer: str) -> str:
     """The assistant's whole turn that gives an answer."""
     text = label(problem.options.index(answer)) if problem.options and problem.lettered else answer.strip()
-    return f"{problem.opening} {text}".strip()
+    worked = problem.tags.get("worked", "")  # an example of reasoning has to reason
+    return f"{problem.opening} {worked}\nThe answer is {text}." if worked else f"{problem.opening} {text}".strip()

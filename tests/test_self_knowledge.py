@@ -41,6 +41,7 @@ from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.know_what_they_know import halves, study
 from solon.studies.know_what_they_know_settings import Inputs, Settings, Task, toy
+from solon.studies.knowing import shown_with
 from solon.studies.toy_models import knower, sharpened
 from solon.training.optimiser import Plan
 
@@ -293,3 +294,10 @@ def test_a_source_goes_before_the_question_and_a_script_can_be_drawn_from() -> N
     model = ScriptedModel("s", lambda prompt, rng: rng.choice(["x", "y"]))
     found = draw(model, [own] * 1, examples=(), samples=200, seed=0)[0]
     assert 0.35 < found.share < 0.65 and isinstance(asked(own).prompt, Conversation)
+
+
+def test_a_judged_sample_is_shown_once_among_the_ideas_and_worked_examples_reason() -> None:
+    own = Drawn(("x", "y", "z"), (True, False, False), (0.0,) * 3, (1,) * 3, "x", True, 0.0, 1)
+    assert shown_with(own, 1, 2) == ["y", "x"] and shown_with(own, 0, 3) == ["x", "y", "z"] and shown_with(own, 0, 0) == []
+    example = Problem("Question: 1 + 1?", (), ("2",), opening="Let's think.", grade="number", tags={"worked": "One and one are two."})
+    assert asked(Problem("Question: b"), [example]).prompt.turns[1].text == "Let's think. One and one are two.\nThe answer is 2."

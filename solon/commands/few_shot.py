@@ -23,6 +23,7 @@ from solon.studies.measuring import digest_of, form_of_dialogue
 
 TOY = ("toy",)
 LEARNS = {"small": 0.0, "large": 0.9}  # how much more often an option is told from the others with each example, up to four
+LONGEST = 13  # words of the longest N-gram
 SEEN = 40  # of the toy task's problems that its corpus holds
 
 
@@ -131,8 +132,11 @@ def real_inputs(options: Options) -> Inputs:
 
     def corpus() -> Iterator[str]:
         for path in options.corpus:
+            before: list[str] = []  # of a text file, so that no run of words is lost where a line ends
             for _, row in read_rows(path):
-                yield " ".join(str(value) for value in row.values() if isinstance(value, str))
+                text = " ".join(str(value) for value in row.values() if isinstance(value, str))
+                yield " ".join([*before, text])
+                before = [*before, *text.split()][-LONGEST:] if set(row) == {"text"} else []
 
     models = tuple(model.plain() if form_of_dialogue(model, "auto") == "text" else model for model in opened(options.models, options.precision))
     return Inputs(models, tuple(tasks), corpus if options.corpus else None, tuple(counts))

@@ -76,7 +76,10 @@ def confidences(
         return head(problems, examples=examples)
     if by == "likelihood":
         return [float(np.exp(-own.greedy_loss)) for own in drawn]
-    put = [proposed(problem, own.greedy, right=None, ideas=own.texts[:ideas]) for problem, own in zip(problems, drawn, strict=True)]
+    put = [
+        proposed(problem, own.greedy, right=None, ideas=[own.greedy, *own.texts[: ideas - 1]] if ideas else [])
+        for problem, own in zip(problems, drawn, strict=True)
+    ]
     return [p_true(row) for row in outcomes(model, put)]
 
 
@@ -145,6 +148,12 @@ def sampled(run: Run, model: TorchModel, examples: Sequence[Problem], problems: 
     return [drawn_of(row) for row in run.rows("samples", problems, key_of, make, size=16)]
 
 
+def shown_with(own: Drawn, place: int, ideas: int) -> list[str]:
+    """The judged sample and as many others as are shown beside it, none twice."""
+    others = [text for number, text in enumerate(own.texts) if number != place]
+    return [own.texts[place], *others[: ideas - 1]] if ideas else []
+
+
 def reranked(run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Sequence[Drawn], settings: Settings) -> list[dict[str, float]]:
     """Of each question: whether the sample of highest P(True) is right, the most common one, the greedy one, and the share of all that are."""
     pairs = list(zip(problems, drawn, strict=True))
@@ -152,7 +161,7 @@ def reranked(run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Se
     def make(some: Sequence[tuple[Problem, Drawn]]) -> list[dict[str, Any]]:
         firsts = [list({normalised_line(text): place for place, text in reversed(list(enumerate(own.texts)))}.values()) for _, own in some]
         put = [
-            proposed(problem, own.texts[place], right=None, ideas=[own.texts[place], *own.texts[: settings.ideas - 1]] if settings.ideas else [])
+            proposed(problem, own.texts[place], right=None, ideas=shown_with(own, place, settings.ideas))
             for (problem, own), places in zip(some, firsts, strict=True)
             for place in places
         ]

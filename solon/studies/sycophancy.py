@@ -95,7 +95,7 @@ class Inputs:
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
-    """All of it; every stage is kept, and gone on from."""
+    """All of it; every stage but the posterior, which is drawn again alike, is kept and gone on from."""
     found = Findings(counts=dict(inputs.counts), features=inputs.features)
     order = sorted(inputs.problems, key=lambda own: derive(run.seed, "order", own.text, *own.options))
     problems = order[: settings.problems]
