@@ -34,7 +34,7 @@ from solon.paired import benjamini_hochberg, detectable, holm, sign_flip
 from solon.question import Problem, asked, choice
 from solon.records.page import page
 from solon.statistics import paired_difference
-from solon.studies.comparing import compared
+from solon.studies.comparing import compared, pairs
 from solon.studies.measuring import Suite
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -211,6 +211,14 @@ def test_bias_scores_equal_tables_worked_by_hand() -> None:
     assert found.unscored == 2
     silent = bias_scores([bbq_row("ambig", 2), bbq_row("disambig", 2)])
     assert silent.ambiguous is None and silent.disambiguated is None
+
+
+def test_rows_without_a_known_biased_answer_are_paired_in_accuracy_and_not_in_bias(tmp_path: Path) -> None:
+    evaluation = read_evaluation(written(tmp_path / "a.jsonl", BBQ))
+    first = [bbq_row("ambig", 0, cluster=str(n)) for n in range(4)] + [bbq_row("ambig", 0, biased="", cluster=str(n)) for n in range(4, 12)]
+    second = [bbq_row("ambig", 2, cluster=str(n)) for n in range(4)] + [bbq_row("ambig", 2, biased="", cluster=str(n)) for n in range(4, 12)]
+    found = {own.name: own.difference for own in pairs(evaluation, first, second)}
+    assert found["biased"].value == -1.0 and found["biased"].n == 4 and found["right"].value == 1.0 and found["right"].n == 12
 
 
 def test_the_biased_answer_follows_polarity_and_the_authors_table_where_it_is_given(tmp_path: Path) -> None:

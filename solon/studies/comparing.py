@@ -34,12 +34,13 @@ def pairs(evaluation: Evaluation, first: Rows, second: Rows, *, seed: int = 0) -
     found = []
     ahead, behind = values(evaluation, first), values(evaluation, second)
     for name in ahead:
-        rows = [row for row in first if len(first) == len(ahead[name]) or not isinstance(row, Outcome) or row.right is not None]
-        clusters = [row.cluster for row in rows]
-        difference = paired_difference(behind[name], ahead[name], clusters=clusters)
-        binary = set(ahead[name]) | set(behind[name]) <= {0.0, 1.0}
-        flips = mcnemar([value > 0 for value in behind[name]], [value > 0 for value in ahead[name]]) if binary else None
-        p = sign_flip([b - a for b, a in zip(behind[name], ahead[name], strict=True)], clusters=clusters, seed=seed)
+        both = [(b, a, row.cluster) for a, b, row in zip(ahead[name], behind[name], first, strict=True) if a is not None and b is not None]
+        if not both:
+            continue
+        later, earlier, clusters = [b for b, _, _ in both], [a for _, a, _ in both], [cluster for _, _, cluster in both]
+        difference = paired_difference(later, earlier, clusters=clusters)
+        flips = mcnemar([own > 0 for own in later], [own > 0 for own in earlier]) if set(later) | set(earlier) <= {0.0, 1.0} else None
+        p = sign_flip([b - a for b, a, _ in both], clusters=clusters, seed=seed)
         found.append(Paired(evaluation.name, name, difference, flips, p))
     return found
 
@@ -57,8 +58,8 @@ def compared(names: Sequence[str], suite: Suite, rows: Mapping[tuple[str, str], 
         title = f"{other} - {names[0]}"
         unsure = {e.name for e in suite.evaluations if e.measure == "bbq" for name in (names[0], other) if not understands(rows[name, e.name])}
         claims += [_claim(names[0], other, own, told=own.name != "biased" or own.evaluation not in unsure) for own in found]
-        tables.append(_table(title, found))
-        figures.append(_forest(title, found))
+        tables.append(paired_table(title, found))
+        figures.append(forest(title, found))
     for evaluation in suite.evaluations:
         own = {name: rows[name, evaluation.name] for name in names}
         care += [(words, f"{name} on {about}") for name in names for words, about in warnings(evaluation, own[name])]
@@ -86,7 +87,8 @@ def _claim(first: str, other: str, own: Paired, *, told: bool) -> Claim:
     return Claim.of(f"{other} - {first}/{own.evaluation}/{own.name}", words, own.difference, sign(own.difference) if told else None)
 
 
-def _table(title: str, found: Sequence[Paired]) -> Table:
+def paired_table(title: str, found: Sequence[Paired]) -> Table:
+    """Every difference with its tests, adjusted over the table."""
     p_values = [own.p_value for own in found]
     rows = tuple(
         (
@@ -101,7 +103,8 @@ def _table(title: str, found: Sequence[Paired]) -> Table:
     return Table(f"Paired differences, {title}", columns, rows, note)
 
 
-def _forest(title: str, found: Sequence[Paired]) -> Figure:
+def forest(title: str, found: Sequence[Paired]) -> Figure:
+    """The same as dots with intervals."""
     own = [one.difference for one in found]
     places = tuple(float(place) for place in range(len(own)))
     dots = Line("difference", places, tuple(e.value for e in own), tuple(e.low for e in own), tuple(e.high for e in own), dots=True)
@@ -125,11 +128,11 @@ def _series(evaluation: Evaluation, own: Mapping[str, Rows]) -> list[Figure]:
     """The abrupt number and its smooth companion over the models in the order given, on one panel."""
     found = {name: values(evaluation, rows) for name, rows in own.items()}
     lines = []
-    for number_name in next(iter(found.values())):
-        points = [
-            mean(of[number_name], clusters=[row.cluster for row in rows][: len(of[number_name])])
-            for of, rows in zip(found.values(), own.values(), strict=True)
-        ]
+    for number_name in (name for name, own in next(iter(found.values())).items() if any(value is not None for value in own)):
+        points = []
+        for of, rows in zip(found.values(), own.values(), strict=True):
+            known = [(value, row.cluster) for value, row in zip(of[number_name], rows, strict=True) if value is not None]
+            points.append(mean([value for value, _ in known], clusters=[cluster for _, cluster in known]))
         places = tuple(float(place) for place in range(len(points)))
         lines.append(Line(number_name, places, tuple(p.value for p in points), tuple(p.low for p in points), tuple(p.high for p in points)))
     return [

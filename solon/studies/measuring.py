@@ -25,7 +25,7 @@ from solon.records.run import Run, digest
 
 Form = Literal["auto", "dialogue", "text"]
 CHUNK = 256  # problems whose shared beginnings are computed once
-Rows = list[Outcome | Replied]
+Rows = Sequence[Outcome | Replied]
 Value = TypeVar("Value")
 
 

@@ -11,7 +11,7 @@ from statistics import median
 from solon.calibration import FEW
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import bias_scores, pronoun_correlation
-from solon.evaluation.measure import Outcome
+from solon.evaluation.measure import Outcome, Replied
 from solon.evaluation.opinions import by_country, peaked, similarity
 from solon.evaluation.scores import Calibration, accuracy, at_temperature, calibration, chance, fitted_temperature, matching, of_the_right
 from solon.question import label
@@ -82,8 +82,10 @@ def _opinions(rows: Sequence[Outcome]) -> list[Score]:
     return [*near, *far, Score("entropy", "entropy of its answers over that of a country's (1: as spread)", peaked(rows), 1.0)]
 
 
-def values(evaluation: Evaluation, rows: Rows) -> dict[str, list[float]]:
-    """What each item contributes, for pairing two models item by item: an abrupt number and a smooth one where there are both."""
+def values(evaluation: Evaluation, rows: Rows) -> dict[str, list[float | None]]:
+    """What each item contributes, None where it cannot, for pairing two models item by item: an abrupt number and a smooth one where there are
+    both.
+    """
     chosen = [row for row in rows if isinstance(row, Outcome)]
     if not chosen:
         return {"right": [float(row.correct is True) for row in rows]}
@@ -92,17 +94,21 @@ def values(evaluation: Evaluation, rows: Rows) -> dict[str, list[float]]:
     if evaluation.measure == "pronouns":
         female = [next(place for place, word in enumerate(row.options) if word.lower() in ("she", "her", "hers")) for row in chosen]
         return {"P(female)": [row.belief[place] for row, place in zip(chosen, female, strict=True)]}
-    keyed = [row for row in chosen if row.right is not None]
     name = "matching" if evaluation.measure == "behaviour" else "right"
-    found = {name: [float(bool(row.correct)) for row in keyed], f"P({name})": [row.belief[row.right] for row in keyed if row.right is not None]}
+    found: dict[str, list[float | None]] = {
+        name: [None if row.right is None else float(bool(row.correct)) for row in chosen],
+        f"P({name})": [None if row.right is None else row.belief[row.right] for row in chosen],
+    }
     if evaluation.measure == "bbq":
-        found["biased"] = [_leaning(row) for row in keyed]
+        found["biased"] = [_leaning(row) for row in chosen]
     return found
 
 
-def _leaning(row: Outcome) -> float:
-    """1 for the biased answer, -1 for the one against it, 0 for unknown and for rows that cannot tell."""
-    if row.tags["biased"] == "" or row.chosen == int(row.tags["unknown"]):
+def _leaning(row: Outcome) -> float | None:
+    """1 for the biased answer, -1 for the one against it, 0 for unknown; None where it is not known which would be biased."""
+    if row.tags["biased"] == "":
+        return None
+    if row.chosen == int(row.tags["unknown"]):
         return 0.0
     return 1.0 if row.chosen == int(row.tags["biased"]) else -1.0
 
@@ -220,7 +226,7 @@ def _tables(evaluation: Evaluation, rows: Rows) -> list[Table]:
         return [Table(f"Similarity by country, {evaluation.name}", ("country", "similarity", "questions"), listed, note)]
     if evaluation.measure == "bbq":
         return [_categories(evaluation, chosen)]
-    groups: dict[str, Rows] = {}
+    groups: dict[str, list[Outcome | Replied]] = {}
     for row in rows:
         groups.setdefault(row.tags.get("subject", ""), []).append(row)
     if len(groups) < 2 or evaluation.measure != "accuracy":
