@@ -66,7 +66,15 @@ PAPERS = (
         "a crowd of people and their ratings",
         "red_teaming",
     ),
-    Paper("model_written", "Discovering Language Model Behaviors with Model-Written Evaluations", "2212.09251"),
+    Paper(
+        "model_written",
+        "Discovering Language Model Behaviors with Model-Written Evaluations",
+        "2212.09251",
+        "statements, questions after gold examples, introductions and sentences by a model; a preference model's or a model's filter; balance; labels "
+        "looked over blind; a map; models by size or step on what was written and on published sets; `solon run model_written`",
+        "crowd workers (their labels are read from a file), how relevant an item is, models of 52B parameters",
+        "model_written",
+    ),
     Paper(
         "sycophancy",
         "Towards Understanding Sycophancy in Language Models",
