@@ -21,6 +21,7 @@ COMMANDS = {
     "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
     "knows": "fit what a model knows of itself; let it answer only what it knows",
     "compare": "two models on the same prompts or evaluations, paired",
+    "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
     "sweep": "one command under many settings and seeds, on one machine or many",
     "export": "copy a run's model, adapter, preference model and rows to a folder",
     "doctor": "check this machine and this installation",
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"solon: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        return int(importlib.import_module(f"solon.commands.{words[0]}").main(words[1:]))
+        return int(importlib.import_module(f"solon.commands.{words[0].replace('-', '_')}").main(words[1:]))
     except InputError as error:
         print(f"solon: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.commands.common import StudyOptions, conducted, opened, parse, say
+from solon.commands.common import StudyOptions, conducted, content, opened, parse, say
 from solon.data.evaluations import suite
 from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.studies.comparing import compared
-from solon.studies.measuring import Form, Suite, counted, form_of, measured
+from solon.studies.measuring import Form, Rows, Suite, counted, form_of, measured
 from solon.studies.measuring_report import report
 
 
@@ -31,6 +33,8 @@ class Measuring:
     """dialogue: the model's chat template, or Human and Assistant; text: plain text; auto: text only for models without a template"""
     truncate: bool = False
     """cut prompts that do not fit the context on the left, counted, instead of refusing them"""
+    inspect_logs: Path | None = None
+    """a folder, to write an Inspect log of every evaluation and model into (pip install 'solon[inspect]')"""
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,20 @@ class Options(StudyOptions, Measuring):
     """Recognise published evaluation formats, measure a model on them, and keep raw outcomes that can be scored again without it."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """files or folders of evaluations"""
+    """files or folders of evaluations; or Inspect logs (.eval), which need no model, several of them being paired sample by sample"""
     model: str = ""
     """smollm2, gemma3-270m, a model folder, or a hub id"""
     against: str = ""
     """another model, to be compared item by item"""
+    scorer: str = ""
+    """of Inspect logs that have several"""
     preset: Annotated[Literal["quick", "full"], tyro.conf.Suppress] = "quick"
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="measure")
+    if options.paths and all(path.suffix == ".eval" for path in options.paths):
+        return logs(options)
     if not options.paths or not options.model:
         raise InputError("solon measure needs files or folders, and --model; `solon measure --help` lists the options")
     names = [options.model, options.against] if options.against else [options.model]
@@ -57,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
 def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: Sequence[Path]) -> int:
     """One model's report, or the comparison of several, the first being the one that the others are held against."""
     wanted = Suite(tuple(suite(paths)), how.shots, how.limit, options.seed)
+    write = None if how.inspect_logs is None else inspect_extra().write_log
     models = opened(names, options.precision)
     settings = {"shots": how.shots, "limit": how.limit, "form": how.form, "truncate": how.truncate}
     inputs = {"suite": digest([(own.name, own.digest) for own in wanted.evaluations]), **{f"model {n}": m.fingerprint for n, m in enumerate(models)}}
@@ -69,6 +78,8 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
             for own in wanted.evaluations
             for model in models
         }
+        if write is not None and how.inspect_logs is not None:
+            write_logs(write, how.inspect_logs, wanted, rows)
         if len(models) > 1:
             return compared([model.name for model in models], wanted, rows, seed=options.seed)
         model = models[0]
@@ -79,3 +90,49 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
 
     study = "measure" if len(models) == 1 else "compare"
     return conducted(replace(options), study, settings, inputs, ", ".join(model.name for model in models), work)
+
+
+def inspect_extra() -> Any:
+    """Raises InputError where Inspect is not installed."""
+    if importlib.util.find_spec("inspect_ai") is None:
+        raise InputError("Inspect's logs need inspect_ai: pip install 'solon[inspect]'")
+    return importlib.import_module("solon.evaluation.inspect_logs")
+
+
+def write_logs(write: Callable[..., None], folder: Path, wanted: Suite, rows: dict[tuple[str, str], Rows]) -> None:
+    """A log for each model and evaluation."""
+    for (model, name), own in rows.items():
+        evaluation = next(one for one in wanted.evaluations if one.name == name)
+        path = folder / f"{'_'.join(f'{model} {name}'.replace('/', ' ').split())}.eval"
+        write(path, evaluation, wanted.drawn(evaluation)[1], own, model=model)
+        say(f"wrote {path}")
+
+
+def logs(options: Options) -> int:
+    """What Inspect's logs hold: one log's report, or several held against the first, paired by sample and epoch."""
+    if options.model or options.against:
+        raise InputError("Inspect logs are read as they are; leave --model and --against out")
+    found = [inspect_extra().read_log(path, scorer=options.scorer) for path in options.paths]
+    names = [
+        own.model if [other.model for other in found].count(own.model) == 1 else path.stem for own, path in zip(found, options.paths, strict=True)
+    ]
+    inputs = {f"log {number}": content(path) for number, path in enumerate(options.paths)}
+
+    def work(run: Run) -> Report:
+        first = found[0]
+        if len(found) == 1:
+            suite_of = Suite((first.evaluation,))
+            return report(names[0], [(first.evaluation, first.rows, counted(first.evaluation, suite_of, first.rows))], {"log": str(options.paths[0])})
+        shared = set.intersection(*({row.key for row in own.rows} for own in found))
+        if not shared or len(set(names)) < len(names):
+            raise InputError(f"these logs cannot be paired: they share {len(shared)} samples, and are called {', '.join(names)}")
+        kept = [place for place, row in enumerate(first.rows) if row.key in shared]
+        problems = tuple(first.evaluation.problems[place] for place in kept)
+        evaluation = replace(first.evaluation, reading=replace(first.evaluation.reading, rows=problems))
+        order = [first.rows[place].key for place in kept]
+        paired = {(name, evaluation.name): [{row.key: row for row in own.rows}[key] for key in order] for name, own in zip(names, found, strict=True)}
+        told = compared(names, Suite((evaluation,)), paired, seed=options.seed)
+        left = {f"{name}: samples that not every log holds": len(own.rows) - len(order) for name, own in zip(names, found, strict=True)}
+        return replace(told, counts={**told.counts, **{words: count for words, count in left.items() if count}})
+
+    return conducted(replace(options), "logs", {"scorer": options.scorer}, inputs, ", ".join(names), work)

@@ -126,12 +126,17 @@ class Before:
         return self.prefix[0][0].shape[2] if self.prefix is not None else 0
 
 
-@torch.inference_mode()
 def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
     """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without gradients.
 
     Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.
     """
+    return [found_T2[:, 0] for found_T2 in score_beside_best(body, requests)]
+
+
+@torch.inference_mode()
+def score_beside_best(body: Body, requests: Sequence[Given]) -> list[Tensor]:
+    """The same, (T, 2): beside it the log-probability of the likeliest token in that place. A reply is greedy where both are equal throughout."""
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
     trie = trie_of(requests)
@@ -179,7 +184,7 @@ def computed(body: Body, path: Sequence[Node], before: Before, scored: dict[Node
 def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
     """The log-probabilities of a path's tokens from depth `start` on."""
     parts = [scored[node][max(start - max(node.depth, node.scored_from), 0) :] for node in path if node.end > start]
-    return torch.cat(parts) if parts else torch.zeros(0)
+    return torch.cat(parts) if parts else torch.zeros(0, 2)
 
 
 def score_rows(body: Body, rows: Sequence[Row], before: Before, scored: dict[Node, Tensor]) -> None:
@@ -204,7 +209,9 @@ def starts_of(rows: Sequence[Row]) -> list[int]:
 
 
 def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
-    """The log-probabilities of each node's scored tokens, node by node. A position before several tokens is read once."""
+    """The log-probabilities of each node's scored tokens and of the likeliest in their places, (M, 2), node by node. A position before several
+    tokens is read once.
+    """
     read: dict[int, int] = {}  # place before -> which position read; -1 is the last above the rows
     which, target, lengths = [], [], []
     for first, row in zip(starts_of(rows), rows, strict=True):
@@ -216,7 +223,7 @@ def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before)
                 target.append(row.tokens[place])
             lengths.append(len(node.tokens) - skipped)
     if not which:
-        return [torch.zeros(0) for _ in lengths]
+        return [torch.zeros(0, 2) for _ in lengths]
     hidden_NC = hidden_TC[list(read)]
     if -1 in read and above.last_1C is not None:
         hidden_NC[read[-1]] = above.last_1C[0]
@@ -224,15 +231,15 @@ def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before)
 
 
 def read_tokens(body: Body, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
-    """log p(target) at position `which` of each scored token, (M,), on the CPU."""
-    found_M = torch.empty(len(which_M))
+    """log p of the target at position `which` of each scored token, and of the likeliest token there, (M, 2), on the CPU."""
+    found_M2 = torch.empty(len(which_M), 2)
     for start in range(0, len(hidden_NC), HEAD_ROWS):
         logits_NV = body.logits(hidden_NC[start : start + HEAD_ROWS]).float()
         inside = ((which_M >= start) & (which_M < start + HEAD_ROWS)).nonzero()[:, 0]
         local = (which_M[inside] - start).to(logits_NV.device)
-        picked = logits_NV[local, target_M[inside].to(logits_NV.device)] - logits_NV.logsumexp(dim=-1)[local]
-        found_M[inside] = picked.float().cpu()
-    return found_M
+        picked_M2 = torch.stack([logits_NV[local, target_M[inside].to(logits_NV.device)], logits_NV.amax(dim=-1)[local]], dim=-1)
+        found_M2[inside] = (picked_M2 - logits_NV.logsumexp(dim=-1)[local, None]).cpu()
+    return found_M2
 
 
 def score_groups(body: Body, groups: Sequence[Group]) -> list[list[Tensor]]:

@@ -151,7 +151,7 @@ def _flipped(evaluation: Evaluation, problems: Sequence[Problem], first: Rows, l
         way = "wrong to right" if after.correct else "right to wrong"
         parts = (
             ("asked", worded(problem) or problem.opening[-400:]),
-            ("right", problem.answers[0]),
+            ("right", problem.answers[0] if problem.answers else ""),
             *((n, _said(o)) for n, o in ((names[0], before), (names[-1], after))),
         )
         found.append((_moved(before, after), Exhibit(f"{evaluation.name}: {way}: {problem.text[:90]}", parts, folded=True)))

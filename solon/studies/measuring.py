@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,4 +145,5 @@ def counted(evaluation: Evaluation, suite: Suite, rows: Rows) -> dict[str, int]:
     found["problems one of whose options begins another"] = sum(nested(own) for own in problems)
     found["replies that could not be judged"] = sum(row.correct is None for row in said)
     found["replies cut at their last token"] = sum(cut_short(row) for row in said)
+    found |= {f"unscored: {reason}": count for reason, count in Counter(row.tags.get("unscored", "") for row in rows).items() if reason}
     return {name: count for name, count in found.items() if count}

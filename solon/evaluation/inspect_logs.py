@@ -1,0 +1,152 @@
+"""Inspect's logs: what was measured here, written so that `inspect view` opens it; anybody's log, read with what it left unscored counted. An extra
+(`pip install 'solon[inspect]'`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalSample, EvalScore, EvalSpec, read_eval_log, write_eval_log
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.scorer import Score
+
+from solon.data.evaluations import Evaluation
+from solon.data.published import Reading
+from solon.errors import InputError
+from solon.evaluation.measure import Outcome, Replied
+from solon.evaluation.scores import accuracy
+from solon.models.base import Stop
+from solon.question import Problem, label, worded
+
+SCORER = "solon"
+
+
+def write_log(path: Path, evaluation: Evaluation, problems: Sequence[Problem], rows: Sequence[Outcome | Replied], *, model: str) -> None:
+    """Every item with what was asked, the answer, its score where there is a right answer, and the raw log-probabilities as metadata."""
+    samples = [_sample(number, problem, row, model) for number, (problem, row) in enumerate(zip(problems, rows, strict=True), start=1)]
+    scored = [row for row in rows if row.correct is not None]
+    metrics = {}
+    if scored:
+        found = accuracy(rows)
+        values = {"accuracy": found.value, "interval_low": found.low, "interval_high": found.high}
+        metrics = {name: EvalMetric(name=name, value=value) for name, value in values.items()}
+    score = EvalScore(name=SCORER, scorer=SCORER, scored_samples=len(scored), unscored_samples=len(rows) - len(scored), metrics=metrics)
+    dataset = EvalDataset(name=evaluation.name, location=evaluation.reading.source, samples=len(samples), sample_ids=[own.id for own in samples])
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"form": evaluation.kind, "measure": evaluation.measure}
+    spec = EvalSpec(
+        created=created, task=evaluation.name, task_id=evaluation.digest, dataset=dataset, model=f"solon/{model}", config=EvalConfig(), metadata=about
+    )
+    results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[score])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_eval_log(EvalLog(status="success", eval=spec, results=results, samples=samples), str(path))
+
+
+def _sample(number: int, problem: Problem, row: Outcome | Replied, model: str) -> EvalSample:
+    asked = worded(problem) or problem.opening
+    if isinstance(row, Outcome):
+        said = label(row.chosen) if problem.lettered else row.options[row.chosen]
+        more: dict[str, Any] = {
+            "log_probabilities": list(row.logprobs),
+            "belief": list(row.belief),
+            "option_mass": row.mass,
+            "tokens": list(row.tokens),
+        }
+        right = "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
+        target: str | list[str] = right
+    else:
+        said, target = row.text, list(problem.answers)
+        more = {"stop": row.stop, "log_probability": row.logprob}
+    scores = {} if row.correct is None else {SCORER: Score(value="C" if row.correct else "I", answer=said, metadata=more)}
+    return EvalSample(
+        id=number, epoch=1, input=asked, choices=list(problem.options) or None, target=target,
+        messages=[ChatMessageUser(content=asked), ChatMessageAssistant(content=f"{problem.opening} {said}".strip(), source="generate")],
+        output=ModelOutput.from_content(f"solon/{model}", said), scores=scores,
+        metadata={**problem.tags, "cluster": row.cluster, "opening": problem.opening, **({} if scores else more)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a cluster."""
+
+    model: str
+    evaluation: Evaluation
+    rows: tuple[Replied, ...]
+
+
+def read_log(path: Path, *, scorer: str = "") -> Logged:
+    """A log's samples, right or wrong. What is neither is kept, unscored, with the reason among its tags: samples that failed, that have no score or
+    one that is not right or wrong, and those that the log's data set has and the log does not hold.
+
+    Raises InputError on what is no log, and where a log has several scorers and none is named.
+    """
+    try:
+        log = read_eval_log(str(path))
+    except Exception as error:  # whatever the reader meets in somebody's file
+        raise InputError(f"{path} is no log that Inspect can read: {type(error).__name__}: {error}") from error
+    samples = log.samples or []
+    names = sorted({name for sample in samples for name in sample.scores or {}})
+    if scorer and scorer not in names:
+        raise InputError(f"{path} has the scorers {', '.join(names) or 'none'}; not {scorer!r}")
+    if not scorer and len(names) > 1:
+        raise InputError(f"{path} has several scorers, {', '.join(names)}: choose one with --scorer")
+    chosen = scorer or (names[0] if names else "")
+    problems = [Problem(f"{_asked(sample)}", (), tuple(_targets(sample)), cluster=str(sample.id)) for sample in samples]
+    rows = [_row(sample, chosen) for sample in samples]
+    held = {(str(sample.id), sample.epoch) for sample in samples}
+    ids = [str(own) for own in log.eval.dataset.sample_ids or []]
+    missing = [(own, epoch) for own in ids for epoch in range(1, (log.eval.config.epochs or 1) + 1) if (own, epoch) not in held]
+    for own, epoch in missing:
+        problems.append(Problem(f"(sample {own}, which the log does not hold)", (), (), cluster=own))
+        rows.append(_unscored(own, epoch, "", "the log does not hold the sample"))
+    if not rows:
+        raise InputError(f"{path} holds no sample")
+    evaluation = Evaluation(log.eval.task, f"Inspect log, {chosen or 'no scorer'}", "accuracy", Reading(str(path), tuple(problems), ()))
+    return Logged(log.eval.model, evaluation, tuple(rows))
+
+
+def _asked(sample: EvalSample) -> str:
+    if isinstance(sample.input, str):
+        return sample.input
+    return "\n\n".join(message.text for message in sample.input if message.role == "user")
+
+
+def _targets(sample: EvalSample) -> list[str]:
+    return [own for own in ([sample.target] if isinstance(sample.target, str) else sample.target) if own]
+
+
+def _row(sample: EvalSample, scorer: str) -> Replied:
+    said = sample.output.completion
+    if sample.error is not None:
+        return _unscored(str(sample.id), sample.epoch, said, "the sample failed")
+    score = (sample.scores or {}).get(scorer)
+    if score is None:
+        return _unscored(str(sample.id), sample.epoch, said, "no score")
+    correct = _right(score.value)
+    if correct is None:
+        return _unscored(str(sample.id), sample.epoch, said, f"a score that is neither right nor wrong: {_shown(score.value)}")
+    cut = bool(sample.output.choices) and sample.output.stop_reason in ("max_tokens", "model_length")
+    return Replied(f"{sample.id} epoch {sample.epoch}", str(sample.id), said, correct, (Stop.LENGTH if cut else Stop.END).value, math.nan, 0)
+
+
+def _unscored(name: str, epoch: int, said: str, reason: str) -> Replied:
+    return Replied(f"{name} epoch {epoch}", name, said, None, Stop.END.value, math.nan, 0, {"unscored": reason})
+
+
+def _right(value: Any) -> bool | None:
+    """Whether a score says right; None for partial credit, no answer, NaN, and scores of several values."""
+    if isinstance(value, str):
+        return {"C": True, "I": False}.get(value.strip())
+    if isinstance(value, bool):
+        return value
+    return {1.0: True, 0.0: False}.get(float(value)) if isinstance(value, int | float) else None
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else "a number between or beyond" if isinstance(value, int | float) else "several values"

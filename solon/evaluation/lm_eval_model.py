@@ -1,0 +1,153 @@
+"""lm-evaluation-harness on our engine: `--model solon`, an extra (`pip install 'solon[lm-eval]'`).
+
+Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so numbers are equal; what they share is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval import utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
+from tqdm import tqdm
+
+from solon.errors import InputError
+from solon.models.base import Tokens, derive
+from solon.models.dialogue import ChatTemplate, Transcript
+from solon.models.load import load_open
+from solon.models.sampling import Request, Rules, generate
+from solon.models.scoring import score_beside_best
+from solon.models.torch_model import TorchModel
+from solon.pool import batched
+
+CHUNK = 1024  # requests whose shared beginnings are computed once, between two moves of the progress bar
+KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
+
+
+@register_model("solon")
+class SolonLM(TemplateLM):
+    """`model` is smollm2, gemma3-270m, a model folder or a hub id; `precision` auto, float32 or bfloat16.
+
+    Contexts that are too long lose their first tokens, as the harness has it; how many did is said at the end of each call.
+    """
+
+    def __init__(self, model: str | TorchModel, precision: str = "auto", seed: int = 0, **more: Any) -> None:
+        super().__init__()
+        ignored = {name for name, value in more.items() if value is not None} - {"batch_size", "max_batch_size", "device"}
+        if ignored:
+            raise InputError(f"the solon model has the arguments model, precision and seed; not {', '.join(sorted(ignored))}")
+        self.solon = load_open(model, precision=precision) if isinstance(model, str) else model
+        if not isinstance(self.solon.dialogue, (ChatTemplate, Transcript)):
+            raise InputError(f"{self.solon.name} has a vocabulary of whole words; the harness needs a tokenizer that reads any text")
+        self.tokenizer: Any = self.solon.dialogue.tokenizer
+        self.seed = seed
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        first = self.tokenizer.bos_token_id
+        return self.eot_token_id if first is None else int(first)
+
+    @property
+    def max_length(self) -> int:
+        return self.solon.context
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness writes into its results of the model."""
+        return {"model_name": self.solon.name, "model_fingerprint": self.solon.fingerprint}
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history, tokenize=False, add_generation_prompt=add_generation_prompt, continue_final_message=not add_generation_prompt
+            )
+        )
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
+            add_special_tokens = False
+        more = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer.encode(string, **more))
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        found: list[tuple[float, bool]] = []
+        cut = 0
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Scoring") as bar:
+            for some in batched(requests, CHUNK):
+                given = []
+                for _, context, reply in some:
+                    room = self.max_length - len(reply)
+                    if room < 1 or not reply:
+                        raise InputError(f"a continuation of {len(reply)} tokens cannot be scored in a context of {self.max_length}")
+                    cut += len(context) > room
+                    given.append((tuple(context[-room:]), tuple(reply)))
+                for (key, _, _), own_T2 in zip(some, score_beside_best(self.solon.module, given), strict=True):
+                    found.append((float(own_T2[:, 0].sum()), bool((own_T2[:, 0] >= own_T2[:, 1]).all())))
+                    if key is not None:
+                        self.cache_hook.add_partial("loglikelihood", key, found[-1])
+                bar.update(len(some))
+        if cut:
+            utils.eval_logger.warning("%d of %d contexts were cut on the left to fit", cut, len(requests))
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-probabilities (nats) of whole texts, in windows that each predict every token once."""
+        windows: list[Any] = []
+        of: list[int] = []
+        for place, request in enumerate(requests):
+            own = utils.get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]), prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
+            )
+            for window in map(utils.make_disjoint_window, own):
+                windows.append((None, *window))
+                of.append(place)
+        totals = [0.0] * len(requests)
+        for place, (logprob, _) in zip(of, self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm), strict=True):
+            totals[place] += logprob
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Replies up to the first of their stop strings."""
+        settings = [normalize_gen_kwargs(dict(request.args[1])) for request in requests]
+        groups: dict[tuple[int, float, float], list[int]] = {}
+        for place, own in enumerate(settings):
+            if set(own) - KNOWN:
+                raise InputError(f"the solon model samples with {', '.join(sorted(KNOWN))}; not with {', '.join(sorted(set(own) - KNOWN))}")
+            groups.setdefault((own["max_gen_toks"], float(own.get("temperature", 0.0)), float(own.get("top_p", 1.0))), []).append(place)
+        said: dict[int, str] = {}
+        ends = self.solon.dialogue.ends | {self.eot_token_id}
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Sampling") as bar:
+            for (tokens, temperature, top_p), places in groups.items():
+                asked = [self._asked(requests[place].args[0], settings[place]["until"], tokens, place) for place in places]
+                for (number, _), row, _ in generate(self.solon.module, asked, Rules(tokens, temperature, top_p, ends)):
+                    place = places[number]
+                    said[place] = self._text(row.tokens, settings[place]["until"])
+                    self.cache_hook.add_partial("generate_until", requests[place].args, said[place])
+                    bar.update()
+        return [said[place] for place in range(len(requests))]
+
+    def _asked(self, context: str, until: Sequence[str], tokens: int, place: int) -> Request:
+        room = self.max_length - tokens
+        if room < 1:
+            raise InputError(f"{tokens} tokens to generate leave no room in a context of {self.max_length}; set max_gen_toks")
+        prompt: Tokens = tuple(self.tok_encode(context))[-room:]
+        return Request(prompt, (derive(self.seed, place),), lambda row: any(stop in self.tokenizer.decode(row) for stop in until))
+
+    def _text(self, tokens: Sequence[int], until: Sequence[str]) -> str:
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return text[: min((text.index(stop) for stop in until if stop and stop in text), default=len(text))]
