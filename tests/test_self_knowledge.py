@@ -21,6 +21,7 @@ from solon.evaluation.selective import certified, conformal_risk, risk_coverage
 from solon.evaluation.self_knowledge import (
     Drawn,
     addition,
+    agreement,
     draw,
     fixed_examples,
     hidden_options,
@@ -148,10 +149,15 @@ def test_prompts_say_what_the_paper_says() -> None:
         assert judged(Problem("Question: q", (), ("a",)), drawn, ideas=0, seed=seed)[1] == place  # the same sample, alone
     assert worded(proposed(own, "2", right=True)).endswith("Is the proposed answer:\nChoices:\n (A) True\n (B) False")
     assert sum(example.answers == ("True",) for example in fixed_examples(ideas=True)) == 5
-    assert drawn.share == pytest.approx(1 / 6) and drawn.agreement == pytest.approx(2 / 6)
-    sums = addition(60, seed=0)
-    assert len({s.text for s in sums}) == 60
-    assert all(str(sum(map(int, s.text.removeprefix("Question: What is ").rstrip("?").split(" + ")))) == s.answers[0] for s in sums)
+    assert drawn.share == pytest.approx(1 / 6) and agreement(Problem("Question: q", (), ("a",)), drawn) == pytest.approx(2 / 6)
+    sums = Problem("Question: 3 + 4?", (), ("7",), opening="Step by step:", grade="number", tags={"worked": "so 7"})
+    said = ("First 3.\nThen 4.\nThe answer is 7.", "It is 7", "3 and 4\nmake 8", "3 and 4\nmake 9")
+    worked = Drawn(said, (True, True, False, False), (0.0,) * 4, (1,) * 4, "7", True, 0.0, 1)
+    assert agreement(sums, worked) == 0.5  # by what they end on, not by how they begin
+    assert "Proposed Answer: First 3. Then 4. The answer is 7.\n" in judged(sums, worked, ideas=2, seed=0, place=0)[0].text
+    sums_of = addition(60, seed=0)
+    assert len({s.text for s in sums_of}) == 60
+    assert all(str(sum(map(int, s.text.removeprefix("Question: What is ").rstrip("?").split(" + ")))) == s.answers[0] for s in sums_of)
 
 
 def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:

@@ -43,9 +43,14 @@ def number(reply: str, answers: Sequence[str]) -> bool | None:
     >>> number("so 3 + 4 = 7. The answer is 7.", ["7"]), number("7.00", ["7"]), number("seven", ["7"])
     (True, True, None)
     """
-    marked = FINAL.findall(reply)
-    found = marked[-1] if marked else (NUMBER.findall(reply) or [""])[-1]
+    found = final_number(reply)
     return any(abs(_value(found) - _value(answer)) < 1e-6 for answer in answers) if found else None
+
+
+def final_number(reply: str) -> str:
+    """The number that a reply ends on, as it is written; empty where there is none."""
+    marked = FINAL.findall(reply)
+    return str(marked[-1] if marked else (NUMBER.findall(reply) or [""])[-1])
 
 
 def _value(text: str) -> float:
@@ -58,8 +63,12 @@ def word(reply: str, answers: Sequence[str]) -> bool | None:
     >>> word("signs. And then", ["signs"])
     True
     """
-    words = re.findall(r"[\w'-]+", reply)
-    return normalised(words[0]) in {normalised(answer) for answer in answers} if words else None
+    said = first_word(reply)
+    return normalised(said) in {normalised(answer) for answer in answers} if said else None
+
+
+def first_word(reply: str) -> str:
+    return next(iter(re.findall(r"[\w'-]+", reply)), "")
 
 
 GRADES = {"exact": exact, "number": number, "word": word}
@@ -68,5 +77,22 @@ GRADES = {"exact": exact, "number": number, "word": word}
 def graded(problem: Problem, reply: str) -> bool | None:
     """Whether a reply to the problem is right, as its data set compares them; None where it cannot be judged."""
     grade: Grade = problem.grade
-    said = f"{problem.opening} {reply}" if grade == "number" else reply  # "The answer is" may stand in the opening
-    return GRADES[grade](said, problem.answers)
+    return GRADES[grade](_whole(problem, reply), problem.answers)
+
+
+def answer_of(problem: Problem, reply: str) -> str:
+    """What a reply answers, in the form that its data set compares answers in, so that replies that answer alike are equal; empty where nothing.
+
+    >>> sums = Problem("Question: 3 + 4?", (), ("7",), grade="number")
+    >>> answer_of(sums, "3 and 4 make 7.0") == answer_of(sums, "It is 7")
+    True
+    """
+    if problem.grade == "number":
+        found = final_number(_whole(problem, reply))
+        return f"{_value(found):.10g}" if found else ""
+    return normalised(first_word(reply) if problem.grade == "word" else first_line(reply))
+
+
+def _whole(problem: Problem, reply: str) -> str:
+    """ "The answer is" may stand in the opening."""
+    return f"{problem.opening} {reply}" if problem.grade == "number" else reply

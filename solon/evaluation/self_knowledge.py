@@ -13,7 +13,7 @@ from typing import Any
 
 from solon.conversation import Conversation
 from solon.errors import InputError
-from solon.evaluation.graders import first_line, graded, normalised
+from solon.evaluation.graders import answer_of, first_line, graded
 from solon.evaluation.measure import STOPS, Outcome
 from solon.models.base import Sample, Speaker
 from solon.question import Problem, asked
@@ -53,11 +53,16 @@ def proposed(problem: Problem, answer: str, *, right: bool | None, ideas: Sequen
 
     `right` is None where nobody knows. The probability of its first option is P(True).
     """
-    shown = "\n".join(["Here are some brainstormed ideas:", *(f"- {first_line(idea)}" for idea in ideas), ""]) if ideas else ""
-    text = f"{problem.text}\n{shown}Proposed Answer: {first_line(answer) or '(nothing)'}\n{JUDGED}"
+    shown = "\n".join(["Here are some brainstormed ideas:", *(f"- {stated(problem, idea)}" for idea in ideas), ""]) if ideas else ""
+    text = f"{problem.text}\n{shown}Proposed Answer: {stated(problem, answer) or '(nothing)'}\n{JUDGED}"
     answers = () if right is None else (TRUE if right else FALSE,)
     cluster = problem.cluster or asked(problem).prompt.key
     return Problem(text, (TRUE, FALSE), answers, cluster, "The proposed answer is:", tags=problem.tags)
+
+
+def stated(problem: Problem, reply: str) -> str:
+    """A reply as it is proposed: its first line, or where reasoning was asked for all of it, on one line."""
+    return " ".join(reply.split()) if "worked" in problem.tags else first_line(reply)
 
 
 FIXED = (  # worked examples of the fixed prompt: question, brainstormed ideas, the proposed one, whether it is true
@@ -108,12 +113,6 @@ class Drawn:
         """The mean loss of a token of the greedy sample (nats; another baseline)."""
         return -self.greedy_logprob / max(self.greedy_tokens, 1)
 
-    @property
-    def agreement(self) -> float:
-        """The share of samples that say what the most common one says."""
-        said = [normalised_line(text) for text in self.texts]
-        return max(map(said.count, set(said))) / len(said)
-
 
 def drawn_of(row: Mapping[str, Any]) -> Drawn:
     """A kept row as it was."""
@@ -121,9 +120,10 @@ def drawn_of(row: Mapping[str, Any]) -> Drawn:
     return Drawn(**fields)
 
 
-def normalised_line(text: str) -> str:
-    """What a sample says, for counting those that say the same."""
-    return normalised(first_line(text))
+def agreement(problem: Problem, drawn: Drawn) -> float:
+    """The share of samples that answer what the most common one answers."""
+    said = [answer_of(problem, text) for text in drawn.texts]
+    return max(map(said.count, set(said))) / len(said)
 
 
 def draw(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int) -> list[Drawn]:

@@ -212,9 +212,11 @@ def behind_sources(
     reply gets right there.
     """
     examples, problems = asked[task.name]
-    kept = [problems[place] for place in halves(problems, run.seed)[1] if problems[place].text in task.sources]
+    places = [place for place in halves(problems, run.seed)[1] if problems[place].text in task.sources]
+    kept = [problems[place] for place in places]
     if not kept:
         return []
+    found.sourced_at[task.name] = places
     strengths = [[task.sources[own.text][strength] for own in kept] for strength in range(len(task.sources[kept[0].text]))]
     strengths.append([strengths[-1][place - 1] for place in range(len(kept))])
     told = []

@@ -38,6 +38,7 @@ class Findings:
     crossed: dict[tuple[str, str, str], list[Judgement]] = field(default_factory=dict)  # task, speaker, judge
     known: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)  # task, model, learned from -> place -> P(IK)
     sourced: dict[str, list[tuple[list[float], list[float]]]] = field(default_factory=dict)
+    sourced_at: dict[str, list[int]] = field(default_factory=dict)  # task -> the places of those questions
     counts: dict[str, int] = field(default_factory=dict)
 
 

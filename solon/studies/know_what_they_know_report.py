@@ -170,7 +170,8 @@ def _source_claims(found: Findings) -> list[Claim]:
         if not told:
             continue
         best, other = told[-2][0], told[-1][0]
-        bare = _bare(found, task, len(best))
+        known = next(values for (name, _, words), values in found.known.items() if name == task and words == "all tasks")
+        bare = [known[place] for place in found.sourced_at[task]]  # P(IK) of the same questions without a source
         for name, text, first, second in (
             ("source", "P(IK) rises behind the strongest source", best, bare),
             ("other_source", "P(IK) is higher behind its own source than behind another question's", best, other),
@@ -178,12 +179,6 @@ def _source_claims(found: Findings) -> list[Claim]:
             gain = paired_difference(first, second)
             claims.append(Claim.of(f"{task}/{name}", f"{task}: {text}", gain, sign(gain)))
     return claims
-
-
-def _bare(found: Findings, task: str, count: int) -> list[float]:
-    """P(IK) of the same questions without a source."""
-    own = next(values for (name, _, words), values in found.known.items() if name == task and words == "all tasks")
-    return list(own.values())[:count] if len(own) != count else list(own.values())
 
 
 def _crossed_claims(found: Findings, inputs: Inputs) -> list[Claim]:

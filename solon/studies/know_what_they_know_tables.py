@@ -6,7 +6,7 @@ import numpy as np
 
 from solon.calibration import brier
 from solon.evaluation.scores import accuracy, at_temperature, calibration, fitted_temperature, of_confidences
-from solon.evaluation.self_knowledge import p_true
+from solon.evaluation.self_knowledge import agreement, p_true
 from solon.records.report import Table, number
 from solon.statistics import Estimate
 from solon.studies.know_what_they_know_findings import Findings, judged_right, measured_area, ordered, shares
@@ -109,7 +109,7 @@ def baselines(found: Findings, main: str) -> list[Table]:
         known = [one.share > found.threshold for one in drawn]
         kinds = {
             "P(IK)": list(own.values()), "mean loss of the greedy answer (negative)": [-one.greedy_loss for one in drawn],
-            "entropy of the samples (negative)": [-one.entropy for one in drawn], "agreement of the samples": [one.agreement for one in drawn],
+            "entropy of the samples (negative)": [-one.entropy for one in drawn], "agreement of the samples": [agreement(found.problems[task][place], found.drawn[task, main][place]) for place in own],
         }  # fmt: skip
         rows += [(task, name, interval(measured_area(scores, known))) for name, scores in kinds.items()]
     note = "The samples' entropy and agreement cost as many replies as the truth itself does; P(IK) costs none."

@@ -15,10 +15,11 @@ import numpy as np
 
 from solon.calibration import auroc, brier
 from solon.errors import InputError
+from solon.evaluation.graders import answer_of
 from solon.evaluation.knowledge import KnowledgeModel, labelled, learn, start_head, untrained
 from solon.evaluation.measure import outcomes
 from solon.evaluation.selective import Threshold, certified, conformal_risk, risk_coverage
-from solon.evaluation.self_knowledge import Drawn, draw, drawn_of, normalised_line, p_true, proposed
+from solon.evaluation.self_knowledge import Drawn, draw, drawn_of, p_true, proposed
 from solon.models.base import derive
 from solon.models.huggingface import export
 from solon.models.load import load_open
@@ -159,7 +160,7 @@ def reranked(run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Se
     pairs = list(zip(problems, drawn, strict=True))
 
     def make(some: Sequence[tuple[Problem, Drawn]]) -> list[dict[str, Any]]:
-        firsts = [list({normalised_line(text): place for place, text in reversed(list(enumerate(own.texts)))}.values()) for _, own in some]
+        firsts = [list({answer_of(one, text): place for place, text in reversed(list(enumerate(own.texts)))}.values()) for one, own in some]
         put = [
             proposed(problem, own.texts[place], right=None, ideas=shown_with(own, place, settings.ideas))
             for (problem, own), places in zip(some, firsts, strict=True)
@@ -167,9 +168,9 @@ def reranked(run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Se
         ]
         said = iter(outcomes(model, put))
         made = []
-        for (_, own), places in zip(some, firsts, strict=True):
+        for (problem, own), places in zip(some, firsts, strict=True):
             best = max([(p_true(next(said)), -place) for place in places])
-            lines = [normalised_line(text) for text in own.texts]
+            lines = [answer_of(problem, text) for text in own.texts]
             common = lines.index(max(lines, key=lines.count))
             made.append({
                 "p_true": float(own.right[-best[1]] is True), "common": float(own.right[common] is True), "greedy": float(own.greedy_right is True),
