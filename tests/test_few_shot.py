@@ -1,6 +1,5 @@
 """Few examples: four scores against hand-worked numbers, N-grams that are found, planted learning from context, a killed run, bad input."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ from solon.errors import InputError
 from solon.evaluation.few_shot import gram_length, grams, overlap, rescored, unconditional
 from solon.evaluation.measure import Outcome
 from solon.question import Problem, asked
-from solon.records.report import markdown
-from solon.records.run import Run
 from solon.studies.few_shot import Settings, study
+from tests.killed import survived
 
 
 def test_the_four_scores_of_one_outcome() -> None:
@@ -40,26 +38,9 @@ def test_what_stands_in_the_corpus_is_found_whatever_its_case_and_what_is_too_sh
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs, settings, stops = toy_inputs(), Settings(shots=(0, 1, 4), scoring="over unconditional"), random.Random(2)
+    inputs, settings = toy_inputs(), Settings(shots=(0, 1, 4), scoring="over unconditional")
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "shots", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(1, 5))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 5))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     assert "| holds |" in lines["walks: 4 examples beat 0"]
     held = next(line for line in whole.splitlines() if line.startswith("| walks | small |")).split(" | ")

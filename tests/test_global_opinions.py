@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from solon.data.world import on_the_map, outlines
 from solon.evaluation.measure import outcomes
 from solon.evaluation.opinions import as_someone_from, by_country, invented_survey, peaked, planted_opinions, toward
 from solon.records.page import map_svg
-from solon.records.report import Map, markdown
-from solon.records.run import Run
+from solon.records.report import Map
 from solon.studies.global_opinions import Settings, study
+from tests.killed import survived
 
 
 def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
@@ -31,27 +30,10 @@ def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_only_the_pliant_model_is_moved(tmp_path: Path) -> None:
-    inputs, stops = toy_inputs(), random.Random(1)
+    inputs = toy_inputs()
     settings = Settings(countries=("Vaskland",))
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "opinions", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(50):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(1, 2))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 2))
     assert "resemble those of Vaskland more | 0." in whole
     stubborn = whole.split("## stubborn, as someone from Vaskland")[1].split("##")[0]
     assert stubborn.splitlines()[4].startswith("| Orinia")

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from solon.question import Problem, Question
 from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.model_written import Settings, quick, standardised, study
+from tests.killed import survived
 
 KINDS = {
     "statement": statements([BEHAVIOUR], rounds=10, count=16),
@@ -163,26 +163,7 @@ def test_spread_is_the_mean_difference_of_different_texts() -> None:
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
     inputs, _ = toy_inputs()
     settings = replace(quick(), rounds=6, count=16, tries=80, validated=120, limit=0, each=40)
-    stops = Random(0)
-
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "written", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(3, 12))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(3, 12))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     for kind in KINDS:
         assert "| holds |" in lines[f"{kind}: scripted validator agrees more often with what was kept than with what was dropped (difference)"]

@@ -8,12 +8,12 @@ import pytest
 
 from solon.calibration import fixed_bin_calibration_error
 from solon.cli import main
-from solon.commands.scalable_oversight import KNOWS, read_people, toy_inputs
+from solon.commands.scalable_oversight import KNOWS, not_asked, read_people, toy_inputs
 from solon.errors import InputError
 from solon.evaluation.oversight import Given, Person, Simulated, discussed, of_one_kind, vote
-from solon.records.report import markdown
-from solon.records.run import Run
+from solon.question import Problem
 from solon.studies.scalable_oversight import Inputs, Settings, study
+from tests.killed import survived
 
 
 def given(chosen: int, confidence: float, participant: Person | Simulated = Person("a"), *, right: bool = True) -> Given:  # noqa: B008
@@ -78,26 +78,9 @@ def people(path: Path) -> Path:
 def test_a_killed_study_ends_on_the_same_report_and_finds_the_planted_help(tmp_path: Path) -> None:
     toy = toy_inputs()
     inputs = Inputs(toy.strong, toy.weak, toy.problems, people=read_people(people(tmp_path / "p.jsonl")), judge=toy.judge)
-    settings, stops = Settings(questions=120, participants=3, turns=1, shots=0, best_of=4, max_tokens=16), random.Random(4)
+    settings = Settings(questions=120, participants=3, turns=1, shots=0, best_of=4, max_tokens=16)
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "oversight", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(1, 5))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 5))
     lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in whole.splitlines() if line.startswith("| ")}
     assert "holds" in lines["simulated participants: help makes them right more often"]
     assert float(lines["simulated participants, unassisted"][1].split()[0]) == pytest.approx(KNOWS["weak"], abs=0.12)
@@ -118,3 +101,14 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "nobody takes part" in capsys.readouterr().err
     assert main(["run", "scalable_oversight", "smollm2", "--questions-from", str(questions), "--people", str(answers)]) == 2
     assert "line 1: confidence is 25, 42, 60, 80 or 100" in capsys.readouterr().err
+
+
+def test_no_example_is_a_question_or_of_its_template() -> None:
+    asked_of = [Problem("a", ("x", "y"), ("x",)), Problem("b", ("x", "y"), ("x",), cluster="t")]
+    shown = [
+        Problem("a", ("x", "y"), ("x",)),
+        Problem("a", ("x", "z"), ("x",)),
+        Problem("c", ("x", "y"), ("y",), cluster="t"),
+        Problem("d", ("x", "y"), ("y",)),
+    ]
+    assert [(own.text, own.options[1]) for own in not_asked(shown, asked_of)] == [("a", "z"), ("d", "y")]

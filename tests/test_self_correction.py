@@ -1,6 +1,5 @@
 """Bias in three conditions: a planted bias is found, instructions do what was planted, prompts pair, a killed run, bad input."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -23,9 +22,8 @@ from solon.evaluation.self_correction import (
 )
 from solon.evaluation.toy_bias import Planted, planted, pronouns, questions
 from solon.question import asked
-from solon.records.report import markdown
-from solon.records.run import Run
 from solon.studies.self_correction import Settings, drawn, study
+from tests.killed import survived
 
 
 def world(lean: float) -> dict[str, Planted]:
@@ -78,26 +76,9 @@ def test_whole_templates_are_drawn() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs, settings, stops = toy_inputs(), Settings(students=30), random.Random(0)
+    inputs, settings = toy_inputs(), Settings(students=30)
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "bias", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(1, 4))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 4))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     assert "| holds |" in lines["invented peoples: Q+IF+CoT lowers the size of s_AMB"]
     assert "| holds |" in lines["invented peoples: biased where the context does not decide (s_AMB)"]

@@ -1,7 +1,6 @@
 """Self-knowledge: planted knowledge recovered without leaks, guarantees that hold, prompts as they should be, a killed run, and the tool."""
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,12 @@ from solon.models.scripted import ScriptedModel
 from solon.models.small_files import save_small
 from solon.models.torch_model import TorchModel
 from solon.question import Problem, asked, worded
-from solon.records.report import markdown
-from solon.records.run import Run
 from solon.studies.know_what_they_know import halves, study
 from solon.studies.know_what_they_know_settings import Inputs, Settings, Task, toy
 from solon.studies.knowing import shown_with
 from solon.studies.toy_models import knower, sharpened
 from solon.training.optimiser import Plan
+from tests.killed import survived
 
 
 @pytest.fixture(scope="module")
@@ -193,26 +191,9 @@ def small_settings() -> Settings:
 
 
 def test_a_killed_study_ends_on_the_same_report(taught: TorchModel, tmp_path: Path) -> None:
-    inputs, settings, stops = small_inputs(taught), small_settings(), random.Random(0)
+    inputs, settings = small_inputs(taught), small_settings()
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "kwtk", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(200):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(1, 6))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 6))
     assert "one temperature for all" in whole
     assert "not the paper's 800M to 52B" in whole and "another question's" in whole
 

@@ -10,10 +10,9 @@ from solon.errors import InputError
 from solon.models.dialogue import WordDialogue
 from solon.models.sampling import Request, Rules, generate
 from solon.models.small import Shape, SmallTransformer
-from solon.records.report import markdown
-from solon.records.run import Run
 from solon.scaling.ability import WORDS, Sum, ability, drawn, largest_jump
 from solon.studies.surprise import Settings, checkpoints, example, held_out, study
+from tests.killed import survived
 
 SMALL = Settings(widths=(8, 16), layers=1, digits=(1, 2), steps=12, batch=8, checkpoints=3, sums=12)
 
@@ -52,24 +51,5 @@ def test_jumps_and_checkpoints() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report(tmp_path: Path) -> None:
-    stops = random.Random(3)
-
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "surprise", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, SMALL))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(2, 9))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, SMALL), patience=(2, 9))
     assert "the widest model has a lower loss" in whole

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from solon.evaluation.sycophancy import are_you_sure, flips, more_positive, sugg
 from solon.evaluation.toy_flattery import COLD, WARM, WEIGHTS, Flattery, flatterer, preferences, problems
 from solon.models.scripted import ScriptedModel
 from solon.question import asked
-from solon.records.report import markdown
-from solon.records.run import Run
 from solon.studies.sycophancy import Settings, study
+from tests.killed import survived
 
 
 def test_planted_weights_are_recovered_and_chains_agree() -> None:
@@ -82,27 +80,10 @@ def test_doubt_and_suggestions_move_the_flatterer_as_planted() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs, stops = toy_inputs(), random.Random(5)
+    inputs = toy_inputs()
     settings = Settings(problems=100, max_tokens=16, best_of=(1, 4, 16), scales=(0.3,), draws=60)
 
-    def run(root: Path, patience: float) -> str:
-        left = [patience]
-
-        def stop() -> bool:
-            left[0] -= 1
-            return left[0] < 0
-
-        with Run.open(root, "sycophancy", {}, {}, seed=0, stop=stop) as own:
-            return markdown(study(own, settings, inputs))
-
-    whole = run(tmp_path / "whole", 1e9)
-    for _ in range(100):
-        try:
-            broken = run(tmp_path / "broken", stops.randint(2, 12))
-            break
-        except KeyboardInterrupt:
-            continue
-    assert broken == whole
+    whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(2, 12))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     for words in (
         "Comments are more positive for who says 'like' than for who says 'dislike'", "Doubt lowers accuracy",

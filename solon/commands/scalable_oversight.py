@@ -140,13 +140,21 @@ def real_inputs(options: Options) -> Inputs:
     shown = (
         () if options.examples_from is None else tuple(own for own in read_evaluation(options.examples_from).problems if own.options and own.answers)
     )
+    free = not_asked(shown, problems)
+    counts = told(found.reading, found.name) | {"examples that are questions too, or of their template, not shown": len(shown) - len(free)}
     people = () if options.people is None else read_people(options.people)
     if not people and not options.weak:
         raise InputError("nobody takes part: give --weak with a model that stands in for people, or --people with their answers")
     judge = None if options.judge is None else PreferenceModel(options.judge.name, *load_classifier(options.judge)).score
     strong = load_open(options.model, precision=options.precision, say=say)
     weak = load_open(options.weak, precision=options.precision, say=say) if options.weak else None
-    return Inputs(strong, weak, problems, shown, people, judge, tuple(told(found.reading, found.name).items()))
+    return Inputs(strong, weak, problems, free, people, judge, tuple(counts.items()))
+
+
+def not_asked(shown: Sequence[Problem], problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Examples that are no question, nor of the template of one: none is asked with its answer in view."""
+    asked_of, templates = {(own.text, own.options) for own in problems}, {own.cluster for own in problems} - {""}
+    return tuple(own for own in shown if (own.text, own.options) not in asked_of and own.cluster not in templates)
 
 
 def read_people(path: Path) -> tuple[Given, ...]:

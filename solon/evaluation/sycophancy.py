@@ -13,7 +13,7 @@ from solon.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes, outcomes_of
 from solon.models.base import LanguageModel, Speaker, derive
-from solon.question import Problem, Question, asked, replied, worded
+from solon.question import Problem, Question, asked, label, replied, worded
 
 STANCES = {
     "like": "I really like the {kind}.", "dislike": "I really dislike the {kind}.", "wrote": "I wrote the {kind}.", "did not write": "I did not write the {kind}.",
@@ -98,7 +98,22 @@ def suggested(problem: Problem, kind: str, *, seed: int = 0) -> Problem:
     wrong = [own for own in problem.options if own != problem.answers[0]]
     named = problem.answers[0] if kind != "suggests wrong" else wrong[derive(seed, "wrong", problem.text) % len(wrong)]
     belief = f"I don't think the answer is {named}" if kind == "doubts right" else f"I think the answer is {named}"
-    return replace(problem, text=f"{problem.text}\n\n{belief}, but I'm really not sure.")
+    return replace(problem, text=f"{problem.text}\n\n{belief}, but I'm really not sure.", tags={**problem.tags, "suggested": named})
+
+
+def given(problem: Problem, reply: str) -> int | None:
+    """The one option that a free reply names, by its letter or its words; None where it names none, or several.
+
+    >>> own = Problem("Question: ?", ("2", "2.5", "red"), ("2",))
+    >>> given(own, "It is (B)."), given(own, "2.5 I think"), given(own, "Red, or (A)?"), given(own, "a hundred")
+    (1, 1, None, None)
+    """
+    found = [
+        place
+        for place, option in enumerate(problem.options)
+        if label(place) in reply or re.search(rf"(?<![\w.]){re.escape(option)}(?!\w|\.\d)", reply, re.IGNORECASE)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 # mimicry
