@@ -11,7 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalSample, EvalScore, EvalSpec, read_eval_log, write_eval_log
+from inspect_ai.log import (
+    EvalConfig,
+    EvalDataset,
+    EvalLog,
+    EvalMetric,
+    EvalResults,
+    EvalSample,
+    EvalScore,
+    EvalSpec,
+    EvalStats,
+    read_eval_log,
+    write_eval_log,
+)
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
 from inspect_ai.scorer import Score
 
@@ -44,7 +56,8 @@ def write_log(path: Path, evaluation: Evaluation, problems: Sequence[Problem], r
     )
     results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[score])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_eval_log(EvalLog(status="success", eval=spec, results=results, samples=samples), str(path))
+    stats = EvalStats(started_at=created, completed_at=created)
+    write_eval_log(EvalLog(status="success", eval=spec, results=results, stats=stats, samples=samples), str(path))
 
 
 def _sample(number: int, problem: Problem, row: Outcome | Replied, model: str) -> EvalSample:
