@@ -69,7 +69,7 @@ class Settings:
 
 def quick() -> Settings:
     """Minutes on two cores."""
-    return Settings(rounds=2, count=8, tries=12, each=40, sentences_each=4, writer_tokens=64, validated=80, map_rows=80, limit=100)
+    return Settings(rounds=4, count=8, tries=24, each=8, sentences_each=4, writer_tokens=64, validated=80, map_rows=80, limit=100)
 
 
 def full() -> Settings:

@@ -18,7 +18,7 @@ from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import accuracy, chance, matching
 from solon.paired import holm
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
-from solon.statistics import Estimate, proportion, regression
+from solon.statistics import Estimate, difference_of_shares, proportion
 from solon.studies.comparing import Paired, forest, paired_table, pairs
 from solon.studies.measuring_report import together, warnings
 from solon.studies.showing import banded, interval, sign
@@ -108,8 +108,7 @@ def _label_claims(found: Findings) -> list[Claim]:
             words = f"{kind}: {by} would label what was kept as it is labelled, at least nine times in ten"
             claims.append(Claim.of(f"{kind}/{by}/agreement", words, own, sign(own, AGREED)))
         if {check.kept for check in checks} == {True, False}:
-            columns = [[1.0] * len(checks), [float(check.kept) for check in checks]]
-            gain = regression([float(check.agrees) for check in checks], columns, clusters=[check.item.text for check in checks])[1]
+            gain = difference_of_shares(*([check.agrees for check in checks if check.kept == part] for part in (True, False)))
             words = f"{kind}: {by} agrees more often with what was kept than with what was dropped (difference)"
             claims.append(Claim.of(f"{kind}/{by}/filter", words, gain, sign(gain)))
     return claims

@@ -1,0 +1,117 @@
+"""Which training rows made something likelier: influence functions on linear layers (Grosse et al. 2023, arXiv:2308.03296).
+
+The influence of a training row z on a query q is  grad L(q)^T (G + damping)^-1 grad L(z),  with G from `curvature`: how fast the query's
+log-likelihood (minus its loss L, nats) rises as the row's weight in the mean training loss rises (equations 9 and 25). Positive: adding the row
+makes the query likelier. Layers add up to the whole (equation 30), and so do tokens (equation 31).
+
+Shapes: Q queries, B rows, T tokens, I inputs, O outputs, R rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solon.errors import InputError
+from solon.interpretability.curvature import DAMPING, Factors, Method, Objective, Row, batched
+from solon.interpretability.linear import Layers, frozen, passed
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """Preconditioned query gradients as products of factors, (Q, O, R) and (Q, R, I)."""
+
+    left_QOR: Tensor
+    right_QRI: Tensor
+
+    def whole(self) -> Tensor:
+        return self.left_QOR @ self.right_QRI
+
+
+Queries = Mapping[str, Tensor | LowRank]  # of each layer, (Q, O, I)
+
+
+def queries(
+    objective: Objective[Row],
+    layers: Layers,
+    factors: Mapping[str, Factors],
+    rows: Sequence[Row],
+    *,
+    method: Method = "ekfac",
+    damping: float = DAMPING,
+    rank: int = 0,
+    tokens: int = 4096,
+) -> dict[str, Tensor | LowRank]:
+    """Each query's gradient through (G + damping)^-1, layer by layer, in the order given. With `rank`, its best approximation of that rank, which
+    takes R (O + I) numbers instead of O I (the paper uses 32).
+
+    Raises InputError without queries, on a rank above a layer's dimensions, and where factors are of other layers.
+    """
+    if not rows or any(objective.size(row) == 0 for row in rows):
+        raise InputError(f"influence needs at least one query, and none that is empty; found {len(rows)}")
+    if set(factors) != set(layers):
+        raise InputError(f"the factors are of {len(factors)} layers, the model's are {len(layers)}: fit them on the same layers")
+    small = min(layers, key=lambda name: min(layers[name].weight.shape))
+    if rank < 0 or rank > min(layers[small].weight.shape):
+        raise InputError(f"rank {rank} is above the dimension {min(layers[small].weight.shape)} of the layer {small!r}")
+    parts: dict[str, dict[int, Tensor]] = {name: {} for name in layers}
+    with frozen(objective.module):
+        for batch in batched(objective, rows, tokens=tokens):
+            some = [rows[place] for place in batch]
+            for name, own in passed(layers, len(some), lambda some=some: objective.losses(some)).items():  # type: ignore[misc]
+                solved_BOI = factors[name].solved(own.weight_gradients, method=method, damping=damping)
+                parts[name] |= dict(zip(batch, solved_BOI, strict=True))
+    stacked = {name: torch.stack([own[place] for place in range(len(rows))]) for name, own in parts.items()}
+    return {name: low_rank(own, rank) if rank else own for name, own in stacked.items()}
+
+
+def low_rank(gradients_QOI: Tensor, rank: int) -> LowRank:
+    """The best approximation of each, by its singular values."""
+    left, values, right = torch.linalg.svd(gradients_QOI, full_matrices=False)
+    return LowRank(left[..., :rank] * values[:, None, :rank], right[:, :rank])
+
+
+def whole(own: Tensor | LowRank) -> Tensor:
+    return own.whole() if isinstance(own, LowRank) else own
+
+
+def scores(
+    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096
+) -> Iterator[tuple[list[int], Tensor]]:
+    """(places of rows, their influence on each query by layer (L, Q, B), layers in their order), a batch at a time: sum over L for the whole."""
+    known = {name: whole(own).flatten(1) for name, own in asked.items()}
+    count = len(next(iter(known.values())))
+    with frozen(objective.module):
+        for batch in batched(objective, rows, tokens=tokens):
+            some = [rows[place] for place in batch]
+            found = passed(layers, len(some), lambda some=some: objective.losses(some))  # type: ignore[misc]
+            by_layer = []
+            for name, own in found.items():
+                rows_, length, _ = own.inputs_BTI.shape
+                if count == 1 and length * 2 < own.gradients_BTO.shape[-1]:  # the product of weights is never made
+                    turned_BTO = own.inputs_BTI @ whole(asked[name])[0].T
+                    by_layer.append((turned_BTO * own.gradients_BTO).sum(dim=(1, 2))[None])
+                else:
+                    by_layer.append(known[name] @ own.weight_gradients.view(rows_, -1).T)
+            yield batch, torch.stack(by_layer)
+
+
+def influence(objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096) -> np.ndarray:
+    """The influence of every row on every query, (Q, N), all layers together."""
+    found = np.zeros((len(whole(next(iter(asked.values())))), len(rows)), dtype=np.float32)
+    for batch, by_layer_LQB in scores(objective, layers, asked, rows, tokens=tokens):
+        found[:, batch] = by_layer_LQB.sum(dim=0).numpy()
+    return found
+
+
+def by_token(objective: Objective[Row], layers: Layers, asked: Queries, row: Row) -> Tensor:
+    """What each token of a row adds to its influence, (L, Q, T). A token's part is of what was computed at it: of a language model, the prediction of
+    the token after it.
+    """
+    with frozen(objective.module):
+        found = passed(layers, 1, lambda: objective.losses([row]))
+    return torch.stack([torch.einsum("to,qoi,ti->qt", own.gradients_BTO[0], whole(asked[name]), own.inputs_BTI[0]) for name, own in found.items()])
