@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,8 +27,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--aligned", nargs="*", default=[], help="models of one `solon align`, in order of their steps")
     parser.add_argument("--limit", type=int, default=500)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--runs", type=Path, help="a folder that is not there yet; else a temporary one")
     options = parser.parse_args()
+    if options.runs is not None and options.runs.exists():
+        sys.exit(f"{options.runs} is there already: what it holds would be read back instead of measured")
+    options.runs = options.runs or Path(tempfile.mkdtemp(prefix="evaluations"))
     data: Path = options.data
     personas = sorted((data / "anthropic_evals/persona").glob("*.jsonl.gz"))[:10]
     nq, aqua, mmlu = data / "nq_open/NQ-open.dev.jsonl.gz", data / "zero_shot_cot_sets/AQuA/test.json.gz", data / "mmlu/test.tar.gz"

@@ -1,4 +1,4 @@
-"""The crash law as one helper: a run that is stopped again and again ends on the report of one that is not."""
+"""The crash law as one helper: a run that is stopped again and again ends on the report and the rows of one that is not."""
 
 import random
 from collections.abc import Callable
@@ -13,10 +13,11 @@ def survived(root: Path, work: Callable[[Run], Report], *, patience: tuple[int, 
     to most) of the places where a run may be stopped; asserts that both reports are the same.
     """
 
-    def attempt(folder: Path, left: float) -> str:
+    def attempt(folder: Path, left: float) -> tuple[str, dict[str, bytes]]:
         asked = iter(range(10**9))
         with Run.open(folder, "killed", {}, {}, seed=0, stop=lambda: next(asked) >= left) as run:
-            return markdown(work(run))
+            told = markdown(work(run))
+            return told, {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*.jsonl")}
 
     whole, rng, stops = attempt(root / "whole", float("inf")), random.Random(0), 0
     while stops < 500:
@@ -26,4 +27,4 @@ def survived(root: Path, work: Callable[[Run], Report], *, patience: tuple[int, 
         except KeyboardInterrupt:
             stops += 1
     assert 0 < stops < 500, f"stopped {stops} times"
-    return whole
+    return whole[0]

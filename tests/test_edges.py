@@ -104,17 +104,25 @@ def instances(*arguments: Any) -> list[Any]:
     return [SimpleNamespace(args=own, arguments=own) for own in arguments]
 
 
-def test_log_likelihoods_greedy_flags_and_perplexities_equal_the_harness_own(folder: Path) -> None:
+def test_log_likelihoods_greedy_flags_and_perplexities_equal_the_harness_own(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     theirs, ours = peers(folder)
     asked: list[tuple[str, str]] = [(f"what is the colour of a {a} ", f"{b} house") for a in ("red", "tree", "") for b in ("blue", "green", " two")]
-    asked += [("", "red river"), ("how many", " one"), ("<s>what", " is"), ("one two " * 90, " three")]
+    asked += [
+        ("", "red river"),
+        ("how many", " one"),
+        ("<s>what", " is"),
+        ("one two " * 90, " three"),
+        ("one two " * 200, " three red"),
+        ("four " * 300, " blue"),
+    ]
     found, expected = ours.loglikelihood(instances(*asked), disable_tqdm=True), theirs.loglikelihood(instances(*asked), disable_tqdm=True)
     assert [own for _, own in found] == [own for _, own in expected]
     assert [own for own, _ in found] == pytest.approx([own for own, _ in expected], abs=1e-3)
     every = [(("", str(token)), [5, 6, 7], [token]) for token in range(theirs.tokenizer.vocab_size)]  # one of all tokens is the likeliest
     flags, others = ours._loglikelihood_tokens(every, disable_tqdm=True), theirs._loglikelihood_tokens(every, disable_tqdm=True)
     assert [own for _, own in flags] == [own for _, own in others] and sum(own for _, own in flags) == 1
-    texts = instances(("what is the colour of a red house ?",), ("one two three four " * 60,))
+    assert "contexts were cut" in caplog.text
+    texts = instances(("what is the colour of a red house ?",), ("one two three four " * 60,), ("red green blue " * 150,))
     assert ours.loglikelihood_rolling(texts, disable_tqdm=True) == pytest.approx(theirs.loglikelihood_rolling(texts, disable_tqdm=True), abs=1e-2)
 
 
@@ -247,9 +255,35 @@ def test_two_logs_are_paired_by_sample_and_epoch(tmp_path: Path, capsys: pytest.
     counts = json.loads(next((tmp_path / "runs").rglob("report.json")).read_text())["counts"]
     assert counts["second: samples that not every log holds"] == 4
     assert main(["measure", paths[0], paths[0], "--runs", str(tmp_path / "runs")]) == 2
+    assert main(["measure", *paths, "--limit", "5", "--runs", str(tmp_path / "runs")]) == 2
+    assert "mean anything" in capsys.readouterr().err
+    for task, words, told in (("other", "asked", "of different things"), ("t", "put", "in other words")):
+        sample = log.EvalSample(id=1, epoch=1, input=f"{words} 1", target="x", scores={"own": scorer.Score(value="C")})
+        spec = log.EvalSpec(created="2026-01-01T00:00:00+00:00", task=task, dataset=log.EvalDataset(), model="third", config=log.EvalConfig())
+        log.write_eval_log(log.EvalLog(status="success", eval=spec, samples=[sample]), str(tmp_path / "third.eval"))
+        assert main(["measure", paths[0], str(tmp_path / "third.eval"), "--runs", str(tmp_path / "runs")]) == 2
+        assert told in capsys.readouterr().err
     (tmp_path / "odd.eval").write_text("no log")
     assert main(["measure", str(tmp_path / "odd.eval"), "--runs", str(tmp_path / "runs")]) == 2
     assert "no log that Inspect can read" in capsys.readouterr().err
+
+
+def test_samples_that_one_log_lacks_take_no_part_in_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edge, log, scorer = logs(), pytest.importorskip("inspect_ai.log"), pytest.importorskip("inspect_ai.scorer")
+    for name, count in (("whole", 100), ("cancelled", 40)):
+        samples = [
+            log.EvalSample(id=place, epoch=1, input=f"asked {place}", target="x", scores={"own": scorer.Score(value="C" if place % 5 else "I")})
+            for place in range(1, count + 1)
+        ]
+        dataset = log.EvalDataset(samples=100, sample_ids=list(range(1, 101)) if name == "cancelled" else None)
+        spec = log.EvalSpec(created="2026-01-01T00:00:00+00:00", task="t", dataset=dataset, model=name, config=log.EvalConfig())
+        log.write_eval_log(log.EvalLog(status="success", eval=spec, samples=samples), str(tmp_path / f"{name}.eval"))
+    assert main(["measure", str(tmp_path / "whole.eval"), str(tmp_path / "cancelled.eval"), "--runs", str(tmp_path / "runs"), "--json"]) == 0
+    claim = json.loads(capsys.readouterr().out)["claims"][0]
+    assert (claim["found"], claim["n"]) == (0.0, 40)
+    bare = log.EvalLog(status="cancelled", eval=spec.model_copy(update={"dataset": log.EvalDataset(samples=100)}), samples=samples)
+    log.write_eval_log(bare, str(tmp_path / "bare.eval"))
+    assert sum(row.correct is None for row in edge.read_log(tmp_path / "bare.eval").rows) == 60  # also where ids are not told
 
 
 def test_measuring_writes_logs_where_it_is_told(folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,10 +52,10 @@ def test_the_filter_recovers_planted_labels_and_a_judge_at_chance_does_not(name:
     drafts = items_of(name, Planted())
     before = np.mean([true(item) for item in drafts])
     assert before == pytest.approx(0.8, abs=0.06)  # as the writer was planted
-    kept = balanced(judged(KINDS[name], liking(judge(Planted())), drafts), each=10 if name == "sentence" else 60)
+    kept = balanced(judged(KINDS[name], liking(judge(Planted())), drafts), KINDS[name].labels, each=10 if name == "sentence" else 60)
     labels = [item.label for item in kept]
     assert np.mean([true(item) for item in kept]) > 0.97 and len({labels.count(own) for own in labels}) == 1
-    blind = balanced(judged(KINDS[name], liking(judge(Planted(evidence=0.0))), drafts), each=10 if name == "sentence" else 60)
+    blind = balanced(judged(KINDS[name], liking(judge(Planted(evidence=0.0))), drafts), KINDS[name].labels, each=10 if name == "sentence" else 60)
     assert np.mean([true(item) for item in blind]) == pytest.approx(before, abs=0.12)
 
 
@@ -64,7 +64,7 @@ def test_a_leaning_of_the_judge_changes_confidence_and_not_what_is_kept() -> Non
     kept = []
     for leaning in (-3.0, 0.0, 3.0):
         sure = judged(KINDS["statement"], liking(judge(Planted(leaning=leaning))), drafts)
-        kept.append({item.text for item in balanced(sure, each=40)})
+        kept.append({item.text for item in balanced(sure, KINDS["statement"].labels, each=40)})
     assert kept[0] == kept[1] == kept[2]
 
 
@@ -83,9 +83,9 @@ def test_confidence_is_the_softmax_of_scores_as_replies_and_of_a_language_model_
 @given(some.lists(some.tuples(some.sampled_from("ab"), some.sampled_from(("Yes", "No")), some.floats(0, 1)), max_size=40), some.integers(1, 10))
 def test_balance_keeps_the_surest_of_each_label_equally_often(rows: list[tuple[str, str, float]], each: int) -> None:
     items = [Item(subject, label, f"{place}", sure) for place, (subject, label, sure) in enumerate(rows)]
-    kept = balanced(items, each=each)
+    labels = ("Yes", "No")
+    kept = balanced(items, dict.fromkeys("ab", labels), each=each)
     for subject in "ab":
-        labels = {own.label for own in items if own.subject == subject}
         counts = {label: sum((own.subject, own.label) == (subject, label) for own in kept) for label in labels}
         assert len(set(counts.values())) <= 1 and all(count <= each for count in counts.values())
         for label in labels:
@@ -102,10 +102,13 @@ def test_gold_questions_are_turned_so_that_the_label_tells_the_truth() -> None:
         assert all(showing(text) == (brief.label == "(A)") for text in shown) and f"is {brief.label}." in brief.prompt.last
     drawn = {turn.text for brief in kind.briefs for turn in brief.prompt.turns if turn.role == "assistant"}
     assert len(drawn) == 2 * len(gold())  # each in both orders
-    with pytest.raises(InputError, match="fewer than 5 gold"):
+    with pytest.raises(InputError, match="5 are needed"):
         multiple_choice([("few", gold()[:4])], tries=1, seed=0)
-    with pytest.raises(InputError, match="cannot be shown"):
-        multiple_choice([("odd", [Problem("No choices here at all", ("(A)", "(B)"), ("(A)",), lettered=False)] * 5)], tries=1, seed=0)
+    with pytest.raises(InputError, match="rename"):
+        multiple_choice([("one", gold()), ("one", gold())], tries=1, seed=0)
+    three = Problem("What do you want now?\n (A) rest\n (B) food\n (C) power", ("(A)", "(B)", "(C)"), ("(C)",), lettered=False)
+    assert len(multiple_choice([("some", [*gold(), three])], tries=1, seed=0).left_out) == 1
+    assert len({brief.round for brief in kind.briefs}) > 5  # the same gold may be drawn again
 
 
 def test_words_that_are_no_item_are_left_out_with_the_reason() -> None:
@@ -177,6 +180,8 @@ def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_p
     filled = tmp_path / "filled.jsonl"
     filled.write_text("".join(json.dumps({**row, "label": row["choices"][0]}) + "\n" for row in rows))
     with Run.open(tmp_path / "people", "written", {}, {}, seed=0) as own:
+        with pytest.raises(InputError, match="none of 1 labels"):
+            study(own, settings, replace(inputs, people=(("Never asked?", "Yes"),), models=()))
         text = markdown(study(own, settings, replace(inputs, people=read_labels(filled), models=())))
     assert "people would label what was kept" in text and "| statement | people |" in text
 
@@ -210,7 +215,7 @@ def test_packaged_behaviours_and_bad_input(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(InputError, match="none of"):
         read_labels(tmp_path / "labels.jsonl")
     (tmp_path / "free.jsonl").write_text('{"question": "a", "answers": ["x"]}\n')
-    with pytest.raises(InputError, match="free replies"):
+    with pytest.raises(InputError, match="are answered here"):
         published_sets([tmp_path / "free.jsonl"])
     with pytest.raises(InputError, match="at least 1"):
         Settings(rounds=0)

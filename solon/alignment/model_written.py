@@ -8,8 +8,7 @@ in the published forms.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -49,7 +48,8 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of evaluation: its briefs, each answered `count` times; what makes an item's text of the writer's words, or raises Defect; what the
-    judge is asked of (subject, text), whose choices are the labels; and an item's published row.
+    judge is asked of (subject, text), whose choices are the labels; and an item's published row. `left_out` says of what was given to begin with what
+    could not be used.
     """
 
     name: str
@@ -58,6 +58,15 @@ class Kind:
     tidy: Callable[[str], str]
     check: Callable[[str, str], Question]
     row: Callable[[Item], dict[str, Any]]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """What each subject's items may be labelled."""
+        found: dict[str, dict[str, None]] = {}
+        for brief in self.briefs:
+            found.setdefault(brief.subject, {})[brief.label] = None
+        return {subject: list(own) for subject, own in found.items()}
 
 
 # writing
@@ -86,14 +95,19 @@ def tidied(kind: Kind, brief: Brief, words: Sequence[str]) -> tuple[list[Item], 
     return items, reasons
 
 
-def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int]:
-    """Each text once, by its letters and digits alone, whatever it was labelled; and how many were left out.
+def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
+    """Each text once, by its letters and digits alone; how many repeated another, and how many were written for several labels, which none of them
+    can be right of.
 
-    >>> without_repeats([Item("a", "Yes", "I am."), Item("a", "No", "i am")])[1]
-    1
+    >>> without_repeats([Item("a", "Yes", "I am."), Item("a", "No", "i am"), Item("a", "No", "I go."), Item("a", "No", "I go")])[1:]
+    (1, 2)
     """
-    kept = {item.subject + "".join(filter(str.isalnum, item.text.casefold())): item for item in reversed(items)}
-    return list(kept.values())[::-1], len(items) - len(kept)
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.subject + "".join(filter(str.isalnum, item.text.casefold())), []).append(item)
+    clear = [own for own in groups.values() if len({item.label for item in own}) == 1]
+    kept = [own[0] for own in clear]
+    return kept, sum(len(own) - 1 for own in clear), len(items) - sum(map(len, clear))
 
 
 # judging
@@ -118,29 +132,30 @@ def judged(kind: Kind, score: Scorer, items: Sequence[Item]) -> list[Item]:
     questions = [kind.check(item.subject, item.text) for item in items]
     found = []
     for item, question, belief in zip(items, questions, beliefs(score, questions), strict=True):
-        confidence = belief[question.choices.index(item.label)]
+        confidence = belief[labels_of(question).index(item.label)]
         if not math.isfinite(confidence):
             raise InputError(f"the judge's scores of {item.text[:60]!r} are not finite")
         found.append(replace(item, confidence=confidence))
     return found
 
 
-def balanced(items: Sequence[Item], *, each: int) -> list[Item]:
-    """Of every subject and label the `each` surest items, or as many as the label with the fewest has: all labels of a subject equally often.
-    Since labels are ranked apart, a judge's leaning to one answer costs nothing.
+def labels_of(question: Question) -> list[str]:
+    """The labels that a judge's choices stand for; after an opening a choice begins with a space."""
+    return [choice.strip() for choice in question.choices]
+
+
+def balanced(items: Sequence[Item], labels: Mapping[str, Sequence[str]], *, each: int) -> list[Item]:
+    """Of every subject and each of its `labels` the `each` surest items, or as many as the label with the fewest has, which may be none: all labels
+    of a subject equally often. Since labels are ranked apart, a judge's leaning to one answer costs nothing.
 
     >>> some = [Item("a", "Yes", "p", 0.9), Item("a", "Yes", "q", 0.6), Item("a", "No", "r", 0.2)]
-    >>> [item.text for item in balanced(some, each=10)]
+    >>> [item.text for item in balanced(some, {"a": ("Yes", "No")}, each=10)]
     ['p', 'r']
     """
-    groups: dict[str, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
-    for item in items:
-        groups[item.subject][item.label].append(item)
     kept: set[int] = set()
-    for labels in groups.values():
-        few = min(each, *map(len, labels.values())) if len(labels) > 1 else each
-        for own in labels.values():
-            kept |= set(map(id, sorted(own, key=lambda item: -item.confidence)[:few]))
+    for subject, wanted in labels.items():
+        groups = [sorted((own for own in items if (own.subject, own.label) == (subject, label)), key=lambda own: -own.confidence) for label in wanted]
+        kept |= {id(item) for own in groups for item in own[: min(each, *map(len, groups))]}
     return [item for item in items if id(item) in kept]
 
 

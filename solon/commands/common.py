@@ -145,8 +145,11 @@ def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16
 
 
 def named(model: Speaker) -> str:
-    """What names a model in a run: its weights, or of a script its name."""
-    return model.fingerprint if isinstance(model, TorchModel) else f"script {model.name}, solon {__version__}"
+    """What names a model in a run: its weights and its chat template, or of a script its name."""
+    if not isinstance(model, TorchModel):
+        return f"script {model.name}, solon {__version__}"
+    template = getattr(getattr(model.dialogue, "tokenizer", None), "chat_template", None)  # other words are another question
+    return f"{model.fingerprint} {hashlib.sha256(repr(template).encode()).hexdigest()[:8]}" if template else model.fingerprint
 
 
 def content(path: Path) -> str:

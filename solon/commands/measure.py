@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.studies.comparing import compared
-from solon.studies.measuring import Form, Rows, Suite, counted, form_of, measured
+from solon.studies.measuring import Form, Suite, counted, form_of, measured
 from solon.studies.measuring_report import report
 
 
@@ -79,7 +79,13 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
             for model in models
         }
         if write is not None and how.inspect_logs is not None:
-            write_logs(write, how.inspect_logs, wanted, rows)
+            for model in models:
+                for own in wanted.evaluations:
+                    examples, problems = wanted.drawn(own)
+                    path = how.inspect_logs / f"{'_'.join(f'{model.name} {own.name}'.replace('/', ' ').split())}.eval"
+                    about = {**settings, "form": form_of(model, own, how.form), "fingerprint": model.fingerprint}
+                    write(path, own, problems, rows[model.name, own.name], model=model.name, examples=examples, about=about)
+                    say(f"wrote {path}")
         if len(models) > 1:
             return compared([model.name for model in models], wanted, rows, seed=options.seed)
         model = models[0]
@@ -99,19 +105,11 @@ def inspect_extra() -> Any:
     return importlib.import_module("solon.evaluation.inspect_logs")
 
 
-def write_logs(write: Callable[..., None], folder: Path, wanted: Suite, rows: dict[tuple[str, str], Rows]) -> None:
-    """A log for each model and evaluation."""
-    for (model, name), own in rows.items():
-        evaluation = next(one for one in wanted.evaluations if one.name == name)
-        path = folder / f"{'_'.join(f'{model} {name}'.replace('/', ' ').split())}.eval"
-        write(path, evaluation, wanted.drawn(evaluation)[1], own, model=model)
-        say(f"wrote {path}")
-
-
 def logs(options: Options) -> int:
     """What Inspect's logs hold: one log's report, or several held against the first, paired by sample and epoch."""
-    if options.model or options.against:
-        raise InputError("Inspect logs are read as they are; leave --model and --against out")
+    plain = Options(paths=options.paths, scorer=options.scorer, seed=options.seed, runs=options.runs, json=options.json, precision=options.precision)
+    if options != plain:
+        raise InputError("Inspect logs are read as they are: of the flags only --scorer, --seed, --runs and --json mean anything")
     found = [inspect_extra().read_log(path, scorer=options.scorer) for path in options.paths]
     names = [
         own.model if [other.model for other in found].count(own.model) == 1 else path.stem for own, path in zip(found, options.paths, strict=True)
@@ -126,6 +124,11 @@ def logs(options: Options) -> int:
         shared = set.intersection(*({row.key for row in own.rows} for own in found))
         if not shared or len(set(names)) < len(names):
             raise InputError(f"these logs cannot be paired: they share {len(shared)} samples, and are called {', '.join(names)}")
+        if len({(own.evaluation.name, own.scorer) for own in found}) > 1:
+            raise InputError(f"these logs are of different things: {', '.join(f'{own.evaluation.name} by {own.scorer}' for own in found)}")
+        other = next((key for own in found for key in asked_otherwise(first, own)), "")
+        if other:
+            raise InputError(f"the sample {other} is asked in other words in these logs; only the same samples can be paired")
         kept = [place for place, row in enumerate(first.rows) if row.key in shared]
         problems = tuple(first.evaluation.problems[place] for place in kept)
         evaluation = replace(first.evaluation, reading=replace(first.evaluation.reading, rows=problems))
@@ -136,3 +139,10 @@ def logs(options: Options) -> int:
         return replace(told, counts={**told.counts, **{words: count for words, count in left.items() if count}})
 
     return conducted(replace(options), "logs", {"scorer": options.scorer}, inputs, ", ".join(names), work)
+
+
+def asked_otherwise(first: Any, second: Any) -> list[str]:
+    """The samples that both logs hold in different words."""
+    texts = {row.key: problem.text for row, problem in zip(second.rows, second.evaluation.problems, strict=True) if "unscored" not in row.tags}
+    both = zip(first.rows, first.evaluation.problems, strict=True)
+    return [row.key for row, problem in both if "unscored" not in row.tags and texts.get(row.key, problem.text) != problem.text]

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs, told_of = toy_inputs() if options.models == TOY else real_inputs(options)
     settings = options.settings
-    told_of |= {f"model {n}": named(model) for n, model in enumerate(inputs.models)} | {"umap": str(options.umap), "people": digest(inputs.people)}
+    told_of |= {f"model {n}": named(model) for n, model in enumerate(inputs.models)} | {"umap": str(options.umap)}  # people look at what is there
     told_of |= {"about": digest(repr((inputs.behaviours, inputs.topics, inputs.occupations)))}
     told_of |= {"gold": digest([(name, digest_of([], some)) for name, some in inputs.gold])}
     told_of |= {"sets": digest([(group, own.name, own.digest) for group, own in inputs.published])}
@@ -104,6 +104,8 @@ def real_inputs(options: Options) -> tuple[Inputs, dict[str, str]]:
         raise InputError("--umap needs umap-learn, which is not installed: pip install 'solon[umap]', or leave --umap out for principal components")
     behaviours, topics = read_behaviours(options.behaviours)
     occupations = () if options.occupations is None else read_occupations(options.occupations)
+    if options.occupations is not None and len(occupations) < 4:
+        raise InputError(f"{options.occupations}: a correlation needs at least four occupations; found {len(occupations)}")
     counts: dict[str, int] = {}
     gold_sets = []
     for path in options.gold:
@@ -132,9 +134,11 @@ def real_inputs(options: Options) -> tuple[Inputs, dict[str, str]]:
 def published_sets(paths: Sequence[Path]) -> tuple[tuple[str, Evaluation], ...]:
     """Each set with the name of the folder it lies in."""
     found = [(Path(own.reading.source).parent.name, own) for own in suite(paths)] if paths else []
-    free = [own.name for _, own in found if any(not problem.options for problem in own.problems)]
-    if free:
-        raise InputError(f"models choose among answers here; these sets ask for free replies: {', '.join(free)}")
+    other = [f"{own.name} ({own.kind})" for _, own in found if own.measure not in ("behaviour", "pronouns") and own.kind != "HHH comparisons"]
+    if other:
+        raise InputError(
+            f"model-written evaluations, HHH comparisons and Winogender's sentences are answered here; `solon measure` reads {', '.join(other)}"
+        )
     return tuple(found)
 
 

@@ -83,7 +83,7 @@ def graded(problem: Problem, reply: str) -> bool | None:
 def answer_of(problem: Problem, reply: str) -> str:
     """What a reply answers, in the form that its data set compares answers in, so that replies that answer alike are equal; empty where nothing.
 
-    >>> sums = Problem("Question: 3 + 4?", (), ("7",), grade="number")
+    >>> sums = Problem("Question: 3 + 4?", (), ("7",), opening="", grade="number")
     >>> answer_of(sums, "3 and 4 make 7.0") == answer_of(sums, "It is 7")
     True
     """

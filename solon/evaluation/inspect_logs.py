@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from inspect_ai.log import (
     read_eval_log,
     write_eval_log,
 )
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ModelOutput
 from inspect_ai.scorer import Score
 
 from solon.data.evaluations import Evaluation
@@ -33,14 +34,25 @@ from solon.errors import InputError
 from solon.evaluation.measure import Outcome, Replied
 from solon.evaluation.scores import accuracy
 from solon.models.base import Stop
-from solon.question import Problem, label, worded
+from solon.question import Problem, asked, label
 
 SCORER = "solon"
+KINDS: dict[str, Any] = {"human": ChatMessageUser, "assistant": ChatMessageAssistant, "system": ChatMessageSystem}
 
 
-def write_log(path: Path, evaluation: Evaluation, problems: Sequence[Problem], rows: Sequence[Outcome | Replied], *, model: str) -> None:
-    """Every item with what was asked, the answer, its score where there is a right answer, and the raw log-probabilities as metadata."""
-    samples = [_sample(number, problem, row, model) for number, (problem, row) in enumerate(zip(problems, rows, strict=True), start=1)]
+def write_log(
+    path: Path, evaluation: Evaluation, problems: Sequence[Problem], rows: Sequence[Outcome | Replied], *, model: str, examples: Sequence[Problem] = (),
+    about: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Every item with the dialogue that was put, the answer, its score where there is a right answer, and the raw log-probabilities as metadata.
+    A sample's id is its content's, so that logs of the same items pair. `about` is whatever else names the measurement.
+    """
+    seen: Counter[str] = Counter()
+    samples = []
+    for problem, row in zip(problems, rows, strict=True):
+        seen[row.key] += 1
+        name = row.key if seen[row.key] == 1 else f"{row.key}-{seen[row.key]}"
+        samples.append(_sample(name, problem, row, model, examples))
     scored = [row for row in rows if row.correct is not None]
     metrics = {}
     if scored:
@@ -50,9 +62,9 @@ def write_log(path: Path, evaluation: Evaluation, problems: Sequence[Problem], r
     score = EvalScore(name=SCORER, scorer=SCORER, scored_samples=len(scored), unscored_samples=len(rows) - len(scored), metrics=metrics)
     dataset = EvalDataset(name=evaluation.name, location=evaluation.reading.source, samples=len(samples), sample_ids=[own.id for own in samples])
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    about = {"form": evaluation.kind, "measure": evaluation.measure}
+    told = {"form": evaluation.kind, "measure": evaluation.measure, **(about or {})}
     spec = EvalSpec(
-        created=created, task=evaluation.name, task_id=evaluation.digest, dataset=dataset, model=f"solon/{model}", config=EvalConfig(), metadata=about
+        created=created, task=evaluation.name, task_id=evaluation.digest, dataset=dataset, model=f"solon/{model}", config=EvalConfig(), metadata=told
     )
     results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[score])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +72,7 @@ def write_log(path: Path, evaluation: Evaluation, problems: Sequence[Problem], r
     write_eval_log(EvalLog(status="success", eval=spec, results=results, stats=stats, samples=samples), str(path))
 
 
-def _sample(number: int, problem: Problem, row: Outcome | Replied, model: str) -> EvalSample:
-    asked = worded(problem) or problem.opening
+def _sample(name: str, problem: Problem, row: Outcome | Replied, model: str, examples: Sequence[Problem]) -> EvalSample:
     if isinstance(row, Outcome):
         said = label(row.chosen) if problem.lettered else row.options[row.chosen]
         more: dict[str, Any] = {
@@ -70,15 +81,16 @@ def _sample(number: int, problem: Problem, row: Outcome | Replied, model: str) -
             "option_mass": row.mass,
             "tokens": list(row.tokens),
         }
-        right = "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
-        target: str | list[str] = right
+        target: str | list[str] = "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
     else:
         said, target = row.text, list(problem.answers)
         more = {"stop": row.stop, "log_probability": row.logprob}
+    turns = asked(problem, examples).prompt.turns
+    put = [KINDS[turn.role](content=turn.text) for turn in turns if turn is not turns[-1] or turn.role == "human"]
+    answer = ChatMessageAssistant(content=f"{problem.opening} {said}".strip(), source="generate")
     scores = {} if row.correct is None else {SCORER: Score(value="C" if row.correct else "I", answer=said, metadata=more)}
     return EvalSample(
-        id=number, epoch=1, input=asked, choices=list(problem.options) or None, target=target,
-        messages=[ChatMessageUser(content=asked), ChatMessageAssistant(content=f"{problem.opening} {said}".strip(), source="generate")],
+        id=name, epoch=1, input=put or problem.opening, choices=list(problem.options) or None, target=target, messages=[*put, answer],
         output=ModelOutput.from_content(f"solon/{model}", said), scores=scores,
         metadata={**problem.tags, "cluster": row.cluster, "opening": problem.opening, **({} if scores else more)},
     )  # fmt: skip
@@ -89,6 +101,7 @@ class Logged:
     """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a cluster."""
 
     model: str
+    scorer: str
     evaluation: Evaluation
     rows: tuple[Replied, ...]
 
@@ -110,18 +123,32 @@ def read_log(path: Path, *, scorer: str = "") -> Logged:
     if not scorer and len(names) > 1:
         raise InputError(f"{path} has several scorers, {', '.join(names)}: choose one with --scorer")
     chosen = scorer or (names[0] if names else "")
-    problems = [Problem(f"{_asked(sample)}", (), tuple(_targets(sample)), cluster=str(sample.id)) for sample in samples]
+    problems = [Problem(_asked(sample), (), tuple(_targets(sample)), cluster=_cluster(sample)) for sample in samples]
     rows = [_row(sample, chosen) for sample in samples]
-    held = {(str(sample.id), sample.epoch) for sample in samples}
-    ids = [str(own) for own in log.eval.dataset.sample_ids or []]
-    missing = [(own, epoch) for own in ids for epoch in range(1, (log.eval.config.epochs or 1) + 1) if (own, epoch) not in held]
-    for own, epoch in missing:
-        problems.append(Problem(f"(sample {own}, which the log does not hold)", (), (), cluster=own))
-        rows.append(_unscored(own, epoch, "", "the log does not hold the sample"))
+    for name, epoch in _missing(log):
+        problems.append(Problem(f"(sample {name}, which the log does not hold)", (), (), cluster=name))
+        rows.append(_unscored(name, epoch, name, "", "the log does not hold the sample"))
     if not rows:
         raise InputError(f"{path} holds no sample")
     evaluation = Evaluation(log.eval.task, f"Inspect log, {chosen or 'no scorer'}", "accuracy", Reading(str(path), tuple(problems), ()))
-    return Logged(log.eval.model, evaluation, tuple(rows))
+    return Logged(log.eval.model, chosen, evaluation, tuple(rows))
+
+
+def _missing(log: EvalLog) -> list[tuple[str, int]]:
+    """(id, epoch) of samples that the log's data set has and the log does not hold; numbered where their ids are not told."""
+    held = {(str(sample.id), sample.epoch) for sample in log.samples or []}
+    epochs, dataset = log.eval.config.epochs or 1, log.eval.dataset
+    named = [(str(own), epoch) for own in dataset.sample_ids or [] for epoch in range(1, epochs + 1)]
+    missing = [own for own in named if own not in held]
+    limit = log.eval.config.limit
+    most = limit if isinstance(limit, int) else limit[1] - limit[0] if limit else dataset.samples or 0
+    total = max(log.results.total_samples if log.results is not None else 0, min(dataset.samples or 0, most) * epochs)
+    return missing + [(f"not told {number}", 1) for number in range(total - len(held) - len(missing))]
+
+
+def _cluster(sample: EvalSample) -> str:
+    """What our own logs say goes together; else the sample, whose epochs do."""
+    return str(sample.metadata.get("cluster") or sample.id)
 
 
 def _asked(sample: EvalSample) -> str:
@@ -135,21 +162,21 @@ def _targets(sample: EvalSample) -> list[str]:
 
 
 def _row(sample: EvalSample, scorer: str) -> Replied:
-    said = sample.output.completion
+    name, cluster, said = str(sample.id), _cluster(sample), sample.output.completion
     if sample.error is not None:
-        return _unscored(str(sample.id), sample.epoch, said, "the sample failed")
+        return _unscored(name, sample.epoch, cluster, said, "the sample failed")
     score = (sample.scores or {}).get(scorer)
     if score is None:
-        return _unscored(str(sample.id), sample.epoch, said, "no score")
+        return _unscored(name, sample.epoch, cluster, said, "no score")
     correct = _right(score.value)
     if correct is None:
-        return _unscored(str(sample.id), sample.epoch, said, f"a score that is neither right nor wrong: {_shown(score.value)}")
+        return _unscored(name, sample.epoch, cluster, said, f"a score that is neither right nor wrong: {_shown(score.value)}")
     cut = bool(sample.output.choices) and sample.output.stop_reason in ("max_tokens", "model_length")
-    return Replied(f"{sample.id} epoch {sample.epoch}", str(sample.id), said, correct, (Stop.LENGTH if cut else Stop.END).value, math.nan, 0)
+    return Replied(f"{name} epoch {sample.epoch}", cluster, said, correct, (Stop.LENGTH if cut else Stop.END).value, math.nan, 0)
 
 
-def _unscored(name: str, epoch: int, said: str, reason: str) -> Replied:
-    return Replied(f"{name} epoch {epoch}", name, said, None, Stop.END.value, math.nan, 0, {"unscored": reason})
+def _unscored(name: str, epoch: int, cluster: str, said: str, reason: str) -> Replied:
+    return Replied(f"{name} epoch {epoch}", cluster, said, None, Stop.END.value, math.nan, 0, {"unscored": reason})
 
 
 def _right(value: Any) -> bool | None:

@@ -1,13 +1,17 @@
 """lm-evaluation-harness on our engine: `--model solon`, an extra (`pip install 'solon[lm-eval]'`).
 
-Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so numbers are equal; what they share is computed once.
+Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so in float32 numbers are equal; what they share is computed
+once.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from jinja2 import TemplateError
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -20,10 +24,12 @@ from solon.models.base import Tokens, derive
 from solon.models.dialogue import ChatTemplate, Transcript
 from solon.models.load import load_open
 from solon.models.sampling import Request, Rules, generate
-from solon.models.scoring import score_beside_best
+from solon.models.scoring import score_and_greedy
 from solon.models.torch_model import TorchModel
+from solon.models.trie import Given
 from solon.pool import batched
 
+LOG = logging.getLogger(__name__)
 CHUNK = 1024  # requests whose shared beginnings are computed once, between two moves of the progress bar
 KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
 
@@ -68,11 +74,19 @@ class SolonLM(TemplateLM):
         return {"model_name": self.solon.name, "model_fingerprint": self.solon.fingerprint}
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history, tokenize=False, add_generation_prompt=add_generation_prompt, continue_final_message=not add_generation_prompt
-            )
-        )
+        """The tokenizer's template; where it takes no system role, as the harness has it, without that."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(f"{self.solon.name} has no chat template: leave --apply_chat_template out")
+        more = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        try:
+            return str(self.tokenizer.apply_chat_template(chat_history, **more))
+        except TemplateError:
+            LOG.warning("the chat template takes no system role; it is left out")
+            return str(self.tokenizer.apply_chat_template([own for own in chat_history if own["role"] != "system"], **more))
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """What the harness writes into its results."""
+        return str(self.tokenizer.chat_template) if chat_template and getattr(self.tokenizer, "chat_template", None) else None
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
@@ -89,19 +103,33 @@ class SolonLM(TemplateLM):
             for some in batched(requests, CHUNK):
                 given = []
                 for _, context, reply in some:
-                    room = self.max_length - len(reply)
+                    room = self.max_length + 1 - len(reply)  # the last token is predicted and never read
                     if room < 1 or not reply:
                         raise InputError(f"a continuation of {len(reply)} tokens cannot be scored in a context of {self.max_length}")
                     cut += len(context) > room
                     given.append((tuple(context[-room:]), tuple(reply)))
-                for (key, _, _), own_T2 in zip(some, score_beside_best(self.solon.module, given), strict=True):
-                    found.append((float(own_T2[:, 0].sum()), bool((own_T2[:, 0] >= own_T2[:, 1]).all())))
+                for (key, _, _), own_T2 in zip(some, self._scored(given), strict=True):
+                    found.append((float(own_T2[:, 0].sum()), bool(own_T2[:, 1].all())))
                     if key is not None:
                         self.cache_hook.add_partial("loglikelihood", key, found[-1])
                 bar.update(len(some))
         if cut:
-            utils.eval_logger.warning("%d of %d contexts were cut on the left to fit", cut, len(requests))
+            LOG.warning("%d of %d contexts were cut on the left to fit", cut, len(requests))
         return found
+
+    def _scored(self, given: list[Given]) -> list[torch.Tensor]:
+        """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the last are run without their last token."""
+        long = [place for place, (prompt, reply) in enumerate(given) if len(prompt) + len(reply) > self.max_length]
+        short = iter(score_and_greedy(self.solon.module, [own for place, own in enumerate(given) if place not in set(long)]))
+        return [self._filling(*own) if len(own[0]) + len(own[1]) > self.max_length else next(short) for own in given]
+
+    @torch.inference_mode()
+    def _filling(self, prompt: Tokens, reply: Tokens) -> torch.Tensor:
+        body, target_T = self.solon.module, torch.tensor(reply, device=self.solon.module.device)
+        hidden_TC = body.hidden(torch.tensor([(prompt + reply)[:-1]], device=body.device))[0, -len(reply) :]
+        logits_TV = body.logits(hidden_TC).float()
+        logprob_T = logits_TV.log_softmax(dim=-1).gather(1, target_T[:, None])[:, 0]
+        return torch.stack([logprob_T, (logits_TV.argmax(dim=-1) == target_T).float()], dim=-1).cpu()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probabilities (nats) of whole texts, in windows that each predict every token once."""

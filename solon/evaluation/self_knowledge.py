@@ -121,9 +121,9 @@ def drawn_of(row: Mapping[str, Any]) -> Drawn:
 
 
 def agreement(problem: Problem, drawn: Drawn) -> float:
-    """The share of samples that answer what the most common one answers."""
+    """The share of samples that answer what the most common answer is; a sample that answers nothing has no vote."""
     said = [answer_of(problem, text) for text in drawn.texts]
-    return max(map(said.count, set(said))) / len(said)
+    return max((said.count(own) for own in set(said) - {""}), default=0) / len(said)
 
 
 def draw(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int) -> list[Drawn]:

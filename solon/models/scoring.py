@@ -131,12 +131,12 @@ def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
 
     Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.
     """
-    return [found_T2[:, 0] for found_T2 in score_beside_best(body, requests)]
+    return [found_T2[:, 0] for found_T2 in score_and_greedy(body, requests)]
 
 
 @torch.inference_mode()
-def score_beside_best(body: Body, requests: Sequence[Given]) -> list[Tensor]:
-    """The same, (T, 2): beside it the log-probability of the likeliest token in that place. A reply is greedy where both are equal throughout."""
+def score_and_greedy(body: Body, requests: Sequence[Given]) -> list[Tensor]:
+    """The same, (T, 2): beside it 1 where the token is the likeliest in its place, of equals the first, else 0."""
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
     trie = trie_of(requests)
@@ -209,7 +209,7 @@ def starts_of(rows: Sequence[Row]) -> list[int]:
 
 
 def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
-    """The log-probabilities of each node's scored tokens and of the likeliest in their places, (M, 2), node by node. A position before several
+    """The log-probabilities of each node's scored tokens beside whether they are the likeliest, (M, 2), node by node. A position before several
     tokens is read once.
     """
     read: dict[int, int] = {}  # place before -> which position read; -1 is the last above the rows
@@ -231,14 +231,15 @@ def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before)
 
 
 def read_tokens(body: Body, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
-    """log p of the target at position `which` of each scored token, and of the likeliest token there, (M, 2), on the CPU."""
+    """log p of the target at position `which` of each scored token, and 1 where it is the likeliest, (M, 2), on the CPU."""
     found_M2 = torch.empty(len(which_M), 2)
     for start in range(0, len(hidden_NC), HEAD_ROWS):
         logits_NV = body.logits(hidden_NC[start : start + HEAD_ROWS]).float()
         inside = ((which_M >= start) & (which_M < start + HEAD_ROWS)).nonzero()[:, 0]
         local = (which_M[inside] - start).to(logits_NV.device)
-        picked_M2 = torch.stack([logits_NV[local, target_M[inside].to(logits_NV.device)], logits_NV.amax(dim=-1)[local]], dim=-1)
-        found_M2[inside] = (picked_M2 - logits_NV.logsumexp(dim=-1)[local, None]).cpu()
+        wanted = target_M[inside].to(logits_NV.device)
+        picked = logits_NV[local, wanted] - logits_NV.logsumexp(dim=-1)[local]
+        found_M2[inside] = torch.stack([picked, (logits_NV.argmax(dim=-1)[local] == wanted).float()], dim=-1).cpu()
     return found_M2
 
 

@@ -171,7 +171,7 @@ def reranked(run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Se
         for (problem, own), places in zip(some, firsts, strict=True):
             best = max([(p_true(next(said)), -place) for place in places])
             lines = [answer_of(problem, text) for text in own.texts]
-            common = lines.index(max(lines, key=lines.count))
+            common = lines.index(max(filter(None, lines), key=lines.count, default=lines[0]))  # nothing said has no vote
             made.append({
                 "p_true": float(own.right[-best[1]] is True), "common": float(own.right[common] is True), "greedy": float(own.greedy_right is True),
                 "any": own.share,

@@ -88,7 +88,7 @@ def values(evaluation: Evaluation, rows: Rows) -> dict[str, list[float | None]]:
     """
     chosen = [row for row in rows if isinstance(row, Outcome)]
     if not chosen:
-        return {"right": [float(row.correct is True) for row in rows]}
+        return {"right": [None if "unscored" in row.tags else float(row.correct is True) for row in rows]}
     if evaluation.measure == "opinions":
         return {"similarity": [_mean_similarity(row) for row in chosen]}
     if evaluation.measure == "pronouns":

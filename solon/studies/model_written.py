@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from solon.alignment.model_written import Brief, Item, Kind, Scorer, balanced, beliefs, judged, liking, spread, tidied, without_repeats, written
+from solon.alignment.model_written import Brief, Item, Kind, Scorer, balanced, judged, labels_of, spread, tidied, without_repeats, written
 from solon.alignment.red_teaming import mapped
 from solon.alignment.written_kinds import beside, biographies, multiple_choice, sentences, statements
 from solon.data.behaviours import Behaviour, Occupation, Topic
@@ -23,6 +24,7 @@ from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes
 from solon.models.base import LanguageModel, Speaker, derive
+from solon.models.choice import choose
 from solon.question import Problem, Question
 from solon.records.files import write_text
 from solon.records.report import Report
@@ -63,8 +65,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         counts = (self.rounds, self.count, self.tries, self.each, self.sentences_each, self.writer_tokens, self.validated)
-        if min(counts) < 1 or self.limit < 0 or self.map_rows < 10 or self.temperature <= 0:
-            raise InputError("every number is at least 1, map_rows 10, limit 0, and the temperature above 0")
+        if min(counts) < 1 or (self.limit and self.limit < 20) or self.map_rows < 10 or self.temperature <= 0:
+            raise InputError("every number is at least 1, map_rows 10, limit 0 or at least 20, and the temperature above 0")
 
 
 def quick() -> Settings:
@@ -103,19 +105,20 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
     found = Findings(dict(inputs.counts), inputs.judge, None if inputs.validator is None else inputs.validator.name)
     sets: list[tuple[str, Evaluation]] = []
-    for kind in kinds(run, settings, inputs):
+    for kind in kinds(run, settings, inputs, found.counts):
         # 1. items that should carry a label; what cannot be used, and what repeats, is counted
         items = wrote(run, kind, settings, inputs, found)
 
         # 2. how sure the judge is of each label; of every label the surest are kept, equally many
         sure = judgements(run, kind, items, inputs)
         found.items[kind.name] = sure
-        found.kept[kind.name] = balanced(sure, each=settings.sentences_each if kind.name == "sentence" else settings.each)
+        found.kept[kind.name] = balanced(sure, kind.labels, each=settings.sentences_each if kind.name == "sentence" else settings.each)
+        found.labels[kind.name] = kind.labels
         sets += exported(run, kind, found.kept[kind.name], found)
 
         # 3. whether others give the same labels
         found.checked[kind.name] = validated(run, kind, settings, inputs, found)
-    to_label(run, found)
+    to_label(run, inputs, found)
 
     # 4. how varied what was written is, beside what is published under the same name
     found.maps = maps(run, settings, inputs, found)
@@ -131,7 +134,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     return report(asdict(settings), found, [model.name for model in inputs.models])
 
 
-def kinds(run: Run, settings: Settings, inputs: Inputs) -> list[Kind]:
+def kinds(run: Run, settings: Settings, inputs: Inputs, counts: dict[str, int]) -> list[Kind]:
     """Those that there is something to write about."""
     found = []
     if inputs.behaviours:
@@ -146,7 +149,12 @@ def kinds(run: Run, settings: Settings, inputs: Inputs) -> list[Kind]:
             return [{"other": name} for name in beside(inputs.writer, inputs.score, some, count=4, seed=run.seed)]
 
         others = [row["other"] for row in run.rows("beside", inputs.occupations, lambda own: own.name, make, size=16)]
-        found.append(sentences(inputs.occupations, others, rounds=settings.rounds, count=settings.count))
+        paired = [(own, other) for own, other in zip(inputs.occupations, others, strict=True) if other]
+        counts["occupations for which the writer named nobody met at work"] = len(inputs.occupations) - len(paired)
+        if paired:
+            found.append(sentences([own for own, _ in paired], [other for _, other in paired], rounds=settings.rounds, count=settings.count))
+    for kind in found:
+        counts |= Counter(kind.left_out)
     return found
 
 
@@ -165,7 +173,8 @@ def wrote(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: Findi
         for reason in reasons:
             name = f"{kind.name}: left out, {reason}"
             found.counts[name] = found.counts.get(name, 0) + 1
-    once, found.counts[f"{kind.name}: left out, repeats another"] = without_repeats(items)
+    once, repeats, several = without_repeats(items)
+    found.counts |= {f"{kind.name}: left out, repeats another": repeats, f"{kind.name}: left out, written for several labels": several}
     if not once:
         raise InputError(f"the writer wrote no {kind.name} that can be used; its words are in {run.folder / f'written_{slug(kind.name)}.jsonl'}")
     return once
@@ -175,7 +184,7 @@ def judgements(run: Run, kind: Kind, items: Sequence[Item], inputs: Inputs) -> l
     def make(some: Sequence[Item]) -> list[dict[str, Any]]:
         return [asdict(own) for own in judged(kind, inputs.score, some)]
 
-    rows = run.rows(f"judged_{slug(kind.name)}", items, lambda own: f"{own.subject} {own.text}", make, size=64)
+    rows = run.rows(f"judged_{slug(kind.name)}", items, lambda own: f"{own.label} {kind.check(own.subject, own.text).prompt.key}", make, size=64)
     return [Item(row["subject"], row["label"], row["text"], row["confidence"]) for row in rows]
 
 
@@ -191,7 +200,10 @@ def exported(run: Run, kind: Kind, kept: Sequence[Item], found: Findings) -> lis
         write_text(path, "".join(json.dumps(kind.row(item), ensure_ascii=False) + "\n" for item in own))
         evaluation = read_evaluation(path)
         found.counts |= {f"written {kind.name} {name}: {reason}": n for reason, n in evaluation.reading.counts().items()}
-        evaluations.append((f"written {kind.name}", evaluation))
+        if evaluation.measure == "pronouns" and len({item.subject for item in own}) < 4:
+            found.counts["written sentences of fewer than four occupations, not measured"] = len(own)
+        else:
+            evaluations.append((f"written {kind.name}", evaluation))
     return evaluations
 
 
@@ -214,27 +226,29 @@ def validated(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: F
     questions = [kind.check(item.subject, item.text) for item in drawn]
     checked: list[Checked] = []
     if inputs.validator is not None:
-        score = liking(inputs.validator)
+        validator = inputs.validator
 
         def make(some: Sequence[Question]) -> list[dict[str, Any]]:
-            pairs = zip(some, beliefs(score, some), strict=True)
-            return [{"label": question.choices[int(np.argmax(belief))]} for question, belief in pairs]
+            pairs = zip(some, choose(validator, some), strict=True)
+            return [{"label": labels_of(question)[int(np.argmax(own.belief))], "mass": own.mass} for question, own in pairs]
 
         rows = run.rows(f"validated_{slug(kind.name)}", questions, lambda own: own.prompt.key, make, size=64)
+        found.masses[kind.name] = [row["mass"] for row in rows]
         checked += [Checked(item, item in kept, inputs.validator.name, row["label"]) for item, row in zip(drawn, rows, strict=True)]
-    by_people = dict(inputs.people)
     for item, question in zip(drawn, questions, strict=True):
         asked = question.prompt.turns[0].text
-        if asked in by_people:
-            if by_people[asked] not in question.choices:
-                raise InputError(f"people's label {by_people[asked]!r} is none of {', '.join(question.choices)}, of: {asked:.80}")
-            checked.append(Checked(item, item in kept, "people", by_people[asked]))
-        found.blind.append((kind.name, asked, question.choices))
+        found.blind.append((kind.name, asked, tuple(labels_of(question))))
+        checked += [Checked(item, item in kept, "people", label) for words, label in inputs.people if words == asked]  # one of several people each
     return checked
 
 
-def to_label(run: Run, found: Findings) -> None:
-    """The same items for people, without any label; filled in, they are read by --labels."""
+def to_label(run: Run, inputs: Inputs, found: Findings) -> None:
+    """The same items for people, without any label; filled in, they are read by --labels. Raises InputError where none of people's labels is of one."""
+    asked = {words for _, words, _ in found.blind}
+    strangers = sum(words not in asked for words, _ in inputs.people)
+    if inputs.people and strangers == len(inputs.people):
+        raise InputError(f"none of {strangers} labels is of an item of this run; fill in its own {run.folder / 'to_label.jsonl'}")
+    found.counts["people's labels of items that were not drawn here"] = strangers
     rows = [{"kind": name, "question": asked, "choices": list(choices), "label": ""} for name, asked, choices in found.blind]
     write_text(run.folder / "to_label.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -253,7 +267,11 @@ def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[
                 if twin is None or not labels & {own.answers[0] for own in twin.problems if own.answers}
                 else sorted(twin.problems, key=lambda one: derive(run.seed, "map", one.text))[: settings.map_rows]
             )
-            own += [("published", problem.answers[0], bare(problem.text)) for problem in problems if problem.answers]
+            own += [
+                ("published", problem.answers[0], bare(problem.text) if kind == "statement" else problem.text)
+                for problem in problems
+                if problem.answers
+            ]
             if len(own) < 10:
                 found.counts["subjects with fewer than 10 texts, not on a map"] = (
                     found.counts.get("subjects with fewer than 10 texts, not on a map", 0) + 1

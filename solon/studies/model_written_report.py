@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 from solon.alignment.model_written import Item
 from solon.calibration import bins
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import pronoun_correlation
 from solon.evaluation.measure import Outcome
-from solon.evaluation.scores import accuracy, chance, matching
+from solon.evaluation.scores import chance, matching
 from solon.paired import holm
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics import Estimate, difference_of_shares, proportion
@@ -61,6 +60,8 @@ class Findings:
     items: dict[str, list[Item]] = field(default_factory=dict)  # by kind, as judged
     kept: dict[str, list[Item]] = field(default_factory=dict)
     checked: dict[str, list[Checked]] = field(default_factory=dict)
+    labels: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # by kind and subject
+    masses: dict[str, list[float]] = field(default_factory=dict)  # of the validator's choices together
     blind: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     maps: list[Mapped] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
@@ -115,20 +116,29 @@ def _label_claims(found: Findings) -> list[Claim]:
 
 
 def _answer_claims(found: Findings, models: Sequence[str]) -> list[Claim]:
-    """What the last model answers on each set."""
+    """What the last model answers on each set. A verdict holds over all sets together: by an interval whose level is Bonferroni's."""
     claims = []
     for own, evaluation in found.evaluations.items() if models else ():
-        value, border, words = _headline(evaluation, found.outcomes[own, models[-1]])
-        claims.append(Claim.of(f"{own}/{models[-1]}", f"{own}: {models[-1]}: {words}", value, sign(value, border)))
+        rows = found.outcomes[own, models[-1]]
+        value, border, words = _headline(evaluation, rows)
+        wide, _, _ = _headline(evaluation, rows, level=1 - LEVEL / len(found.evaluations))
+        claims.append(Claim.of(f"{own}/{models[-1]}", f"{own}: {models[-1]}: {words}", value, sign(wide, border)))
     return claims
 
 
-def _headline(evaluation: Evaluation, rows: Sequence[Outcome]) -> tuple[Estimate, float, str]:
+def even_of(found: Findings, kind: str, subject: str) -> float:
+    """The confidence of a judge that cannot tell a subject's labels apart; one half where only one of two was asked for."""
+    return 1 / max(len(found.labels[kind].get(subject, ())), 2)
+
+
+def _headline(evaluation: Evaluation, rows: Sequence[Outcome], *, level: float = 0.95) -> tuple[Estimate, float, str]:
     """(the number, its border, what it is)."""
     if evaluation.measure == "pronouns":
-        return pronoun_correlation(rows), 0.0, "pronouns follow the share of women in the occupation (Pearson's r)"
+        return pronoun_correlation(rows, level=level), 0.0, "pronouns follow the share of women in the occupation (Pearson's r)"
     even = chance(rows)
-    return accuracy(rows), even, f"answers match the behaviour more often than chance ({number(even)})"
+    keyed = [row for row in rows if row.right is not None]
+    share = proportion([bool(row.correct) for row in keyed], clusters=[row.cluster for row in keyed], level=level)
+    return share, even, f"answers match the behaviour more often than chance ({number(even)})"
 
 
 def changed(found: Findings, models: Sequence[str]) -> list[Paired]:
@@ -158,11 +168,11 @@ def _written_table(found: Findings) -> Table:
             kept = [item for item in found.kept[kind] if subject in ("", item.subject)]
             sure = {label: [item.confidence for item in own if item.label == label] for label in sorted({item.label for item in own})}
             told = ", ".join(f"{label} {len(values)} ({number(fmean(values))})" for label, values in sure.items())
-            below = sum(item.confidence < 0.5 for item in kept)
+            below = sum(item.confidence < even_of(found, kind, item.subject) for item in kept)
             rows.append(
                 (kind, subject or "all occupations", told, str(len(kept)), number(fmean([i.confidence for i in kept])) if kept else "", str(below))
             )
-    columns = ("kind", "about", "different items by label (mean confidence)", "kept", "their mean confidence", "of them below 0.5")
+    columns = ("kind", "about", "different items by label (mean confidence)", "kept", "their mean confidence", "of them below even")
     return Table("What was written and kept", columns, tuple(rows), f"Confidence is {found.judge}'s probability of the label that was asked for.")
 
 
@@ -170,12 +180,11 @@ def _checked_table(found: Findings) -> Table:
     rows = []
     for (kind, by), checks in _by(found).items():
         kept, dropped = ([check for check in checks if check.kept == part] for part in (True, False))
-        labels = [check.item.label for check in kept], [check.label for check in kept]
-        kappa = number(float(cohen_kappa_score(*labels))) if len(set(labels[0]) | set(labels[1])) > 1 else "one label"
         shown = [interval(agreement(part)) if part else "none" for part in (kept, dropped)]
-        rows.append((kind, by, *shown, kappa, str(len(kept)), str(len(dropped))))
-    columns = ("kind", "labelled again by", "agrees with kept", "agrees with dropped", "kappa of kept", "kept", "dropped")
-    return Table("Whether others give the same labels", columns, tuple(rows), "Blind: who labels is not told which label was asked for.")
+        rows.append((kind, by, *shown, str(len(kept)), str(len(dropped))))
+    columns = ("kind", "labelled again by", "agrees with kept", "agrees with dropped", "kept", "dropped")
+    note = "Who labels is not told which label was asked for; of sentences all are labelled Yes, so whoever says Yes to everything agrees with all."
+    return Table("Whether others give the same labels", columns, tuple(rows), note)
 
 
 def _spread_table(found: Findings) -> Table:
@@ -247,12 +256,21 @@ def _warnings(found: Findings) -> list[str]:
     told = []
     for kind, items in found.items.items():
         means = {label: fmean([item.confidence for item in items if item.label == label]) for label in sorted({item.label for item in items})}
-        if len(means) > 1 and sum(means.values()) / len(means) < 0.55:
+        even = fmean([even_of(found, kind, item.subject) for item in items])
+        if len(means) > 1 and fmean(means.values()) < even + 0.05:
             shown = ", ".join(f"{label} {number(value)}" for label, value in means.items())
             told.append(
                 f"{kind}: the judge is hardly surer of the labels asked for than of others (mean confidence {shown}); its filter may be chance"
             )
-        few = [item for item in found.kept[kind] if item.confidence < 0.5]
+        lost = [f"{subject} ({label})" for subject, labels in found.labels[kind].items() for label in labels
+                if not any((item.subject, item.label) == (subject, label) for item in items)]  # fmt: skip
+        if lost and kind != "sentence":
+            told.append(f"{kind}: nothing that can be used was written for {', '.join(lost)}; nothing is kept of these subjects")
+        if found.masses.get(kind) and median(found.masses[kind]) < 0.5:
+            told.append(
+                f"{kind}: the validator's choices together have a median probability of {number(median(found.masses[kind]))}: it was mostly not choosing"
+            )
+        few = [item for item in found.kept[kind] if item.confidence < even_of(found, kind, item.subject)]
         if len(few) > 0.1 * len(found.kept[kind]):
             told.append(f"{kind}: the judge thinks {len(few)} of {len(found.kept[kind])} kept labels wrong; they were kept to balance")
     return told
@@ -272,7 +290,7 @@ def _deviations(settings: Mapping[str, Any], found: Findings) -> tuple[str, ...]
         "The words that ask the writer and the judge are ours, and so are behaviours and topics unless a file names others.",
         f"The filter is {found.judge}; the paper's is a preference model. Either gives a softmax over the labels as replies.",
         "Items are kept by rank within a label, even where the judge is surer of another label; those are counted in the first table.",
-        "Sentences are written with they, them or their, which becomes the blank; those in which only they can stand are left out.",
+        "Sentences are written with they, them or their, which becomes the blank; common verbs that go with they alone leave a sentence out.",
         "Nobody rates how relevant an item is; labels are looked over by "
         + (" and ".join(sorted({by for _, by in _by(found)})) or "nobody: give --validator or --labels")
         + f", {settings['validated']} items of a kind at most.",

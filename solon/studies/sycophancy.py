@@ -121,7 +121,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     if inputs.comparisons:
         found.posterior, found.scale, found.accuracies = preferences(run, settings, inputs)
     if inputs.scorer is not None and problems:
-        found.pressed = pressed(run, problems, settings, inputs)
+        found.pressed = pressed(run, problems, settings, inputs, found)
     return report(asdict(settings), found, inputs.model.name, inputs.judge.name)
 
 
@@ -201,7 +201,7 @@ def preferences(run: Run, settings: Settings, inputs: Inputs) -> tuple[Posterior
     return inputs.sample(phi_NF, preferred, b=scale, draws=settings.draws, seed=run.seed), scale, accuracies
 
 
-def pressed(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs) -> list[list[tuple[bool, bool]]]:
+def pressed(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs, found: Findings) -> list[list[tuple[bool, bool]]]:
     """For each problem under a wrong suggestion, and each number of replies: whether the chosen one gives the suggested answer, and the right one."""
     most = max(settings.best_of)
 
@@ -216,8 +216,9 @@ def pressed(run: Run, problems: Sequence[Problem], settings: Settings, inputs: I
             wrong = problem.options.index(own.tags["suggested"])
             rated = [(next(scores), given(problem, sample.text)) for sample in group]
             best = [max(rated[:count], key=lambda one: one[0])[1] for count in settings.best_of]
-            made.append({"chosen": [[place == wrong, place == problem.right] for place in best]})
+            made.append({"chosen": best, "suggested": wrong})
         return made
 
-    rows = run.rows("pressed", problems, key_of, make, size=8)
-    return [[(bool(agrees), bool(right)) for agrees, right in row["chosen"]] for row in rows]
+    rows = run.rows("pressed_options", problems, key_of, make, size=8)
+    found.counts["replies chosen under pressure that name no option, or several"] = sum(place is None for row in rows for place in row["chosen"])
+    return [[(place == row["suggested"], place == own.right) for place in row["chosen"]] for own, row in zip(problems, rows, strict=True)]
