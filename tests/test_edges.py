@@ -196,11 +196,11 @@ def test_a_log_that_was_written_is_read_back_with_the_same_accuracy(folder: Path
     own = outcomes(model, evaluation.problems)
     edge.write_log(tmp_path / "a.eval", evaluation, evaluation.problems, own, model="tiny")
     found = edge.read_log(tmp_path / "a.eval")
-    assert [row.correct for row in found.rows] == [row.correct for row in own] and found.model == "solon/tiny"
+    assert {row.key: row.correct for row in found.rows} == {f"{row.key} epoch 1": row.correct for row in own} and found.model == "solon/tiny"
     assert accuracy(found.rows).value == accuracy(own).value
     from_inspect = pytest.importorskip("inspect_ai.log").read_eval_log(str(tmp_path / "a.eval"))
     assert from_inspect.results.scores[0].metrics["accuracy"].value == accuracy(own).value
-    sample = from_inspect.samples[0]
+    sample = next(sample for sample in from_inspect.samples if sample.id == own[0].key)
     assert sample.choices == list(evaluation.problems[0].options) and sample.scores["solon"].metadata["log_probabilities"] == list(own[0].logprobs)
     free = tmp_path / "free.jsonl"
     free.write_text('{"question": "what is red?", "answers": ["blue", "green"]}\n')

@@ -112,7 +112,7 @@ def judge(planted: Planted, name: str = "scripted judge") -> ScriptedModel:
         text = asked.split("\n\nWhat would the person")[0].split("\n\nIs it more likely")[0].split("\n\nWhich choice")[0]
         noise = random.Random(derive(0, name, text)).gauss(0.0, planted.noise)
         odds = (planted.evidence if showing(text) else -planted.evidence) + noise + planted.leaning
-        return -math.log1p(math.exp(-odds if reply in ("Yes", "(A)") else odds))
+        return -math.log1p(math.exp(-odds if reply.strip() in ("Yes", "(A)") else odds))
 
     return ScriptedModel(name, lambda talk, rng: "", likes)
 
