@@ -154,6 +154,8 @@ class Run:
                 raise AssertionError(f"stage {name} is not what the first process wrote")
             file.truncate(good)
             file.seek(good)
+            if begun:
+                self._check_stop()
             meter, given = self.progress(name, total, done), deque[list[Item]]()
             for made in mapped(make, noted(chain(begun, chunks), given), pool, name=lambda chunk: f"{name}, {len(chunk)} items"):
                 chunk = given.popleft()
