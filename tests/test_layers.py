@@ -41,7 +41,7 @@ LAYERS = [
     {"solon.evaluation.self_correction"},
     {"solon.evaluation.toy_bias", "solon.evaluation.toy_flattery", "solon.evaluation.posterior_nuts", "solon.evaluation.inspect_logs"},
     {"solon.evaluation.toy_facts"},
-    {"solon.interpretability.linear"},
+    {"solon.interpretability.linear", "solon.interpretability.candidates"},
     {"solon.interpretability.curvature", "solon.interpretability.ground_truth"},
     {"solon.interpretability.influence", "solon.interpretability.objectives"},
     {"solon.scaling.ability", "solon.alignment.quality", "solon.alignment.objectives", "solon.alignment.red_teaming", "solon.alignment.layout_umap", "solon.alignment.toy_writer"},

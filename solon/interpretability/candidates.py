@@ -1,0 +1,69 @@
+"""Which rows are worth a gradient: TF-IDF over tokens in the paper's binary form (Grosse et al. 2023, arXiv:2308.03296, equations 28 and 29), and how heavy
+the tail of influences is (equation 32).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from solon.errors import InputError
+from solon.models.base import Tokens
+from solon.statistics import Estimate
+
+
+class Index:
+    """Rows by the tokens they hold. A row's score for a query is the sum, over the query's different tokens t that the row holds, of
+    idf(t) = log((C - n_t + 1/2) / (n_t + 1/2) + 1),  C rows, n_t of them with t: whether a token is there counts, and not how
+    often, nor how long the row is. (With tf binary the paper's factor (k1 + 1) tf / (k1 + tf) is 1 for every k1.)
+    """
+
+    def __init__(self, rows: Sequence[Tokens]) -> None:
+        if not rows:
+            raise InputError("an index needs at least one row")
+        holding: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            for token in set(row):
+                holding.setdefault(token, []).append(place)
+        self.rows = len(rows)
+        self.holding = {token: np.array(places, dtype=np.int64) for token, places in holding.items()}
+
+    def scores(self, query: Tokens) -> np.ndarray:
+        """Of every row, (N,). A token that no row holds adds nothing."""
+        found = np.zeros(self.rows)
+        for token in set(query):
+            if token in self.holding:
+                count = len(self.holding[token])
+                found[self.holding[token]] += math.log((self.rows - count + 0.5) / (count + 0.5) + 1)
+        return found
+
+    def nearest(self, query: Tokens, count: int) -> list[int]:
+        """The places of the rows of highest score, best first, of equals the earlier."""
+        scores = self.scores(query)
+        return [int(place) for place in np.argsort(-scores, kind="stable")[:count]]
+
+
+def recall(chosen: Sequence[int], scores: np.ndarray, *, top: int = 100) -> float:
+    """The share of the `top` rows of a full scan's scores that were among the chosen."""
+    best = np.argsort(-np.asarray(scores), kind="stable")[:top]
+    return len(set(chosen) & set(map(int, best))) / len(best)
+
+
+def tail(scores: Sequence[float], *, share: float = 0.01) -> Estimate:
+    """The exponent a of  P(score > x) = (x / x_min)^-a  over the highest `share` of scores, by maximum likelihood (Hill 1975), with its asymptotic
+    interval a (1 +- 1.96 / sqrt n). The smaller, the fewer rows hold the influence. Raises InputError on fewer than ten scores above 0 there.
+
+    >>> tail([2.0 ** (n / 8) for n in range(1000)], share=0.1).n
+    99
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
+    high = ordered[: int(len(ordered) * share)]
+    high = high[high > 0]
+    if not np.isfinite(ordered).all() or len(high) < 10:
+        raise InputError(f"a tail needs at least ten finite scores above 0 in the highest {share:.2%}; found {len(high)} of {len(ordered)}")
+    above = np.log(high[:-1] / high[-1])
+    value, count = float(1 / above.mean()), len(above)
+    half = 1.96 / math.sqrt(count)
+    return Estimate(value, value * (1 - half), value * (1 + half), "Hill", count, count)

@@ -1,0 +1,272 @@
+"""Influence against what it stands for: exact curvature, the response of the proximal objective, retraining; and the identities it must satisfy."""
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from sklearn.datasets import load_digits
+from torch import nn
+
+from solon.errors import InputError
+from solon.interpretability.candidates import Index, recall, tail
+from solon.interpretability.curvature import Factors, Objective, fit, load, save, turned_squares
+from solon.interpretability.ground_truth import Classifier, block_diagonal, gauss_newton, gradients, response
+from solon.interpretability.influence import by_token, influence, low_rank, queries, scores
+from solon.interpretability.linear import Passed, linear_layers, passed
+from solon.interpretability.objectives import Example, classes, comparisons, every_class, language
+from solon.models.scalar import ScalarModel
+from solon.models.small import Shape, SmallTransformer
+from solon.models.trie import Given
+
+ROWS = 300
+
+
+def digits(seed: int) -> tuple[nn.Sequential, list[Example], list[Example]]:
+    """A small net trained on digits; what it learned from, and questions."""
+    pixels, names = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    inputs, labels = torch.tensor(pixels[order] / 16, dtype=torch.float32), torch.tensor(names[order])
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 10))
+    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, weight_decay=1e-4)
+    for _ in range(200):
+        optimiser.zero_grad()
+        F.cross_entropy(net(inputs[:ROWS]), labels[:ROWS]).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    rows = [(own, int(label)) for own, label in zip(inputs, labels, strict=True)]
+    return net, rows[:ROWS], rows[ROWS : ROWS + 10]
+
+
+def exact_labels(net: nn.Module, rows: list[Example]) -> dict[str, Factors]:
+    return fit(every_class(net, 10), linear_layers(net), [(own, label) for own, _ in rows for label in range(10)])
+
+
+def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(6, 1)
+    inputs, targets = torch.randn(80, 6), torch.randn(80)
+    rows = list(range(80))
+
+    def losses(some: Sequence[int]) -> torch.Tensor:  # Gaussian, of deviation 1
+        return (net(inputs[some])[:, 0] - targets[some]).square() / 2
+
+    def drawn(some: Sequence[int], generator: torch.Generator) -> torch.Tensor:  # a label one deviation away: its pseudo-gradient is the mean square
+        return net(inputs[some])[:, 0]
+
+    module = nn.ModuleDict({"only": net})
+    objective, layers = Objective(module, losses, drawn, lambda row: 1), linear_layers(module)
+    factors = fit(objective, layers, rows)
+    extended = torch.cat([inputs, torch.ones(80, 1)], dim=1).double()
+    dense = extended.T @ extended / 80
+    gradient = (net(inputs)[:, 0] - targets).detach().double()[:, None] * extended
+    expected = gradient[:5] @ torch.linalg.solve(
+        dense + 0.1 * float(factors["only"].values_OI.mean()) * torch.eye(7, dtype=torch.float64), gradient.T
+    )
+    found = influence(objective, layers, queries(objective, layers, factors, rows[:5]), rows)
+    assert found == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_the_ladder_from_exact_curvature_down(seed: int) -> None:
+    net, rows, asked = digits(seed)
+    layers, objective = linear_layers(net), classes(net)
+    factors = exact_labels(net, rows)
+    found = {
+        method: influence(objective, layers, queries(objective, layers, factors, asked, method=method), rows)
+        for method in ("ekfac", "kfac", "identity")
+    }
+    net.double()
+    model = Classifier(net, tuple(layers))
+    inputs, labels = torch.stack([own for own, _ in rows]), torch.tensor([label for _, label in rows])
+    questions, answers = torch.stack([own for own, _ in asked]), torch.tensor([label for _, label in asked])
+    dense = gauss_newton(model, inputs)
+    sizes = model.sizes()
+    damping = torch.cat(
+        [torch.full((o * i,), 0.1 * float(own.values_OI.mean()), dtype=torch.float64) for own, (o, i) in zip(factors.values(), sizes, strict=True)]
+    )
+    trained, wanted = gradients(model, inputs, labels), gradients(model, questions, answers)
+    exact = (wanted @ torch.linalg.solve(dense + torch.diag(damping), trained.T)).numpy()
+    block = (wanted @ torch.linalg.solve(block_diagonal(dense, sizes) + torch.diag(damping), trained.T)).numpy()
+
+    start = 0
+    for own, (o, i) in zip(factors.values(), sizes, strict=True):  # of all matrices with these eigenvectors EK-FAC is the nearest: a theorem
+        part = dense[start : start + o * i, start : start + o * i]
+        basis = torch.einsum("ab,cd->acbd", own.basis_OO.double(), own.basis_II.double()).reshape(o * i, o * i)
+        far = {m: float((part - (basis * own.eigenvalues(m).double().flatten()) @ basis.T).norm() / part.norm()) for m in ("ekfac", "kfac")}
+        assert far["ekfac"] < far["kfac"] < 1
+        start += o * i
+
+    before = F.cross_entropy(model.logits(model.start(), questions.double()), answers, reduction="none").detach()
+    weight, truth = -0.1 / len(rows), []
+    for row in rows[:12]:
+        theta = response(model, inputs, row, weight=weight, damping_P=damping, diagonal_P=dense.diagonal())
+        after = F.cross_entropy(model.logits(theta, questions.double()), answers, reduction="none").detach()
+        truth.append(-(after - before).numpy() / weight)
+    target = np.stack(truth, axis=1)
+
+    def close(own: np.ndarray) -> float:
+        return float(np.mean([np.corrcoef(target[q], own[q, :12])[0, 1] for q in range(len(target))]))
+
+    assert close(exact) > 0.995 and close(block) > 0.75
+    assert close(found["ekfac"]) > close(found["identity"]) + 0.1 and close(found["ekfac"]) > 0.3
+
+
+def small_model(seed: int = 0) -> tuple[SmallTransformer, list[Given]]:
+    rng, body = random.Random(seed), SmallTransformer(Shape(40, width=32, layers=2, heads=4, context=32), seed=seed)
+    for parameter in body.parameters():
+        if parameter.ndim == 2:
+            parameter.data *= 3  # far from flat
+    return body, [(tuple(rng.choices(range(1, 40), k=rng.randint(2, 8))), tuple(rng.choices(range(1, 40), k=rng.randint(1, 12)))) for _ in range(60)]
+
+
+def test_layers_and_tokens_add_up_and_batches_do_not_matter() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    factors = fit(objective, layers, rows, tokens=64)
+    asked = queries(objective, layers, factors, rows[:3])
+    whole = influence(objective, layers, asked, rows)
+    single = influence(objective, layers, asked, rows, tokens=1)
+    assert whole == pytest.approx(single, rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
+    by_layer = {
+        place: own for batch, found in scores(objective, layers, asked, rows) for place, own in zip(batch, found.permute(2, 1, 0), strict=True)
+    }
+    for place in (0, 7, 30):
+        assert by_layer[place].sum(dim=-1).numpy() == pytest.approx(whole[:, place], rel=1e-5, abs=1e-5 * float(np.abs(whole).max()))
+        parts = by_token(objective, layers, asked, rows[place])
+        assert parts.shape == (len(layers), 3, len(rows[place][0]) + len(rows[place][1]) - 1)
+        assert parts.sum(dim=(0, 2)).numpy() == pytest.approx(whole[:, place], rel=1e-4, abs=1e-5 * float(np.abs(whole).max()))
+    one = queries(objective, layers, factors, rows[:1])
+    assert influence(objective, layers, one, rows)[0] == pytest.approx(whole[0], rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
+
+
+def test_gradients_are_those_of_autograd() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body), language(body)
+    found = passed(layers, 4, lambda: objective.losses(rows[:4]))
+    for place in range(4):
+        body.zero_grad()
+        objective.losses(rows[place : place + 1]).sum().backward()  # type: ignore[no-untyped-call]
+        for name, layer in layers.items():
+            ours = found[name].weight_gradients[place]
+            own = layer.weight.grad if layer.bias is None else torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1)  # type: ignore[list-item,index]
+            assert torch.allclose(ours, own, atol=1e-5 * float(own.abs().max()) + 1e-7), name  # type: ignore[arg-type,union-attr]
+    assert all(parameter.requires_grad for parameter in body.parameters())
+
+
+def test_a_row_that_repeats_the_query_comes_first_and_a_stranger_does_not() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    factors = fit(objective, layers, rows)
+    for place in (3, 17):
+        found = influence(objective, layers, queries(objective, layers, factors, [rows[place]]), rows)[0]
+        assert int(found.argmax()) == place and found[place] > 0
+
+
+def test_what_is_kept_between_the_passes_changes_nothing_and_turning_first_or_last_agrees() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    kept, again = fit(objective, layers, rows, tokens=64), fit(objective, layers, rows, tokens=64, kept=0)
+    for name in layers:
+        assert torch.equal(kept[name].values_OI, again[name].values_OI)
+    generator = torch.Generator().manual_seed(0)
+    for tokens in (3, 400):  # on either side of the formula
+        own = Passed(torch.randn(2, tokens, 12, generator=generator), torch.randn(2, tokens, 20, generator=generator))
+        basis_II, basis_OO = (torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (12, 20))
+        expected = (basis_OO.T @ own.weight_gradients @ basis_II).square().sum(dim=0)
+        assert torch.allclose(turned_squares(own, basis_II, basis_OO), expected, rtol=1e-4)
+
+
+def test_low_rank_queries_lose_little() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    asked = queries(objective, layers, fit(objective, layers, rows), rows[:4])
+    whole = influence(objective, layers, asked, rows)
+    near = [
+        stats.pearsonr(influence(objective, layers, {n: low_rank(own, rank) for n, own in asked.items()}, rows)[0], whole[0])[0]
+        for rank in (1, 4, 16)
+    ]  # type: ignore[arg-type]
+    assert near[0] < near[1] < near[2] and near[2] > 0.99
+
+
+def test_factors_survive_the_disk(tmp_path: Path) -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    factors = fit(objective, layers, rows)
+    save(factors, tmp_path / "factors.safetensors")
+    again = load(tmp_path / "factors.safetensors")
+    assert list(again) == list(factors) and all(
+        torch.equal(again[n].values_OI, factors[n].values_OI) and again[n].tokens == factors[n].tokens for n in factors
+    )
+
+
+def test_comparisons_of_a_preference_model() -> None:
+    body, rows = small_model()
+    model = ScalarModel(body)
+    nn.init.normal_(model.head.weight, std=0.5, generator=torch.Generator().manual_seed(1))
+    pairs = [
+        (first[0] + first[1], first[0] + second[1], float(number % 2))
+        for number, (first, second) in enumerate(zip(rows[::2], rows[1::2], strict=True))
+    ]
+    objective, layers = comparisons(model), linear_layers(model, ["mlp"])
+    factors = fit(objective, layers, pairs, tokens=64)
+    found = influence(objective, layers, queries(objective, layers, factors, pairs[:2]), pairs)
+    assert int(found[0].argmax()) == 0 and int(found[1].argmax()) == 1
+    turned = [(second, first, 1 - p) for first, second, p in pairs]
+    assert influence(objective, layers, queries(objective, layers, factors, pairs[:2]), turned) == pytest.approx(
+        found, rel=1e-3, abs=1e-4 * float(np.abs(found).max())
+    )
+
+
+def test_candidates_equal_the_formula_and_tails_are_found() -> None:
+    rng = random.Random(0)
+    rows = [tuple(rng.choices(range(50), k=rng.randint(3, 20))) for _ in range(200)]
+    query = (1, 2, 3, 3, 49, 77)
+    index = Index(rows)
+
+    def literal(row: tuple[int, ...]) -> float:
+        total = 0.0
+        for token in sorted(set(query)):
+            holding = sum(token in own for own in rows)
+            if token in row:
+                total += (1.5 + 1) * 1 / (1.5 + 1) * math.log((200 - holding + 0.5) / (holding + 0.5) + 1)
+        return total
+
+    assert index.scores(query) == pytest.approx([literal(row) for row in rows], abs=1e-12)
+    best = index.nearest(query, 10)
+    assert recall(best, index.scores(query), top=10) == 1.0 and recall([], index.scores(query), top=10) == 0.0
+    for exponent in (2.0, 4.3):
+        drawn = np.random.default_rng(0).pareto(exponent, size=100_000) + 1
+        found = tail(drawn.tolist(), share=0.2)
+        assert found.value == pytest.approx(exponent, rel=0.03) and found.low < exponent < found.high
+    with pytest.raises(InputError, match="at least ten"):
+        tail([1.0] * 50)
+
+
+def test_bad_input_is_told() -> None:
+    body, rows = small_model()
+    objective = language(body)
+    with pytest.raises(InputError, match="no Linear layer's name holds 'convolution'; there are blocks"):
+        linear_layers(body, ["convolution"])
+    with pytest.raises(InputError, match="no Linear layer to attribute to"):
+        linear_layers(nn.Sequential(nn.Conv1d(1, 1, 1)))
+    layers = linear_layers(body, ["mlp"])
+    factors = fit(objective, layers, rows[:8])
+    with pytest.raises(InputError, match="rank 33 is above the dimension 32"):
+        queries(objective, layers, factors, rows[:1], rank=33)
+    with pytest.raises(InputError, match="at least one query"):
+        queries(objective, layers, factors, [])
+    with pytest.raises(InputError, match="none that is empty"):
+        queries(objective, layers, factors, [((1, 2), ())])
+    with pytest.raises(InputError, match="the same layers"):
+        queries(objective, linear_layers(body), factors, rows[:1])
+    with pytest.raises(InputError, match="at least one row"):
+        fit(objective, layers, [])
+    body.embed.weight.data[5] = float("nan")
+    with pytest.raises(InputError, match="finite"):
+        fit(objective, layers, [((5, 1), (2, 3))])
