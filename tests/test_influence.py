@@ -265,6 +265,8 @@ def test_bad_input_is_told() -> None:
         queries(objective, layers, factors, [((1, 2), ())])
     with pytest.raises(InputError, match="the same layers"):
         queries(objective, linear_layers(body), factors, rows[:1])
+    with pytest.raises(InputError, match="does not see rows apart"):
+        passed({"unembed": body.unembed}, 4, lambda: objective.losses(rows[:4]))
     with pytest.raises(InputError, match="at least one row"):
         fit(objective, layers, [])
     body.embed.weight.data[5] = float("nan")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from solon.errors import InputError
 
 Layers = Mapping[str, nn.Linear]
+HEADS = ("unembed", "lm_head", "embed_out")  # they see only the positions that are scored, of all rows together
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Passed:
 
 
 def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn.Linear]:
-    """Every Linear layer whose name holds one of the words wanted (all but output heads where nothing is wanted), by name.
+    """Every Linear layer whose name holds one of the words wanted (all but heads over a vocabulary where nothing is wanted), by name.
 
     Raises InputError where a word is in no name, and where there is no Linear layer; both list what there is.
     """
@@ -46,7 +47,7 @@ def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn
     for word in wanted:
         if not any(word in name for name in known):
             raise InputError(f"no Linear layer's name holds {word!r}; there are {', '.join(known)}")
-    return {name: own for name, own in known.items() if not wanted or any(word in name for word in wanted)}
+    return {name: own for name, own in known.items() if (any(word in name for word in wanted) if wanted else not name.endswith(HEADS))}
 
 
 @contextmanager
@@ -93,6 +94,8 @@ def passed(layers: Layers, rows: int, losses: Callable[[], Tensor]) -> dict[str,
     gradients = iter(torch.autograd.grad(found_B.sum(), flat, allow_unused=True, materialize_grads=True))
     found = {}
     for name, calls in kept.items():
+        if any(len(given) % rows or (given.ndim == 2 and len(given) != rows) for given, _ in calls):
+            raise InputError(f"the layer {name!r} does not see rows apart (is it an output head?); leave it out")
         inputs = torch.cat([_rows(given, rows) for given, _ in calls], dim=1)
         by_output = torch.cat([_rows(next(gradients), rows) for _ in calls], dim=1)
         if layers[name].bias is not None:
