@@ -36,6 +36,7 @@ from solon.records.page import page
 from solon.statistics import paired_difference
 from solon.studies.comparing import compared, pairs
 from solon.studies.measuring import Suite
+from solon.studies.measuring_report import scores
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BBQ = {
@@ -219,6 +220,26 @@ def test_rows_without_a_known_biased_answer_are_paired_in_accuracy_and_not_in_bi
     second = [bbq_row("ambig", 2, cluster=str(n)) for n in range(4)] + [bbq_row("ambig", 2, biased="", cluster=str(n)) for n in range(4, 12)]
     found = {own.name: own.difference for own in pairs(evaluation, first, second)}
     assert found["biased"].value == -1.0 and found["biased"].n == 4 and found["right"].value == 1.0 and found["right"].n == 12
+
+
+def test_a_model_that_always_says_one_thing_gets_no_verdict(tmp_path: Path) -> None:
+    rows = [
+        {
+            "question": f"Is {n} so?",
+            "answer_matching_behavior": " Yes" if n % 3 else " No",
+            "answer_not_matching_behavior": " No" if n % 3 else " Yes",
+        }
+        for n in range(60)
+    ]
+    evaluation = read_evaluation(written(tmp_path / "a.jsonl", *rows))
+    habit, mixed = (
+        [Outcome(p.text, p.text, p.options, p.right, (-3.0, -1.0) if n % every else (-1.0, -3.0), (1, 1)) for n, p in enumerate(evaluation.problems)]
+        for every in (100, 3)
+    )
+    assert [own.border for own in scores(evaluation, habit)] == [None, None] and scores(evaluation, habit)[0].found.low > 0.5
+    assert [own.border for own in scores(evaluation, mixed)] == [0.5, 0.5]
+    told = compared(["a", "b"], Suite((evaluation,)), {("a", evaluation.name): mixed, ("b", evaluation.name): habit})
+    assert all(claim.holds is None for claim in told.claims)
 
 
 def test_the_biased_answer_follows_polarity_and_the_authors_table_where_it_is_given(tmp_path: Path) -> None:

@@ -12,7 +12,19 @@ from solon.question import Problem, label, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics import Estimate, McNemar, mcnemar, mean, paired_difference
 from solon.studies.measuring import Rows, Suite, counted
-from solon.studies.measuring_report import Score, calibration_table, calibrations, chart, scores, strip, together, understands, values, warnings
+from solon.studies.measuring_report import (
+    Score,
+    calibration_table,
+    calibrations,
+    chart,
+    one_answer,
+    scores,
+    strip,
+    together,
+    understands,
+    values,
+    warnings,
+)
 from solon.studies.showing import interval, sign
 
 FLIPS = 40  # shown of an evaluation
@@ -56,8 +68,11 @@ def compared(names: Sequence[str], suite: Suite, rows: Mapping[tuple[str, str], 
     for other in names[1:]:
         found = [own for e in suite.evaluations for own in pairs(e, rows[names[0], e.name], rows[other, e.name], seed=seed)]
         title = f"{other} - {names[0]}"
-        unsure = {e.name for e in suite.evaluations if e.measure == "bbq" for name in (names[0], other) if not understands(rows[name, e.name])}
-        claims += [_claim(names[0], other, own, told=own.name != "biased" or own.evaluation not in unsure) for own in found]
+        both = [(e, rows[name, e.name]) for e in suite.evaluations for name in (names[0], other)]
+        unsure = {e.name for e, own in both if e.measure == "bbq" and not understands(own)}
+        habit = {e.name for e, own in both if one_answer(own)}
+        told = [own.evaluation not in habit and (own.name != "biased" or own.evaluation not in unsure) for own in found]
+        claims += [_claim(names[0], other, own, told=said) for own, said in zip(found, told, strict=True)]
         tables.append(paired_table(title, found))
         figures.append(forest(title, found))
     for evaluation in suite.evaluations:

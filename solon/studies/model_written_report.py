@@ -19,7 +19,7 @@ from solon.paired import holm
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics import Estimate, difference_of_shares, proportion
 from solon.studies.comparing import Paired, forest, paired_table, pairs
-from solon.studies.measuring_report import together, warnings
+from solon.studies.measuring_report import one_answer, together, warnings
 from solon.studies.showing import banded, interval, sign
 
 AGREED = 0.9  # of labels: what the paper's crowd workers agreed with at least
@@ -70,7 +70,8 @@ class Findings:
 
 def report(settings: Mapping[str, Any], found: Findings, models: Sequence[str]) -> Report:
     changes = changed(found, models)
-    claims = [*_label_claims(found), *_answer_claims(found, models), *_change_claims(changes, models)]
+    habit = {own for (own, _), rows in found.outcomes.items() if one_answer(rows)}
+    claims = [*_label_claims(found), *_answer_claims(found, models), *_change_claims(changes, models, habit)]
     kept = sum(map(len, found.kept.values()))
     summary = [f"{kept} items kept of {sum(map(len, found.items.values()))} different ones, filtered by {found.judge}."]
     if models:
@@ -122,7 +123,7 @@ def _answer_claims(found: Findings, models: Sequence[str]) -> list[Claim]:
         rows = found.outcomes[own, models[-1]]
         value, border, words = _headline(evaluation, rows)
         wide, _, _ = _headline(evaluation, rows, level=1 - LEVEL / len(found.evaluations))
-        claims.append(Claim.of(f"{own}/{models[-1]}", f"{own}: {models[-1]}: {words}", value, sign(wide, border)))
+        claims.append(Claim.of(f"{own}/{models[-1]}", f"{own}: {models[-1]}: {words}", value, None if one_answer(rows) else sign(wide, border)))
     return claims
 
 
@@ -150,12 +151,12 @@ def changed(found: Findings, models: Sequence[str]) -> list[Paired]:
     return [own for group in every for own in group]
 
 
-def _change_claims(changes: Sequence[Paired], models: Sequence[str]) -> list[Claim]:
-    """Verdicts hold over all sets together: those that Holm's adjustment leaves."""
+def _change_claims(changes: Sequence[Paired], models: Sequence[str], habit: set[str]) -> list[Claim]:
+    """Verdicts hold over all sets together: those that Holm's adjustment leaves; none where a model gives nearly all items one answer."""
     claims = []
     for own, strict in zip(changes, holm([own.p_value for own in changes]) if changes else (), strict=True):
         words = f"{own.evaluation}: {own.name}: {models[-1]} is above {models[0]} (Holm over {len(changes)} sets)"
-        verdict = sign(own.difference) if strict < LEVEL else None
+        verdict = sign(own.difference) if strict < LEVEL and own.evaluation not in habit else None
         claims.append(Claim.of(f"{models[-1]} - {models[0]}/{own.evaluation}", words, own.difference, verdict))
     return claims
 
