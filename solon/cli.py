@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "list runs, or show one run's report",
     "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
     "knows": "fit what a model knows of itself; let it answer only what it knows",
+    "explain": "which training rows of a run made a reply likelier",
     "compare": "two models on the same prompts or evaluations, paired",
     "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
     "sweep": "one command under many settings and seeds, on one machine or many",

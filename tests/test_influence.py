@@ -13,6 +13,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 from torch import nn
 
+from solon.cli import main
 from solon.errors import InputError
 from solon.interpretability.candidates import Index, recall, tail
 from solon.interpretability.curvature import Factors, Objective, fit, load, save, turned_squares
@@ -23,6 +24,12 @@ from solon.interpretability.objectives import Example, classes, comparisons, eve
 from solon.models.scalar import ScalarModel
 from solon.models.small import Shape, SmallTransformer
 from solon.models.trie import Given
+from solon.records.page import page
+from solon.records.run import Run
+from solon.studies.explaining import Settings as ExplainSettings
+from solon.studies.explaining import Source
+from solon.studies.explaining import study as explain
+from tests.killed import survived
 
 ROWS = 300
 
@@ -246,6 +253,42 @@ def test_candidates_equal_the_formula_and_tails_are_found() -> None:
         assert found.value == pytest.approx(exponent, rel=0.03) and found.low < exponent < found.high
     with pytest.raises(InputError, match="at least ten"):
         tail([1.0] * 50)
+
+
+def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(tmp_path: Path) -> None:
+    body, rows = small_model()
+    objective = language(body)
+
+    def source() -> Source[Given]:
+        return Source(
+            "rows", objective, tuple(rows), tuple(f"row {n} <b>" for n in range(len(rows))), lambda own: [f" {t}" for t in (own[0] + own[1])[1:]],
+            lambda own: own[0] + own[1], (rows[7],), objective,
+        )  # fmt: skip
+
+    settings = ExplainSettings(top=3, tokens=64, fit_rows=40)
+    whole = survived(tmp_path, lambda run: explain(run, settings, [source()], [("asked", "replied")], {}), patience=(1, 3))
+    first = next(line for line in whole.splitlines() if line.startswith("| +"))
+    assert first.endswith("| row 7 <b> |")
+    with Run.open(tmp_path / "page", "explained", {}, {}, seed=0) as run:
+        made = explain(run, settings, [source()], [("asked", "replied")], {})
+    html = page(made)
+    assert (
+        "row 7 &lt;b&gt;" in html
+        and "<b>" not in html
+        and html.count('<span style="background: rgba(') >= 3 * (len(rows[7][0] + rows[7][1]) - 1) // 2
+    )
+    heat = made.gallery[0].heats[0]
+    total = next(float(row[0]) for row in made.tables[1].rows if row[1] == "row 7 <b>")
+    assert sum(value for _, value in heat.tokens) == pytest.approx(total, rel=1e-2)
+
+
+def test_explain_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "none", "--prompt", "a", "--reply", " "]) == 2
+    assert "neither of them empty" in capsys.readouterr().err
+    assert main(["explain", "none", "--prompt", "a", "--reply", "b", "--runs", str(tmp_path)]) == 2
+    assert "names 0 runs" in capsys.readouterr().err
+    with pytest.raises(InputError, match="damping is above 0"):
+        ExplainSettings(damping=0.0)
 
 
 def test_bad_input_is_told() -> None:

@@ -62,7 +62,7 @@ LAYERS = [
     {"solon.studies.helpful_harmless_evidence", "solon.studies.red_teaming_findings"},
     {"solon.studies.helpful_harmless_figures", "solon.studies.red_teaming_figures", "solon.studies.helpful_harmless_tournament"},
     {"solon.studies.constitutional_ai_report", "solon.studies.helpful_harmless_report", "solon.studies.general_assistant_report", "solon.studies.red_teaming_report", "solon.studies.general_principles_report"},
-    {"solon.studies.constitutional_ai", "solon.studies.helpful_harmless", "solon.studies.general_assistant", "solon.studies.red_teaming", "solon.studies.general_principles", "solon.studies.know_what_they_know", "solon.studies.knowing", "solon.studies.self_correction", "solon.studies.global_opinions", "solon.studies.few_shot", "solon.studies.surprise", "solon.studies.scalable_oversight", "solon.studies.sycophancy", "solon.studies.model_written"},
+    {"solon.studies.constitutional_ai", "solon.studies.helpful_harmless", "solon.studies.general_assistant", "solon.studies.red_teaming", "solon.studies.general_principles", "solon.studies.know_what_they_know", "solon.studies.knowing", "solon.studies.self_correction", "solon.studies.global_opinions", "solon.studies.few_shot", "solon.studies.surprise", "solon.studies.scalable_oversight", "solon.studies.sycophancy", "solon.studies.model_written", "solon.studies.explaining"},
     {"solon.commands.common"},
     {
         "solon.commands.align", "solon.commands.run", "solon.commands.studies", "solon.commands.chat", "solon.commands.sample",
@@ -70,6 +70,7 @@ LAYERS = [
     },
     {"solon.commands.compare"},
     {"solon.commands.export", "solon.commands.helpful_harmless", "solon.commands.general_assistant", "solon.commands.red_teaming", "solon.commands.general_principles", "solon.commands.know_what_they_know", "solon.commands.knows", "solon.commands.self_correction", "solon.commands.global_opinions", "solon.commands.few_shot", "solon.commands.surprise", "solon.commands.scalable_oversight", "solon.commands.sycophancy", "solon.commands.model_written"},
+    {"solon.commands.explain"},
     {"solon.cli"},
     {"solon.__main__"},
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Map, Report, Table, number
+from solon.records.report import VERDICTS, Claim, Exhibit, Figure, Heat, Map, Report, Table, number
 
 COLOURS = ("#1f5fa8", "#c2541b", "#2f7d4f", "#7a4a9c", "#6b6b6b", "#b8860b", "#138a8a", "#a83279")
 STYLE = """
@@ -78,8 +78,19 @@ def _table(table: Table) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
 
 
+def _heat(heat: Heat) -> str:
+    """Tokens on a ground of blue for what adds, of red for what takes away, as strong as the strongest of them; each says its number on hovering."""
+    most = max((abs(value) for _, value in heat.tokens), default=0.0) or 1.0
+    spans = []
+    for token, value in heat.tokens:
+        colour = "31, 95, 168" if value > 0 else "194, 84, 27"
+        spans.append(f'<span style="background: rgba({colour}, {abs(value) / most * 0.6:.3f})" title="{value:+.3g}">{escape(token)}</span>')
+    return f'<div><h4>{escape(heat.label)}</h4><div class="said">{"".join(spans)}</div></div>'
+
+
 def _exhibit(exhibit: Exhibit) -> str:
     parts = "".join(f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>' for label, text in exhibit.parts)
+    parts += "".join(map(_heat, exhibit.heats))
     veil = '<label class="note"><input type="checkbox" class="unveil"> show what was said: it may be offensive</label>' if exhibit.blurred else ""
     kind = "exhibit blurred" if exhibit.blurred else "exhibit"
     if exhibit.folded:

@@ -83,6 +83,14 @@ class Map:
 
 
 @dataclass(frozen=True, slots=True)
+class Heat:
+    """A text in tokens, each with what it adds: shown in colour, one for more and one for less."""
+
+    label: str
+    tokens: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exhibit:
     """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred` (red-teaming text) is shown by
     the page when it is asked for, and not at all in Markdown; its title has to be fit to be read. What is `folded` opens when its title is
@@ -93,6 +101,7 @@ class Exhibit:
     parts: tuple[tuple[str, str], ...]
     blurred: bool = False
     folded: bool = False
+    heats: tuple[Heat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,9 @@ def markdown(report: Report) -> str:
         if exhibit.blurred:
             parts.append(f"({len(exhibit.parts)} texts are not shown here; report.html shows them when asked.)")
             continue
-        parts += [f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""]) for label, text in exhibit.parts]
+        heats = [(heat.label, "".join(token for token, _ in heat.tokens)) for heat in exhibit.heats]
+        shown = [*exhibit.parts, *heats]
+        parts += [f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""]) for label, text in shown]
     if report.deviations:
         parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {words}" for words in report.deviations))
     if report.constants:

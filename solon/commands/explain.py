@@ -1,0 +1,142 @@
+"""`solon explain RUN --prompt ... --reply ...`: which of a run's training rows made a reply likelier."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from solon.alignment.preference import PreferenceModel
+from solon.commands.common import StudyOptions, conducted, content, parse, say
+from solon.commands.export import labels, stage
+from solon.commands.show import find
+from solon.comparison import Comparison
+from solon.conversation import Conversation
+from solon.data.published import read_comparisons
+from solon.data.rows import from_messages
+from solon.errors import InputError
+from solon.interpretability.curvature import Objective
+from solon.interpretability.objectives import Pairwise, comparisons, language, reward
+from solon.models.base import Stop
+from solon.models.dialogue import Dialogue
+from solon.models.huggingface import load_classifier
+from solon.models.load import load_open
+from solon.models.torch_model import TorchModel
+from solon.models.trie import Given
+from solon.records.codecs import to_drafts
+from solon.studies.explaining import Settings, Source, study
+
+
+@dataclass(frozen=True)
+class Options(StudyOptions):
+    """Hold a finished `solon align` run's revisions, helpful replies and comparisons against a reply of its final model."""
+
+    run: Annotated[str, tyro.conf.Positional] = ""
+    """a run's folder, or the beginning of its name"""
+    prompt: str = ""
+    """what the human said"""
+    reply: str = ""
+    """what the model said, or might say"""
+    comparisons: Path | None = None
+    """people's comparisons that the preference model learned from, besides the run's own labels"""
+    settings: Settings = field(default_factory=Settings)
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parse(Options, argv, command="explain")
+    if not options.run or not options.prompt.strip() or not options.reply.strip():
+        raise InputError("solon explain needs a run, --prompt and --reply, neither of them empty")
+    folder = find(options.runs, options.run)
+    if not (folder / "report.json").exists() or not (folder / "model").exists():
+        raise InputError(f"{folder} has no finished model to explain; the command that began it goes on from what is there")
+    settings, counts = options.settings, dict[str, int]()
+    talk = Conversation().human(options.prompt)
+    model = load_open(str(folder / "model"), precision="float32", say=say)
+    sources: list[Source[Any]] = [imitated(folder, model, talk, options.reply, counts)]
+    scored = preferred(folder, talk, options.reply, options.comparisons, counts)
+    sources += [scored] if scored is not None else []
+    inputs = {"model": model.fingerprint, "reply": hashlib.sha256(json.dumps([options.prompt, options.reply]).encode()).hexdigest()[:16]}
+    inputs |= {f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources}
+    inputs |= {"preference model": content(folder / "preference_model")} if scored is not None else {}
+    question = [(options.prompt, options.reply)]
+    return conducted(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, question, counts))
+
+
+def imitated(folder: Path, model: TorchModel, talk: Conversation, reply: str, counts: dict[str, int]) -> Source[Given]:
+    """What the supervised stage imitated: the revisions of every round, and the start's own helpful replies."""
+    drafts = [to_drafts(row) for row in stage(folder, "drafts")]
+    said = [(own.prompt, turn.revision, turn.finished, f"revision {number + 1}") for own in drafts for number, turn in enumerate(own.rounds)]
+    firsts = [(from_messages(row["prompt"]), row["replies"][0]) for row in stage(folder, "helpful")]
+    said += [(prompt, own["text"], own["stop"] != Stop.LENGTH.value, "helpful") for prompt, own in firsts]
+    form = model.dialogue
+    rows, titles = list[Given](), list[str]()
+    for prompt, text, finished, kind in said:  # as the supervised stage has them
+        given = (form.prompt(prompt), form.reply(prompt, text) + (form.end if finished else ())) if text.strip() else ((), ())
+        if not given[1] or len(given[0]) + len(given[1]) > model.context:
+            counts["rows that are empty or too long for the context, left out"] = (
+                counts.get("rows that are empty or too long for the context, left out", 0) + 1
+            )
+            continue
+        rows.append(given)
+        titles.append(f"{kind}: {prompt.last} -> {text}")
+    if not rows:
+        raise InputError(f"{folder} holds no revision to explain by")
+    asked = (form.prompt(talk), form.reply(talk, reply))
+    objective = language(model.module)
+    return Source(
+        "revisions and replies",
+        objective,
+        tuple(rows),
+        tuple(titles),
+        lambda own: spelled(form, own[0] + own[1])[1:],
+        lambda own: own[0] + own[1],
+        (asked,),
+        objective,
+    )
+
+
+def preferred(folder: Path, talk: Conversation, reply: str, path: Path | None, counts: dict[str, int]) -> Source[Any] | None:
+    """What the preference model learned from, held against its score of the reply; None where the run kept none."""
+    if not (folder / "preference_model").exists():
+        return None
+    judge = PreferenceModel("preference model", *load_classifier(folder / "preference_model", precision=torch.float32))
+    learned: list[Comparison] = labels(folder)
+    if path is not None:
+        learned += read_comparisons(path).rows
+    fitting = [own for own in learned if judge.fits(own)]
+    counts["comparisons too long for the preference model, left out"] = len(learned) - len(fitting)
+    if not fitting:
+        return None
+    groups = [judge.group(own) for own in fitting]
+    rows = tuple((prompt + first, prompt + second, own.p_first) for (prompt, (first, second)), own in zip(groups, fitting, strict=True))
+    titles = tuple(f"P(first) {own.p_first:.2f}: {own.prompt.last} -> (1) {own.first} (2) {own.second}" for own in fitting)
+    objective, form = comparisons(judge.scalar), judge.dialogue
+    tokens = form.prompt(talk) + form.reply(talk, reply) + form.context_end
+    score = reward(judge.scalar)
+
+    def scored(some: Sequence[Pairwise]) -> torch.Tensor:
+        return score([own[0] for own in some])
+
+    asked: Objective[Pairwise] = Objective(judge.scalar, scored, lambda some, generator: scored(some), lambda own: len(own[0]))
+    longest = max(max(len(a), len(b)) for a, b, _ in rows)
+
+    def pair(own: tuple[tuple[int, ...], tuple[int, ...], float]) -> list[str]:
+        """Both dialogues, one after the other, each padded to the longer."""
+        room = max(len(own[0]), len(own[1]))
+        return [word for side in own[:2] for word in [*spelled(form, side), *[""] * (room - len(side))]]
+
+    if len(tokens) > judge.scalar.body.context or longest > judge.scalar.body.context:
+        raise InputError("the reply is too long for the preference model's context")
+    return Source("comparisons", objective, rows, titles, pair, lambda own: own[0] + own[1], ((tokens, tokens, 0.5),), asked)
+
+
+def spelled(form: Dialogue, tokens: Sequence[int]) -> list[str]:
+    """The text of each token, or its number where the form has no tokenizer."""
+    tokenizer = getattr(form, "tokenizer", None)
+    return [str(tokenizer.decode([token])) if tokenizer is not None else f"{token} " for token in tokens]
