@@ -139,7 +139,13 @@ PAPERS = (
         "recidivism, toxicity and recommendation; language models over scale (`solon compare` draws any checkpoints)",
         "surprise",
     ),
-    Paper("influence", "Studying Large Language Model Generalization with Influence Functions", "2308.03296"),
+    Paper(
+        "influence",
+        "Studying Large Language Model Generalization with Influence Functions",
+        "2308.03296",
+        "EK-FAC and K-FAC on linear layers, low-rank queries, by layer and token, TF-IDF candidates, tails, the proximal response; `solon explain`",
+        "the study: PBRF and retraining reported, candidates before gradients, queries in batches",
+    ),
     Paper("monosemanticity", "Scaling Monosemanticity", "2605.29358"),
     Paper("superposition", "Toy Models of Superposition", "2209.10652"),
     Paper(
