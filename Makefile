@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/mypy
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 1800
 
 clean:
 	rm -rf $(VENV)
