@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from scipy import stats
-from sklearn.datasets import load_digits
 from torch import nn
 
 from solon.cli import main
 from solon.errors import InputError
 from solon.interpretability.candidates import Index, recall, tail
-from solon.interpretability.curvature import Factors, Objective, fit, load, save, turned_squares
-from solon.interpretability.ground_truth import Classifier, block_diagonal, gauss_newton, gradients, response
+from solon.interpretability.curvature import Objective, fit, load, save, turned_squares
 from solon.interpretability.influence import by_token, influence, low_rank, queries, scores
+from solon.interpretability.ladder import by_question, datamodelling, digits, network, responses, rungs
 from solon.interpretability.linear import Passed, linear_layers, passed
-from solon.interpretability.objectives import Example, classes, comparisons, every_class, language
+from solon.interpretability.objectives import comparisons, language
 from solon.models.scalar import ScalarModel
 from solon.models.small import Shape, SmallTransformer
 from solon.models.trie import Given
@@ -29,29 +27,9 @@ from solon.records.run import Run
 from solon.studies.explaining import Settings as ExplainSettings
 from solon.studies.explaining import Source
 from solon.studies.explaining import study as explain
+from solon.studies.influence import Settings as InfluenceSettings
+from solon.studies.influence import study as ladder_study
 from tests.killed import survived
-
-ROWS = 300
-
-
-def digits(seed: int) -> tuple[nn.Sequential, list[Example], list[Example]]:
-    """A small net trained on digits; what it learned from, and questions."""
-    pixels, names = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(pixels))
-    inputs, labels = torch.tensor(pixels[order] / 16, dtype=torch.float32), torch.tensor(names[order])
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 10))
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, weight_decay=1e-4)
-    for _ in range(200):
-        optimiser.zero_grad()
-        F.cross_entropy(net(inputs[:ROWS]), labels[:ROWS]).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    rows = [(own, int(label)) for own, label in zip(inputs, labels, strict=True)]
-    return net, rows[:ROWS], rows[ROWS : ROWS + 10]
-
-
-def exact_labels(net: nn.Module, rows: list[Example]) -> dict[str, Factors]:
-    return fit(every_class(net, 10), linear_layers(net), [(own, label) for own, _ in rows for label in range(10)])
 
 
 def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
@@ -79,49 +57,33 @@ def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
     assert found == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_the_ladder_from_exact_curvature_down(seed: int) -> None:
-    net, rows, asked = digits(seed)
-    layers, objective = linear_layers(net), classes(net)
-    factors = exact_labels(net, rows)
-    found = {
-        method: influence(objective, layers, queries(objective, layers, factors, asked, method=method), rows)
-        for method in ("ekfac", "kfac", "identity")
-    }
-    net.double()
-    model = Classifier(net, tuple(layers))
-    inputs, labels = torch.stack([own for own, _ in rows]), torch.tensor([label for _, label in rows])
-    questions, answers = torch.stack([own for own, _ in asked]), torch.tensor([label for _, label in asked])
-    dense = gauss_newton(model, inputs)
-    sizes = model.sizes()
-    damping = torch.cat(
-        [torch.full((o * i,), 0.1 * float(own.values_OI.mean()), dtype=torch.float64) for own, (o, i) in zip(factors.values(), sizes, strict=True)]
-    )
-    trained, wanted = gradients(model, inputs, labels), gradients(model, questions, answers)
-    exact = (wanted @ torch.linalg.solve(dense + torch.diag(damping), trained.T)).numpy()
-    block = (wanted @ torch.linalg.solve(block_diagonal(dense, sizes) + torch.diag(damping), trained.T)).numpy()
+def test_the_ladder_from_exact_curvature_down() -> None:
+    data = digits(0, rows=300, asked=10)
+    own = rungs(network(data.inputs_NC, data.labels_N, seed=0), data)
+    for ours, peer in zip(own.apart["ekfac"], own.apart["kfac"], strict=True):  # a theorem
+        assert ours < peer < 1
+    target = responses(own, data, range(8))
+    near = {name: float(np.mean(by_question(values[:, :8], target))) for name, values in own.scores.items()}
+    assert near["exact"] > 0.995 and near["blocks"] > 0.75
+    assert near["ekfac"] > near["identity"] + 0.1 and near["ekfac"] > 0.3
 
-    start = 0
-    for own, (o, i) in zip(factors.values(), sizes, strict=True):  # of all matrices with these eigenvectors EK-FAC is the nearest: a theorem
-        part = dense[start : start + o * i, start : start + o * i]
-        basis = torch.einsum("ab,cd->acbd", own.basis_OO.double(), own.basis_II.double()).reshape(o * i, o * i)
-        far = {m: float((part - (basis * own.eigenvalues(m).double().flatten()) @ basis.T).norm() / part.norm()) for m in ("ekfac", "kfac")}
-        assert far["ekfac"] < far["kfac"] < 1
-        start += o * i
 
-    before = F.cross_entropy(model.logits(model.start(), questions.double()), answers, reduction="none").detach()
-    weight, truth = -0.1 / len(rows), []
-    for row in rows[:12]:
-        theta = response(model, inputs, row, weight=weight, damping_P=damping, diagonal_P=dense.diagonal())
-        after = F.cross_entropy(model.logits(theta, questions.double()), answers, reduction="none").detach()
-        truth.append(-(after - before).numpy() / weight)
-    target = np.stack(truth, axis=1)
+def test_subsets_that_are_summed_right_are_ranked_right() -> None:
+    rng = np.random.default_rng(0)
+    scores_QN = rng.normal(size=(3, 40))
+    subsets = [rng.permutation(40)[:20] for _ in range(30)]
+    outcomes = np.stack([scores_QN[:, places].sum(axis=1) for places in subsets])
+    assert datamodelling(scores_QN, subsets, outcomes) == pytest.approx([1.0] * 3)
+    assert datamodelling(-scores_QN, subsets, outcomes) == pytest.approx([-1.0] * 3)
 
-    def close(own: np.ndarray) -> float:
-        return float(np.mean([np.corrcoef(target[q], own[q, :12])[0, 1] for q in range(len(target))]))
 
-    assert close(exact) > 0.995 and close(block) > 0.75
-    assert close(found["ekfac"]) > close(found["identity"]) + 0.1 and close(found["ekfac"]) > 0.3
+def test_the_study_survives_being_killed(tmp_path: Path) -> None:
+    settings = InfluenceSettings(seeds=1, rows=100, asked=3, points=2, subsets=10, starts=1, sequences=100, queries=3, ranks=(1, 4))
+    whole = survived(tmp_path, lambda run: ladder_study(run, settings), patience=(1, 4))
+    lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
+    assert "| holds |" in lines["A training row that is the query itself has the highest influence on it"]
+    for name in ("layers", "tokens"):
+        assert "| holds |" in lines[f"Influences of {name} add up to the whole (largest error over the largest influence, below 1e-4)"]
 
 
 def small_model(seed: int = 0) -> tuple[SmallTransformer, list[Given]]:
