@@ -143,8 +143,10 @@ PAPERS = (
         "influence",
         "Studying Large Language Model Generalization with Influence Functions",
         "2308.03296",
-        "EK-FAC and K-FAC on linear layers, low-rank queries, by layer and token, TF-IDF candidates, tails, the proximal response; `solon explain`",
-        "the study: PBRF and retraining reported, candidates before gradients, queries in batches",
+        "EK-FAC and K-FAC on linear layers, low-rank queries, by layer and token, TF-IDF candidates, tails; against the proximal response and retraining; "
+        "`solon explain`, `solon run influence`",
+        "candidates before gradients, factors larger than memory, a real model's results",
+        "influence",
     ),
     Paper("monosemanticity", "Scaling Monosemanticity", "2605.29358"),
     Paper("superposition", "Toy Models of Superposition", "2209.10652"),
