@@ -53,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
     if not options.run or not options.prompt.strip() or not options.reply.strip():
         raise InputError("solon explain needs a run, --prompt and --reply, neither of them empty")
     folder = find(options.runs, options.run)
+    if not (folder / "drafts.jsonl").exists():
+        raise InputError(f"{folder} is no run of solon align: it holds no drafts.jsonl")
     if not (folder / "report.json").exists() or not (folder / "model").exists():
         raise InputError(f"{folder} has no finished model to explain; the command that began it goes on from what is there")
     settings, counts = options.settings, dict[str, int]()
@@ -88,13 +90,15 @@ def imitated(folder: Path, model: TorchModel, talk: Conversation, reply: str, co
     if not rows:
         raise InputError(f"{folder} holds no revision to explain by")
     asked = (form.prompt(talk), form.reply(talk, reply))
+    if len(asked[0]) + len(asked[1]) > model.context:
+        raise InputError(f"prompt and reply have {len(asked[0]) + len(asked[1])} tokens, over the model's context of {model.context}")
     objective = language(model.module)
     return Source(
         "revisions and replies",
         objective,
         tuple(rows),
         tuple(titles),
-        lambda own: spelled(form, own[0] + own[1])[1:],
+        lambda own: spelled(form, own[0] + own[1])[:-1],  # the token before the predicted one, as the paper shows it
         lambda own: own[0] + own[1],
         (asked,),
         objective,
