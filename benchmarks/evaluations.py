@@ -1,6 +1,6 @@
 """The whole list of real evaluations of docs/results.md, timed on two cores.
 
-    python -m benchmarks.evaluations DATA --aligned STEP10 STEP20 [--limit 500] [--runs FOLDER]
+    python -m benchmarks.evaluations DATA --aligned STEP10 STEP20 [--limit 300] [--runs FOLDER]
 
 DATA holds the published sets as the tables name them. Two commands run side by side, each on one thread; every command's minutes and the tokens
 that shared prompts saved are printed, and the minutes of all.
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--aligned", nargs="*", default=[], help="models of one `solon align`, in order of their steps")
-    parser.add_argument("--limit", type=int, default=500)
+    parser.add_argument("--limit", type=int, default=300, help="items of each set")
     parser.add_argument("--runs", type=Path, help="a folder that is not there yet; else a temporary one")
     options = parser.parse_args()
     if options.runs is not None and options.runs.exists():
@@ -50,7 +50,7 @@ def main() -> None:
             ["measure", *map(str, sets), "--model", "gemma3-270m", *limit],
             ["run", "sycophancy", "gemma3-270m", "--questions-from", str(aqua), "--problems", "254", *runs],
             [
-                *("run", "know_what_they_know", "smollm2", "--tasks", str(nq), "--choice-sets", str(mmlu), "--others", "gemma3-270m", *runs),
+                *("run", "know_what_they_know", "smollm2", "--tasks", str(nq), "--choice-sets", str(mmlu), *runs),
                 *("--questions", "120", "--samples", "20"),
             ],
         ],

@@ -21,6 +21,7 @@ COMMANDS = {
     "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
     "knows": "fit what a model knows of itself; let it answer only what it knows",
     "explain": "which training rows of a run made a reply likelier",
+    "features": "which features of a dictionary moved between a run's first model and its last",
     "compare": "two models on the same prompts or evaluations, paired",
     "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
     "sweep": "one command under many settings and seeds, on one machine or many",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,10 +20,7 @@ def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tens
 
     Raises InputError on a site that does not exist, naming some that do.
     """
-    known = dict(module.named_modules())
-    unknown = [site for site in sites if site not in known]
-    if unknown:
-        raise InputError(f"no site {unknown[0]!r}; there are {len(known) - 1}, among them {', '.join(list(known)[1:6])}")
+    known = _known(module, sites)
     kept: dict[str, Tensor] = {}
 
     def keep(site: str) -> Any:
@@ -40,6 +37,31 @@ def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tens
             handle.remove()
 
 
+@contextmanager
+def edited(module: nn.Module, site: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block, every forward pass goes on from `change(output)` of a site instead of its output (the first, where there are several).
+
+    Raises InputError on a site that does not exist.
+    """
+
+    def hook(owner: nn.Module, given: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    handle = _known(module, [site])[site].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
+    known = dict(module.named_modules())
+    unknown = [site for site in sites if site not in known]
+    if unknown:
+        raise InputError(f"no site {unknown[0]!r}; there are {len(known) - 1}, among them {', '.join(list(known)[1:6])}")
+    return known
+
+
 def activations(body: Body, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
     """Each site's output (B, T, width) on one batch of rows, padded on the right; no gradients."""
     with torch.inference_mode(), recorded(body, sites) as kept:
@@ -54,3 +76,19 @@ def layers_of(body: Body) -> list[str]:
         if isinstance(module, nn.ModuleList) and len(module) == body.depth:
             return [names[layer] for layer in module]
     raise InputError(f"no list of {body.depth} layers found in {type(body).__name__}")
+
+
+NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")  # what architectures call the norm before the head
+
+
+def direct_logits(body: Body, directions_ND: Tensor) -> Tensor:
+    """What directions in the residual stream add to the logits straight through the final norm and the head, (N, V), up to one factor for each direction:
+    the norm divides by a length that depends on the rest of the stream. Raises InputError where the norm is not found.
+    """
+    found = [own for part in (body, body.trunk) for name in NORMS if isinstance(own := getattr(part, name, None), nn.Module)]
+    if not found:
+        raise InputError(f"no norm before the head of {type(body).__name__} among {', '.join(NORMS)}")
+    with torch.inference_mode():
+        rows = torch.cat([directions_ND, torch.zeros_like(directions_ND[:1])]).to(body.device, next(body.parameters()).dtype)
+        logits = body.logits(found[0](rows)).float()
+    return logits[:-1] - logits[-1]

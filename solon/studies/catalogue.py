@@ -148,7 +148,15 @@ PAPERS = (
         "candidates before gradients, factors larger than memory, a real model's results",
         "influence",
     ),
-    Paper("monosemanticity", "Scaling Monosemanticity", "2605.29358"),
+    Paper(
+        "monosemanticity",
+        "Scaling Monosemanticity",
+        "2605.29358",
+        "sparse autoencoders by an exactly sparse step on streamed activations, several at once; scaling laws and completeness on planted directions; "
+        "specificity and sensitivity, steering, attribution, labels, one page of features; SAELens and sparsify forms; `solon run monosemanticity`, `solon features`",
+        "comparison with neurons, and with a difference of means",
+        "monosemanticity",
+    ),
     Paper("superposition", "Toy Models of Superposition", "2209.10652"),
     Paper(
         "induction_heads", "In-context Learning and Induction Heads", "2209.11895", "small attention-only transformers with named sites", "the study"

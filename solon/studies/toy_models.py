@@ -12,6 +12,7 @@ from solon.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.errors import InputError
 from solon.evaluation import toy_facts
+from solon.models.base import Tokens
 from solon.models.dialogue import WordDialogue
 from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
@@ -61,6 +62,22 @@ def trained(
     rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
     batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, rate, warmup=20, schedule="cosine"))
     for _ in batches:
+        pass
+    return TorchModel(name, body, dialogue)
+
+
+def language_model(
+    name: str, words: Sequence[str], rows: Sequence[Tokens], *, seed: int, width: int = 64, layers: int = 2, rate: float = 3e-3
+) -> TorchModel:
+    """A small transformer from scratch on plain rows, 48 a step, each seen once. `words` spell its tokens and hold no space."""
+    dialogue = WordDialogue(tuple(own.strip() for own in words))
+    body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=len(rows[0])), seed=seed)
+    steps = len(rows) // 48
+
+    def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
+        return [[(row[:1], row[1:]) for row in rows[48 * (number - 1) : 48 * number]]]
+
+    for _ in fit(body, batch, imitation(body), plan=Plan(steps, rate, warmup=20, schedule="cosine")):
         pass
     return TorchModel(name, body, dialogue)
 

@@ -20,13 +20,15 @@ from solon.training.steps import Diverged, State
 class Plan:
     """How to optimise. The learning rate warms up linearly over `warmup` steps, then follows the schedule to the last.
 
+    `stable_decay` is constant and falls to 0 over the last fifth.
+
     `bf16` computes in bfloat16 by autocast over weights kept in fp32; a frozen base keeps the precision it has.
     """
 
     steps: int
     learning_rate: float
     warmup: int = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "stable_decay"] = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -42,7 +44,7 @@ def learning_rate(plan: Plan, step: int) -> float:
     if step <= plan.warmup:
         return plan.learning_rate * step / plan.warmup
     gone = (step - 1 - plan.warmup) / max(plan.steps - plan.warmup, 1)
-    shape = {"constant": 1.0, "linear": 1 - gone, "cosine": 0.5 * (1 + math.cos(math.pi * gone))}
+    shape = {"constant": 1.0, "linear": 1 - gone, "cosine": 0.5 * (1 + math.cos(math.pi * gone)), "stable_decay": min(1.0, 5 * (1 - gone))}
     return plan.learning_rate * shape[plan.schedule]
 
 

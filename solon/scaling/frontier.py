@@ -1,0 +1,54 @@
+"""The lowest loss for each amount of compute, and the power law that it follows (Scaling Monosemanticity, "Scaling laws")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from solon.errors import InputError
+from solon.statistics import Estimate, regression
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One training: features, steps, the compute of both, and the loss it ended on."""
+
+    features: int
+    steps: int
+    compute: float
+    loss: float
+
+
+def frontier(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those attempts that no other beats at as much compute or less, cheapest first.
+
+    >>> [own.loss for own in frontier([Attempt(1, 1, 1, 5), Attempt(1, 2, 2, 6), Attempt(2, 2, 4, 3)])]
+    [5, 3]
+    """
+    best: list[Attempt] = []
+    for own in sorted(attempts, key=lambda own: (own.compute, own.loss)):
+        if not best or own.loss < best[-1].loss:
+            best.append(own)
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw:
+    """value = scale * compute ** exponent, fitted to logarithms by least squares; t intervals, where there are three points."""
+
+    scale: float
+    exponent: Estimate
+    r_squared: float
+
+
+def power_law(compute: Sequence[float], values: Sequence[float]) -> PowerLaw:
+    """Raises InputError on fewer than three points, and on what is not above 0."""
+    if len(compute) < 3 or min(*compute, *values) <= 0:
+        raise InputError(f"a power law needs three points above 0; found {len(compute)}")
+    x, y = np.log(np.array(compute)), np.log(np.array(values))
+    constant, slope = regression(y.tolist(), [[1.0] * len(x), x.tolist()], clusters=range(len(x)))
+    left = y - constant.value - slope.value * x
+    spread = float(((y - y.mean()) ** 2).sum())
+    return PowerLaw(float(np.exp(constant.value)), slope, 1 - float((left**2).sum()) / spread if spread > 0 else 1.0)

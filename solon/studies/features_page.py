@@ -1,0 +1,112 @@
+"""The dashboard of a dictionary, made from what its features fire on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from solon.interpretability.autoencoder import Autoencoder
+from solon.interpretability.features import Firings, by_interval, flat, neighbours
+from solon.interpretability.steering import Place
+from solon.models.activations import direct_logits
+from solon.models.base import Tokens
+from solon.records.dashboard import dashboard
+
+BEFORE, BEHIND = 14, 6  # tokens around the one that is shown
+INTERVALS, EACH, BARS = 4, 5, 24
+FEWEST = 5  # firings of a feature that is shown
+
+
+def chosen(found: Firings, count: int, seed: int) -> list[int]:
+    """Features to look at: half of them the strongest that fire on no more than a twentieth of the tokens, half drawn from the rest that fire at all."""
+    counts_F = np.diff(found.starts_F)
+    alive = np.flatnonzero(counts_F >= FEWEST)
+    heights = {int(own): float(found.of(int(own))[1].max()) for own in alive}
+    rare = [own for own in heights if counts_F[own] <= found.tokens / 20]
+    strongest = sorted(rare, key=lambda own: -heights[own])[: (count + 1) // 2]
+    others = [own for own in heights if own not in set(strongest)]
+    drawn = np.random.default_rng(seed).permutation(np.array(others, dtype=int))[: count - len(strongest)]
+    return [*strongest, *map(int, drawn)]
+
+
+class Window:
+    """Where a place of the sample is: its row, and the tokens around it."""
+
+    def __init__(self, rows: Sequence[Tokens], skip: int) -> None:
+        self.rows, self.skip, self.per_row = rows, skip, len(rows[0]) - skip
+
+    def around(self, place: int) -> tuple[list[int], int, int]:
+        """(tokens, which of them the place is, place of the first), the row's first tokens that are skipped left out."""
+        number, offset = divmod(place, self.per_row)
+        first = max(0, offset - BEFORE)
+        tokens = list(self.rows[number][self.skip + first : self.skip + offset + BEHIND + 1])
+        return tokens, offset - first, number * self.per_row + first
+
+
+def levels(found: Firings, feature: int, seed: int) -> list[tuple[str, list[int]]]:
+    """(title, places) of each interval of activation, highest first."""
+    places, values = found.of(feature)
+    named = []
+    for number, own in enumerate(by_interval(values, intervals=INTERVALS, each=EACH, seed=seed)):
+        high, low = 100 * (INTERVALS - number) // INTERVALS, 100 * (INTERVALS - number - 1) // INTERVALS
+        title = f"{'Highest' if number == 0 else 'Drawn from'} {low} to {high}% of the largest activation"
+        if own:
+            named.append((title, [int(places[place]) for place in own]))
+    return named
+
+
+def page(
+    title: str,
+    notes: Sequence[str],
+    place: Place,
+    own: Autoencoder,
+    found: Firings,
+    rows: Sequence[Tokens],
+    spelled: Callable[[int], str],
+    shown: Sequence[int],
+    labels: Mapping[int, str],
+    seed: int,
+) -> str:
+    """The page of the features `shown`."""
+    window, known = Window(rows, place.skip), dict[int, int]()
+
+    def word(token: int) -> int:
+        return known.setdefault(token, len(known))
+
+    logits_KV = direct_logits(place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None])
+    top, bottom = logits_KV.topk(min(10, logits_KV.shape[1])), logits_KV.topk(min(10, logits_KV.shape[1]), largest=False)
+    spots = np.array(flat(own, shown))
+    low, high = spots.min(axis=0), spots.max(axis=0)
+    spots = 400 * (spots - low) / np.maximum(high - low, 1e-12)
+    features = []
+    for number, feature in enumerate(shown):
+        places, values = found.of(feature)
+        examples = [
+            {"title": name, "examples": [_example(found, feature, at, window, word) for at in chosen_places]}
+            for name, chosen_places in levels(found, feature, seed)
+        ]
+        largest = float(values.max())
+        features.append({
+            "id": feature, "label": labels.get(feature, ""), "note": "", "frequency": round(len(places) / found.tokens, 7), "largest": round(largest, 4),
+            "interest": round(largest if len(places) <= found.tokens / 20 else -len(places) / found.tokens, 4),
+            "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(), "near": [[n, round(c, 3)] for n, c in neighbours(own, feature, 6)],
+            "up": _logits(top, number, word), "down": _logits(bottom, number, word), "x": round(float(spots[number, 0]), 1), "y": round(float(spots[number, 1]), 1),
+            "levels": examples,
+        })  # fmt: skip
+    return dashboard(title, notes, [spelled(token) for token in known], features)
+
+
+def _logits(found: Any, number: int, word: Callable[[int], int]) -> list[list[float]]:
+    values: torch.Tensor = found.values[number]
+    return [[word(token), round(value, 3)] for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)]
+
+
+def _example(found: Firings, feature: int, place: int, window: Window, word: Callable[[int], int]) -> dict[str, Any]:
+    tokens, hot, first = window.around(place)
+    places, values = found.of(feature)
+    span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))
+    heights = dict(zip((places[span] - first).tolist(), values[span].tolist(), strict=True))
+    return {"words": [word(token) for token in tokens], "values": [round(heights.get(at, 0.0), 3) for at in range(len(tokens))], "hot": hot}
