@@ -32,7 +32,7 @@ from solon.records.run import Run
 from solon.studies.features_page import chosen, levels, page
 from solon.studies.monosemanticity_planted import study_planted
 from solon.studies.monosemanticity_report import report
-from solon.studies.monosemanticity_settings import Findings, Inputs, Member, Settings
+from solon.studies.monosemanticity_settings import Findings, Inputs, Member, Settings, main_member
 from solon.training.steps import State, Step
 
 STRENGTHS = (-10.0, -5.0, -2.0, 0.0, 1.0, 2.0, 5.0, 10.0)
@@ -56,6 +56,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     if settings.planted:
         study_planted(run, settings, found)
     body = inputs.model.module
+    found.main = main_member(settings)
     found.depth, found.layer = body.depth, settings.layer or (body.depth + 1) // 2
     place = Place(body, found.layer, settings.skip)
     if not place.site or settings.length > body.context:
@@ -73,7 +74,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     bank = learned(run, settings, place, train, found)
     sample = Sample(tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))))
     measured(run, settings, place, bank, sample, found)
-    own = max(zip(bank, penalties(settings), strict=True), key=lambda pair: (pair[0].features, -pair[1]))[0]
+    own = list(bank)[found.main]
     fired = firings(own, sample.parts())
     known(run, settings, place, own, fired, sample, inputs, found)
     shown = chosen(fired, settings.shown, run.seed)

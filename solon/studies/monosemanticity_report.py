@@ -20,7 +20,7 @@ WORD = 0.5  # F1 from which a word counts as having a feature
 
 
 def report(settings: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
-    main = max(found.members, key=lambda own: (own.features, -own.penalty))
+    main = found.members[found.main]
     summary = (
         f"{len(found.members)} sparse autoencoders on {inputs.model.name} after layer {found.layer} of {found.depth}, {settings['steps']} steps of "
         f"{settings['batch']} activations, which were multiplied by {found.scale:.4g}. The page features.html shows what features fire on.",
@@ -76,7 +76,7 @@ def _claims(found: Findings, settings: Mapping[str, Any]) -> list[Claim]:
         text = f"{width} features: frequency x alive features at which half of planted directions have a feature (within a factor of three of 1)"
         holds = True if middle[1] > 1 / 3 and middle[2] < 3 else False if middle[1] > 3 or middle[2] < 1 / 3 else None
         claims.append(Claim(f"complete/{width}", text, *middle, len(rows), holds, "logistic fit, bootstrap"))
-    main = max(found.members, key=lambda own: (own.features, -own.penalty))
+    main = found.members[found.main]
     cost = paired_difference(main.reconstructed, main.clean)
     claims.append(Claim.of("model/loss", "What the reconstruction in place of the stream costs the model (nats a token, over rows)", cost, None))
     for name, value in (

@@ -23,7 +23,7 @@ class Settings:
     features: tuple[int, ...] = (4608,)
     """of each autoencoder; all learn from one stream"""
     penalties: tuple[float, ...] = (5.0,)
-    """of sparsity, every one with every width"""
+    """of sparsity, every one with every width; the widest with the first of these is looked into"""
     steps: int = 500
     batch: int = 2048
     learning_rate: float = 1e-3
@@ -61,6 +61,11 @@ class Settings:
             )
         if self.layer < 0 or self.learning_rate <= 0 or self.planted_steps < 10 or len(self.sweep_features) < 3 or len(self.sweep_steps) < 3:
             raise InputError("a layer counts from 1, learning rates are above 0, and the sweep has at least three widths and three lengths")
+
+
+def main_member(settings: Settings) -> int:
+    """The place in the bank of the one that is looked into: the widest, with the first penalty."""
+    return settings.features.index(max(settings.features)) * len(settings.penalties)
 
 
 def quick() -> Settings:
@@ -120,6 +125,7 @@ class Findings:
     depth: int = 0
     scale: float = 1.0
     members: list[Member] = field(default_factory=list)
+    main: int = 0  # the one that is looked into
     cosines: list[float] = field(default_factory=list)  # of each planted direction, the nearest decoder row's
     attempts: list[Attempt] = field(default_factory=list)
     floor: float = 0.0
