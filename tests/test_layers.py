@@ -17,6 +17,7 @@ LAYERS = [
     {"solon.data.exchange", "solon.data.attacks", "solon.data.traits", "solon.data.behaviours", "solon.data.problems"},
     {"solon.data.bias", "solon.data.survey"},
     {"solon.data.evaluations", "solon.data.world"},
+    {"solon.models.heads"},
     {"solon.models.base", "solon.models.cache", "solon.models.attention", "solon.models.adapters", "solon.models.weights", "solon.models.memory"},
     {"solon.models.trie", "solon.models.body", "solon.models.dialogue", "solon.models.choice", "solon.models.scripted", "solon.models.remote"},
     {"solon.models.llama", "solon.models.graphs"},

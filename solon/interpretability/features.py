@@ -5,6 +5,7 @@ Shapes: B activations, F features, P places (tokens of the sample, in the order 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,8 +41,8 @@ class Firings:
 
 
 @torch.no_grad()
-def firings(own: Autoencoder, sample: Iterable[Tensor]) -> Firings:
-    """Of activations (B, D) as the model has them, a few at a time, in order. Values are f times |W_dec,i|."""
+def firings(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf) -> Firings:
+    """Of activations (B, D) as the model has them, a few at a time, in order; none at those longer than `limit`. Values are f times |W_dec,i|."""
     places, features, values = list[Ints](), list[Ints](), list[Floats]()
     tokens, norms_F = 0, own.norms_F
     for x_BD in sample:
@@ -52,6 +53,9 @@ def firings(own: Autoencoder, sample: Iterable[Tensor]) -> Firings:
             f_BF = own.encode(x_BD)
             rows, which = f_BF.nonzero(as_tuple=True)
             heights = f_BF[rows, which]
+        if limit < math.inf:
+            kept = (x_BD.norm(dim=1) <= limit)[rows]
+            rows, which, heights = rows[kept], which[kept], heights[kept]
         places.append(rows.numpy() + tokens)
         features.append(which.numpy())
         values.append((heights * norms_F[which]).numpy())

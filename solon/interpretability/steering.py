@@ -8,6 +8,7 @@ Shapes: B rows, T tokens, D channels, F features, K features that are looked at,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,11 +26,14 @@ from solon.models.body import Body, pad
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an autoencoder stands: after a layer (from 1) of a body, at every token but the first `skip` of a row."""
+    """Where an autoencoder stands: after a layer (from 1) of a body, at every token but the first `skip` of a row and those whose activation is longer than
+    `limit`.
+    """
 
     body: Body
     layer: int
     skip: int = 1
+    limit: float = math.inf
 
     @property
     def site(self) -> str:
@@ -43,7 +47,11 @@ class Place:
 
         def behind(x_BTD: Tensor) -> Tensor:
             skip = self.skip if x_BTD.shape[1] > 1 else 0
-            return torch.cat([x_BTD[:, :skip], change(x_BTD[:, skip:].float()).to(x_BTD.dtype)], dim=1)
+            kept = x_BTD[:, skip:]
+            changed = change(kept.float())
+            if self.limit < math.inf:
+                changed = torch.where(kept.float().norm(dim=-1, keepdim=True) > self.limit, kept.float(), changed)
+            return torch.cat([x_BTD[:, :skip], changed.to(x_BTD.dtype)], dim=1)
 
         return edited(self.body, self.site, behind)
 

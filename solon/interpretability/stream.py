@@ -101,6 +101,12 @@ def harvester(body: Body, rows: Sequence[Tokens], layer: int, *, skip: int = 1, 
     return harvest
 
 
+def shorter(stream: Iterator[Tensor], limit: float) -> Iterator[Tensor]:
+    """The same batches without activations longer than `limit`."""
+    for x_BD in stream:
+        yield x_BD[x_BD.norm(dim=1) <= limit]
+
+
 def rows_of(
     encode: Callable[[str], Sequence[int]], texts: Iterable[str], length: int, *, end: Sequence[int] = (), most: int | None = None
 ) -> list[Tokens]:

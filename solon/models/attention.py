@@ -24,6 +24,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from solon.errors import InputError
+from solon.models.heads import Heads
+
 
 @dataclass(frozen=True, slots=True)
 class Trees:
@@ -101,8 +104,14 @@ def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: our own under a mask and few keys, theirs everywhere else. `solon_trees` are those of
-    the layers that see everything and of those that see a window.
+    the layers that see everything and of those that see a window; `solon_heads` looks at every head.
     """
+    heads: Heads | None = kwargs.pop("solon_heads", None)
+    if heads is not None:
+        if kwargs.get("position_bias") is not None or kwargs.get("softcap") is not None:
+            raise InputError("heads with a bias by position or capped scores are not looked into")
+        mixed = heads.attend(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, attention_mask)
+        return mixed.transpose(1, 2).contiguous(), None
     trees: tuple[Trees, Trees] | None = kwargs.pop("solon_trees", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     few = query.shape[2] == 1 or (key.shape[2] <= LONGEST and query.device.type == "cpu")

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from solon.errors import InputError
 from solon.models.attention import Trees, seen_blocks
 from solon.models.base import Tokens
 from solon.models.cache import KeysValues, SlotCache
+from solon.models.heads import Heads
 from solon.pool import worker
 
 
@@ -100,6 +102,10 @@ class Body(nn.Module, ABC):
         """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on from its
         `fork.prefix` tokens.
         """
+
+    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+        """The same with every head looked at, or held (see `Heads`): slower. Raises InputError where a body cannot."""
+        raise InputError(f"the heads of {type(self).__name__} cannot be looked into")
 
     @abstractmethod
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:

@@ -18,6 +18,7 @@ from solon.models.attention import register
 from solon.models.body import Body, Fork, line
 from solon.models.cache import KeysValues, PrefixCache, SlotCache
 from solon.models.graphs import Replayed
+from solon.models.heads import Heads
 
 ATTENTION = {"full_attention", "sliding_attention"}
 
@@ -97,6 +98,14 @@ class HuggingFaceBody(Body):
         if prefix is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
         return torch.as_tensor(self.trunk(input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told).last_hidden_state)
+
+    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+        hidden = torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, solon_heads=heads).last_hidden_state)
+        if len(heads.patterns_BHTT) != self.depth:
+            raise InputError(
+                f"{len(heads.patterns_BHTT)} of the {self.depth} layers of {self.module.config.model_type} let their heads be looked into"
+            )
+        return hidden
 
     def _masks(self, mask: Callable[[int | None], Tensor]) -> Tensor | dict[str, Tensor]:
         """A mask in the form that this architecture takes: one, or one for each kind of layer."""

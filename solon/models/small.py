@@ -21,6 +21,7 @@ from solon.models.adapters import copied
 from solon.models.attention import Trees, masked_attention, tree_attention
 from solon.models.body import Body, Fork, line
 from solon.models.cache import KeysValues, PrefixCache, SlotCache
+from solon.models.heads import Heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Shape:
     heads: int = 4
     context: int = 256
     attention_only: bool = False
+    keyed_positions: bool = False
+    """positions are added to what queries and keys are made of, not to the stream: values do not carry them"""
+    smeared_keys: bool = False
+    """each head mixes a token's key with that of the token before, as much as it learns to (induction heads in one layer)"""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -54,12 +59,28 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, shape.width, bias=False)
         self.mixed = nn.Identity()  # site: what the heads gathered, before it is written back
         self.output = nn.Linear(shape.width, shape.width, bias=False)
+        self.smear_H = nn.Parameter(torch.zeros(shape.heads)) if shape.smeared_keys else None
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self,
+        x_BTC: Tensor,
+        cache: SlotCache | PrefixCache | None,
+        mask: Tensor | Trees | None,
+        position_TC: Tensor | None = None,
+        heads: Heads | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         rows, tokens, width = x_BTC.shape
+        placed_BTC = x_BTC if position_TC is None else x_BTC + position_TC
         query, key, value = (
-            part(x_BTC).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2) for part in (self.query, self.key, self.value)
+            part(own).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
+            for part, own in ((self.query, placed_BTC), (self.key, placed_BTC), (self.value, x_BTC))
         )
+        if self.smear_H is not None:
+            share = self.smear_H.sigmoid()[:, None, None]
+            key = torch.cat([key[:, :, :1], share * key[:, :, 1:] + (1 - share) * key[:, :, :-1]], dim=2)
+        if heads is not None:
+            mixed = heads.attend(query, key, value, query.shape[-1] ** -0.5)
+            return self.output(self.mixed(mixed.transpose(1, 2).reshape(rows, tokens, width))), (key, value)
         if cache is not None:
             key, value = cache.update(key, value, self.layer)
         if isinstance(mask, Trees):
@@ -85,9 +106,16 @@ class Block(nn.Module):
             self.mlp = nn.Sequential(nn.Linear(shape.width, wide), nn.GELU(), nn.Linear(wide, shape.width))
         self.residual_after = nn.Identity()  # site
 
-    def forward(self, x_BTC: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self,
+        x_BTC: Tensor,
+        cache: SlotCache | PrefixCache | None,
+        mask: Tensor | Trees | None,
+        position_TC: Tensor | None = None,
+        heads: Heads | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x_BTC = self.residual_before(x_BTC)
-        written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask)
+        written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask, position_TC, heads)
         x_BTC = self.residual_between(x_BTC + written)
         if self.mlp is not None and self.mlp_norm is not None:
             x_BTC = x_BTC + self.mlp(self.mlp_norm(x_BTC))
@@ -131,12 +159,21 @@ class SmallTransformer(Body):
         return self.blocks
 
     def _run(
-        self, tokens_BT: Tensor, positions: Tensor, cache: SlotCache | PrefixCache | None, mask: Tensor | Trees | None
+        self,
+        tokens_BT: Tensor,
+        positions: Tensor,
+        cache: SlotCache | PrefixCache | None,
+        mask: Tensor | Trees | None,
+        heads: Heads | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        x_BTC = self.embed(tokens_BT) + self.position(positions)
+        if cache is not None and self.shape.smeared_keys:
+            raise InputError("smeared keys look at the token before, which a cache does not keep; this model is for looking into")
+        x_BTC, place = self.embed(tokens_BT), self.position(positions)
+        x_BTC, told = (x_BTC, place) if self.shape.keyed_positions else (x_BTC + place, None)
         kept = []
         for block in self.blocks:
-            x_BTC, keys_values = again(block, x_BTC, cache, mask) if self.recomputes and torch.is_grad_enabled() else block(x_BTC, cache, mask)
+            recomputed = self.recomputes and torch.is_grad_enabled()
+            x_BTC, keys_values = again(block, x_BTC, cache, mask, told) if recomputed else block(x_BTC, cache, mask, told, heads)
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept
 
@@ -144,6 +181,9 @@ class SmallTransformer(Body):
         if fork is not None:
             return self._run(tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask())[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
+
+    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+        return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None, heads)[0]
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
         if prefix is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from solon.interpretability.dictionary_files import write_saelens, write_sparsif
 from solon.interpretability.features import Concept, Firings, best_features, firings, fit_of
 from solon.interpretability.labels import described, marked, rated
 from solon.interpretability.steering import Attributed, Place, attributed, clamped, loss_kept
-from solon.interpretability.stream import batches, harvester
+from solon.interpretability.stream import batches, harvester, shorter
 from solon.models.base import Tokens, derive
 from solon.models.body import pad
 from solon.records.files import write_text
@@ -45,9 +45,11 @@ class Sample:
 
     rows: tuple[Tokens, ...]
     activations: Tensor
+    limit: float = math.inf
 
-    def parts(self, size: int = 4096) -> Iterator[Tensor]:
-        yield from self.activations.split(size)
+    def parts(self) -> Iterator[Tensor]:
+        """Those that are not too long, a few at a time."""
+        return shorter(iter(self.activations.split(4096)), self.limit)
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
@@ -72,10 +74,12 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.counts["tokens held out"] = len(held) * (settings.length - settings.skip)
 
     bank = learned(run, settings, place, train, found)
-    sample = Sample(tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))))
+    place = replace(place, limit=found.limit)
+    sample = Sample(tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))), found.limit)
+    found.counts["held-out tokens with activations too long, left out"] = len(sample.activations) - sum(map(len, sample.parts()))
     measured(run, settings, place, bank, sample, found)
     own = list(bank)[found.main]
-    fired = firings(own, sample.parts())
+    fired = firings(own, sample.activations.split(4096), limit=found.limit)
     known(run, settings, place, own, fired, sample, inputs, found)
     shown = chosen(fired, settings.shown, run.seed)
     if inputs.labeller is not None:
@@ -92,12 +96,20 @@ def penalties(settings: Settings) -> list[float]:
 def learned(run: Run, settings: Settings, place: Place, rows: Sequence[Tokens], found: Findings) -> Bank:
     """The bank, trained on one stream."""
     harvest = harvester(place.body, rows, place.layer, skip=settings.skip)
-    found.scale = run.once("scale", lambda: scale_of(harvest(range(min(len(rows), 256))), settings.normalisation))
+
+    def first_look() -> dict[str, float]:
+        x_BD = harvest(range(min(len(rows), 256)))
+        lengths_B = x_BD.norm(dim=1)
+        limit = settings.farthest * float(lengths_B.median()) if settings.farthest else float(lengths_B.max()) * 1e6
+        return {"limit": limit, "scale": scale_of(x_BD[lengths_B <= limit], settings.normalisation)}
+
+    looked = run.once("scale", first_look)
+    found.scale, found.limit = looked["scale"], looked["limit"]
     widths = [features for features in settings.features for _ in settings.penalties]
     start = Bank([Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale) for own in widths])
 
     def stream(number: int) -> Iterator[Tensor]:
-        return batches(harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number)
+        return shorter(batches(harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number), found.limit)
 
     def loop(bank: Bank, state: State | None) -> Iterator[Step]:
         return learn(bank, stream, penalties(settings), plan=plan_of(settings.steps, settings.learning_rate), state=state)
@@ -107,7 +119,7 @@ def learned(run: Run, settings: Settings, place: Place, rows: Sequence[Tokens], 
 
 def measured(run: Run, settings: Settings, place: Place, bank: Bank, sample: Sample, found: Findings) -> None:
     """What each autoencoder is worth on held-out rows, to itself and to the model."""
-    mean_D = sample.activations.mean(dim=0)
+    mean_D = torch.cat(list(sample.parts())).mean(dim=0)
     for number, (own, penalty) in enumerate(zip(bank, penalties(settings), strict=True)):
 
         def make(own: Autoencoder = own, penalty: float = penalty) -> dict[str, Any]:
@@ -142,7 +154,7 @@ def known(run: Run, settings: Settings, place: Place, own: Autoencoder, fired: F
             rows = [row for row in sample.rows if not predicate(inputs.spelled(row[-1]))][:64]
             height = float(fired.of(feature)[1].max()) / float(own.norms_F[feature])
             found.steering[name] = run.once(f"steering_{name}", partial(steered, place, own, rows, feature, height, sorted(inputs.steered[name])))
-    found.untouched = error_moved(own, sample.activations[:512])
+    found.untouched = error_moved(own, next(sample.parts())[:512])
 
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         return [asdict(attributed(place, own, row, *two_best(place, row))) for row in rows]

@@ -24,8 +24,8 @@ class Settings:
     """of each autoencoder; all learn from one stream"""
     penalties: tuple[float, ...] = (5.0,)
     """of sparsity, every one with every width; the widest with the first of these is looked into"""
-    steps: int = 500
-    batch: int = 2048
+    steps: int = 1000
+    batch: int = 1024
     learning_rate: float = 1e-3
     """the April 2024 update has 5e-5 for 200,000 steps; fewer steps want more"""
     normalisation: Literal["mean_square", "mean_norm"] = "mean_square"
@@ -34,6 +34,9 @@ class Settings:
     """tokens of a row"""
     skip: int = 1
     """first tokens of a row that are left out: their activations are many times the others'"""
+    farthest: float = 10.0
+    """activations longer than this many medians are left out, and left as they are: single tokens that attention rests on can be a hundred times longer than
+    all others, and would be most of the squared error; 0 leaves none out"""
     chunk: int = 128
     """rows that are read at once"""
     held_out: int = 400
@@ -42,8 +45,8 @@ class Settings:
     """features on the page"""
     prompts: int = 8
     """held-out rows whose next token is attributed"""
-    strength: float = 5.0
-    """of steering, in largest activations"""
+    strength: float = 10.0
+    """of the steering that is judged, in largest activations"""
     labelled: int = 20
     """features that a model labels, where one is given"""
     planted: bool = False
@@ -59,6 +62,8 @@ class Settings:
             raise InputError(
                 "steps, batch, chunk, held-out rows, features shown and prompts are at least 1, and a row is longer than what is skipped"
             )
+        if self.farthest < 0 or 0 < self.farthest < 2:
+            raise InputError(f"farthest is 0 or at least 2 medians; found {self.farthest:g}")
         if self.layer < 0 or self.learning_rate <= 0 or self.planted_steps < 10 or len(self.sweep_features) < 3 or len(self.sweep_steps) < 3:
             raise InputError("a layer counts from 1, learning rates are above 0, and the sweep has at least three widths and three lengths")
 
@@ -124,6 +129,7 @@ class Findings:
     layer: int = 0
     depth: int = 0
     scale: float = 1.0
+    limit: float = 0.0  # length from which activations are left out
     members: list[Member] = field(default_factory=list)
     main: int = 0  # the one that is looked into
     cosines: list[float] = field(default_factory=list)  # of each planted direction, the nearest decoder row's
