@@ -159,7 +159,13 @@ PAPERS = (
     ),
     Paper("superposition", "Toy Models of Superposition", "2209.10652"),
     Paper(
-        "induction_heads", "In-context Learning and Induction Heads", "2209.11895", "small attention-only transformers with named sites", "the study"
+        "induction_heads",
+        "In-context Learning and Induction Heads",
+        "2209.11895",
+        "small transformers of one to three layers, smeared keys, over training: in-context score, prefix matching, copying, previous token, per-token losses, "
+        "phase change, pattern-preserving ablation, paths; every head of a given model; `solon run induction_heads`",
+        "the QK trace, models trained on text",
+        "induction_heads",
     ),
     Paper("repeated_data", "Scaling Laws and Interpretability of Learning from Repeated Data", "2205.10487"),
     Paper("scaling_laws", "Scaling Laws for Neural Language Models", "2001.08361"),
