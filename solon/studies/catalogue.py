@@ -157,7 +157,15 @@ PAPERS = (
         "comparison with neurons, and with a difference of means",
         "monosemanticity",
     ),
-    Paper("superposition", "Toy Models of Superposition", "2209.10652"),
+    Paper(
+        "superposition",
+        "Toy Models of Superposition",
+        "2209.10652",
+        "introduction, phase diagram against theory, geometry with a test for lines and its controls, tied features, learning, attacks, computation; "
+        "`solon run superposition`",
+        "the phase diagram of three features in two dimensions",
+        "superposition",
+    ),
     Paper(
         "induction_heads",
         "In-context Learning and Induction Heads",
