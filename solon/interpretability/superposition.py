@@ -119,6 +119,8 @@ def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float,
         made = torch.relu((x_BN + moved) @ weights_NM @ weights_NM.T + bias_N)
         return (made - x_BN).square().sum(dim=1)
 
+    if radius == 0:
+        return float(error(torch.zeros_like(x_BN)).mean())
     generator = torch.Generator().manual_seed(0)
     moved = torch.randn(x_BN.shape, generator=generator)
     moved = radius * moved / moved.norm(dim=1, keepdim=True)
@@ -128,7 +130,7 @@ def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float,
             (slope,) = torch.autograd.grad(error(own).sum(), own)
         moved = moved + 0.5 * radius * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12)
         moved = moved * (radius / moved.norm(dim=1, keepdim=True).clamp(min=radius))
-    return float(torch.maximum(error(moved), error(torch.zeros_like(moved))).mean()) if radius else float(error(moved).mean())
+    return float(torch.maximum(error(moved), error(torch.zeros_like(moved))).mean())
 
 
 def polytopes() -> dict[str, tuple[Tensor, float]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from solon.interpretability.induction import Head, head_scores, repeated, without
+from solon.interpretability.induction import DRAWS, Head, head_scores, repeated, without
 from solon.models.base import derive
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.records.run import Run
@@ -29,7 +30,7 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
         return {name.removesuffix("_LH"): own.tolist() for name, own in asdict(found).items()}
 
     kept = run.once("scores", score)
-    prefix, copying, previous, error = (np.array(kept[name]) for name in ("prefix", "copying", "previous", "prefix_error"))
+    prefix = np.array(kept["prefix"])
     heads = prefix.shape[1]
     order: list[Head] = [(int(place) // heads, int(place) % heads) for place in np.argsort(-prefix, axis=None)]
     top, others = order[: settings.top], order[settings.top * 2 :]
@@ -39,7 +40,7 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
     groups += [("others", settings.top, rng.sample(others, min(settings.top, len(others)))) for _ in range(settings.random_draws)]
     first = len(given.start) + BLOCK  # losses begin at the second token
 
-    def silence(some: list[tuple[str, int, list[Head]]]) -> list[dict[str, Any]]:
+    def silence(some: Sequence[Group]) -> list[dict[str, Any]]:
         made = []
         for _, _, group in some:
             clean, gone = without(body, asked, group, at_once=2)
@@ -53,10 +54,21 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
             )
         return made
 
-    rows = run.rows("silenced", groups, lambda own: f"{own[0]} {own[1]} {own[2]}", lambda some: silence(list(some)), size=1)
-    cost = {count: paired_difference(row["after"], row["clean"]) for (kind, count, _), row in zip(groups, rows, strict=True) if kind == "best"}
-    apart = [float(np.mean(row["after"])) - float(np.mean(row["clean"])) for (kind, *_), row in zip(groups, rows, strict=True) if kind == "others"]
-    gain = paired_difference(rows[0]["clean"], rows[0]["fresh"])
+    rows = run.rows("silenced", groups, lambda own: f"{own[0]} {own[1]} {own[2]}", silence, size=1)
+    return report(settings, given, kept, list(zip(groups, rows, strict=True)), order)
+
+
+Group = tuple[str, int, list[Head]]
+
+
+def report(
+    settings: Settings, given: Given, kept: Mapping[str, Any], silenced: Sequence[tuple[Group, Mapping[str, Any]]], order: Sequence[Head]
+) -> Report:
+    prefix, copying, previous, error = (np.array(kept[name]) for name in ("prefix", "copying", "previous", "prefix_error"))
+    heads, top = prefix.shape[1], order[: settings.top]
+    cost = {count: paired_difference(row["after"], row["clean"]) for (kind, count, _), row in silenced if kind == "best"}
+    apart = [float(np.mean(row["after"])) - float(np.mean(row["clean"])) for (kind, *_), row in silenced if kind == "others"]
+    gain = paired_difference(silenced[0][1]["clean"], silenced[0][1]["fresh"])
     claims = [
         Claim.of(
             "repeats", f"Loss on repeated random tokens less that on their first {BLOCK} (nats)", gain, None if (up := sign(gain)) is None else not up
@@ -105,7 +117,7 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
     figures = (Figure("Best head of each layer", "layer, from 0", "attention", lines),)
     strong = int((prefix >= 0.3).sum())
     summary = (
-        f"{given.model.name}: {prefix.size} heads in {len(prefix)} layers, on {len(asked)} draws of {BLOCK} random tokens {REPEATS} times over; {strong} heads have "
+        f"{given.model.name}: {prefix.size} heads in {len(prefix)} layers, on {DRAWS} draws of {BLOCK} random tokens {REPEATS} times over; {strong} heads have "
         f"a prefix matching of 0.3 or more. Previous-token scores are of {len(given.text)} rows of text.",
     )
     title = f"Induction heads of {given.model.name}"

@@ -157,10 +157,11 @@ def known(run: Run, settings: Settings, place: Place, own: Autoencoder, fired: F
     found.untouched = error_moved(own, next(sample.parts())[:512])
 
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        return [asdict(attributed(place, own, row, *two_best(place, row))) for row in rows]
+        exact = replace(place, body=inputs.model.unfrozen().module.requires_grad_(False))  # differences of logits are lost in bfloat16
+        return [asdict(attributed(exact, own, row, *two_best(exact, row))) for row in rows]
 
     asked = [row[: max(settings.skip + 2, len(row) // 2)] for row in sample.rows[: settings.prompts]]
-    for row in run.rows("attribution", asked, str, explain, size=1):
+    for row in run.rows("attribution", asked, str, explain, size=8):
         found.attributions.append(Attributed(*(tuple(row[name]) for name in ("features", "activation", "attribution", "ablation"))))
 
 

@@ -20,7 +20,8 @@ from solon.models.base import derive
 from solon.pool import processes
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.superposition_report import Findings, Model, report
+from solon.studies.superposition_findings import Findings, Model
+from solon.studies.superposition_report import report
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Settings:
 
 def quick() -> Settings:
     """All sections in minutes on two cores."""
-    return Settings(steps=5000, batch=512, phase_steps=3000, restarts=6, absolute_steps=3000)
+    return Settings(batch=512, phase_steps=3000, restarts=6, absolute_steps=3000)
 
 
 def full() -> Settings:

@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from solon.interpretability.superposition import LINES, dimensionality, on_line, per_dimension, phase_of, phases, polytopes, shares
-from solon.interpretability.toy_superposition import Plan
-from solon.records.report import Claim, Figure, Line, Map, Report, Table, number
+from solon.interpretability.superposition import LINES, dimensionality, on_line, per_dimension, polytopes
+from solon.records.report import Claim, Report, Table, number
 from solon.statistics import Estimate, correlation, mean, proportion
 from solon.studies.showing import sign
+from solon.studies.superposition_figures import figures, phase_maps
+from solon.studies.superposition_findings import Findings, Model, grid, mono
 
 STICKY = 0.03  # of D* around a half
 FEWEST = 3  # levels there
+JUMP = 0.15  # of a dimension
 SEPARATE = 0.95  # D* below which features share dimensions
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One plan's instances as they ended, and what was kept on the way."""
-
-    name: str
-    plan: Plan
-    weights_KNM: Tensor
-    bias_KN: Tensor
-    loss: list[float]
-    steps: list[int]
-    way: list[Any]
-    way_loss: list[list[float]]
-
-    @property
-    def best(self) -> int:
-        return int(np.argmin(self.loss))
-
-
-@dataclass(slots=True)
-class Findings:
-    """Everything the report prints: models by section, and attacks on those of the geometry, densest first."""
-
-    models: Mapping[str, list[Model]]
-    attacks: list[dict[str, float]] = field(default_factory=list)
-
-    def levels(self, name: str) -> list[Model]:
-        """Densest first."""
-        return sorted(self.models[name], key=lambda own: -own.plan.density)
 
 
 def report(settings: Mapping[str, Any], found: Findings) -> Report:
@@ -66,9 +36,8 @@ def report(settings: Mapping[str, Any], found: Findings) -> Report:
         *_learning_claims(found),
         *_late_claims(found),
     ]
-    figures = (_sharing_figure(found), _dimensions_figure(found), _learning_figure(found), _attack_figure(found), _absolute_figure(found))
     return Report(
-        "Toy models of superposition", summary, tuple(claims), (), (_line_table(found), _intro_table(found)), figures, (), {}, DEVIATIONS, {}, _phase_maps(found),
+        "Toy models of superposition", summary, tuple(claims), (), (_line_table(found), _intro_table(found)), figures(found), (), {}, DEVIATIONS, {}, phase_maps(found),
     )  # fmt: skip
 
 
@@ -143,51 +112,38 @@ def _pooled(found: Findings) -> np.ndarray:
 
 
 def _tied_claims(found: Findings) -> list[Claim]:
+    """Of the starts that ended within a tenth of the lowest loss: the others are stuck in worse arrangements."""
     claims = []
     kinds: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
         ("correlated", "Features that come together: pairs that are orthogonal (cosine within 0.3 of 0)", lambda c: abs(c) < 0.3),
         ("anticorrelated", "Features that never come together: pairs that are opposite (cosine below -0.8)", lambda c: c < -0.8),
+        ("independent", "Features that are not tied: pairs that are opposite (one in three by chance)", lambda c: c < -0.8),
     )
     for name, words, wanted in kinds:
         (own,) = found.models[name]
         hits, which = list[bool](), list[int]()
-        for number_, weights in enumerate(own.weights_KNM):
+        for number_, (weights, loss) in enumerate(zip(own.weights_KNM, own.loss, strict=True)):
+            if loss > 1.1 * min(own.loss) + 1e-4:
+                continue
             unit = weights / weights.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            for first in (0, 2):
-                if float(weights[first : first + 2].norm(dim=1).min()) > 0.3:  # both are there
-                    hits.append(bool(wanted(float(unit[first] @ unit[first + 1]))))
-                    which.append(number_)
+            hits += [wanted(float(unit[first] @ unit[first + 1])) for first in (0, 2)]
+            which += [number_] * 2
         if len(set(which)) > 1:
             share = proportion(hits, clusters=which)
-            claims.append(Claim.of(f"tied/{name}", words, share, sign(share, 0.5)))
+            claims.append(Claim.of(f"tied/{name}", f"{words}, of the best starts", share, sign(share, 0.5) if name != "independent" else None))
     return claims
 
 
-def _grid(found: Findings) -> list[list[tuple[str, str]]]:
-    """(what was found, what theory says) of every cell, by density and importance."""
-    rows = []
-    for own in found.levels("phases"):
-        pairs = list(dict.fromkeys(own.plan.importance))
-        restarts = len(own.plan.importance) // len(pairs)
-        row = []
-        for place, (_, second) in enumerate(pairs):
-            some = range(place * restarts, (place + 1) * restarts)
-            best = min(some, key=lambda number_: own.loss[number_])
-            row.append((phase_of(own.weights_KNM[best]), phases(own.plan.density, second).best))
-        rows.append(row)
-    return rows
-
-
 def _phase_claims(found: Findings) -> list[Claim]:
-    grid = _grid(found)
+    cells = grid(found)
     agree, inner = list[bool](), list[bool]()
-    for y, row in enumerate(grid):
+    for y, row in enumerate(cells):
         for x, (seen, told) in enumerate(row):
-            near = [grid[b][a][1] for a in (x - 1, x, x + 1) for b in (y - 1, y, y + 1) if 0 <= a < len(row) and 0 <= b < len(grid)]
+            near = [cells[b][a][1] for a in (x - 1, x, x + 1) for b in (y - 1, y, y + 1) if 0 <= a < len(row) and 0 <= b < len(cells)]
             (inner if len(set(near)) == 1 else []).append(seen == told)
             agree.append(seen == told)
     whole, within = (proportion(own, clusters=range(len(own))) for own in (agree, inner))
-    kinds = {told for row in grid for _, told in row}
+    kinds = {told for row in cells for _, told in row}
     return [
         Claim.of(
             "phases/inner",
@@ -200,23 +156,16 @@ def _phase_claims(found: Findings) -> list[Claim]:
 
 
 def _learning_claims(found: Findings) -> list[Claim]:
-    """The loss falls in jumps, as features change how much of a dimension they have."""
+    """Features jump: from one look (a hundredth of the steps) to the next, one has another share of a dimension, long after the loss has come down."""
     (own,) = found.models["watched"]
-    losses = np.array(own.way_loss)
-    part = []
+    way = np.array(own.way)
+    jumped = []
     for instance in range(own.plan.instances):
-        after = np.minimum.accumulate(losses[len(losses) // 20 :, instance])
-        falls = np.sort(-np.diff(after))[::-1]
-        part.append(float(falls[: max(1, len(falls) // 10)].sum() / max(falls.sum(), 1e-12)))
-    jumps = mean(part)
-    return [
-        Claim.of(
-            "learning/jumps",
-            "Learning: the share of the later fall of the loss that comes in the steepest tenth of the time (0.1 if it fell evenly)",
-            jumps,
-            sign(jumps, 0.3),
-        )
-    ]
+        levels = np.array([dimensionality(torch.as_tensor(step[instance])) for step in way[len(way) // 5 :]])
+        jumped.append(bool(np.abs(np.diff(levels, axis=0)).max() > JUMP))
+    share = proportion(jumped, clusters=range(len(jumped)))
+    text = f"Learning, after the first fifth: models in which a feature's dimensionality moves by {JUMP:g} within a hundredth of the steps"
+    return [Claim.of("learning/jumps", text, share, sign(share, 0.5))]
 
 
 def _late_claims(found: Findings) -> list[Claim]:
@@ -232,7 +181,7 @@ def _late_claims(found: Findings) -> list[Claim]:
         )
     ]
     levels = found.levels("absolute")
-    ends = [_mono(own) for own in (levels[0], levels[-1])]
+    ends = [mono(own) for own in (levels[0], levels[-1])]
     for name, values in zip(("dense", "sparse"), ends, strict=True):
         claims.append(
             Claim.of(f"absolute/{name}", f"Absolute values, {name}: share of a neuron's weights that its first feature has", mean(values), None)
@@ -246,12 +195,6 @@ def _late_claims(found: Findings) -> list[Claim]:
         )
     )
     return claims
-
-
-def _mono(own: Model) -> list[float]:
-    """Of each neuron that is used, the share of its first feature."""
-    weights = own.weights_KNM[0].T
-    return [shares(row.tolist()) for row in weights if float(row.norm()) > 0.3]
 
 
 def _line_table(found: Findings) -> Table:
@@ -278,80 +221,3 @@ def _intro_table(found: Findings) -> Table:
     return Table(
         "Five features in two dimensions", ("density", "features represented, by start", "lowest loss", "dimensionality of each, best start"), rows
     )
-
-
-def _sharing_figure(found: Findings) -> Figure:
-    levels = found.levels("geometry")
-    x = tuple(float(-np.log10(own.plan.density)) for own in levels)
-    line = Line("dimensions per feature", x, tuple(1 / per_dimension(own.weights_KNM[0]) for own in levels))
-    half = Line("1/2", (x[0], x[-1]), (0.5, 0.5))
-    return Figure("Dimensions per feature, D*", "-log10 density", "D*", (line, half))
-
-
-def _dimensions_figure(found: Findings) -> Figure:
-    x, y = list[float](), list[float]()
-    for own in found.levels("geometry"):
-        values = dimensionality(own.weights_KNM[0])
-        x += [float(-np.log10(own.plan.density))] * len(values)
-        y += values.tolist()
-    span = (min(x), max(x))
-    return Figure(
-        "Dimensionality of every feature",
-        "-log10 density",
-        "dimensions",
-        (Line("features", tuple(x), tuple(y), dots=True), *(Line(name, span, (value, value)) for name, value in LINES.items())),
-    )
-
-
-def _learning_figure(found: Findings) -> Figure:
-    (own,) = found.models["watched"]
-    place = own.best
-    way = np.array(own.way)[:, place]
-    levels = [dimensionality(torch.as_tensor(step)) for step in way]
-    steps = tuple(map(float, own.steps))
-    lines = tuple(Line(f"feature {number_}", steps, tuple(float(row[number_]) for row in levels)) for number_ in range(min(8, own.plan.features)))
-    return Figure("Dimensionality as it is learned", "step", "dimensions", lines, "The best start; eight of its features.")
-
-
-def _attack_figure(found: Findings) -> Figure:
-    levels = found.levels("geometry")
-    x = tuple(per_dimension(own.weights_KNM[0]) for own in levels)
-    y = tuple(own["worst"] - own["plain"] for own in found.attacks)
-    return Figure("Attacks", "features per dimension", "error that an attack adds", (Line("densities", x, y, dots=True),))
-
-
-def _absolute_figure(found: Findings) -> Figure:
-    levels = found.levels("absolute")
-    x = tuple(float(-np.log10(own.plan.density)) for own in levels)
-    estimates = [mean(_mono(own)) for own in levels]
-    line = Line("neurons", x, tuple(e.value for e in estimates), tuple(e.low for e in estimates), tuple(e.high for e in estimates))
-    return Figure("Absolute values: how much of a neuron is one feature", "-log10 density", "share of its first feature", (line,))
-
-
-CODES = {"first": 0.0, "second": 1.0, "both": 2.0}
-
-
-def _phase_maps(found: Findings) -> tuple[Map, ...]:
-    """The diagram as it was found, and as theory has it: cells by relative importance (right: the second matters more) and density (up: sparser)."""
-    grid = _grid(found)
-    maps = []
-    for which, title in ((0, "Phase diagram, trained"), (1, "Phase diagram, analytic")):
-        outlines: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {}
-        values: dict[str, float] = {}
-        for y, row in enumerate(grid):
-            for x, cell in enumerate(row):
-                name = f"density {number(found.levels('phases')[y].plan.density)}, cell {x + 1}"
-                outlines[name] = (((10.0 * x, 10.0 * y), (10.0 * x + 10, 10.0 * y), (10.0 * x + 10, 10.0 * y + 10), (10.0 * x, 10.0 * y + 10)),)
-                if cell[which] in CODES:
-                    values[name] = CODES[cell[which]]
-        maps.append(
-            Map(
-                title,
-                outlines,
-                values,
-                0.0,
-                2.0,
-                "0: the first feature alone, 1: the second alone, 2: both, opposite. Right: the second is more important; up: sparser.",
-            )
-        )
-    return tuple(maps)
