@@ -66,7 +66,7 @@ def test_screening_leaves_nothing_out(width: int, features: int, seed: int, shif
     found = torch.zeros(z_BF.shape, dtype=torch.float64)
     on = active(own, x_BD)
     found[on.rows_N, on.features_N] = on.values_N.double()
-    close = 1e-5 * (1 + float(z_BF.abs().max()))  # what float32 itself cannot tell
+    close = 1e-5 * (1 + z_BF.abs().max().item())  # what float32 itself cannot tell
     assert float((found - z_BF.clamp(min=0)).abs().max()) < close
 
 

@@ -25,7 +25,7 @@ from solon.models.trie import Given
 from solon.records.page import page
 from solon.records.run import Run
 from solon.studies.explaining import Settings as ExplainSettings
-from solon.studies.explaining import Source
+from solon.studies.explaining import Source, explained
 from solon.studies.explaining import study as explain
 from solon.studies.influence import Settings as InfluenceSettings
 from solon.studies.influence import study as ladder_study
@@ -244,9 +244,34 @@ def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(
     assert sum(value for _, value in heat.tokens) == pytest.approx(total, rel=1e-2)
 
 
+def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> None:
+    body, rows = small_model()
+    objective = language(body)
+
+    def source(*asked: Given) -> Source[Given]:
+        titles = tuple(f"row {number}" for number in range(len(rows)))
+        return Source(
+            "rows", objective, tuple(rows), titles, lambda own: [f" {t}" for t in own[0] + own[1]], lambda own: own[0] + own[1], asked, objective
+        )
+
+    def influences(name: str, settings: ExplainSettings, *asked: Given) -> np.ndarray:
+        with Run.open(tmp_path, name, {}, {}, seed=0) as run:
+            return explained(run, settings, source(*asked)).total_QN
+
+    both = influences("both", ExplainSettings(top=3), rows[7], rows[3])
+    for place, own in enumerate((rows[7], rows[3])):
+        assert influences(f"one {place}", ExplainSettings(top=3), own)[0] == pytest.approx(both[place], rel=1e-4, abs=1e-6)
+    assert influences("parts", ExplainSettings(top=3, together=1), rows[7], rows[3]) == pytest.approx(both, rel=1e-4, abs=1e-6)
+    few = influences("few", ExplainSettings(top=3, candidates=10), rows[7])
+    near = sorted(Index([own[0] + own[1] for own in rows]).nearest(rows[7][0] + rows[7][1], 10))
+    assert few[0] == pytest.approx(both[0][near], rel=1e-4, abs=1e-6)
+    ranked = influences("ranked", ExplainSettings(top=3, rank=16), rows[7])
+    assert np.corrcoef(ranked[0], both[0])[0, 1] > 0.99
+
+
 def test_explain_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "none", "--prompt", "a", "--reply", " "]) == 2
-    assert "neither of them empty" in capsys.readouterr().err
+    assert "none of them empty" in capsys.readouterr().err
     assert main(["explain", "none", "--prompt", "a", "--reply", "b", "--runs", str(tmp_path)]) == 2
     assert "names 0 runs" in capsys.readouterr().err
     with pytest.raises(InputError, match="damping is above 0"):

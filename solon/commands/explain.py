@@ -41,8 +41,8 @@ class Options(StudyOptions):
     """a run's folder, or the beginning of its name"""
     prompt: str = ""
     """what the human said"""
-    reply: str = ""
-    """what the model said, or might say"""
+    reply: tuple[str, ...] = ()
+    """what the model said, or might say; several are explained side by side"""
     comparisons: Path | None = None
     """people's comparisons that the preference model learned from, besides the run's own labels"""
     settings: Settings = field(default_factory=Settings)
@@ -50,8 +50,8 @@ class Options(StudyOptions):
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="explain")
-    if not options.run or not options.prompt.strip() or not options.reply.strip():
-        raise InputError("solon explain needs a run, --prompt and --reply, neither of them empty")
+    if not options.run or not options.prompt.strip() or not options.reply or not all(reply.strip() for reply in options.reply):
+        raise InputError("solon explain needs a run, --prompt and --reply, none of them empty")
     folder = find(options.runs, options.run)
     if not (folder / "drafts.jsonl").exists():
         raise InputError(f"{folder} is no run of solon align: it holds no drafts.jsonl")
@@ -63,14 +63,14 @@ def main(argv: Sequence[str]) -> int:
     sources: list[Source[Any]] = [imitated(folder, model, talk, options.reply, counts)]
     scored = preferred(folder, talk, options.reply, options.comparisons, counts)
     sources += [scored] if scored is not None else []
-    inputs = {"model": model.fingerprint, "reply": hashlib.sha256(json.dumps([options.prompt, options.reply]).encode()).hexdigest()[:16]}
+    inputs = {"model": model.fingerprint, "reply": hashlib.sha256(json.dumps([options.prompt, *options.reply]).encode()).hexdigest()[:16]}
     inputs |= {f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources}
     inputs |= {"preference model": content(folder / "preference_model")} if scored is not None else {}
-    question = [(options.prompt, options.reply)]
-    return conducted(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, question, counts))
+    questions = [(options.prompt, reply) for reply in options.reply]
+    return conducted(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, questions, counts))
 
 
-def imitated(folder: Path, model: TorchModel, talk: Conversation, reply: str, counts: dict[str, int]) -> Source[Given]:
+def imitated(folder: Path, model: TorchModel, talk: Conversation, replies: Sequence[str], counts: dict[str, int]) -> Source[Given]:
     """What the supervised stage imitated: the revisions of every round, and the start's own helpful replies."""
     drafts = [to_drafts(row) for row in stage(folder, "drafts")]
     said = [(own.prompt, turn.revision, turn.finished, f"revision {number + 1}") for own in drafts for number, turn in enumerate(own.rounds)]
@@ -89,9 +89,10 @@ def imitated(folder: Path, model: TorchModel, talk: Conversation, reply: str, co
         titles.append(f"{kind}: {prompt.last} -> {text}")
     if not rows:
         raise InputError(f"{folder} holds no revision to explain by")
-    asked = (form.prompt(talk), form.reply(talk, reply))
-    if len(asked[0]) + len(asked[1]) > model.context:
-        raise InputError(f"prompt and reply have {len(asked[0]) + len(asked[1])} tokens, over the model's context of {model.context}")
+    asked = tuple((form.prompt(talk), form.reply(talk, reply)) for reply in replies)
+    longest = max(len(prompt) + len(reply) for prompt, reply in asked)
+    if longest > model.context:
+        raise InputError(f"prompt and reply have {longest} tokens, over the model's context of {model.context}")
     objective = language(model.module)
     return Source(
         "revisions and replies",
@@ -100,12 +101,12 @@ def imitated(folder: Path, model: TorchModel, talk: Conversation, reply: str, co
         tuple(titles),
         lambda own: spelled(form, own[0] + own[1])[:-1],  # the token before the predicted one, as the paper shows it
         lambda own: own[0] + own[1],
-        (asked,),
+        asked,
         objective,
     )
 
 
-def preferred(folder: Path, talk: Conversation, reply: str, path: Path | None, counts: dict[str, int]) -> Source[Any] | None:
+def preferred(folder: Path, talk: Conversation, replies: Sequence[str], path: Path | None, counts: dict[str, int]) -> Source[Any] | None:
     """What the preference model learned from, held against its score of the reply; None where the run kept none."""
     if not (folder / "preference_model").exists():
         return None
@@ -121,7 +122,7 @@ def preferred(folder: Path, talk: Conversation, reply: str, path: Path | None, c
     rows = tuple((prompt + first, prompt + second, own.p_first) for (prompt, (first, second)), own in zip(groups, fitting, strict=True))
     titles = tuple(f"P(first) {own.p_first:.2f}: {own.prompt.last} -> (1) {own.first} (2) {own.second}" for own in fitting)
     objective, form = comparisons(judge.scalar), judge.dialogue
-    tokens = form.prompt(talk) + form.reply(talk, reply) + form.context_end
+    spoken = [form.prompt(talk) + form.reply(talk, reply) + form.context_end for reply in replies]
     score = reward(judge.scalar)
 
     def scored(some: Sequence[Pairwise]) -> torch.Tensor:
@@ -135,9 +136,9 @@ def preferred(folder: Path, talk: Conversation, reply: str, path: Path | None, c
         room = max(len(own[0]), len(own[1]))
         return [word for side in own[:2] for word in [*spelled(form, side), *[""] * (room - len(side))]]
 
-    if len(tokens) > judge.scalar.body.context or longest > judge.scalar.body.context:
+    if max(map(len, spoken)) > judge.scalar.body.context or longest > judge.scalar.body.context:
         raise InputError("the reply is too long for the preference model's context")
-    return Source("comparisons", objective, rows, titles, pair, lambda own: own[0] + own[1], ((tokens, tokens, 0.5),), asked)
+    return Source("comparisons", objective, rows, titles, pair, lambda own: own[0] + own[1], tuple((own, own, 0.5) for own in spoken), asked)
 
 
 def spelled(form: Dialogue, tokens: Sequence[int]) -> list[str]:

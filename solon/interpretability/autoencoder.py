@@ -24,7 +24,7 @@ from solon.errors import InputError
 from solon.models.body import fast_precision
 from solon.models.weights import load_tensors, save_tensors
 
-DENSE = 0.1  # of all pairs; with more active, dense products are faster
+DENSE = 0.15  # of all pairs; with more active, dense products are faster
 
 
 class Autoencoder(nn.Module):

@@ -94,8 +94,9 @@ class Fit:
 
     @property
     def top(self) -> Estimate | None:
-        """Specificity in the highest interval that has a firing."""
-        return next((own for own in reversed(self.specificity) if own is not None), None)
+        """Specificity in the highest interval that has ten firings; where none has, in the highest that has one."""
+        held = [own for own in reversed(self.specificity) if own is not None]
+        return next((own for own in held if own.n >= 10), held[0] if held else None)
 
 
 def fit_of(found: Firings, feature: int, true_P: Flags, *, intervals: int = 5) -> Fit:

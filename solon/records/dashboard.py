@@ -34,7 +34,8 @@ function make(parent, tag, text, kind) { const e = document.createElement(tag); 
 function draw(parent, tag, own) { const e = document.createElementNS(NS, tag); for (const k in own) e.setAttribute(k, own[k]); parent.appendChild(e); return e }
 const number = v => v === 0 ? '0' : Math.abs(v) >= 100 ? v.toFixed(0) : Math.abs(v) >= 0.01 ? v.toPrecision(3) : v.toExponential(1);
 const shown = text => text.replace(/\\n/g, '\\u21b5\\n');
-const name = f => f.label || f.up.slice(0, 3).map(p => words[p[0]].trim() || '\\u00b7').join(', ');
+const fires = f => f.levels.length ? f.levels[0].examples.map(e => words[e.words[e.hot]].trim() || '\\u00b7') : [];
+const name = f => f.label || [...new Set(fires(f))].slice(0, 3).join(' | ');
 let current = null;
 function list() {
   const wanted = at('search').value.toLowerCase(), order = at('order').value;
@@ -74,7 +75,7 @@ function show(id) {
   for (const level of f.levels) { make(main, 'h3', level.title); for (const example of level.examples) passage(main, example, f.largest) }
   list(); map();
 }
-for (const f of data.features) f.text = (name(f) + ' ' + f.levels.slice(0, 1).map(l => l.examples.map(e => words[e.words[e.hot]]).join(' ')).join(' ')).toLowerCase();
+for (const f of data.features) f.text = (f.label + ' ' + fires(f).join(' ')).toLowerCase();
 at('search').oninput = list; at('order').onchange = list;
 const first = Number(location.hash.slice(1)); show(byId.has(first) ? first : data.features[0].id);
 """

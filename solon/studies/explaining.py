@@ -7,7 +7,7 @@ Revisions and helpful replies are held against the log-probability of the reply 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -33,14 +33,25 @@ class Settings:
     """times the mean eigenvalue of a layer"""
     fit_rows: int = 0
     """rows that curvature is fitted on, drawn by content; 0 takes all"""
+    candidates: int = 0
+    """rows that are held against each reply: those nearest by TF-IDF, before any gradient; 0 takes all, and says how many of the best would have been found"""
+    rank: int = 0
+    """of the replies' gradients; 0 keeps them whole (the paper has 32)"""
+    together: int = 0
+    """layers whose curvature is fitted and held at once, for models whose factors do not fit in memory; 0 takes all"""
     top: int = 10
     """rows shown, for and against"""
     tokens: int = 4096
     """of one pass"""
 
     def __post_init__(self) -> None:
-        if self.damping <= 0 or min(self.top, self.tokens) < 1 or self.fit_rows < 0 or not self.layers:
-            raise InputError("damping is above 0, top and tokens at least 1, fit_rows at least 0, and there is a word for layers")
+        if (
+            self.damping <= 0
+            or min(self.top, self.tokens) < 1
+            or min(self.fit_rows, self.candidates, self.rank, self.together) < 0
+            or not self.layers
+        ):
+            raise InputError("damping is above 0, top and tokens at least 1, other counts at least 0, and there is a word for layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Explained:
 
     source: Source[Any]
     layers: tuple[str, ...]
-    factors: Mapping[str, Factors]
+    means: tuple[float, ...]  # of each layer's eigenvalues
     by_layer_QNL: np.ndarray
     heat: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # query, row
 
@@ -83,8 +94,14 @@ def study(run: Run, settings: Settings, sources: Sequence[Source[Any]], question
 def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     layers = linear_layers(source.objective.module, settings.layers)
     name = "".join(letter if letter.isalnum() else "_" for letter in source.name)
-    factors = fitted(run, name, settings, source, layers)
-    query = queries(source.asked_objective, layers, factors, source.asked, damping=settings.damping, tokens=settings.tokens)
+    names, query, means = list(layers), dict[str, Any](), list[float]()
+    size = settings.together or len(names)
+    for number_, first in enumerate(range(0, len(names), size)):  # what is held of a layer after its turn is its queries
+        some = {own: layers[own] for own in names[first : first + size]}
+        factors = fitted(run, f"{name}_{number_}" if settings.together else name, settings, source, some)
+        query |= queries(source.asked_objective, some, factors, source.asked, damping=settings.damping, rank=settings.rank, tokens=settings.tokens)
+        means += [float(factors[own].values_OI.mean()) for own in some]
+    source = narrowed(source, settings.candidates)
 
     def make(some: Sequence[int]) -> list[dict[str, Any]]:
         rows = [source.rows[place] for place in some]
@@ -96,13 +113,23 @@ def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     kept = run.rows(
         f"influence_{name}", range(len(source.rows)), lambda place: f"{place} {hash_of(source.tokens(source.rows[place]))}", make, size=64
     )
-    own = Explained(source, tuple(layers), factors, np.array([row["influence"] for row in kept], dtype=np.float64).transpose(1, 0, 2))
+    by_layer_QNL = np.array([row["influence"] for row in kept], dtype=np.float64).transpose(1, 0, 2)
+    own = Explained(source, tuple(layers), tuple(means), by_layer_QNL)
     for number_ in range(len(source.asked)):
         only = {name: whole(value)[number_ : number_ + 1] for name, value in query.items()}
         for place in (int(place) for place in ends(own.total_QN[number_], 3)):
             parts = by_token(source.objective, layers, only, source.rows[place])
             own.heat[number_, place] = parts.sum(dim=0)[0].tolist()
     return own
+
+
+def narrowed(source: Source[Row], candidates: int) -> Source[Row]:
+    """The same with the rows nearest to any of the queries alone, in their own order; all, where none are asked for."""
+    if not candidates or candidates >= len(source.rows):
+        return source
+    index = Index([source.tokens(row) for row in source.rows])
+    kept = sorted({place for query in source.asked for place in index.nearest(source.tokens(query), candidates)})
+    return replace(source, rows=tuple(source.rows[place] for place in kept), titles=tuple(source.titles[place] for place in kept))
 
 
 def fitted(run: Run, name: str, settings: Settings, source: Source[Row], layers: Layers) -> dict[str, Factors]:
@@ -151,7 +178,7 @@ def report(settings: Settings, found: Sequence[Explained], questions: Sequence[t
             label = f"{name}, reply {number_ + 1}" if len(questions) > 1 else name
             tables.append(_rows(label, own, totals, settings.top))
             figures += [_tail_figure(label, totals), _layer_figure(label, own, number_)]
-            claims += _claims(label, own, number_)
+            claims += _claims(label, own, number_, narrowed=bool(settings.candidates))
             for place in dict.fromkeys(ends(totals, 3)):
                 way = "made it likelier" if totals[place] > 0 else "made it less likely"
                 spelled = own.source.spelled(own.source.rows[place])
@@ -178,8 +205,7 @@ DEVIATIONS = (
 
 def _damping(own: Explained, settings: Settings) -> Table:
     """What was added to each layer's eigenvalues, in their units."""
-    means = [float(factors.values_OI.mean()) for factors in own.factors.values()]
-    rows = ((f"{len(means)} layers", f"{min(means):.3g}", f"{max(means):.3g}", f"{settings.damping:g} x mean of each layer"),)
+    rows = ((f"{len(own.means)} layers", f"{min(own.means):.3g}", f"{max(own.means):.3g}", f"{settings.damping:g} x mean of each layer"),)
     columns = ("layers", "least mean eigenvalue", "largest", "damping")
     return Table(
         f"Curvature of {own.source.name}", columns, rows, "Eigenvalues of the Gauss-Newton matrix of a row's summed loss, nats per squared weight."
@@ -191,12 +217,14 @@ def _rows(label: str, own: Explained, totals: np.ndarray, top: int) -> Table:
     return Table(f"{label}: rows for and against", ("influence", "row"), rows, "Highest first, then from the lowest.")
 
 
-def _claims(label: str, own: Explained, number_: int) -> list[Claim]:
+def _claims(label: str, own: Explained, number_: int, *, narrowed: bool) -> list[Claim]:
     """How heavy the tail is, and whether words alone would have found these rows."""
     totals, found = own.total_QN[number_], list[Claim]()
     if np.sort(totals)[::-1][: len(totals) // 10][9:10].sum() > 0:  # at least ten above 0 in the highest tenth
         exponent = tail(totals.tolist(), share=0.1)
         found.append(Claim.of(f"{label}/tail", f"{label}: exponent of the tail of influences (highest tenth)", exponent, None))
+    if narrowed:  # what was left out has no influence to compare with
+        return found
     index = Index([own.source.tokens(row) for row in own.source.rows])
     near = index.nearest(own.source.tokens(own.source.asked[number_]), max(10, len(totals) // 10))
     top = min(10, len(totals))

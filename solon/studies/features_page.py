@@ -77,6 +77,7 @@ def page(
         return known.setdefault(token, len(known))
 
     logits_KV = direct_logits(place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None])
+    logits_KV -= logits_KV.mean(dim=0)  # what the directions have in common says nothing of one of them
     top, bottom = logits_KV.topk(min(10, logits_KV.shape[1])), logits_KV.topk(min(10, logits_KV.shape[1]), largest=False)
     spots = np.array(flat(own, shown))
     low, high = spots.min(axis=0), spots.max(axis=0)

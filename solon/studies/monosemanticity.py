@@ -243,7 +243,7 @@ def kept(run: Run, place: Place, own: Autoencoder, fired: Firings, shown: Sequen
     notes = (
         f"{own.features} features of {inputs.model.name} after layer {place.layer} of {found.depth}; {len(shown)} are here, half of them the strongest of those "
         f"that are active at no more than a twentieth of tokens, half drawn from the others that are active at all; {fired.tokens} held-out tokens.",
-        "Activations are f |decoder row|, in scaled units. Logits are of the direction straight through the final norm and head, up to a factor.",
+        "Activations are f |decoder row|, in scaled units. Logits are of the direction straight through the final norm and head, up to a factor, less the mean over the features shown.",
     )
     title = f"Features of {inputs.model.name}"
     run.artefact(

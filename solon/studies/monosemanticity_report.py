@@ -90,7 +90,12 @@ def _claims(found: Findings, settings: Mapping[str, Any]) -> list[Claim]:
     for name, (feature, fit) in found.fits.items():
         if fit.top is not None:
             claims.append(
-                Claim.of(f"specific/{name}", f"Feature {feature} in its highest interval: tokens that are {name}", fit.top, sign(fit.top, 0.5))
+                Claim.of(
+                    f"specific/{name}",
+                    f"Feature {feature} in its highest interval with ten firings: tokens that are {name}",
+                    fit.top,
+                    sign(fit.top, 0.5),
+                )
             )
     for name, levels in found.steering.items():
         before = dict(levels)[0.0]
