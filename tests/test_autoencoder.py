@@ -64,10 +64,12 @@ def test_screening_leaves_nothing_out(width: int, features: int, seed: int, shif
         own.encoder_FD.mul_(size)
     z_BF = torch.nn.functional.linear(x_BD.double(), own.encoder_FD.double(), own.encoder_bias_F.double())
     found = torch.zeros(z_BF.shape, dtype=torch.float64)
-    on = active(own, x_BD)
+    with pytest.MonkeyPatch.context() as patch:  # also where the processor does not compute in it
+        patch.setattr("solon.interpretability.autoencoder.fast_precision", lambda: torch.bfloat16)
+        on = active(own, x_BD)
     found[on.rows_N, on.features_N] = on.values_N.double()
     close = 1e-5 * (1 + z_BF.abs().max().item())  # what float32 itself cannot tell
-    assert float((found - z_BF.clamp(min=0)).abs().max()) < close
+    assert (found - z_BF.clamp(min=0)).abs().max().item() < close
 
 
 def test_an_empty_step_is_exact_too() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from solon.studies.features_moved import Inputs as MovedInputs
 from solon.studies.features_moved import Settings as MovedSettings
 from solon.studies.features_moved import study as moved_study
 from solon.studies.monosemanticity import study
+from solon.studies.monosemanticity_report import half_point
 from solon.studies.monosemanticity_settings import Inputs, Settings
 from tests.killed import survived
 
@@ -84,22 +86,21 @@ def test_a_layer_or_text_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_feature_that_one_model_uses_more_is_found(tmp_path: Path) -> None:
     before, after = small_model(), small_model()
     own = Autoencoder(16, 24, seed=3, norm=1.0)
-    with torch.no_grad():  # the second model's stream is moved along one feature's direction where a token is a fruit
+    with torch.no_grad():  # the second model's stream is moved along one feature's direction
         own.encoder_bias_F.fill_(-0.2)
-        after.module.embed.weight[FIRST : FIRST + 10] += 0.0
     direction = own.decoder_FD.detach()[7]
     block = after.module.get_submodule("blocks.0")
     block.register_forward_hook(lambda owner, given, output: (output[0] + 3.0 * direction, *output[1:]))
     rows: list[Tokens] = toy_language.rows(1, 30, 12)
-    inputs = MovedInputs(before, after, own, 1, tuple(rows), tuple(f"row {n}" for n in range(30)), str)
+    inputs = MovedInputs(before, after, own, 1, tuple(rows), tuple(f"row {n}" for n in range(30)), tuple(f"prompt {n // 2}" for n in range(30)), str)
     whole = survived(tmp_path, lambda run: moved_study(run, MovedSettings(top=3, examples=1), inputs), patience=(1, 3))
     first = next(line for line in whole.splitlines() if line.startswith("| Feature "))
     assert first.startswith("| Feature 7 rose") and "| holds |" in first
     with Run.open(tmp_path, "same", {}, {}, seed=0) as run:
-        same = moved_study(run, MovedSettings(), MovedInputs(before, before, own, 1, tuple(rows), inputs.titles, str))
+        same = moved_study(run, MovedSettings(), MovedInputs(before, before, own, 1, tuple(rows), inputs.titles, inputs.prompts, str))
     assert not [claim for claim in same.claims if claim.name.startswith("moved/")]
     with Run.open(tmp_path, "other", {}, {}, seed=0) as run, pytest.raises(InputError, match="channels"):
-        moved_study(run, MovedSettings(), MovedInputs(before, after, Autoencoder(8, 4, seed=0), 1, tuple(rows), inputs.titles, str))
+        moved_study(run, MovedSettings(), MovedInputs(before, after, Autoencoder(8, 4, seed=0), 1, tuple(rows), inputs.titles, inputs.prompts, str))
 
 
 def test_labels_are_said_and_rated() -> None:
@@ -118,6 +119,21 @@ def test_frontiers_and_power_laws() -> None:
     assert [own.loss for own in frontier(attempts)] == pytest.approx([c**-0.5 for c in compute])
     with pytest.raises(InputError, match="three points"):
         power_law([1.0, 2.0], [1.0, 2.0])
+
+
+def test_the_middle_of_a_planted_curve_is_found() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-4, 4, 600)
+    rows = [(float(own), bool(rng.random() < 1 / (1 + np.exp(-3 * (own - 0.7))))) for own in x]
+    middle, low, high = half_point(rows)
+    assert low < np.exp(0.7) < high and middle == pytest.approx(np.exp(0.7), rel=0.2)
+    assert all(np.isnan(own) for own in half_point([(1.0, True), (2.0, True), (3.0, True)]))
+
+
+def test_a_dictionary_that_never_fires_is_said(tmp_path: Path) -> None:
+    settings = replace(SMALL, planted=False, penalties=(1e6,), steps=40, learning_rate=0.5)
+    with Run.open(tmp_path, "dead", {}, {}, seed=0) as run, pytest.raises(InputError, match="lower --penalties"):
+        study(run, settings, small_inputs())
 
 
 def test_texts_are_read_from_where_they_are(tmp_path: Path) -> None:

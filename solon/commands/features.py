@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,9 +55,24 @@ def main(argv: Sequence[str]) -> int:
     began = options.before or str(json.loads((folder / "run.json").read_text())["model"])
     before, after = (load_open(name, precision=options.precision, say=say) for name in (began, str(folder / "model")))
     counts = dict[str, int]()
-    rows, titles = conversations(folder, before.dialogue, min(before.context, after.context), options.limit, counts)
+    rows, titles, prompts = conversations(folder, before.dialogue, min(before.context, after.context), options.limit, counts)
     tokenizer: Any = getattr(before.dialogue, "tokenizer", None)
-    inputs = Inputs(before, after, own, layer, rows, titles, lambda token: str(tokenizer.decode([token])) if tokenizer else f"{token} ", counts)
+    told = config.get("metadata")
+    about: dict[str, Any] = told if isinstance(told, dict) else {}
+    skip, limit = int(about.get("skipped_first_tokens", 1)), float(about.get("longest_activation") or math.inf)
+    inputs = Inputs(
+        before,
+        after,
+        own,
+        layer,
+        rows,
+        titles,
+        prompts,
+        lambda token: str(tokenizer.decode([token])) if tokenizer else f"{token} ",
+        counts,
+        skip,
+        limit,
+    )
     hashes = {
         "before": named(before), "after": named(after), "dictionary": content(path), "layer": str(layer),
         "rows": hashlib.sha256(repr(rows).encode()).hexdigest()[:16],
@@ -67,16 +83,21 @@ def main(argv: Sequence[str]) -> int:
 
 def layer_in(config: dict[str, Any]) -> int:
     """The layer that a dictionary's site names: the number in it, from 1. Raises InputError where it names none."""
-    name = str(config.get("metadata", {}).get("hook_name") or config.get("hook_name") or "")
+    told = config.get("metadata")
+    name = str((told.get("hook_name") if isinstance(told, dict) else None) or config.get("hook_name") or "")
+    if any(word in name for word in ("mlp", "attn", "hook_z")):
+        raise InputError(f"the dictionary is of {name!r}, which is not the residual stream after a layer")
     numbers = [part for part in name.split(".") if part.isdigit()]
     if len(numbers) != 1:
         raise InputError(f"the dictionary does not say after which layer it stands ({name!r}); give --layer, from 1")
     return int(numbers[0]) + (0 if "resid_pre" in name else 1)
 
 
-def conversations(folder: Path, form: Any, context: int, limit: int, counts: dict[str, int]) -> tuple[tuple[Tokens, ...], tuple[str, ...]]:
+def conversations(
+    folder: Path, form: Any, context: int, limit: int, counts: dict[str, int]
+) -> tuple[tuple[Tokens, ...], tuple[str, ...], tuple[str, ...]]:
     """Held-out prompts with the replies of the first model, and with those of the last, in turn."""
-    rows, titles = list[Tokens](), list[str]()
+    rows, titles, prompts = list[Tokens](), list[str](), list[str]()
     kinds = [(kind, stage(folder, f"held_out_{kind}")) for kind in ("start", "final")]
     for number in range(max(len(found) for _, found in kinds)):
         for kind, found in kinds:
@@ -90,6 +111,7 @@ def conversations(folder: Path, form: Any, context: int, limit: int, counts: dic
                 continue
             rows.append(row)
             titles.append(f"{kind}'s reply to: {prompt.last}")
+            prompts.append(prompt.key)
     if not rows:
         raise InputError(f"{folder} holds no held-out conversation that fits the context of {context}")
-    return tuple(rows), tuple(titles)
+    return tuple(rows), tuple(titles), tuple(prompts)

@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
 def opened(options: Options) -> Given:
     """The model, tokens of middle rank, and its text. Raises InputError without text, or a tokenizer."""
+    if options.rows < 1:
+        raise InputError(f"--rows is at least 1; found {options.rows}")
     if not options.texts:
         raise InputError(
             "a model needs --texts, on which previous-token heads are scored: .txt, .zip of texts, rows with a text, or folders of these"
@@ -58,7 +60,8 @@ def opened(options: Options) -> Given:
     if tokenizer is None:
         raise InputError(f"{model.name} has no tokenizer to read text with")
     texts = (text for _, text in read_texts(options.texts))
-    rows = rows_of(lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows)
+    begin = tuple(token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id)  # where the model expects one
+    rows = [(*begin, *row) for row in rows_of(lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows)]
     if not rows:
         raise InputError(f"the text does not fill one row of {TEXT} tokens")
     special, size = set(tokenizer.all_special_ids), model.module.vocabulary

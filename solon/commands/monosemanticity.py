@@ -98,9 +98,10 @@ def real_inputs(options: Options) -> Inputs:
     random.Random(options.seed).shuffle(documents)  # so that a part of the text is a part of all of it
     say(f"reading {len(documents)} documents")
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    rows = rows_of(
-        lambda text: tokenizer.encode(text, add_special_tokens=False), (text for _, text in documents), settings.length, end=end, most=most
-    )
+    begin = tuple(token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id)  # where the model expects one
+    length = settings.length - len(begin)
+    texts = (text for _, text in documents)
+    rows = [(*begin, *row) for row in rows_of(lambda text: tokenizer.encode(text, add_special_tokens=False), texts, length, end=end, most=most)]
     if not rows:
         raise InputError(f"{len(documents)} documents do not fill one row of {settings.length} tokens")
     judge: LanguageModel | None = load_open(options.labeller, precision=options.precision, say=say) if options.labeller else None

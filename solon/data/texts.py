@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,12 +18,13 @@ PLAIN = (".txt", ".md", "")
 def read_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """(where it is from, document) of everything, in the order of names. A file of plain text is one document; empty ones are passed over.
 
-    Raises InputError on a path that is not there, text that is no UTF-8 (nor Latin-1, in archives of old corpora), and rows without a text field.
+    Text is UTF-8, else taken as Latin-1 (old corpora are). Hidden files are passed over. Raises InputError on a path that is not there, archives that cannot be read,
+    and rows without a text field.
     """
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} is not there")
-        for own in sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]:
+        for own in sorted(part for part in path.rglob("*") if part.is_file() and not part.name.startswith(".")) if path.is_dir() else [path]:
             yield from ((name, text) for name, text in _documents(own) if text.strip())
 
 
@@ -34,12 +36,17 @@ def _documents(path: Path) -> Iterator[tuple[str, str]]:
                 for name in sorted(archive.namelist()):
                     if Path(name).suffix.lower() in PLAIN and not name.endswith(("/", "README", "LICENSE", "CONTENTS")):
                         yield f"{path.name}/{name}", _decoded(archive.read(name))
-        except zipfile.BadZipFile as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:  # broken, encrypted, or packed in a way that is not known
             raise InputError(f"{path} is not a readable zip archive: {error}") from error
     elif kind == ".gz" and Path(path.stem).suffix.lower() in PLAIN:
         try:
             yield path.name, _decoded(gzip.decompress(path.read_bytes()))
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is not a readable gzip file: {error}") from error
     elif kind in PLAIN:
         yield path.name, _decoded(path.read_bytes())

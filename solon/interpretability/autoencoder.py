@@ -158,8 +158,8 @@ def _screened(own: Autoencoder, x_BD: Tensor) -> Tensor:
     bias_F = own.encoder_bias_F
     bias_high = bias_F.bfloat16()
     bias_low = bias_F - bias_high + bias_F.abs() * 2**-14
-    room = -(own.width + 4) % 32
-    one_B = torch.ones(len(x_BD))
+    room = -(own.width + 4) % 32  # so that rows are of a size that products like
+    one_B = torch.ones(len(x_BD), device=x_BD.device)
     more_x = torch.stack([one_B, one_B, slack * x_error_B, slack * x_round.float().norm(dim=1)], dim=1)
     more_w = torch.stack([bias_high.float(), bias_low, slack * own.encoder_FD.norm(dim=1), slack * w_error_F], dim=1)
     x_wide = torch.cat([x_round, more_x.bfloat16(), x_round.new_zeros(len(x_round), room)], dim=1)

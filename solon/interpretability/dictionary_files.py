@@ -69,7 +69,7 @@ def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """
     try:
         config = json.loads((folder / "cfg.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{folder} holds no cfg.json of an autoencoder: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{folder / 'cfg.json'} holds no object")
@@ -80,6 +80,10 @@ def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
             return _of_saelens(load_tensors(folder / SAELENS), config), config
     except KeyError as error:
         raise InputError(f"the autoencoder in {folder} lacks {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the autoencoder in {folder} does not fit together: {error}") from error
     raise InputError(f"{folder} holds neither {SAELENS} (SAELens) nor {SPARSIFY} (sparsify)")
 
 

@@ -36,6 +36,12 @@ class Firings:
         span = slice(self.starts_F[feature], self.starts_F[feature + 1])
         return self.places_N[span], self.values_N[span]
 
+    def part(self, kept_P: Flags) -> Firings:
+        """Those at some places alone; places keep their numbers."""
+        kept_N = kept_P[self.places_N]
+        before = np.concatenate([[0], np.cumsum(kept_N)])
+        return Firings(self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N])
+
     def frequency(self, feature: int) -> float:
         return int(self.starts_F[feature + 1] - self.starts_F[feature]) / self.tokens
 

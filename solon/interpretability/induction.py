@@ -161,7 +161,8 @@ def components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[
 
 
 def paths(body: Body, row: Tokens) -> tuple[Tensor, Tensor]:
-    """Of a body without MLPs: its logits (T, V), and the sum over all paths with patterns and norms held as they were. Equal: the model is linear but for these.
+    """Of a body without MLPs: its logits (T, V), and the sum of what the embedding and every head write, patterns and norms held as they were. Equal: the model is
+    linear but for these. Paths through several heads are not told apart.
 
     The path straight from the embedding and what each head writes go through the final norm's scale and the head one by one.
     """

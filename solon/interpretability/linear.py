@@ -5,6 +5,7 @@ Shapes: B rows, T tokens of a row (all of its sequences, one after another), I i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn
         raise InputError(f"{type(module).__name__} has no Linear layer to attribute to; it is made of {', '.join(kinds)}")
     for word in wanted:
         if not any(word in name for name in known):
-            raise InputError(f"no Linear layer's name holds {word!r}; there are {', '.join(known)}")
+            forms = dict.fromkeys(re.sub(r"\d+", "N", name) for name in known)
+            raise InputError(f"no Linear layer's name holds {word!r}; there are {', '.join(forms)}, with numbers for N")
     return {name: own for name, own in known.items() if (any(word in name for word in wanted) if wanted else not name.endswith(HEADS))}
 
 

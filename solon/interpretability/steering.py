@@ -47,11 +47,11 @@ class Place:
 
         def behind(x_BTD: Tensor) -> Tensor:
             skip = self.skip if x_BTD.shape[1] > 1 else 0
-            kept = x_BTD[:, skip:]
-            changed = change(kept.float())
+            kept = x_BTD[:, skip:].float().cpu()  # where autoencoders are
+            changed = change(kept)
             if self.limit < math.inf:
-                changed = torch.where(kept.float().norm(dim=-1, keepdim=True) > self.limit, kept.float(), changed)
-            return torch.cat([x_BTD[:, :skip], changed.to(x_BTD.dtype)], dim=1)
+                changed = torch.where(kept.norm(dim=-1, keepdim=True) > self.limit, kept, changed)
+            return torch.cat([x_BTD[:, :skip], changed.to(x_BTD.device, x_BTD.dtype)], dim=1)
 
         return edited(self.body, self.site, behind)
 
@@ -155,12 +155,13 @@ def attributed(place: Place, own: Autoencoder, row: Tokens, wanted: int, against
         (gradient_1TD,) = torch.autograd.grad(before.sum(), streams)
     with torch.inference_mode():
         f_TF = own.encode(streams[0][0])
+        f_TF *= streams[0][0].norm(dim=1, keepdim=True) <= place.limit  # those too long are left as they are
         effect_TF = f_TF * (gradient_1TD[0] @ own.decoder_FD.T) / own.scale
         height_F = f_TF.amax(dim=0) * own.norms_F
         chosen = height_F.topk(min(most, int((height_F > 0).sum()))).indices
         ablations = list[float]()
-        for some in chosen.split(at_once):
+        for some in chosen.split(at_once) if len(chosen) else ():
             drop_KTD = f_TF.T[some][..., None] * own.decoder_FD[some][:, None] / own.scale
             with place.edited(lambda x, drop=drop_KTD: x - drop):  # type: ignore[misc]
-                ablations += (before - difference(len(some))).tolist()
+                ablations += (before - difference(len(some))).cpu().tolist()
     return Attributed(tuple(chosen.tolist()), tuple(height_F[chosen].tolist()), tuple(effect_TF.sum(dim=0)[chosen].tolist()), tuple(ablations))

@@ -71,7 +71,7 @@ def _generator(seed: int, *names: object) -> torch.Generator:
 
 def harvester(body: Body, rows: Sequence[Tokens], layer: int, *, skip: int = 1, tokens: int = 4096) -> Callable[[Sequence[int]], Tensor]:
     """A function that gives the residual stream after `layer` (from 1) of some rows, at every token but the first `skip` of each, whose activations are often
-    a hundred times the others'. Layers above are not computed, and no hook outlives a call. Rows are of one length.
+    a hundred times the others'. Layers above are not computed where the body can be cut, and no hook outlives a call. Rows are of one length.
 
     Raises InputError on a layer that is not there, rows of several lengths, and (when called) on activations that are not finite.
     """
@@ -82,7 +82,11 @@ def harvester(body: Body, rows: Sequence[Tokens], layer: int, *, skip: int = 1, 
     if len(lengths) != 1 or min(lengths) <= skip:
         raise InputError(f"rows have to be of one length above {skip}; found {sorted(lengths)[:5]}")
     body.requires_grad_(False)  # shared with the shorter body, not copied
-    short, site = body.shallow(layer), sites[layer - 1]
+    site = sites[layer - 1]
+    try:
+        short = body.shallow(layer)
+    except InputError:  # an architecture that cannot be cut: all of it is computed
+        short = body
     at_once = max(1, tokens // lengths.pop())
 
     def harvest(places: Sequence[int]) -> Tensor:
@@ -118,9 +122,9 @@ def rows_of(
     rows, open_ = list[Tokens](), list[int]()
     for text in texts:
         open_ += [*encode(text), *end]
-        while len(open_) >= length:
-            rows.append(tuple(open_[:length]))
-            del open_[:length]
-            if most is not None and len(rows) == most:
-                return rows
+        whole = len(open_) // length
+        rows += [tuple(open_[length * place : length * (place + 1)]) for place in range(whole)]
+        del open_[: length * whole]
+        if most is not None and len(rows) >= most:
+            return rows[:most]
     return rows

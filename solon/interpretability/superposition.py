@@ -97,16 +97,22 @@ def phases(density: float, importance: float) -> Phases:
             total += share * float((weight * errors).sum())
         return total
 
-    found = optimize.minimize(opposite, np.array([1.0, 1.0, 0.0, 0.0]), method="Nelder-Mead", options={"maxiter": 400, "xatol": 1e-4, "fatol": 1e-9})
-    return Phases(importance * variance, variance, float(found.fun))
+    starts = ([1.0, 1.0, 0.0, 0.0], [1.0, 0.6, 0.0, density / 2], [0.6, 1.0, density / 2, 0.0])
+    options = {"maxiter": 400, "xatol": 1e-4, "fatol": 1e-9}
+    tries = [optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=options) for start in starts]
+    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST**2]  # with one length near 0 it is one feature alone
+    return Phases(importance * variance, variance, min(losses, default=float("inf")))
 
 
-def phase_of(weights_21: Tensor, *, least: float = 0.25) -> str:
-    """What two features in one dimension came to be: first, second, both (opposite), or neither."""
+LEAST = 0.25  # of a weight that counts as there
+
+
+def phase_of(weights_21: Tensor) -> str:
+    """What two features in one dimension came to be: first, second, both (opposite), alike (on one side), or neither."""
     first, second = (float(own) for own in weights_21.flatten())
-    there = [abs(first) > least, abs(second) > least]
+    there = [abs(first) > LEAST, abs(second) > LEAST]
     if all(there):
-        return "both"
+        return "both" if first * second < 0 else "alike"
     return "first" if there[0] else "second" if there[1] else "neither"
 
 

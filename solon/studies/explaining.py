@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 import numpy as np
+from torch import nn
 
 from solon.errors import InputError
 from solon.interpretability.candidates import Index, recall, tail
@@ -87,12 +88,25 @@ class Explained:
 
 def study(run: Run, settings: Settings, sources: Sequence[Source[Any]], questions: Sequence[tuple[str, str]], counts: Mapping[str, int]) -> Report:
     """Factors and influences are kept, and gone on from."""
+    for source in sources:
+        attributed_to(source, settings)  # told before anything is computed
     found = [explained(run, settings, source) for source in sources]
     return report(settings, found, questions, counts)
 
 
+def attributed_to(source: Source[Row], settings: Settings) -> dict[str, nn.Linear]:
+    """The layers of a source's own module, by those of the words that are in its names: a preference model may have fewer layers than the policy.
+
+    Raises InputError where none is.
+    """
+    module = source.objective.module
+    names = [name for name, own in module.named_modules() if isinstance(own, nn.Linear)]
+    words = [word for word in settings.layers if any(word in name for name in names)]
+    return linear_layers(module, words or settings.layers)
+
+
 def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
-    layers = linear_layers(source.objective.module, settings.layers)
+    layers = attributed_to(source, settings)
     name = "".join(letter if letter.isalnum() else "_" for letter in source.name)
     names, query, means = list(layers), dict[str, Any](), list[float]()
     size = settings.together or len(names)

@@ -8,8 +8,9 @@ Shapes: C conversations, T tokens of one, D channels, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,17 @@ class Settings:
     """features shown, of those that rose and of those that fell"""
     examples: int = 3
     """conversations shown of each of the first five of both"""
-    skip: int = 1
-    """first tokens of a conversation that are left out, as when the dictionary was learned"""
 
     def __post_init__(self) -> None:
-        if self.top < 1 or self.examples < 0 or self.skip < 0:
-            raise InputError("top is at least 1, examples and skip at least 0")
+        if self.top < 1 or self.examples < 0:
+            raise InputError("top is at least 1, and examples at least 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Two models, a dictionary of the first after a layer, and conversations in tokens, each with a title and the place where its reply begins."""
+    """Two models, a dictionary of the first after a layer, and conversations in tokens, each with a title and its prompt. As when the dictionary was learned,
+    the first `skip` tokens are left out, and activations longer than `limit`.
+    """
 
     before: TorchModel
     after: TorchModel
@@ -57,8 +58,11 @@ class Inputs:
     layer: int
     rows: tuple[Tokens, ...]
     titles: tuple[str, ...]
+    prompts: tuple[str, ...]  # rows of one prompt are not independent
     spelled: Callable[[int], str]
     counts: Mapping[str, int] = field(default_factory=dict)
+    skip: int = 1
+    limit: float = math.inf
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
@@ -71,8 +75,10 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
             f"the dictionary is of {inputs.dictionary.width} channels; the models have {inputs.before.module.width} and {inputs.after.module.width}"
         )
 
+    inputs = replace(inputs, before=shortened(inputs.before, inputs.layer), after=shortened(inputs.after, inputs.layer))
+
     def make(places: Sequence[int]) -> list[dict[str, Any]]:
-        return [compared(inputs, settings, inputs.rows[place]) for place in places]
+        return [compared(inputs, inputs.rows[place]) for place in places]
 
     rows = run.rows("activations", range(len(inputs.rows)), lambda place: f"{place} {derive(0, *inputs.rows[place])}", make, size=8)
     features = inputs.dictionary.features
@@ -84,42 +90,70 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     return report(settings, inputs, moved_CF, level_CF, rows)
 
 
+def shortened(model: TorchModel, layer: int) -> TorchModel:
+    """The same without the layers above, which change nothing that is looked at; its head is still there."""
+    model.module.requires_grad_(False)
+    return TorchModel(model.name, model.module.shallow(layer), model.dialogue)
+
+
 @torch.inference_mode()
-def encoded(inputs: Inputs, model: TorchModel, settings: Settings, row: Tokens) -> tuple[Tensor, float, float]:
-    """(f |decoder row| of every token (T, F), squared error, variance about the mean) of one conversation."""
+def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, float, Tensor]:
+    """(f |decoder row| of every token (T, F), zeros where the activation is too long; squared error; activations that count) of one conversation."""
     site = layers_of(model.module)[inputs.layer - 1]
-    x_TD = activations(model.module, [row], [site])[site][0, settings.skip :].float()
+    x_TD = activations(model.module, [row], [site])[site][0, inputs.skip :].float().cpu()
     if not bool(torch.isfinite(x_TD).all()):
         raise InputError(f"{model.name} has activations after layer {inputs.layer} that are not finite; try --precision float32")
-    f_TF = inputs.dictionary.encode(x_TD)
-    error = float((inputs.dictionary.decode(f_TF) - x_TD).square().sum())
-    return f_TF * inputs.dictionary.norms_F, error, float((x_TD - x_TD.mean(dim=0)).square().sum())
+    kept_T = x_TD.norm(dim=1) <= inputs.limit
+    f_TF = inputs.dictionary.encode(x_TD) * kept_T[:, None]
+    error = float((inputs.dictionary.decode(f_TF) - x_TD)[kept_T].square().sum())
+    return f_TF * inputs.dictionary.norms_F, error, x_TD[kept_T]
 
 
-def compared(inputs: Inputs, settings: Settings, row: Tokens) -> dict[str, Any]:
-    """Mean activations over one conversation's tokens of every feature that either model uses there."""
-    (before_TF, *left), (after_TF, *right) = (encoded(inputs, model, settings, row) for model in (inputs.before, inputs.after))
+def compared(inputs: Inputs, row: Tokens) -> dict[str, Any]:
+    """Mean activations over one conversation's tokens of every feature that either model uses there, and what is needed for the variance explained."""
+    before_TF, error_before, kept_before = encoded(inputs, inputs.before, row)
+    after_TF, error_after, kept_after = encoded(inputs, inputs.after, row)
     before_F, after_F = before_TF.mean(dim=0), after_TF.mean(dim=0)
     used = ((before_F > 0) | (after_F > 0)).nonzero()[:, 0]
     return {
-        "features": used.tolist(), "before": before_F[used].tolist(), "after": after_F[used].tolist(), "unexplained_before": left, "unexplained_after": right,
+        "features": used.tolist(), "before": before_F[used].tolist(), "after": after_F[used].tolist(),
+        "fit_before": moments(error_before, kept_before), "fit_after": moments(error_after, kept_after),
     }  # fmt: skip
+
+
+def moments(error: float, x_TD: Tensor) -> dict[str, Any]:
+    """Squared error, number, sum of squares and sum of activations, to be pooled over conversations."""
+    return {
+        "error": error,
+        "count": len(x_TD),
+        "squares": float(x_TD.double().square().sum()),
+        "sum": [round(own, 4) for own in x_TD.double().sum(dim=0).tolist()],
+    }
+
+
+def explained_of(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    """1 - squared error over variance about the mean of all tokens together."""
+    parts = [row[f"fit_{name}"] for row in rows]
+    count, total_D = sum(own["count"] for own in parts), np.sum([own["sum"] for own in parts], axis=0)
+    variance = sum(own["squares"] for own in parts) - float(total_D @ total_D) / count
+    return float(1 - sum(own["error"] for own in parts) / variance)
 
 
 def report(settings: Settings, inputs: Inputs, moved_CF: np.ndarray, level_CF: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> Report:
     used = np.flatnonzero((level_CF > 0).sum(axis=0) >= FEWEST)
     if len(used) == 0 or len(moved_CF) < FEWEST:
         raise InputError(f"no feature is active in {FEWEST} conversations of {len(moved_CF)}: give more of them")
-    means, errors = moved_CF[:, used].mean(axis=0), moved_CF[:, used].std(axis=0, ddof=1) / np.sqrt(len(moved_CF))
-    p = 2 * stats.t.sf(np.abs(means) / np.maximum(errors, 1e-30), len(moved_CF) - 1)
+    prompts = list(dict.fromkeys(inputs.prompts))
+    if len(prompts) < 3:
+        raise InputError(f"{len(prompts)} prompts are too few to tell a change from chance; give 3 or more")
+    moved_PF = np.array([moved_CF[[place for place, own in enumerate(inputs.prompts) if own == prompt]].mean(axis=0) for prompt in prompts])
+    means, errors = moved_PF[:, used].mean(axis=0), moved_PF[:, used].std(axis=0, ddof=1) / np.sqrt(len(prompts))
+    p = 2 * stats.t.sf(np.abs(means) / np.maximum(errors, 1e-30), len(prompts) - 1)
     sure = holm(p.tolist())
     order = np.argsort(-means)
     rose, fell = ([int(place) for place in some if sign_ * means[place] > 0][: settings.top] for some, sign_ in ((order, 1), (order[::-1], -1)))
-    estimates = {place: mean(moved_CF[:, used[place]].tolist()) for place in (*rose, *fell)}
-    explained = {}
-    for name in ("before", "after"):
-        error, variance = (sum(row[f"unexplained_{name}"][part] for row in rows) for part in (0, 1))
-        explained[name] = 1 - error / variance
+    estimates = {place: mean(moved_PF[:, used[place]].tolist()) for place in (*rose, *fell)}
+    explained = {name: explained_of(rows, name) for name in ("before", "after")}
     claims = [_claim(int(used[place]), estimates[place], sure[place]) for place in (*rose[:5], *fell[:5])]
     for name, value in explained.items():
         text = f"Variance that the dictionary explains of the model {name}"
@@ -133,7 +167,7 @@ def report(settings: Settings, inputs: Inputs, moved_CF: np.ndarray, level_CF: n
     )
     summary = (
         f"{inputs.dictionary.features} features after layer {inputs.layer}, learned from {inputs.before.name}: their mean activation over the tokens of "
-        f"{len(rows)} conversations in {inputs.after.name} less that in {inputs.before.name}. {len(used)} are active in {FEWEST} conversations or more; "
+        f"{len(rows)} conversations of {len(prompts)} prompts in {inputs.after.name} less that in {inputs.before.name}. {len(used)} are active in {FEWEST} conversations or more; "
         f"{sum(own < 0.05 for own in sure)} of these moved, by Holm's step-down at 0.05.",
     )
     tables = tuple(
@@ -193,9 +227,9 @@ def _exhibits(settings: Settings, inputs: Inputs, feature: int, moved_C: np.ndar
         if moved_C[place] <= 0:
             break
         row = inputs.rows[place]
-        before_TF, after_TF = (encoded(inputs, model, settings, row)[0][:, feature] for model in (inputs.before, inputs.after))
+        before_TF, after_TF = (encoded(inputs, model, row)[0][:, feature] for model in (inputs.before, inputs.after))
         spelled = [inputs.spelled(token) for token in row]
-        heights = [*[0.0] * settings.skip, *(after_TF - before_TF).tolist()]
+        heights = [*[0.0] * inputs.skip, *(after_TF - before_TF).tolist()]
         heat = Heat(f"feature {feature}, after less before", tuple(zip(spelled, heights, strict=True)))
         shown.append(Exhibit(f"Feature {feature}: {inputs.titles[place][:90]}", (), folded=True, blurred=True, heats=(heat,)))
     return shown

@@ -84,8 +84,15 @@ def report(
         )
         for count, own in cost.items()
     ]
-    if len(apart) > 1:
-        claims.append(Claim.of("silenced/others", f"The same without {settings.top} heads drawn from the others, over draws", mean(apart), None))
+    if len(apart) > 1 and prefix.size >= 3 * settings.top:
+        claims.append(
+            Claim.of(
+                "silenced/others",
+                f"The same without {settings.top} heads drawn from those behind the best {2 * settings.top}, over draws",
+                mean(apart),
+                None,
+            )
+        )
     listed = tuple(
         (
             f"{layer}.{head}",

@@ -39,6 +39,7 @@ DEVIATIONS = (
     "Models have one to three layers of 64 channels and read rows of 64 tokens of 32; the paper's read 8,192 tokens of text and have up to 40 layers.",
     "The in-context score is of tokens 56 and 8, not 500 and 50; per-token losses are of one token of every held-out row, not of 10,000.",
     "Heads are scored on blocks as long as those trained on, twice over; on a given model as in the paper: 25 tokens, four times.",
+    "Asked for here: a prefix matching of 0.5 and not 0.8, and 0.6 of the score gone without all inducers, which share the work, not without one head.",
     "The QK trace of the paper's appendix is not computed.",
 )
 
@@ -67,11 +68,11 @@ def _claims(found: Findings, settings: Mapping[str, Any]) -> list[Claim]:
             claims.append(Claim.of(f"smeared/{smeared}", f"{smeared}: in-context score (below -0.4 asked for)", own, _below(own, -0.4)))
             sooner = (_events(found, "2 layers")[0] - _events(found, smeared)[0]) / settings["steps"]
             text = f"{smeared}: how much sooner than with 2 layers the score falls, of all steps"
-            claims.append(Claim(f"sooner/{smeared}", text, sooner, sooner, sooner, len(found.curves[smeared]), sooner > 0, "counted"))
+            claims.append(Claim(f"sooner/{smeared}", text, sooner, sooner, sooner, len(found.curves[smeared]), None, "counted"))
     for kind in [own for own in ("2 layers", "3 layers", "2 layers with MLPs") if own in found.silenced]:
         claims += _ablation_claims(kind, found.silenced[kind])
     for kind, error in found.linear_error.items():
-        text = f"{kind}: logits less the sum of all paths with patterns and norms held, over the largest logit (below 1e-4)"
+        text = f"{kind}: logits less the sum of the embedding and every head's write, patterns and norms held, over the largest logit (below 1e-4)"
         claims.append(Claim(f"paths/{kind}", text, error, error, error, 1, error < 1e-4, "exact"))
     return claims
 

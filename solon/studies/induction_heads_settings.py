@@ -46,6 +46,8 @@ class Settings:
         unknown = [own for own in self.kinds if own not in KINDS]
         if unknown or not {"1 layer", "2 layers"} <= set(self.kinds):
             raise InputError(f"kinds are among {', '.join(KINDS)}, with 1 layer and 2 layers among them; found {', '.join(self.kinds)}")
+        if self.length < 12 or self.batch < 2 or self.vocabulary < max(8, self.block):
+            raise InputError(f"rows have at least 12 tokens, a batch 2 rows, and a vocabulary as many tokens as a block ({self.block}) and 8")
         if self.snapshots < 4 or self.steps < self.snapshots or self.held_out < 8 or min(self.top, self.random_draws) < 1:
             raise InputError("at least 4 snapshots, no fewer steps, 8 held-out rows, and one head and draw are needed")
 

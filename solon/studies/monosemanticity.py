@@ -32,7 +32,7 @@ from solon.records.run import Run
 from solon.studies.features_page import chosen, levels, page
 from solon.studies.monosemanticity_planted import study_planted
 from solon.studies.monosemanticity_report import report
-from solon.studies.monosemanticity_settings import Findings, Inputs, Member, Settings, main_member
+from solon.studies.monosemanticity_settings import Findings, Inputs, Member, Settings, Steered, main_member
 from solon.training.steps import State, Step
 
 STRENGTHS = (-10.0, -5.0, -2.0, 0.0, 1.0, 2.0, 5.0, 10.0)
@@ -80,6 +80,8 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     measured(run, settings, place, bank, sample, found)
     own = list(bank)[found.main]
     fired = firings(own, sample.activations.split(4096), limit=found.limit)
+    if not chosen(fired, 1, run.seed):
+        raise InputError("no feature fires five times on the held-out text: lower --penalties, or train for longer")
     known(run, settings, place, own, fired, sample, inputs, found)
     shown = chosen(fired, settings.shown, run.seed)
     if inputs.labeller is not None:
@@ -136,6 +138,10 @@ def measured(run: Run, settings: Settings, place: Place, bank: Bank, sample: Sam
 def known(run: Run, settings: Settings, place: Place, own: Autoencoder, fired: Firings, sample: Sample, inputs: Inputs, found: Findings) -> None:
     """Features held against what is known of tokens, then clamped and attributed."""
     tokens_P = np.array([token for row in sample.rows for token in row[settings.skip :]])
+    first_P = (
+        np.arange(len(tokens_P)) // (settings.length - settings.skip) % 2 == 0
+    )  # features are chosen on every other row, and measured on the rest
+    choosing, measuring = fired.part(first_P), fired.part(~first_P)
     alive = int((np.diff(fired.starts_F) > 0).sum())
     places = {int(token): np.flatnonzero(tokens_P == token) for token in spread(tokens_P, WORDS)}
     concepts: list[Concept] = best_features(fired, list(places.values()))
@@ -145,15 +151,19 @@ def known(run: Run, settings: Settings, place: Place, own: Autoencoder, fired: F
     spelled = {int(token): inputs.spelled(int(token)) for token in np.unique(tokens_P)}
     for name, predicate in inputs.predicates.items():
         true_P = np.isin(tokens_P, [token for token, text in spelled.items() if predicate(text)])
-        if not true_P.any():
-            found.counts[f"predicates true of no held-out token: {name}"] = 1
+        if not (true_P & first_P).any() or not (true_P & ~first_P).any():
+            found.counts[f"predicates true of too few held-out tokens: {name}"] = int(true_P.sum())
             continue
-        feature = best_features(fired, [np.flatnonzero(true_P)])[0].feature
-        found.fits[name] = (feature, fit_of(fired, feature, true_P))
+        feature = best_features(choosing, [np.flatnonzero(true_P & first_P)])[0].feature
+        found.fits[name] = (feature, fit_of(measuring, feature, true_P & ~first_P))
+        if not len(fired.of(feature)[1]):
+            continue
         if name in inputs.steered:
             rows = [row for row in sample.rows if not predicate(inputs.spelled(row[-1]))][:64]
             height = float(fired.of(feature)[1].max()) / float(own.norms_F[feature])
-            found.steering[name] = run.once(f"steering_{name}", partial(steered, place, own, rows, feature, height, sorted(inputs.steered[name])))
+            wanted = sorted(inputs.steered[name])
+            kept = run.once(f"steering_{name}", partial(steered, place, own, rows, feature, height, wanted))
+            found.steering[name] = Steered(kept["plain"], kept["levels"])
     found.untouched = error_moved(own, next(sample.parts())[:512])
 
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
@@ -178,16 +188,18 @@ def spread(tokens_P: np.ndarray, count: int) -> list[int]:
 
 
 @torch.inference_mode()
-def steered(
-    place: Place, own: Autoencoder, rows: Sequence[Tokens], feature: int, height: float, wanted: Sequence[int]
-) -> list[tuple[float, list[float]]]:
-    """The probability of `wanted` next tokens behind each row, with a feature clamped to each strength times its largest activation."""
-    found = []
+def steered(place: Place, own: Autoencoder, rows: Sequence[Tokens], feature: int, height: float, wanted: Sequence[int]) -> dict[str, Any]:
+    """The probability of `wanted` next tokens behind each row, plain, and with a feature clamped to each strength times its largest activation."""
+
+    def probabilities() -> list[float]:
+        logits_BV = place.body.logits(place.body.hidden(pad(rows, place.body.device))[:, -1]).float()
+        return [float(p) for p in logits_BV.softmax(dim=-1)[:, list(wanted)].sum(dim=-1).clamp(min=1e-12)]
+
+    plain, levels_ = probabilities(), list[tuple[float, list[float]]]()
     for strength in STRENGTHS:
         with place.edited(clamped(own, {feature: strength * height})):
-            logits_BV = place.body.logits(place.body.hidden(pad(rows, place.body.device))[:, -1]).float()
-        found.append((strength, [float(p) for p in logits_BV.softmax(dim=-1)[:, list(wanted)].sum(dim=-1)]))
-    return found
+            levels_.append((strength, probabilities()))
+    return {"plain": plain, "levels": levels_}
 
 
 @torch.inference_mode()
@@ -236,7 +248,10 @@ def labelled(run: Run, settings: Settings, fired: Firings, shown: Sequence[int],
 
 def kept(run: Run, place: Place, own: Autoencoder, fired: Firings, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings) -> None:
     """The autoencoder in both forms that other libraries read, and its page."""
-    about = {"model_name": inputs.model.name, "hook_name": place.site, "context_size": len(sample.rows[0]), "skipped_first_tokens": place.skip}
+    about = {
+        "model_name": inputs.model.name, "hook_name": place.site, "context_size": len(sample.rows[0]), "skipped_first_tokens": place.skip,
+        "longest_activation": place.limit,
+    }  # fmt: skip
     run.artefact("dictionary", lambda path: write_saelens(own, path, about))
     run.artefact("dictionary_sparsify", lambda path: write_sparsify(own, path, about))
     labels = {feature: label for feature, label, _ in found.labels}

@@ -121,6 +121,14 @@ class Member:
     reconstructed: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """The probability of what follows, behind each row: of the model as it is, and with a feature clamped to each strength."""
+
+    plain: list[float]
+    levels: list[tuple[float, list[float]]]
+
+
 @dataclass(slots=True)
 class Findings:
     """Everything the report prints."""
@@ -134,14 +142,12 @@ class Findings:
     main: int = 0  # the one that is looked into
     cosines: list[float] = field(default_factory=list)  # of each planted direction, the nearest decoder row's
     attempts: list[Attempt] = field(default_factory=list)
-    floor: float = 0.0
     complete: dict[int, list[tuple[float, bool]]] = field(
         default_factory=dict
     )  # width -> of each planted direction, log(frequency * alive) and found
     words: list[tuple[str, float, float]] = field(default_factory=list)  # word, log(frequency * alive), F1 of its best feature
     fits: dict[str, tuple[int, Fit]] = field(default_factory=dict)  # predicate -> its feature, and how well it goes with it
-    steering: dict[str, list[tuple[float, list[float]]]] = field(default_factory=dict)  # predicate -> (strength, probability raised at each row)
+    steering: dict[str, Steered] = field(default_factory=dict)  # predicate -> what clamping its feature does
     untouched: float = 0.0  # how far the error term moved, at most, over its length
     attributions: list[Attributed] = field(default_factory=list)
     labels: list[tuple[int, str, list[float]]] = field(default_factory=list)  # feature, label, ratings from the highest interval down
-    steered_samples: list[tuple[str, str, str, str]] = field(default_factory=list)  # feature, prompt, plain, steered

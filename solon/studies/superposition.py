@@ -58,8 +58,8 @@ class Settings:
             raise InputError(
                 "there are more features than hidden dimensions, at least 4 levels and 4 cells, and restarts, steps and workers are at least 1"
             )
-        if self.radius <= 0 or self.absolute_features < 4:
-            raise InputError("an attack's radius is above 0, and absolute values are of at least 4 features")
+        if self.radius <= 0 or self.absolute_features < 4 or self.steps < 100:
+            raise InputError("an attack's radius is above 0, absolute values are of at least 4 features, and steps at least 100")
 
 
 def quick() -> Settings:
@@ -134,7 +134,7 @@ def geometry(run: Run, settings: Settings) -> list[Job]:
     """Features of one importance at every density."""
     ones = ((1.0,) * settings.features,)
     return [
-        ("geometry", Plan(settings.features, settings.hidden, density, ones, seed=derive(run.seed, "geometry", level), steps=settings.steps, batch=settings.batch, kept=50))
+        ("geometry", Plan(settings.features, settings.hidden, density, ones, seed=derive(run.seed, "geometry", level), steps=settings.steps, batch=settings.batch))
         for level, density in enumerate(densities(settings.levels))
     ]  # fmt: skip
 
