@@ -100,7 +100,7 @@ def phases(density: float, importance: float) -> Phases:
     starts = ([1.0, 1.0, 0.0, 0.0], [1.0, 0.6, 0.0, density / 2], [0.6, 1.0, density / 2, 0.0])
     options = {"maxiter": 400, "xatol": 1e-4, "fatol": 1e-9}
     tries = [optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=options) for start in starts]
-    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST**2]  # with one length near 0 it is one feature alone
+    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST]  # with one length near 0 it is one feature alone
     return Phases(importance * variance, variance, min(losses, default=float("inf")))
 
 
