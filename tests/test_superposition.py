@@ -15,7 +15,6 @@ from solon.interpretability.superposition import (
     LINES,
     attacked,
     dimensionality,
-    interference,
     on_line,
     per_dimension,
     phase_of,
@@ -81,7 +80,6 @@ def test_tied_features_come_as_they_are_tied() -> None:
 def test_polytopes_have_their_dimensionality() -> None:
     for name, (rows, fraction) in polytopes().items():
         assert dimensionality(rows) == pytest.approx(np.full(len(rows), fraction), abs=1e-12), name
-    assert interference(torch.eye(3)).tolist() == pytest.approx([0, 0, 0])
     assert per_dimension(torch.eye(4, 2)) == pytest.approx(1.0)
     assert dimensionality(torch.zeros(3, 2)).tolist() == [0, 0, 0]
 
@@ -102,7 +100,12 @@ def test_theory_is_what_sampling_says() -> None:
         opposite = torch.relu((x[:, 0] - x[:, 1])[:, None] * torch.tensor([1.0, -1.0])) - x
         assert told.first == pytest.approx(alone, rel=0.02)
         assert told.both <= float(opposite.square().mean(dim=0) @ torch.tensor([1.0, importance])) * 1.02  # its lengths and biases are the best
-    assert phases(0.9, 0.4).best == "first" and phases(1.0, 0.3).best == "first" and phases(1.0, 3.0).best == "second" and phases(0.02, 1.0).best == "both"
+    assert (
+        phases(0.9, 0.4).best == "first"
+        and phases(1.0, 0.3).best == "first"
+        and phases(1.0, 3.0).best == "second"
+        and phases(0.02, 1.0).best == "both"
+    )
     assert (
         phase_of(torch.tensor([[1.0], [0.9]])) == "alike"
         and phase_of(torch.tensor([[1.0], [-0.9]])) == "both"

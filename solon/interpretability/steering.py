@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
+from solon.interpretability.induction import token_losses
 from solon.models.activations import edited, layers_of
 from solon.models.base import Tokens
 from solon.models.body import Body, pad
@@ -74,15 +74,6 @@ def clamped(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor],
     return change
 
 
-def token_losses(body: Body, rows: Sequence[Tokens]) -> Tensor:
-    """Nats of each token but the first, of rows of one length, (B, T - 1)."""
-    tokens_BT = pad(rows, body.device)
-    with torch.inference_mode():
-        logits = body.logits(body.hidden(tokens_BT[:, :-1]).flatten(0, 1)).float()
-        losses_N = F.cross_entropy(logits, tokens_BT[:, 1:].flatten(), reduction="none")
-        return torch.as_tensor(losses_N.view(len(rows), -1))
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Mean nats a token of a model: as it is, with the stream replaced by its reconstruction, by the mean activation, and by zero; each by row."""
@@ -116,8 +107,7 @@ def loss_kept(place: Place, own: Autoencoder, rows: Sequence[Tokens], mean_D: Te
     found: list[tuple[float, ...]] = []
     for change in changes:
         with place.edited(change):
-            parts = [token_losses(place.body, rows[first : first + at_once]).mean(dim=1) for first in range(0, len(rows), at_once)]
-        found.append(tuple(torch.cat(parts).tolist()))
+            found.append(tuple(token_losses(place.body, rows, at_once=at_once).mean(dim=1).tolist()))
     return Kept(*found)
 
 

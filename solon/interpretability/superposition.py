@@ -32,14 +32,6 @@ def dimensionality(weights_NM: Tensor) -> Floats:
     return np.where(squares > 1e-6, squares**2 / np.maximum(shared, 1e-30), 0.0)
 
 
-def interference(weights_NM: Tensor) -> Floats:
-    """sum over j != i of (W_i / |W_i| . W_j)^2, (N,): 0 where a feature has its directions to itself."""
-    w = weights_NM.double().numpy()
-    norms = np.maximum(np.linalg.norm(w, axis=1, keepdims=True), 1e-12)
-    products = (w / norms) @ w.T
-    return np.asarray((products**2).sum(axis=1) - np.diag(products) ** 2)
-
-
 def per_dimension(weights_NM: Tensor) -> float:
     """Features represented for each hidden dimension, |W|^2 / M; its inverse is D*, the dimensions that a feature has."""
     return float(weights_NM.square().sum()) / weights_NM.shape[1]

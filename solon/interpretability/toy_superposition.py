@@ -55,8 +55,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Weights (K, N, M), biases (K, N), each instance's mean loss over the last twentieth of steps (K,), and what was kept on the way: steps, weights
-    (S, K, N, M) and losses (S, K).
+    """Weights (K, N, M), biases (K, N), each instance's mean loss over the last twentieth of steps (K,), and what was kept on the way: steps and weights
+    (S, K, N, M).
     """
 
     weights_KNM: Tensor
@@ -64,7 +64,6 @@ class Trained:
     loss_K: Tensor
     steps: tuple[int, ...]
     way_SKNM: Tensor
-    way_loss_SK: Tensor
 
 
 def places(total: int, density: float, generator: torch.Generator) -> Tensor:
@@ -97,22 +96,19 @@ def train(plan: Plan) -> Trained:
     importance_K1N = torch.tensor(plan.importance)[:, None, :]
     optimiser = torch.optim.AdamW([weights_KNM, bias_KN], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     marks = {round(plan.steps * number / plan.kept) for number in range(1, plan.kept + 1)} if plan.kept else set()
-    steps, way, way_loss = list[int](), list[Tensor](), list[Tensor]()
+    steps, way = list[int](), list[Tensor]()
     recent_K, tail = torch.zeros(count), max(1, plan.steps // 20)
     for step in range(1, plan.steps + 1):
-        wanted = step in marks or step > plan.steps - tail
-        weights_KNM.grad, bias_KN.grad, loss_K = gradients(plan, weights_KNM, bias_KN, importance_K1N, size, generator, loss=wanted)
+        last = step > plan.steps - tail
+        weights_KNM.grad, bias_KN.grad, loss_K = gradients(plan, weights_KNM, bias_KN, importance_K1N, size, generator, loss=last)
         optimiser.step()
-        if step > plan.steps - tail:
+        if last:
             recent_K += loss_K / tail
         if step in marks:
             steps.append(step)
             way.append(weights_KNM.clone())
-            way_loss.append(loss_K)
     empty = torch.zeros(0, count, features, hidden)
-    return Trained(
-        weights_KNM, bias_KN, recent_K, tuple(steps), torch.stack(way) if way else empty, torch.stack(way_loss) if way else torch.zeros(0, count)
-    )
+    return Trained(weights_KNM, bias_KN, recent_K, tuple(steps), torch.stack(way) if way else empty)
 
 
 def gradients(
@@ -179,4 +175,4 @@ def train_absolute(plan: Plan) -> Trained:
         if step > plan.steps - tail:
             recent_K += losses_K.detach() / tail
     empty = torch.zeros(0, count, features, hidden)
-    return Trained(into_KNM.detach(), bias_K1N.detach()[:, 0], recent_K, (), empty, torch.zeros(0, count))
+    return Trained(into_KNM.detach(), bias_K1N.detach()[:, 0], recent_K, (), empty)

@@ -78,7 +78,7 @@ def study(run: Run, settings: Settings) -> Report:
     order = sorted(jobs, key=lambda job: -cost(job[1]))  # the longest first: none is left over at the end
     pool = processes(settings.workers, threads=1) if settings.workers > 1 else None
     rows = run.stream("models", order, lambda job: f"{job[0]} {derive(0, job)}", learned, total=len(order), size=1, pool=pool)
-    models = [Model(name, plan, torch.tensor(row["weights"]), torch.tensor(row["bias"]), row["loss"], row["steps"], row["way"], row["way_loss"])
+    models = [Model(name, plan, torch.tensor(row["weights"]), torch.tensor(row["bias"]), row["loss"], row["steps"], row["way"])
               for (name, plan), row in zip(order, rows, strict=True)]  # fmt: skip
     found = Findings({name: [own for own in models if own.name == name] for name in dict.fromkeys(own.name for own in models)})
     levels = sorted(found.models["geometry"], key=lambda own: -own.plan.density)
@@ -98,10 +98,8 @@ def learned(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     rows = []
     for name, plan in jobs:
         own: Trained = train_absolute(plan) if name == "absolute" else train(plan)
-        way = [] if name == "geometry" else own.way_SKNM.tolist()
         rows.append({
-            "weights": rounded(own.weights_KNM), "bias": rounded(own.bias_KN), "loss": own.loss_K.tolist(), "steps": list(own.steps), "way": way,
-            "way_loss": own.way_loss_SK.tolist(),
+            "weights": rounded(own.weights_KNM), "bias": rounded(own.bias_KN), "loss": own.loss_K.tolist(), "steps": list(own.steps), "way": rounded(own.way_SKNM),
         })  # fmt: skip
     return rows
 

@@ -24,7 +24,6 @@ class Model:
     loss: list[float]
     steps: list[int]
     way: list[Any]
-    way_loss: list[list[float]]
 
     @property
     def best(self) -> int:
