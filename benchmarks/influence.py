@@ -1,6 +1,8 @@
 """Influence by EK-FAC beside kronfluence 1.0.1, in one process: the same model, rows, damping and labels.
 
-    python -m benchmarks.influence [--rows 512] [--runs 3] [--json]      # needs the extra [bench]
+    python -m benchmarks.influence [--rows 512] [--runs 3] [--json]
+
+Needs `pip install kronfluence==1.0.1`, which brings torchvision; without it, `--no-deps`, and einconv, einops and opt_einsum.
 
 A language model of 4 layers and width 256, sequences of 128 tokens, MLP layers, 16 queries. Two times are compared, fitting the factors (labels drawn from
 the model) and scoring the queries (their gradients included), and the scores themselves, on factors of the rows' own labels so that both see the same.

@@ -197,11 +197,19 @@ DEVIATIONS = (
 )
 
 
+def shown(p: float) -> str:
+    """
+    >>> shown(0.0123), shown(0.0)
+    ('0.012', 'below 1e-12')
+    """
+    return "below 1e-12" if p < 1e-12 else f"{p:.2g}"
+
+
 def _claim(feature: int, moved: Estimate, p: float) -> Claim:
     way = "rose" if moved.value > 0 else "fell"
     return Claim.of(
         f"moved/{feature}",
-        f"Feature {feature} {way} (mean activation a token; p {p:.2g} by Holm)",
+        f"Feature {feature} {way} (mean activation a token; p {shown(p)} by Holm)",
         moved,
         True if p < 0.05 and sign(moved) is not None else None,
     )
@@ -210,8 +218,10 @@ def _claim(feature: int, moved: Estimate, p: float) -> Claim:
 def _table(title: str, inputs: Inputs, found: Sequence[tuple[int, Estimate, float, float]]) -> Table:
     own = inputs.dictionary
     logits = direct_logits(inputs.before.module, own.decoder_FD.detach()[[feature for feature, *_ in found]])
+    common = direct_logits(inputs.before.module, own.decoder_FD.detach()[:: max(1, own.features // 200)]).mean(dim=0)
+    logits = logits - common * (logits @ common)[:, None] / (common @ common)  # what all directions raise says nothing of one
     tops = [", ".join(repr(inputs.spelled(token)) for token in row.topk(5).indices.tolist()) for row in logits]
-    rows = tuple((str(feature), interval(moved), f"{p:.2g}", number(level), top) for (feature, moved, p, level), top in zip(found, tops, strict=True))
+    rows = tuple((str(feature), interval(moved), shown(p), number(level), top) for (feature, moved, p, level), top in zip(found, tops, strict=True))
     return Table(
         title,
         ("feature", "change of mean activation", "p, Holm", "level", "raises most"),
@@ -222,7 +232,7 @@ def _table(title: str, inputs: Inputs, found: Sequence[tuple[int, Estimate, floa
 
 def _exhibits(settings: Settings, inputs: Inputs, feature: int, moved_C: np.ndarray) -> list[Exhibit]:
     """The conversations in which a feature moved most, each token with how far."""
-    shown = []
+    made = []
     for place in np.argsort(-moved_C)[: settings.examples]:
         if moved_C[place] <= 0:
             break
@@ -231,5 +241,5 @@ def _exhibits(settings: Settings, inputs: Inputs, feature: int, moved_C: np.ndar
         spelled = [inputs.spelled(token) for token in row]
         heights = [*[0.0] * inputs.skip, *(after_TF - before_TF).tolist()]
         heat = Heat(f"feature {feature}, after less before", tuple(zip(spelled, heights, strict=True)))
-        shown.append(Exhibit(f"Feature {feature}: {inputs.titles[place][:90]}", (), folded=True, blurred=True, heats=(heat,)))
-    return shown
+        made.append(Exhibit(f"Feature {feature}: {inputs.titles[place][:90]}", (), folded=True, blurred=True, heats=(heat,)))
+    return made
