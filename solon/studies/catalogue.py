@@ -145,7 +145,7 @@ PAPERS = (
         "2308.03296",
         "EK-FAC and K-FAC on linear layers, low-rank queries, by layer and token, TF-IDF candidates, tails; against the proximal response and retraining; "
         "`solon explain`, `solon run influence`",
-        "candidates before gradients, factors larger than memory, a real model's results",
+        "outputs erased one by one (appendix B), layers split into blocks",
         "influence",
     ),
     Paper(
