@@ -38,7 +38,7 @@ def test_unknown_commands_and_studies_are_named(capsys: pytest.CaptureFixture[st
     assert main(["frobnicate"]) == 2
     assert "frobnicate" in capsys.readouterr().err
     assert main(["run", "nothing"]) == 2
-    assert main(["run", "monosemanticity"]) == 2
+    assert main(["run", "scaling_laws"]) == 2
     assert "does not run yet" in capsys.readouterr().err
     assert main(["studies", "--wrong"]) == 2
     assert main(["--version"]) == 0
