@@ -176,7 +176,7 @@ def test_planted_directions_are_recovered_and_steering_steers(tmp_path: Path, se
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     for name in (
         "Planted directions that a feature meets with a cosine of 0.9 (0.8 asked for)",
-        "Correlation of attribution with ablation over features and prompts (the paper: 0.81)",
+        "Correlation of attribution with ablation over a prompt's features, mean over prompts (the paper: 0.81)",
     ):
         assert "| holds |" in lines[name]
     steering = [line for name, line in lines.items() if name.startswith("Clamped to 10")]
