@@ -136,7 +136,7 @@ def test_scales_bring_lengths_to_the_root_of_the_width() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
-def test_a_stream_can_begin_anywhere_and_an_epoch_has_every_activation_once(chunk: int, per_row: int, parts: int, start: int) -> None:
+def test_a_stream_can_begin_anywhere_and_draws_all_alike(chunk: int, per_row: int, parts: int, start: int) -> None:
     rows = 3 * chunk
 
     def harvest(places):  # type: ignore[no-untyped-def]

@@ -68,4 +68,4 @@ def opened(options: Options) -> Given:
     tokens = tuple(token for token in range(size // 10, size * 9 // 10) if token not in special)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     start = () if first is None else (int(first),)
-    return Given(model, tokens, start, tuple(rows), lambda token: str(tokenizer.decode([token])), {"rows of text": len(rows)})
+    return Given(model, tokens, start, tuple(rows), {"rows of text": len(rows)})

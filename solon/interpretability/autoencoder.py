@@ -120,7 +120,7 @@ class Bank(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """Which pairs are active, by activation and within one by feature: places flat in (B, F), and values f."""
+    """Which pairs are active, by activation and within one by feature, and their values f."""
 
     rows_N: Tensor
     features_N: Tensor
@@ -150,7 +150,7 @@ def active(own: Autoencoder, x_BD: Tensor) -> Active:
 
 def _screened(own: Autoencoder, x_BD: Tensor) -> Tensor:
     """W_enc x + b_enc in bfloat16 plus a bound on its error, (B, F), by one product: with x = x' + dx and w = w' + dw, where x' and w' are rounded,
-    x.w <= x'.w' + |dx||w| + |x'||dw|. These two terms, and the bias in two parts, are four more channels. Half a hundredth is added for what float32 sums lose.
+    x.w <= x'.w' + |dx||w| + |x'||dw|. These two terms, and the bias in two parts, are four more channels. A fiftieth is added for what float32 sums lose.
     """
     slack = 1.02
     x_round, w_round = x_BD.bfloat16(), own.encoder_FD.bfloat16()

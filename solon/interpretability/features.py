@@ -42,9 +42,6 @@ class Firings:
         before = np.concatenate([[0], np.cumsum(kept_N)])
         return Firings(self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N])
 
-    def frequency(self, feature: int) -> float:
-        return int(self.starts_F[feature + 1] - self.starts_F[feature]) / self.tokens
-
 
 @torch.no_grad()
 def firings(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf) -> Firings:

@@ -172,7 +172,7 @@ class SmallTransformer(Body):
         x_BTC, told = (x_BTC, place) if self.shape.keyed_positions else (x_BTC + place, None)
         kept = []
         for block in self.blocks:
-            recomputed = self.recomputes and torch.is_grad_enabled()
+            recomputed = self.recomputes and torch.is_grad_enabled() and heads is None  # heads are looked at once
             x_BTC, keys_values = again(block, x_BTC, cache, mask, told) if recomputed else block(x_BTC, cache, mask, told, heads)
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept

@@ -32,18 +32,16 @@ def chosen(found: Firings, count: int, seed: int) -> list[int]:
     return [*strongest, *map(int, drawn)]
 
 
-class Window:
-    """Where a place of the sample is: its row, and the tokens around it."""
+def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], int, int]:
+    """(tokens around a place of the sample, which of them the place is, place of the first), the row's first tokens that are skipped left out.
 
-    def __init__(self, rows: Sequence[Tokens], skip: int) -> None:
-        self.rows, self.skip, self.per_row = rows, skip, len(rows[0]) - skip
-
-    def around(self, place: int) -> tuple[list[int], int, int]:
-        """(tokens, which of them the place is, place of the first), the row's first tokens that are skipped left out."""
-        number, offset = divmod(place, self.per_row)
-        first = max(0, offset - BEFORE)
-        tokens = list(self.rows[number][self.skip + first : self.skip + offset + BEHIND + 1])
-        return tokens, offset - first, number * self.per_row + first
+    >>> around([(9, 1, 2), (9, 3, 4)], 1, 3)
+    ([3, 4], 1, 2)
+    """
+    per_row = len(rows[0]) - skip
+    number, offset = divmod(place, per_row)
+    first = max(0, offset - BEFORE)
+    return list(rows[number][skip + first : skip + offset + BEHIND + 1]), offset - first, number * per_row + first
 
 
 def levels(found: Firings, feature: int, seed: int) -> list[tuple[str, list[int]]]:
@@ -71,7 +69,7 @@ def page(
     seed: int,
 ) -> str:
     """The page of the features `shown`."""
-    window, known = Window(rows, place.skip), dict[int, int]()
+    known = dict[int, int]()
 
     def word(token: int) -> int:
         return known.setdefault(token, len(known))
@@ -86,7 +84,7 @@ def page(
     for number, feature in enumerate(shown):
         places, values = found.of(feature)
         examples = [
-            {"title": name, "examples": [_example(found, feature, at, window, word) for at in chosen_places]}
+            {"title": name, "examples": [_example(found, feature, around(rows, place.skip, at), word) for at in chosen_places]}
             for name, chosen_places in levels(found, feature, seed)
         ]
         largest = float(values.max())
@@ -105,8 +103,8 @@ def _logits(found: Any, number: int, word: Callable[[int], int]) -> list[list[fl
     return [[word(token), round(value, 3)] for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)]
 
 
-def _example(found: Firings, feature: int, place: int, window: Window, word: Callable[[int], int]) -> dict[str, Any]:
-    tokens, hot, first = window.around(place)
+def _example(found: Firings, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]) -> dict[str, Any]:
+    tokens, hot, first = near
     places, values = found.of(feature)
     span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))
     heights = dict(zip((places[span] - first).tolist(), values[span].tolist(), strict=True))

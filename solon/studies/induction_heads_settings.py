@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from solon.errors import InputError
@@ -77,13 +77,12 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A model to look into instead: tokens that repeated rows are drawn from, rows of text of one length, and how a token is spelled."""
+    """A model to look into instead: tokens that repeated rows are drawn from, what begins a text, and rows of text of one length."""
 
     model: TorchModel
     tokens: tuple[int, ...]
     start: Tokens
     text: tuple[Tokens, ...]
-    spelled: Callable[[int], str]
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
