@@ -76,7 +76,7 @@ def phase_maps(found: Findings) -> tuple[Map, ...]:
         for y, row in enumerate(cells):
             for x, cell in enumerate(row):
                 name = f"density {number(found.levels('phases')[y].plan.density)}, cell {x + 1}"
-                outlines[name] = (((10.0 * x, 10.0 * y), (10.0 * x + 10, 10.0 * y), (10.0 * x + 10, 10.0 * y + 10), (10.0 * x, 10.0 * y + 10)),)
+                outlines[name] = (((40.0 * x, 40.0 * y), (40.0 * x + 40, 40.0 * y), (40.0 * x + 40, 40.0 * y + 40), (40.0 * x, 40.0 * y + 40)),)
                 if cell[which] in CODES:
                     values[name] = CODES[cell[which]]
         maps.append(
