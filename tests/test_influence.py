@@ -114,6 +114,10 @@ def test_layers_and_tokens_add_up_and_batches_do_not_matter() -> None:
     assert influence(objective, layers, one, rows)[0] == pytest.approx(whole[0], rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
 
 
+def gradients_of(own: Passed) -> torch.Tensor:
+    return torch.cat([part.clone() for _, part in own.weight_gradients()])
+
+
 def test_gradients_are_those_of_autograd() -> None:
     body, rows = small_model()
     layers, objective = linear_layers(body), language(body)
@@ -122,7 +126,7 @@ def test_gradients_are_those_of_autograd() -> None:
         body.zero_grad()
         objective.losses(rows[place : place + 1]).sum().backward()  # type: ignore[no-untyped-call]
         for name, layer in layers.items():
-            ours = found[name].weight_gradients[place]
+            ours = gradients_of(found[name])[place]
             own = layer.weight.grad if layer.bias is None else torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1)  # type: ignore[list-item,index]
             assert torch.allclose(ours, own, atol=1e-5 * float(own.abs().max()) + 1e-7), name  # type: ignore[arg-type,union-attr]
     assert all(parameter.requires_grad for parameter in body.parameters())
@@ -147,8 +151,21 @@ def test_what_is_kept_between_the_passes_changes_nothing_and_turning_first_or_la
     for tokens in (3, 400):  # on either side of the formula
         own = Passed(torch.randn(2, tokens, 12, generator=generator), torch.randn(2, tokens, 20, generator=generator))
         basis_II, basis_OO = (torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (12, 20))
-        expected = (basis_OO.T @ own.weight_gradients @ basis_II).square().sum(dim=0)
+        expected = (basis_OO.T @ gradients_of(own) @ basis_II).square().sum(dim=0)
         assert torch.allclose(turned_squares(own, basis_II, basis_OO), expected, rtol=1e-4)
+
+
+def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
+    body, rows = small_model()
+    layers, objective = linear_layers(body, ["mlp"]), language(body)
+    factors = fit(objective, layers, rows, labels="given")
+    rounded = fit(objective, layers, rows, labels="given", dtype=torch.bfloat16)
+    for name in layers:
+        assert factors[name].values_OI.sum().item() == pytest.approx(rounded[name].values_OI.sum().item(), rel=0.02)
+    asked = queries(objective, layers, factors, rows[:4])
+    exact, near = influence(objective, layers, asked, rows), influence(objective, layers, asked, rows, dtype=torch.bfloat16)
+    assert 0 < np.abs(exact - near).max() < 0.01 * np.abs(exact).max()
+    assert all(stats.spearmanr(one, other)[0] > 0.99 for one, other in zip(exact, near, strict=True))
 
 
 def test_low_rank_queries_lose_little() -> None:

@@ -4,7 +4,7 @@
 Of each layer G is taken as (Q_S x Q_A) diag(L) (Q_S x Q_A)^T: eigenvectors of the covariances of its inputs and of its pseudo-gradients, whose labels are
 drawn from the model itself, and eigenvalues corrected to the mean square of whole rows' pseudo-gradients in that basis (equation 20).
 
-Shapes: B rows, T tokens, I inputs, O outputs, V gradients of a layer at once.
+Shapes: B rows, T tokens, N tokens of all rows, C inputs, I inputs and one more that is always 1 where there is a bias, O outputs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from solon.models.base import derive
 Row = TypeVar("Row")
 Method = Literal["ekfac", "kfac", "identity"]
 DAMPING = 0.1  # times the mean eigenvalue of a layer (section 3 of the paper)
-KEPT = 2 * 2**30  # bytes of inputs and gradients that are kept between the two passes instead of computed again
+BLOCK = 256  # columns of a symmetric matrix that are made at once
+KEPT = 4 * 2**30  # bytes of inputs and gradients that are kept between the two passes instead of computed again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ class Factors:
             return torch.ones_like(self.values_OI)
         return self.values_OI if method == "ekfac" else torch.outer(self.outputs_O, self.inputs_I) * self.tokens
 
-    def solved(self, gradients_VOI: Tensor, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
-        """(G + damping * mean eigenvalue)^-1 applied to gradients by the layer's weights (equation 21)."""
-        values_OI = self.eigenvalues(method)
+    def solved(self, own: Passed, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
+        """(G + damping * mean eigenvalue)^-1 applied to each row's gradient by the layer's weights (equation 21), (B, O, I)."""
         if method == "identity":
-            return gradients_VOI
-        turned_VOI = self.basis_OO.T @ gradients_VOI @ self.basis_II
-        return self.basis_OO @ (turned_VOI / (values_OI + damping * values_OI.mean())) @ self.basis_II.T
+            return torch.cat([part_BOI.clone() for _, part_BOI in own.weight_gradients()])
+        values_OI = self.eigenvalues(method)
+        divisor_OI = values_OI + damping * values_OI.mean()
+        return torch.cat([self.basis_OO @ (part_BOI / divisor_OI) @ self.basis_II.T for _, part_BOI in turned(own, self.basis_II, self.basis_OO)])
 
 
 def batched(objective: Objective[Row], rows: Sequence[Row], *, tokens: int) -> Iterator[list[int]]:
@@ -88,12 +89,16 @@ def fit(
     seed: int = 0,
     labels: Literal["drawn", "given"] = "drawn",
     tokens: int = 4096,
+    dtype: torch.dtype = torch.float32,
+    turning: torch.dtype = torch.float32,
     kept: int = KEPT,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Factors]:
     """Two passes over rows: covariances, whose eigenvectors are the basis, then eigenvalues in it. What the first computed is kept for the second
-    where it takes no more than `kept` bytes; it is computed again otherwise, with the same labels. `labels` given: those of the rows, which makes it
-    the empirical Fisher instead and is not what the paper uses.
+    until that takes `kept` bytes; it is computed again otherwise, with the same labels. `labels` given: those of the rows, which makes it
+    the empirical Fisher instead and is not what the paper uses. Rows pass through the model in `dtype`, bfloat16 by autocast, and are turned into the
+    basis in `turning`: in bfloat16 small eigenvalues come out at up to half a thousandth of the mean one, which is little beside the damping
+    (docs/performance.md has what either changes and saves). Sums are float32 and eigenvectors float64 always.
 
     Raises InputError without rows, and where a covariance is not finite.
     """
@@ -103,21 +108,25 @@ def fit(
     held = 0
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
     parts = list(batched(objective, rows, tokens=tokens))
+
+    def computed(number: int) -> dict[str, Passed]:
+        some, generator = [rows[place] for place in parts[number]], torch.Generator().manual_seed(derive(seed, "labels", number) % 2**63)
+        return passed(layers, len(some), lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator), dtype=dtype)
+
     with frozen(objective.module):
-        for number, batch in enumerate(parts):
-            found = _pseudo(objective, layers, [rows[place] for place in batch], labels, derive(seed, "labels", number))
+        for number in range(len(parts)):
+            found = computed(number)
             for name, own in found.items():
                 sums[name] = _added(sums.get(name), own)
-            held += sum(own.inputs_BTI.nbytes + own.gradients_BTO.nbytes for own in found.values())
             if held <= kept:
-                store[number] = found
+                store[number] = {name: own.to(turning) for name, own in found.items()}
+                held += sum(own.inputs_BTC.nbytes + own.gradients_BTO.nbytes for own in store[number].values())
             progress(number + 1, 2 * len(parts))
         bases = {name: _basis(name, own, len(rows)) for name, own in sums.items()}
-        squares: dict[str, Tensor] = {name: torch.zeros(len(own[1]), len(own[0])) for name, own in bases.items()}
-        for number, batch in enumerate(parts):
-            found = store.get(number) or _pseudo(objective, layers, [rows[place] for place in batch], labels, derive(seed, "labels", number))
-            for name, own in found.items():
-                squares[name] += turned_squares(own, bases[name][0], bases[name][1])
+        squares = {name: basis_OO.new_zeros(len(basis_OO), len(basis_II)) for name, (basis_II, basis_OO, *_) in bases.items()}
+        for number in range(len(parts)):
+            for name, own in (store.pop(number, None) or computed(number)).items():
+                squares[name] += turned_squares(own.to(turning), bases[name][0], bases[name][1])
             progress(len(parts) + number + 1, 2 * len(parts))
     return {
         name: Factors(basis_II, basis_OO, squares[name] / len(rows), inputs_I, outputs_O, per_row)
@@ -125,44 +134,58 @@ def fit(
     }
 
 
-def _pseudo(objective: Objective[Row], layers: Layers, some: Sequence[Row], labels: str, seed: int) -> dict[str, Passed]:
-    if labels == "given":
-        return passed(layers, len(some), lambda: objective.losses(some))
-    return passed(layers, len(some), lambda: objective.drawn(some, torch.Generator().manual_seed(seed % 2**63)))
-
-
 def _added(before: tuple[Tensor, Tensor, int] | None, own: Passed) -> tuple[Tensor, Tensor, int]:
-    """Sums of a a^T and s s^T over the tokens that a loss depends on, and how many these are."""
-    inputs_NI, gradients_NO = own.inputs_BTI.flatten(0, 1), own.gradients_BTO.flatten(0, 1)
-    counted_N = (gradients_NO != 0).any(dim=-1)
+    """Sums of a a^T and s s^T over the tokens that a loss depends on, on and above the diagonal, and how many these are."""
+    inputs_NC, gradients_NO = own.inputs_BTC.flatten(0, 1).float(), own.gradients_BTO.flatten(0, 1).float()
+    counted_N = torch.linalg.vector_norm(gradients_NO, ord=torch.inf, dim=-1) != 0
     if not counted_N.all():
-        inputs_NI, gradients_NO = inputs_NI[counted_N], gradients_NO[counted_N]
+        inputs_NC, gradients_NO = inputs_NC[counted_N], gradients_NO[counted_N]
     if before is None:
-        return inputs_NI.T @ inputs_NI, gradients_NO.T @ gradients_NO, len(inputs_NI)
-    return before[0].addmm_(inputs_NI.T, inputs_NI), before[1].addmm_(gradients_NO.T, gradients_NO), before[2] + len(inputs_NI)
+        outputs = gradients_NO.shape[-1]
+        before = gradients_NO.new_zeros(own.size, own.size), gradients_NO.new_zeros(outputs, outputs), 0
+    inputs_II, outputs_OO, tokens = before
+    _add_products(inputs_II, inputs_NC)
+    if own.bias:
+        inputs_II[:-1, -1] += inputs_NC.sum(dim=0)
+        inputs_II[-1, -1] += len(inputs_NC)
+    _add_products(outputs_OO, gradients_NO)
+    return inputs_II, outputs_OO, tokens + len(inputs_NC)
+
+
+def _add_products(total_CC: Tensor, x_NC: Tensor) -> None:
+    """Add x^T x, but for blocks below the diagonal, which `eigh` need not see."""
+    width = x_NC.shape[-1]
+    for start in range(0, width, BLOCK):
+        own = slice(start, min(start + BLOCK, width))
+        total_CC[own, start:width].addmm_(x_NC[:, own].T, x_NC[:, start:])
 
 
 def _basis(name: str, own: tuple[Tensor, Tensor, int], rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     inputs_II, outputs_OO, tokens = own
     if not (torch.isfinite(inputs_II).all() and torch.isfinite(outputs_OO).all()):
         raise InputError(f"the layer {name!r} has activations or gradients that are not finite")
-    values_I, basis_II = torch.linalg.eigh(inputs_II.double() / max(tokens, 1))
-    values_O, basis_OO = torch.linalg.eigh(outputs_OO.double() / max(tokens, 1))
+    values_I, basis_II = torch.linalg.eigh(inputs_II.double() / max(tokens, 1), UPLO="U")
+    values_O, basis_OO = torch.linalg.eigh(outputs_OO.double() / max(tokens, 1), UPLO="U")
     return basis_II.float(), basis_OO.float(), values_I.clamp(min=0).float(), values_O.clamp(min=0).float(), tokens / rows
 
 
-def turned_squares(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Tensor:
-    """The sum over rows of the squares of their gradients in the basis, (O, I). Tokens are turned before they are multiplied where that takes fewer
+def turned(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(places of rows, their gradients in the basis (B, O, I)), a few rows at a time. Tokens are turned before they are multiplied where that takes fewer
     operations, else the products are.
     """
-    _, tokens, inputs = own.inputs_BTI.shape
-    outputs = own.gradients_BTO.shape[-1]
-    first = tokens * (inputs**2 + outputs**2)
-    if first <= outputs * inputs * (inputs + outputs):
-        turned_BOI = Passed(own.inputs_BTI @ basis_II, own.gradients_BTO @ basis_OO).weight_gradients
+    tokens, outputs = own.gradients_BTO.shape[1:]
+    if tokens * (own.size**2 + outputs**2) <= outputs * own.size * (own.size + outputs):
+        yield from own.turned(basis_II, basis_OO).weight_gradients()
     else:
-        turned_BOI = basis_OO.T @ own.weight_gradients @ basis_II
-    return turned_BOI.square_().sum(dim=0)
+        yield from ((places, basis_OO.T @ part_BOI @ basis_II) for places, part_BOI in own.weight_gradients())
+
+
+def turned_squares(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Tensor:
+    """The sum over rows of the squares of their gradients in the basis, (O, I)."""
+    total_OI = basis_OO.new_zeros(len(basis_OO), len(basis_II))
+    for _, part_BOI in turned(own, basis_II, basis_OO):
+        total_OI += part_BOI.square_().sum(dim=0)
+    return total_OI
 
 
 FIELDS = ("basis_II", "basis_OO", "values_OI", "inputs_I", "outputs_O")

@@ -4,7 +4,7 @@ The influence of a training row z on a query q is  grad L(q)^T (G + damping)^-1 
 log-likelihood (minus its loss L, nats) rises as the row's weight in the mean training loss rises (equations 9 and 25). Positive: adding the row
 makes the query likelier. Layers add up to the whole (equation 30), and so do tokens (equation 31).
 
-Shapes: Q queries, B rows, T tokens, I inputs, O outputs, R rank.
+Shapes: Q queries, B rows, T tokens, I inputs and one more that is always 1 where there is a bias, O outputs, R rank, L layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.interpretability.curvature import DAMPING, Factors, Method, Objective, Row, batched
-from solon.interpretability.linear import Layers, frozen, passed
+from solon.interpretability.linear import Layers, Passed, frozen, passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def queries(
         for batch in batched(objective, rows, tokens=tokens):
             some = [rows[place] for place in batch]
             for name, own in passed(layers, len(some), lambda some=some: objective.losses(some)).items():  # type: ignore[misc]
-                solved_BOI = factors[name].solved(own.weight_gradients, method=method, damping=damping)
+                solved_BOI = factors[name].solved(own, method=method, damping=damping)
                 parts[name] |= dict(zip(batch, solved_BOI, strict=True))
     stacked = {name: torch.stack([own[place] for place in range(len(rows))]) for name, own in parts.items()}
     return {name: low_rank(own, rank) if rank else own for name, own in stacked.items()}
@@ -80,31 +80,37 @@ def whole(own: Tensor | LowRank) -> Tensor:
 
 
 def scores(
-    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096
+    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096, dtype: torch.dtype = torch.float32
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """(places of rows, their influence on each query by layer (L, Q, B), layers in their order), a batch at a time: sum over L for the whole."""
-    known = {name: whole(own).flatten(1) for name, own in asked.items()}
-    count = len(next(iter(known.values())))
+    """(places of rows, their influence on each query by layer (L, Q, B), layers in their order), a batch at a time: sum over L for the whole. In the
+    `dtype` bfloat16 rows pass through the model by autocast and their gradients are multiplied in it (docs/performance.md has what that changes).
+    """
+    known = {name: whole(own) for name, own in asked.items()}
     with frozen(objective.module):
         for batch in batched(objective, rows, tokens=tokens):
             some = [rows[place] for place in batch]
-            found = passed(layers, len(some), lambda some=some: objective.losses(some))  # type: ignore[misc]
-            by_layer = []
-            for name, own in found.items():
-                rows_, length, _ = own.inputs_BTI.shape
-                if count == 1 and length * 2 < own.gradients_BTO.shape[-1]:  # the product of weights is never made
-                    turned_BTO = own.inputs_BTI @ whole(asked[name])[0].T
-                    by_layer.append((turned_BTO * own.gradients_BTO).sum(dim=(1, 2))[None])
-                else:
-                    by_layer.append(known[name] @ own.weight_gradients.view(rows_, -1).T)
-            yield batch, torch.stack(by_layer)
+            found = passed(layers, len(some), lambda some=some: objective.losses(some), dtype=dtype)  # type: ignore[misc]
+            yield batch, torch.stack([_scored(known[name], own) for name, own in found.items()])
 
 
-def influence(objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096) -> np.ndarray:
+def _scored(asked_QOI: Tensor, own: Passed) -> Tensor:
+    """(Q, B)"""
+    rows, length, outputs = own.gradients_BTO.shape
+    if len(asked_QOI) == 1 and length * 2 < outputs:  # the gradients by weights are never made
+        return (own.through(asked_QOI[0]) * own.gradients_BTO).sum(dim=(1, 2), dtype=torch.float32)[None]
+    found_QB = asked_QOI.new_empty(len(asked_QOI), rows)
+    for places, part_BOI in own.weight_gradients():
+        found_QB[:, places] = asked_QOI.flatten(1) @ part_BOI.flatten(1).T
+    return found_QB
+
+
+def influence(
+    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096, dtype: torch.dtype = torch.float32
+) -> np.ndarray:
     """The influence of every row on every query, (Q, N), all layers together."""
     found = np.zeros((len(whole(next(iter(asked.values())))), len(rows)), dtype=np.float32)
-    for batch, by_layer_LQB in scores(objective, layers, asked, rows, tokens=tokens):
-        found[:, batch] = by_layer_LQB.sum(dim=0).numpy()
+    for batch, by_layer_LQB in scores(objective, layers, asked, rows, tokens=tokens, dtype=dtype):
+        found[:, batch] = by_layer_LQB.sum(dim=0).cpu().numpy()
     return found
 
 
@@ -114,4 +120,6 @@ def by_token(objective: Objective[Row], layers: Layers, asked: Queries, row: Row
     """
     with frozen(objective.module):
         found = passed(layers, 1, lambda: objective.losses([row]))
-    return torch.stack([torch.einsum("to,qoi,ti->qt", own.gradients_BTO[0], whole(asked[name]), own.inputs_BTI[0]) for name, own in found.items()])
+    return torch.stack(
+        [torch.stack([(own.through(asked_OI) * own.gradients_BTO)[0].sum(dim=-1) for asked_OI in whole(asked[name])]) for name, own in found.items()]
+    )

@@ -1,6 +1,7 @@
 """What linear layers took in and what a loss says of what they gave out: all that curvature and influence need.
 
-Shapes: B rows, T tokens of a row (all of its sequences, one after another), I inputs (+ 1 that is always 1, where there is a bias), O outputs.
+Shapes: B rows, T tokens of a row (all of its sequences, one after another), C inputs, I inputs and one more that is always 1 where there is a
+bias, O outputs.
 """
 
 from __future__ import annotations
@@ -18,22 +19,58 @@ from torch import Tensor, nn
 from solon.errors import InputError
 
 Layers = Mapping[str, nn.Linear]
+PRODUCTS = 16 * 2**20  # bytes of rows' gradients by a layer's weights that exist at once
 HEADS = ("unembed", "lm_head", "embed_out")  # they see only the positions that are scored, of all rows together
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """One layer in one batch: its inputs (B, T, I) and the gradient of each row's own loss by its outputs (B, T, O). The gradient of a row by
-    the layer's weights is their product, summed over tokens.
+    """One layer in one batch: its inputs (B, T, C) and the gradient of each row's own loss by its outputs (B, T, O). The gradient of a row by
+    the layer's weights is their product, summed over tokens; with `bias`, that by the bias is its last column. Products are float32; where both are
+    bfloat16, so are the factors of each.
     """
 
-    inputs_BTI: Tensor
+    inputs_BTC: Tensor
     gradients_BTO: Tensor
+    bias: bool = False
 
     @property
-    def weight_gradients(self) -> Tensor:
-        """(B, O, I)."""
-        return torch.bmm(self.gradients_BTO.transpose(1, 2), self.inputs_BTI)
+    def size(self) -> int:
+        """I."""
+        return self.inputs_BTC.shape[-1] + self.bias
+
+    def weight_gradients(self) -> Iterator[tuple[slice, Tensor]]:
+        """(places of rows, their gradients (B, O, I)), as many rows at a time as take `PRODUCTS` bytes: the memory stays in use, and is not asked for
+        anew with every layer. A gradient is gone when the next is asked for.
+        """
+        rows, _, inputs = self.inputs_BTC.shape
+        outputs = self.gradients_BTO.shape[-1]
+        step = max(1, min(rows, PRODUCTS // (4 * outputs * self.size)))
+        room_BOI = self.inputs_BTC.new_empty((step, outputs, self.size), dtype=torch.float32)
+        for start in range(0, rows, step):
+            own = slice(start, min(start + step, rows))
+            found_BOI = room_BOI[: own.stop - start]
+            by_output_BOT = self.gradients_BTO[own].transpose(1, 2)
+            if self.inputs_BTC.dtype is torch.float32:
+                torch.bmm(by_output_BOT, self.inputs_BTC[own], out=found_BOI[..., :inputs])
+            else:
+                found_BOI[..., :inputs] = torch.bmm(by_output_BOT, self.inputs_BTC[own])
+            if self.bias:
+                found_BOI[..., inputs] = by_output_BOT.sum(dim=-1, dtype=torch.float32)
+            yield own, found_BOI
+
+    def to(self, dtype: torch.dtype) -> Passed:
+        return Passed(self.inputs_BTC.to(dtype), self.gradients_BTO.to(dtype), self.bias)
+
+    def through(self, weights_OI: Tensor) -> Tensor:
+        """What other weights make of the inputs, (B, T, O)."""
+        inputs = self.inputs_BTC.shape[-1]
+        weights_OI = weights_OI.to(self.inputs_BTC.dtype)
+        return F.linear(self.inputs_BTC, weights_OI[:, :inputs], weights_OI[:, inputs] if self.bias else None)
+
+    def turned(self, basis_II: Tensor, basis_OO: Tensor) -> Passed:
+        """The same in bases of inputs and outputs."""
+        return Passed(self.through(basis_II.T), self.gradients_BTO @ basis_OO.to(self.gradients_BTO.dtype))
 
 
 def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn.Linear]:
@@ -64,9 +101,10 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(own)
 
 
-def passed(layers: Layers, rows: int, losses: Callable[[], Tensor]) -> dict[str, Passed]:
-    """One forward and one backward pass of the losses (B,) of `rows` rows, through frozen parameters. A row may be several sequences, which then
-    stand side by side in the batch; a layer that is called more than once has all its calls one after another.
+def passed(layers: Layers, rows: int, losses: Callable[[], Tensor], *, dtype: torch.dtype = torch.float32) -> dict[str, Passed]:
+    """One forward and one backward pass of the losses (B,) of `rows` rows, through frozen parameters, computed by autocast where `dtype` is bfloat16.
+    A row may be several sequences, which then stand side by side in the batch; a layer that is called more than once has all its calls one after
+    another.
 
     Raises InputError where a loss is not finite, and where a layer took no part.
     """
@@ -82,7 +120,8 @@ def passed(layers: Layers, rows: int, losses: Callable[[], Tensor]) -> dict[str,
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     try:
-        with torch.enable_grad():
+        kind = next(iter(layers.values())).weight.device.type
+        with torch.enable_grad(), torch.autocast(kind, torch.bfloat16, enabled=dtype is torch.bfloat16):
             found_B = losses()
     finally:
         for handle in handles:
@@ -98,14 +137,12 @@ def passed(layers: Layers, rows: int, losses: Callable[[], Tensor]) -> dict[str,
     for name, calls in kept.items():
         if any(len(given) % rows or (given.ndim == 2 and len(given) != rows) for given, _ in calls):
             raise InputError(f"the layer {name!r} does not see rows apart (is it an output head?); leave it out")
-        inputs = torch.cat([_rows(given, rows) for given, _ in calls], dim=1)
-        by_output = torch.cat([_rows(next(gradients), rows) for _ in calls], dim=1)
-        if layers[name].bias is not None:
-            inputs = F.pad(inputs, (0, 1), value=1.0)
-        found[name] = Passed(inputs.float(), by_output.float())
+        inputs_BTC = _rows([given for given, _ in calls], rows, dtype)
+        found[name] = Passed(inputs_BTC, _rows([next(gradients) for _ in calls], rows, dtype), layers[name].bias is not None)
     return found
 
 
-def _rows(tensor: Tensor, rows: int) -> Tensor:
-    """(B, T, width), of whatever stands before the width."""
-    return tensor.reshape(rows, -1, tensor.shape[-1])
+def _rows(calls: Sequence[Tensor], rows: int, dtype: torch.dtype) -> Tensor:
+    """(B, T, width), of whatever stands before the width, calls one after another."""
+    flat = [own.reshape(rows, -1, own.shape[-1]).to(dtype) for own in calls]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)

@@ -45,9 +45,9 @@ def language(body: Body) -> Objective[Given]:
 
 def _drawn(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
     """A label for each position from its distribution. Chances are drawn on the CPU, so that they are the same on every device."""
-    uniform_N = torch.rand(len(logits_NV), generator=generator, dtype=torch.float64).to(logits_NV.device)
-    cumulative_NV = logits_NV.detach().softmax(dim=-1).double().cumsum(dim=-1)
-    return torch.searchsorted(cumulative_NV, (uniform_N * cumulative_NV[:, -1])[:, None])[:, 0].clamp(max=logits_NV.shape[-1] - 1)
+    uniform_N = torch.rand(len(logits_NV), generator=generator).to(logits_NV.device)
+    cumulative_NV = logits_NV.detach().float().softmax(dim=-1).cumsum_(dim=-1)
+    return torch.searchsorted(cumulative_NV, (uniform_N * cumulative_NV[:, -1])[:, None])[:, 0].clamp_(max=logits_NV.shape[-1] - 1)
 
 
 Pairwise = tuple[Tokens, Tokens, float]  # both dialogues whole, and P(first better)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 import numpy as np
+import torch
 from torch import nn
 
 from solon.errors import InputError
@@ -40,10 +41,16 @@ class Settings:
     """of the replies' gradients; 0 keeps them whole (the paper has 32)"""
     together: int = 0
     """layers whose curvature is fitted and held at once, for models whose factors do not fit in memory; 0 takes all"""
+    rounded: bool = False
+    """pass rows through the model in bfloat16: faster, and moves influences by about a thousandth of the largest (docs/performance.md)"""
     top: int = 10
     """rows shown, for and against"""
     tokens: int = 4096
     """of one pass"""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.rounded else torch.float32
 
     def __post_init__(self) -> None:
         if (
@@ -120,7 +127,7 @@ def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     def make(some: Sequence[int]) -> list[dict[str, Any]]:
         rows = [source.rows[place] for place in some]
         placed: dict[int, Any] = {}
-        for batch, found_LQB in scores(source.objective, layers, query, rows, tokens=settings.tokens):
+        for batch, found_LQB in scores(source.objective, layers, query, rows, tokens=settings.tokens, dtype=settings.dtype):
             placed |= dict(zip(batch, found_LQB.permute(2, 1, 0).tolist(), strict=True))
         return [{"influence": placed[place]} for place in range(len(some))]
 
@@ -159,7 +166,9 @@ def fitted(run: Run, name: str, settings: Settings, source: Source[Row], layers:
             meter = meter or run.progress(f"curvature {source.name}", total, 0)
             meter(done)
 
-        made = fit(source.objective, layers, some, seed=run.seed, tokens=settings.tokens, progress=progress)
+        made = fit(
+            source.objective, layers, some, seed=run.seed, tokens=settings.tokens, dtype=settings.dtype, turning=settings.dtype, progress=progress
+        )
         with temporary(path) as partial:
             save(made, partial)
     return load(path)
