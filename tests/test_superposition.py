@@ -14,11 +14,15 @@ from solon.errors import InputError
 from solon.interpretability.superposition import (
     LINES,
     attacked,
+    best,
     dimensionality,
+    expected,
     on_line,
     per_dimension,
     phase_of,
+    phase_of_third,
     phases,
+    phases_of_three,
     polytopes,
     shares,
 )
@@ -98,18 +102,39 @@ def test_theory_is_what_sampling_says() -> None:
         x = drawn(Plan(2, 1, density, ((1.0, 1.0),)), 1, 400_000, torch.Generator().manual_seed(0))[0]
         alone = importance * float((x[:, 1] - density / 2).square().mean())
         opposite = torch.relu((x[:, 0] - x[:, 1])[:, None] * torch.tensor([1.0, -1.0])) - x
-        assert told.first == pytest.approx(alone, rel=0.02)
-        assert told.both <= float(opposite.square().mean(dim=0) @ torch.tensor([1.0, importance])) * 1.02  # its lengths and biases are the best
+        assert told["first"] == pytest.approx(alone, rel=0.02)
+        assert told["both"] <= float(opposite.square().mean(dim=0) @ torch.tensor([1.0, importance])) * 1.02  # its lengths and biases are the best
     assert (
-        phases(0.9, 0.4).best == "first"
-        and phases(1.0, 0.3).best == "first"
-        and phases(1.0, 3.0).best == "second"
-        and phases(0.02, 1.0).best == "both"
+        best(phases(0.9, 0.4)) == "first"
+        and best(phases(1.0, 0.3)) == "first"
+        and best(phases(1.0, 3.0)) == "second"
+        and best(phases(0.02, 1.0)) == "both"
     )
     assert (
         phase_of(torch.tensor([[1.0], [0.9]])) == "alike"
         and phase_of(torch.tensor([[1.0], [-0.9]])) == "both"
         and phase_of(torch.tensor([[0.0], [1.0]])) == "second"
+    )
+
+
+def test_theory_of_three_features_is_what_sampling_says() -> None:
+    density, importance = 0.1, 0.7
+    x = drawn(Plan(3, 2, density, ((1.0,) * 3,)), 1, 400_000, torch.Generator().manual_seed(0))[0].double()
+    weights, bias = torch.tensor([[0.9, -0.5], [-0.9, -0.5], [0.0, 1.0]], dtype=torch.float64), torch.tensor([0.0, 0.02, -0.05], dtype=torch.float64)
+    sampled = (torch.relu(x @ weights @ weights.T + bias) - x).square().mean(dim=0) @ torch.tensor([1.0, 1.0, importance], dtype=torch.float64)
+    told = expected(weights.numpy(), bias.numpy(), np.array([1.0, 1.0, importance]), density)
+    assert told == pytest.approx(float(sampled), rel=0.02)
+    assert phases_of_three(density, importance)["shared"] <= told
+    assert (
+        best(phases_of_three(1.0, 0.3)) == "absent"
+        and best(phases_of_three(1.0, 3.0)) == "dedicated"
+        and best(phases_of_three(0.02, 1.0)) == "shared"
+    )
+    apart = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    assert (
+        phase_of_third(apart) == "dedicated"
+        and phase_of_third(apart[[1, 2, 0]]) == "shared"
+        and phase_of_third(apart * torch.tensor([1.0, 0.0])) == "absent"
     )
 
 
@@ -125,7 +150,7 @@ def test_attacks_find_what_is_there() -> None:
 def test_a_model_of_two_features_learns_what_theory_says() -> None:
     found = train(Plan(2, 1, 1.0, ((1.0, 0.3),), instances=4, steps=1500, batch=128, learning_rate=3e-3))
     assert phase_of(found.weights_KNM[int(found.loss_K.argmin())]) == "first"
-    assert float(found.loss_K.min()) * 2 == pytest.approx(phases(1.0, 0.3).first, rel=0.1)  # our loss is a mean over both
+    assert float(found.loss_K.min()) * 2 == pytest.approx(phases(1.0, 0.3)["first"], rel=0.1)  # our loss is a mean over both
     sparse = train(Plan(2, 1, 0.02, ((1.0, 1.0),), instances=4, steps=2500, batch=256, learning_rate=3e-3))
     assert phase_of(sparse.weights_KNM[int(sparse.loss_K.argmin())]) == "both"
 

@@ -1,12 +1,13 @@
 """What superposition looks like: how many features share a dimension, in which shapes, and what theory says should be represented (Elhage et al. 2022).
 
-Shapes: N features, M hidden dimensions, B inputs.
+Shapes: N features, M hidden dimensions, B inputs, P points of integration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -47,56 +48,69 @@ def on_line(values: Floats, line: float, *, near: float = 0.005, flank: float = 
     return here >= fewest and here >= 2 * max(count(line - flank), count(line + flank))
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """The loss of each way to put two features into one dimension, at one density and relative importance of the second: the first alone, the second alone,
-    both opposite each other.
+LEAST = 0.25  # of a weight, or of an overlap, that counts as there
+SEARCH = {"maxiter": 600, "xatol": 1e-4, "fatol": 1e-9}  # Nelder and Mead's
+
+
+@lru_cache(maxsize=4)
+def _inputs(features: int, density: float) -> tuple[Floats, Floats]:
+    """Inputs (P, N) at which integration looks, and their weights (P,): every choice of features that are there, each at Gauss and Legendre's points."""
+    x, share = np.polynomial.legendre.leggauss(48 if features < 3 else 16)
+    here, gone = ((x + 1) / 2, density * share / 2), (np.zeros(1), np.array([1 - density]))
+    cases = [zip(*chosen, strict=True) for chosen in product((here, gone), repeat=features)]
+    parts = [(np.meshgrid(*values, indexing="ij"), np.meshgrid(*weights, indexing="ij")) for values, weights in cases]
+    inputs = np.concatenate([np.stack([own.ravel() for own in values], axis=1) for values, _ in parts])
+    return inputs, np.concatenate([np.prod([own.ravel() for own in weights], axis=0) for _, weights in parts])
+
+
+def expected(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: float) -> float:
+    """The loss  E sum_i I_i (x_i - ReLU(W W^T x + b)_i)^2  of a model of up to three features, by integration.
+
+    >>> round(expected(np.eye(2), np.zeros(2), np.ones(2), 0.3), 12)
+    0.0
     """
-
-    first: float
-    second: float
-    both: float
-
-    @property
-    def best(self) -> str:
-        return min(("first", "second", "both"), key=lambda name: float(getattr(self, name)))
+    x_PN, weight_P = _inputs(len(weights_NM), density)
+    made_PN = np.maximum(x_PN @ weights_NM @ weights_NM.T + bias_N, 0)
+    return float(weight_P @ (made_PN - x_PN) ** 2 @ importance_N)
 
 
-GRID, WEIGHT = np.polynomial.legendre.leggauss(48)
-GRID, WEIGHT = (GRID + 1) / 2, WEIGHT / 2
-
-
-def phases(density: float, importance: float) -> Phases:
-    """By integration over the inputs: a feature alone is got exactly and the other by its mean; opposite ones by their best lengths and biases.
-
-    Loss is the sum over both features, the first of importance 1.
+@lru_cache
+def phases(density: float, importance: float) -> dict[str, float]:
+    """The loss of each way to put two features, the second of this importance and the first of 1, into one dimension: the first alone, the second alone, both
+    opposite each other. A feature alone is got exactly and the other by its mean; opposite ones have their best lengths and biases.
     """
     variance = density / 3 - density**2 / 4
 
     def opposite(free: Floats) -> float:
-        first, second, bias_first, bias_second = free
-        total = 0.0
-        x, y = np.meshgrid(GRID, GRID, indexing="ij")
-        cases = (
-            ((1 - density) ** 2, np.zeros(1), np.zeros(1), np.ones(1)),
-            (density * (1 - density), GRID, np.zeros_like(GRID), WEIGHT),
-            (density * (1 - density), np.zeros_like(GRID), GRID, WEIGHT),
-            (density**2, x, y, np.outer(WEIGHT, WEIGHT)),
-        )
-        for share, one, two, weight in cases:
-            hidden = first * one - second * two
-            errors = (np.maximum(first * hidden + bias_first, 0) - one) ** 2 + importance * (np.maximum(-second * hidden + bias_second, 0) - two) ** 2
-            total += share * float((weight * errors).sum())
-        return total
+        return expected(np.array([[free[0]], [-free[1]]]), free[2:], np.array([1.0, importance]), density)
 
     starts = ([1.0, 1.0, 0.0, 0.0], [1.0, 0.6, 0.0, density / 2], [0.6, 1.0, density / 2, 0.0])
-    options = {"maxiter": 400, "xatol": 1e-4, "fatol": 1e-9}
-    tries = [optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=options) for start in starts]
+    tries = [optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts]
     losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST]  # with one length near 0 it is one feature alone
-    return Phases(importance * variance, variance, min(losses, default=float("inf")))
+    return {"first": importance * variance, "second": variance, "both": min(losses, default=float("inf"))}
 
 
-LEAST = 0.25  # of a weight that counts as there
+@lru_cache
+def phases_of_three(density: float, importance: float) -> dict[str, float]:
+    """The loss of each place that a third feature, of this importance beside two of 1, may have in two dimensions: absent, with a dimension for each of the others;
+    shared, opposite one of them or in a triangle with both; dedicated, with the others opposite each other or one of them absent.
+    """
+    variance = density / 3 - density**2 / 4
+
+    def triangle(free: Floats) -> float:
+        length, third, angle, bias, bias_third = free
+        across, along = length * np.sin(angle), length * np.cos(angle)
+        weights = np.array([[across, -along], [-across, -along], [0.0, third]])
+        return expected(weights, np.array([bias, bias, bias_third]), np.array([1.0, 1.0, importance]), density)
+
+    tried = optimize.minimize(triangle, np.array([0.9, 0.9, np.pi / 3, 0.0, 0.0]), method="Nelder-Mead", options=SEARCH)
+    meets = min(abs(tried.x[1]), abs(tried.x[0] * np.cos(tried.x[2]))) > LEAST
+    shared = min(phases(density, importance)["both"], float(tried.fun) if meets else float("inf"))
+    return {"absent": importance * variance, "shared": shared, "dedicated": min(phases(density, 1.0)["both"], variance)}
+
+
+def best(losses: Mapping[str, float]) -> str:
+    return min(losses, key=lambda name: losses[name])
 
 
 def phase_of(weights_21: Tensor) -> str:
@@ -106,6 +120,14 @@ def phase_of(weights_21: Tensor) -> str:
     if all(there):
         return "both" if first * second < 0 else "alike"
     return "first" if there[0] else "second" if there[1] else "neither"
+
+
+def phase_of_third(weights_32: Tensor) -> str:
+    """What became of the third feature: absent, shared (another lies along its direction too), or dedicated."""
+    length = float(weights_32[2].norm())
+    if length <= LEAST:
+        return "absent"
+    return "shared" if float((weights_32[:2] @ weights_32[2] / length).abs().max()) > LEAST else "dedicated"
 
 
 def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float, steps: int = 30) -> float:

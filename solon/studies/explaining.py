@@ -42,7 +42,7 @@ class Settings:
     together: int = 0
     """layers whose curvature is fitted and held at once, for models whose factors do not fit in memory; 0 takes all"""
     rounded: bool = False
-    """pass rows through the model in bfloat16: faster, and moves influences by about a thousandth of the largest (docs/performance.md)"""
+    """turn into the basis, and pass scored rows, in bfloat16: faster, and moves influences by a few thousandths of the largest (docs/performance.md)"""
     top: int = 10
     """rows shown, for and against"""
     tokens: int = 4096
@@ -166,9 +166,7 @@ def fitted(run: Run, name: str, settings: Settings, source: Source[Row], layers:
             meter = meter or run.progress(f"curvature {source.name}", total, 0)
             meter(done)
 
-        made = fit(
-            source.objective, layers, some, seed=run.seed, tokens=settings.tokens, dtype=settings.dtype, turning=settings.dtype, progress=progress
-        )
+        made = fit(source.objective, layers, some, seed=run.seed, tokens=settings.tokens, turning=settings.dtype, progress=progress)
         with temporary(path) as partial:
             save(made, partial)
     return load(path)

@@ -36,7 +36,7 @@ class Settings:
     steps: int = 10_000
     batch: int = 1024
     cells: int = 12
-    """of the phase diagram, on each side"""
+    """of each phase diagram, on each side"""
     restarts: int = 8
     """of each of its cells, the best of which counts; also of the models of the introduction"""
     phase_steps: int = 4000
@@ -74,7 +74,7 @@ def full() -> Settings:
 
 def study(run: Run, settings: Settings) -> Report:
     """All of it."""
-    jobs = [*introduction(run, settings), *geometry(run, settings), *tied(run, settings), *diagram(run, settings), *absolute(run, settings)]
+    jobs = [*introduction(run, settings), *geometry(run, settings), *tied(run, settings), *diagrams(run, settings), *absolute(run, settings)]
     order = sorted(jobs, key=lambda job: -cost(job[1]))  # the longest first: none is left over at the end
     pool = processes(settings.workers, threads=1) if settings.workers > 1 else None
     rows = run.stream("models", order, lambda job: f"{job[0]} {derive(0, job)}", learned, total=len(order), size=1, pool=pool)
@@ -162,7 +162,7 @@ def tied(run: Run, settings: Settings) -> list[Job]:
 
 
 def importances(cells: int) -> list[float]:
-    """Of the second feature over the first, from 1/10 to 10."""
+    """Of the last feature over the others, from 1/10 to 10."""
     return [float(own) for own in np.logspace(-1, 1, cells)]
 
 
@@ -171,13 +171,19 @@ def chances(cells: int) -> list[float]:
     return [float(own) for own in np.logspace(0, -2, cells)]
 
 
-def diagram(run: Run, settings: Settings) -> list[Job]:
-    """Two features in one dimension: every relative importance at each density, each from several starts."""
-    rows = tuple((1.0, own) for own in importances(settings.cells) for _ in range(settings.restarts))
-    return [
-        ("phases", Plan(2, 1, density, rows, instances=len(rows), seed=derive(run.seed, "phases", level), steps=settings.phase_steps, batch=256, learning_rate=3e-3))
-        for level, density in enumerate(chances(settings.cells))
-    ]  # fmt: skip
+def diagrams(run: Run, settings: Settings) -> list[Job]:
+    """Two features in one dimension and three in two: every importance of the last at each density, each from several starts."""
+    jobs: list[Job] = []
+    for name, features in (("phases", 2), ("phases_of_three", 3)):
+        others = (1.0,) * (features - 1)
+        rows = tuple((*others, own) for own in importances(settings.cells) for _ in range(settings.restarts))
+        for level, density in enumerate(chances(settings.cells)):
+            seed = derive(run.seed, name, level)
+            plan = Plan(
+                features, features - 1, density, rows, instances=len(rows), seed=seed, steps=settings.phase_steps, batch=256, learning_rate=3e-3
+            )
+            jobs.append((name, plan))
+    return jobs
 
 
 def absolute(run: Run, settings: Settings) -> list[Job]:

@@ -8,7 +8,7 @@ import torch
 from solon.interpretability.superposition import LINES, dimensionality, per_dimension
 from solon.records.report import Figure, Line, Map, number
 from solon.statistics import mean
-from solon.studies.superposition_findings import Findings, grid, mono
+from solon.studies.superposition_findings import DIAGRAMS, Findings, grid, mono
 
 
 def figures(found: Findings) -> tuple[Figure, ...]:
@@ -63,30 +63,22 @@ def _absolute_figure(found: Findings) -> Figure:
     return Figure("Absolute values: how much of a neuron is one feature", "-log10 density", "share of its first feature", (line,))
 
 
-CODES = {"first": 0.0, "second": 1.0, "both": 2.0}
-
-
 def phase_maps(found: Findings) -> tuple[Map, ...]:
-    """The diagram as it was found, and as theory has it: cells by relative importance (right: the second matters more) and density (up: sparser)."""
-    cells = grid(found)
+    """Each diagram as it was found, and as theory has it: cells by importance of the last feature (right: it matters more) and density (up: sparser)."""
     maps = []
-    for which, title in ((0, "Phase diagram, trained"), (1, "Phase diagram, analytic")):
-        outlines: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {}
-        values: dict[str, float] = {}
-        for y, row in enumerate(cells):
-            for x, cell in enumerate(row):
-                name = f"density {number(found.levels('phases')[y].plan.density)}, cell {x + 1}"
-                outlines[name] = (((40.0 * x, 40.0 * y), (40.0 * x + 40, 40.0 * y), (40.0 * x + 40, 40.0 * y + 40), (40.0 * x, 40.0 * y + 40)),)
-                if cell[which] in CODES:
-                    values[name] = CODES[cell[which]]
-        maps.append(
-            Map(
-                title,
-                outlines,
-                values,
-                0.0,
-                2.0,
-                "0: the first feature alone, 1: the second alone, 2: both, opposite. Right: the second is more important; up: sparser.",
-            )
-        )
+    for name, diagram in DIAGRAMS.items():
+        cells, levels = grid(found, name), found.levels(name)
+        codes = {kind: float(code) for code, kind in enumerate(diagram.meanings)}
+        key = ", ".join(f"{codes[kind]:g}: {words}" for kind, words in diagram.meanings.items())
+        for which, way in ((0, "trained"), (1, "analytic")):
+            outlines: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {}
+            values: dict[str, float] = {}
+            for y, row in enumerate(cells):
+                for x, cell in enumerate(row):
+                    label = f"density {number(levels[y].plan.density)}, cell {x + 1}"
+                    outlines[label] = (((40.0 * x, 40.0 * y), (40.0 * x + 40, 40.0 * y), (40.0 * x + 40, 40.0 * y + 40), (40.0 * x, 40.0 * y + 40)),)
+                    if cell[which] in codes:
+                        values[label] = codes[cell[which]]
+            title = f"Phase diagram, {diagram.title}, {way}"
+            maps.append(Map(title, outlines, values, 0.0, 2.0, f"{key}. Right: the last feature is more important; up: sparser."))
     return tuple(maps)

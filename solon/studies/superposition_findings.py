@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from solon.interpretability.superposition import phase_of, phases, shares
+from solon.interpretability.superposition import best, phase_of, phase_of_third, phases, phases_of_three, shares
 from solon.interpretability.toy_superposition import Plan
 
 
@@ -42,17 +42,45 @@ class Findings:
         return sorted(self.models[name], key=lambda own: -own.plan.density)
 
 
-def grid(found: Findings) -> list[list[tuple[str, str]]]:
-    """(what was found, what theory says) of every cell, by density and importance."""
-    rows = []
-    for own in found.levels("phases"):
-        pairs = list(dict.fromkeys(own.plan.importance))
-        restarts = len(own.plan.importance) // len(pairs)
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """A phase diagram: `theory` gives the loss of each arrangement at a density and importance of the last feature, `seen` what weights came to be, one of
+    `meanings` or something else.
+    """
+
+    title: str
+    theory: Callable[[float, float], Mapping[str, float]]
+    seen: Callable[[Tensor], str]
+    meanings: Mapping[str, str]
+
+
+DIAGRAMS = {
+    "phases": Diagram(
+        "two features in one dimension",
+        phases,
+        phase_of,
+        {"first": "the first feature alone", "second": "the second alone", "both": "both, opposite"},
+    ),
+    "phases_of_three": Diagram(
+        "three features in two dimensions",
+        phases_of_three,
+        phase_of_third,
+        {"absent": "the third feature is absent", "shared": "it shares a dimension", "dedicated": "it has one of its own"},
+    ),
+}
+
+
+def grid(found: Findings, name: str) -> list[list[tuple[str, str]]]:
+    """(what was found, what theory says) of every cell, by density and importance of the last feature."""
+    diagram, rows = DIAGRAMS[name], []
+    for own in found.levels(name):
+        kinds = list(dict.fromkeys(own.plan.importance))
+        restarts = len(own.plan.importance) // len(kinds)
         row = []
-        for place, (_, second) in enumerate(pairs):
+        for place, importance in enumerate(kinds):
             some = range(place * restarts, (place + 1) * restarts)
-            best = min(some, key=lambda number_: own.loss[number_])
-            row.append((phase_of(own.weights_KNM[best]), phases(own.plan.density, second).best))
+            least = min(some, key=lambda number_: own.loss[number_])
+            row.append((diagram.seen(own.weights_KNM[least]), best(diagram.theory(own.plan.density, importance[-1]))))
         rows.append(row)
     return rows
 

@@ -13,7 +13,7 @@ from solon.records.report import Claim, Report, Table, number
 from solon.statistics import Estimate, correlation, mean, proportion
 from solon.studies.showing import sign
 from solon.studies.superposition_figures import figures, phase_maps
-from solon.studies.superposition_findings import Findings, Model, grid, mono
+from solon.studies.superposition_findings import DIAGRAMS, Findings, Model, grid, mono
 
 STICKY = 0.03  # of D* around a half
 FEWEST = 3  # levels there
@@ -24,7 +24,7 @@ SEPARATE = 0.95  # D* below which features share dimensions
 def report(settings: Mapping[str, Any], found: Findings) -> Report:
     trained = sum(own.plan.instances for some in found.models.values() for own in some)
     summary = (
-        f"{trained} toy models: {settings['features']} features in {settings['hidden']} dimensions at {settings['levels']} densities, two in one on a grid of "
+        f"{trained} toy models: {settings['features']} features in {settings['hidden']} dimensions at {settings['levels']} densities, two in one and three in two on grids of "
         f"{settings['cells']} x {settings['cells']} cells, tied features, learning, attacks, and absolute values.",
     )
     claims = [
@@ -44,7 +44,7 @@ def report(settings: Mapping[str, Any], found: Findings) -> Report:
 DEVIATIONS = (
     "Attacks are found by ascent from one start, so that vulnerability is a lower bound; the paper's are optimal for the linear part.",
     "Absolute values are of 20 features by as many neurons, the paper's figures of up to 100 by 40.",
-    "The phase diagram is of two features in one dimension; that of three in two is not drawn.",
+    "Of three features in two dimensions theory compares the arrangements that the paper draws and the triangle, not every set of weights.",
 )
 
 
@@ -147,24 +147,25 @@ def _tied_claims(found: Findings) -> list[Claim]:
 
 
 def _phase_claims(found: Findings) -> list[Claim]:
-    cells = grid(found)
-    agree, inner = list[bool](), list[bool]()
-    for y, row in enumerate(cells):
-        for x, (seen, told) in enumerate(row):
-            near = [cells[b][a][1] for a in (x - 1, x, x + 1) for b in (y - 1, y, y + 1) if 0 <= a < len(row) and 0 <= b < len(cells)]
-            (inner if len(set(near)) == 1 else []).append(seen == told)
-            agree.append(seen == told)
-    whole, within = (proportion(own, clusters=range(len(own))) for own in (agree, inner))
-    kinds = {told for row in cells for _, told in row}
-    return [
-        Claim.of(
-            "phases/inner",
-            f"Cells a step or more from a border of the analytic diagram ({len(kinds)} phases) that agree with it (0.9 asked for)",
-            within,
-            sign(within, 0.9),
-        ),
-        Claim.of("phases/all", "All cells that agree with it", whole, None),
-    ]
+    claims = list[Claim]()
+    for name, diagram in DIAGRAMS.items():
+        cells = grid(found, name)
+        agree, inner = list[bool](), list[bool]()
+        for y, row in enumerate(cells):
+            for x, (seen, told) in enumerate(row):
+                near = [cells[b][a][1] for a in (x - 1, x, x + 1) for b in (y - 1, y, y + 1) if 0 <= a < len(row) and 0 <= b < len(cells)]
+                (inner if len(set(near)) == 1 else []).append(seen == told)
+                agree.append(seen == told)
+        whole, within = (proportion(own, clusters=range(len(own))) for own in (agree, inner))
+        kinds = {told for row in cells for _, told in row}
+        text = (
+            f"Cells a step or more from a border of the analytic diagram of {diagram.title} ({len(kinds)} phases) that agree with it (0.9 asked for)"
+        )
+        claims += [
+            Claim.of(f"{name}/inner", text, within, sign(within, 0.9)),
+            Claim.of(f"{name}/all", f"All cells of {diagram.title} that agree with it", whole, None),
+        ]
+    return claims
 
 
 def _learning_claims(found: Findings) -> list[Claim]:
