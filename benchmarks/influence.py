@@ -6,7 +6,7 @@ Needs `pip install kronfluence==1.0.1`, which brings torchvision; without it, `-
 
 A language model of 4 layers and width 256, sequences of 128 tokens, MLP layers, 16 queries. Two times are compared, fitting the factors (labels drawn from
 the model) and scoring the queries (their gradients included), in float32 and with both sides in bfloat16 by autocast; factors also with rows passed in
-float32 and turned in bfloat16. The scores are compared on factors of the rows' own labels, so that both sides see the same. The peer gets 32 rows a batch, at which it was fastest here of 8, 16, 32 and 64.
+float32 and turned in bfloat16. The scores are compared on factors of the rows' own labels, so that both sides see the same. The peer gets 32 rows a batch.
 """
 
 from __future__ import annotations

@@ -160,12 +160,18 @@ def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
     layers, objective = linear_layers(body, ["mlp"]), language(body)
     factors = fit(objective, layers, rows, labels="given")
     rounded = fit(objective, layers, rows, labels="given", dtype=torch.bfloat16)
+    turned = fit(objective, layers, rows, labels="given", turning=torch.bfloat16)
     for name in layers:
+        assert torch.equal(factors[name].basis_II, turned[name].basis_II)
+        apart = (factors[name].values_OI - turned[name].values_OI).abs().max()
+        assert 0 < apart < 0.01 * factors[name].values_OI.max()
         assert factors[name].values_OI.sum().item() == pytest.approx(rounded[name].values_OI.sum().item(), rel=0.02)
     asked = queries(objective, layers, factors, rows[:4])
     exact, near = influence(objective, layers, asked, rows), influence(objective, layers, asked, rows, dtype=torch.bfloat16)
     assert 0 < np.abs(exact - near).max() < 0.01 * np.abs(exact).max()
     assert all(stats.spearmanr(one, other)[0] > 0.99 for one, other in zip(exact, near, strict=True))
+    alone = influence(objective, layers, queries(objective, layers, turned, rows[:1]), rows, dtype=torch.bfloat16)  # one query takes another way
+    assert np.abs(alone[0] - exact[0]).max() < 0.01 * np.abs(exact[0]).max()
 
 
 def test_low_rank_queries_lose_little() -> None:

@@ -130,6 +130,7 @@ def test_theory_of_three_features_is_what_sampling_says() -> None:
         and best(phases_of_three(1.0, 3.0)) == "dedicated"
         and best(phases_of_three(0.02, 1.0)) == "shared"
     )
+    assert best(phases_of_three(0.658, 1.233)) == "shared"  # a flat triangle, which a search from a regular one misses
     apart = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     assert (
         phase_of_third(apart) == "dedicated"

@@ -95,10 +95,10 @@ def fit(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Factors]:
     """Two passes over rows: covariances, whose eigenvectors are the basis, then eigenvalues in it. What the first computed is kept for the second
-    until that takes `kept` bytes; it is computed again otherwise, with the same labels. `labels` given: those of the rows, which makes it
-    the empirical Fisher instead and is not what the paper uses. Rows pass through the model in `dtype`, bfloat16 by autocast, and are turned into the
-    basis in `turning`: in bfloat16 small eigenvalues come out at up to half a thousandth of the mean one, which is little beside the damping
-    (docs/performance.md has what either changes and saves). Sums are float32 and eigenvectors float64 always.
+    where it fits into `kept` bytes; it is computed again otherwise, with the same labels. `labels` given: those of the rows, which makes it
+    the empirical Fisher instead and is not what the paper uses. Rows pass through the model in `dtype`, bfloat16 by autocast, and tokens are turned into
+    the basis in `turning`: bfloat16 blurs eigenvalues that are small beside the mean one, which is where damping hides them (docs/performance.md has
+    what either changes and saves). Sums over rows are float32 and eigenvectors float64 always.
 
     Raises InputError without rows, and where a covariance is not finite.
     """
@@ -110,7 +110,8 @@ def fit(
     parts = list(batched(objective, rows, tokens=tokens))
 
     def computed(number: int) -> dict[str, Passed]:
-        some, generator = [rows[place] for place in parts[number]], torch.Generator().manual_seed(derive(seed, "labels", number) % 2**63)
+        some = [rows[place] for place in parts[number]]
+        generator = torch.Generator().manual_seed(derive(seed, "labels", number) % 2**63)
         return passed(layers, len(some), lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator), dtype=dtype)
 
     with frozen(objective.module):
@@ -118,11 +119,13 @@ def fit(
             found = computed(number)
             for name, own in found.items():
                 sums[name] = _added(sums.get(name), own)
-            if held <= kept:
-                store[number] = {name: own.to(turning) for name, own in found.items()}
-                held += sum(own.inputs_BTC.nbytes + own.gradients_BTO.nbytes for own in store[number].values())
+            narrow = {name: own.to(min(dtype, turning, key=lambda own: own.itemsize)) for name, own in found.items()}
+            size = sum(own.inputs_BTC.nbytes + own.gradients_BTO.nbytes for own in narrow.values())
+            if held + size <= kept:
+                store[number] = narrow
+                held += size
             progress(number + 1, 2 * len(parts))
-        bases = {name: _basis(name, own, len(rows)) for name, own in sums.items()}
+        bases = {name: _basis(name, sums.pop(name), len(rows)) for name in list(sums)}
         squares = {name: basis_OO.new_zeros(len(basis_OO), len(basis_II)) for name, (basis_II, basis_OO, *_) in bases.items()}
         for number in range(len(parts)):
             for name, own in (store.pop(number, None) or computed(number)).items():
@@ -152,12 +155,12 @@ def _added(before: tuple[Tensor, Tensor, int] | None, own: Passed) -> tuple[Tens
     return inputs_II, outputs_OO, tokens + len(inputs_NC)
 
 
-def _add_products(total_CC: Tensor, x_NC: Tensor) -> None:
+def _add_products(total_II: Tensor, x_NI: Tensor) -> None:
     """Add x^T x, but for blocks below the diagonal, which `eigh` need not see."""
-    width = x_NC.shape[-1]
+    width = x_NI.shape[-1]
     for start in range(0, width, BLOCK):
         own = slice(start, min(start + BLOCK, width))
-        total_CC[own, start:width].addmm_(x_NC[:, own].T, x_NC[:, start:])
+        total_II[own, start:width].addmm_(x_NI[:, own].T, x_NI[:, start:])
 
 
 def _basis(name: str, own: tuple[Tensor, Tensor, int], rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
@@ -197,8 +200,8 @@ def save(factors: Mapping[str, Factors], path: Path) -> None:
     save_file(tensors | {f"{name}/tokens": torch.tensor(own.tokens, dtype=torch.float64) for name, own in factors.items()}, path)
 
 
-def load(path: Path) -> dict[str, Factors]:
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Factors]:
     """What `save` wrote."""
-    tensors = load_file(path)
+    tensors = load_file(path, device=str(device))
     names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
     return {name: Factors(**{field: tensors[f"{name}/{field}"] for field in FIELDS}, tokens=float(tensors[f"{name}/tokens"])) for name in names}

@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from solon.errors import InputError
 
 Layers = Mapping[str, nn.Linear]
-PRODUCTS = 16 * 2**20  # bytes of rows' gradients by a layer's weights that exist at once
+PRODUCTS = 16 * 2**20  # bytes of rows' gradients by a layer's weights that exist at once: memory in use, not asked for anew
+FEWEST = 8  # rows of them, so that queries are not read again for every row
 HEADS = ("unembed", "lm_head", "embed_out")  # they see only the positions that are scored, of all rows together
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
     """One layer in one batch: its inputs (B, T, C) and the gradient of each row's own loss by its outputs (B, T, O). The gradient of a row by
-    the layer's weights is their product, summed over tokens; with `bias`, that by the bias is its last column. Products are float32; where both are
-    bfloat16, so are the factors of each.
+    the layer's weights is their product, summed over tokens; with `bias`, that by the bias is its last column. Where both are bfloat16, products are rounded
+    to it.
     """
 
     inputs_BTC: Tensor
@@ -40,12 +41,12 @@ class Passed:
         return self.inputs_BTC.shape[-1] + self.bias
 
     def weight_gradients(self) -> Iterator[tuple[slice, Tensor]]:
-        """(places of rows, their gradients (B, O, I)), as many rows at a time as take `PRODUCTS` bytes: the memory stays in use, and is not asked for
-        anew with every layer. A gradient is gone when the next is asked for.
+        """(places of rows, their gradients (B, O, I) in float32), as many rows at a time as take `PRODUCTS` bytes and `FEWEST` at least, each time in the
+        same memory: what was given is gone when the next is asked for.
         """
         rows, _, inputs = self.inputs_BTC.shape
         outputs = self.gradients_BTO.shape[-1]
-        step = max(1, min(rows, PRODUCTS // (4 * outputs * self.size)))
+        step = min(rows, max(FEWEST, PRODUCTS // (4 * outputs * self.size)))
         room_BOI = self.inputs_BTC.new_empty((step, outputs, self.size), dtype=torch.float32)
         for start in range(0, rows, step):
             own = slice(start, min(start + step, rows))

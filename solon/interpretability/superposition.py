@@ -6,7 +6,7 @@ Shapes: N features, M hidden dimensions, B inputs, P points of integration.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -74,7 +74,7 @@ def expected(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: 
     return float(weight_P @ (made_PN - x_PN) ** 2 @ importance_N)
 
 
-@lru_cache
+@cache
 def phases(density: float, importance: float) -> dict[str, float]:
     """The loss of each way to put two features, the second of this importance and the first of 1, into one dimension: the first alone, the second alone, both
     opposite each other. A feature alone is got exactly and the other by its mean; opposite ones have their best lengths and biases.
@@ -90,7 +90,7 @@ def phases(density: float, importance: float) -> dict[str, float]:
     return {"first": importance * variance, "second": variance, "both": min(losses, default=float("inf"))}
 
 
-@lru_cache
+@cache
 def phases_of_three(density: float, importance: float) -> dict[str, float]:
     """The loss of each place that a third feature, of this importance beside two of 1, may have in two dimensions: absent, with a dimension for each of the others;
     shared, opposite one of them or in a triangle with both; dedicated, with the others opposite each other or one of them absent.
@@ -103,9 +103,10 @@ def phases_of_three(density: float, importance: float) -> dict[str, float]:
         weights = np.array([[across, -along], [-across, -along], [0.0, third]])
         return expected(weights, np.array([bias, bias, bias_third]), np.array([1.0, 1.0, importance]), density)
 
-    tried = optimize.minimize(triangle, np.array([0.9, 0.9, np.pi / 3, 0.0, 0.0]), method="Nelder-Mead", options=SEARCH)
-    meets = min(abs(tried.x[1]), abs(tried.x[0] * np.cos(tried.x[2]))) > LEAST
-    shared = min(phases(density, importance)["both"], float(tried.fun) if meets else float("inf"))
+    starts = ([0.9, 0.9, np.pi / 3, 0.0, 0.0], [0.8, 1.0, 1.25, density / 3, density / 6])
+    tries = [optimize.minimize(triangle, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts]
+    triangles = [float(own.fun) for own in tries if min(abs(own.x[1]), abs(own.x[0] * np.cos(own.x[2]))) > LEAST]  # else nothing is shared
+    shared = min([phases(density, importance)["both"], *triangles])
     return {"absent": importance * variance, "shared": shared, "dedicated": min(phases(density, 1.0)["both"], variance)}
 
 

@@ -163,7 +163,7 @@ PAPERS = (
         "2209.10652",
         "introduction, phase diagram against theory, geometry with a test for lines and its controls, tied features, learning, attacks, computation; "
         "`solon run superposition`",
-        "the phase diagram of three features in two dimensions",
+        "attacks are found by ascent, so that vulnerability is a lower bound; sudden jumps while learning were looked for at one setting and not seen",
         "superposition",
     ),
     Paper(

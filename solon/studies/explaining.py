@@ -169,7 +169,7 @@ def fitted(run: Run, name: str, settings: Settings, source: Source[Row], layers:
         made = fit(source.objective, layers, some, seed=run.seed, tokens=settings.tokens, turning=settings.dtype, progress=progress)
         with temporary(path) as partial:
             save(made, partial)
-    return load(path)
+    return load(path, next(source.objective.module.parameters()).device)
 
 
 def hash_of(tokens: Tokens) -> int:
