@@ -55,7 +55,7 @@ SEARCH = {"maxiter": 600, "xatol": 1e-4, "fatol": 1e-9}  # Nelder and Mead's
 @lru_cache(maxsize=4)
 def _inputs(features: int, density: float) -> tuple[Floats, Floats]:
     """Inputs (P, N) at which integration looks, and their weights (P,): every choice of features that are there, each at Gauss and Legendre's points."""
-    x, share = np.polynomial.legendre.leggauss(48 if features < 3 else 16)
+    x, share = np.polynomial.legendre.leggauss(48 if features < 3 else 12)
     here, gone = ((x + 1) / 2, density * share / 2), (np.zeros(1), np.array([1 - density]))
     cases = [zip(*chosen, strict=True) for chosen in product((here, gone), repeat=features)]
     parts = [(np.meshgrid(*values, indexing="ij"), np.meshgrid(*weights, indexing="ij")) for values, weights in cases]

@@ -38,7 +38,7 @@ class Settings:
     cells: int = 12
     """of each phase diagram, on each side"""
     restarts: int = 8
-    """of each of its cells, the best of which counts; also of the models of the introduction"""
+    """of each of its cells, the best of which counts (twice as many where features are three); also of the models of the introduction"""
     phase_steps: int = 4000
     absolute_features: int = 20
     """of the models that compute absolute values, with as many neurons"""
@@ -176,7 +176,8 @@ def diagrams(run: Run, settings: Settings) -> list[Job]:
     jobs: list[Job] = []
     for name, features in (("phases", 2), ("phases_of_three", 3)):
         others = (1.0,) * (features - 1)
-        rows = tuple((*others, own) for own in importances(settings.cells) for _ in range(settings.restarts))
+        starts = settings.restarts * (features - 1)  # three features pair off in three ways, and stay as they began to
+        rows = tuple((*others, own) for own in importances(settings.cells) for _ in range(starts))
         for level, density in enumerate(chances(settings.cells)):
             seed = derive(run.seed, name, level)
             plan = Plan(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from solon.interpretability.superposition import best, phase_of, phase_of_third, phases, phases_of_three, shares
+from solon.interpretability.superposition import best, expected, phase_of, phase_of_third, phases, phases_of_three, shares
 from solon.interpretability.toy_superposition import Plan
 
 
@@ -79,10 +79,16 @@ def grid(found: Findings, name: str) -> list[list[tuple[str, str]]]:
         row = []
         for place, importance in enumerate(kinds):
             some = range(place * restarts, (place + 1) * restarts)
-            least = min(some, key=lambda number_: own.loss[number_])
+            least = min(some, key=lambda number_: _expected(own, number_))
             row.append((diagram.seen(own.weights_KNM[least]), best(diagram.theory(own.plan.density, importance[-1]))))
         rows.append(row)
     return rows
+
+
+def _expected(own: Model, instance: int) -> float:
+    """By integration: what sparse inputs say of a loss is mostly noise."""
+    weights, bias = own.weights_KNM[instance].double().numpy(), own.bias_KN[instance].double().numpy()
+    return expected(weights, bias, np.array(own.plan.importance[instance]), own.plan.density)
 
 
 def mono(own: Model) -> list[float]:
