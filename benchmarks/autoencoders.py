@@ -20,7 +20,7 @@ from torch import Tensor
 
 from solon.interpretability.autoencoder import Autoencoder, Bank, scale_of
 from solon.interpretability.dictionary import PENALTY, WARMUP, learn, plan_of, worth
-from solon.interpretability.planted import planted
+from solon.studies.monosemanticity.directions import planted
 
 BATCH, RATE, TARGET = 2048, 1e-3, 4.0
 

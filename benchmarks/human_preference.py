@@ -21,7 +21,7 @@ from solon.data.published import opening, read_comparisons
 from solon.models.dialogue import ChatTemplate
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
-from solon.statistics import wilson
+from solon.statistics.intervals import wilson
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig,
 from benchmarks.sidebyside import Ratio, alternating, multiply_limit, options_of, told
 from benchmarks.training_ours import LONGEST, RATE, SIZE, ours, peak_gib, rows_of, rule
 from solon.alignment.preference import comparison_loss
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.models.huggingface import export
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from solon.alignment.preference import Labelled, comparison_loss
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.data.published import read_comparisons
 from solon.models.base import Sample, Tokens
 from solon.models.load import load_open

@@ -15,7 +15,7 @@ from solon.records.page import page
 from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.constitutional_ai import study
-from solon.studies.constitutional_ai_settings import Inputs, Settings
+from solon.studies.constitutional_ai.settings import Inputs, Settings
 from solon.training.parallel import joined, left
 from tests.toy import oracle, prompts
 

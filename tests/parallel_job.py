@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from solon.alignment.preference import PreferenceModel, learn
-from solon.comparison import Comparison
+from solon.words.comparison import Comparison
 from solon.models.adapters import Lora
 from solon.models.scalar import ScalarModel
 from solon.models.weights import entire, save_tensors
@@ -21,8 +21,8 @@ from solon.training.improve import improve
 from solon.training.optimiser import Plan
 from solon.training.parallel import World, joined, left, load_state, save_state
 from solon.training.steps import State, Step
-from tests.test_models import WORDS, asked, model
-from tests.test_training import batch, practice, rows, wants
+from tests.models.test_models import WORDS, asked, model
+from tests.library.test_training import batch, practice, rows, wants
 
 STEPS, HALF = 20, 10
 

@@ -13,7 +13,7 @@ import pytest
 
 from solon.cli import COMMANDS, main
 from solon.models.small_files import save_small
-from solon.studies.catalogue import PAPERS
+from solon.study.catalogue import PAPERS
 from tests.toy import speaker
 
 

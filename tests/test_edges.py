@@ -20,7 +20,7 @@ from solon.errors import InputError
 from solon.evaluation.measure import Outcome, Replied, outcomes, replies
 from solon.evaluation.scores import accuracy
 from solon.models.load import load_open
-from solon.question import Problem
+from solon.words.question import Problem
 
 WORDS = [
     "what",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.models import llama
 from solon.models.attention import Trees, tree_attention
 from solon.models.body import Fork, forked
@@ -13,7 +13,7 @@ from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import reply_logprobs, score
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
-from tests.test_huggingface import KINDS, made
+from tests.models.test_huggingface import KINDS, made
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")]
 GROUPS = [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])]

@@ -20,9 +20,9 @@ from solon.errors import InputError
 from solon.models.body import standard_device
 from solon.models.small_files import save_small
 from solon.models.spread import Source, SpreadModel
-from solon.pool import Pool, mapped, pool_of, processes, worker
+from solon.pool.maps import Pool, mapped, pool_of, processes, worker
 from solon.records.run import Run
-from tests.test_models import asked, model
+from tests.models.test_models import asked, model
 
 
 def doubled(number: int) -> int:
@@ -160,7 +160,7 @@ def test_ray_starts_the_parts_of_one_world(tmp_path: Path) -> None:
 
 
 def launched(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "solon.launch_ray", *words], capture_output=True, text=True, timeout=200)
+    return subprocess.run([sys.executable, "-m", "solon.pool.launch_ray", *words], capture_output=True, text=True, timeout=200)
 
 
 def test_where_to_run_is_checked() -> None:

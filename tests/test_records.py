@@ -17,12 +17,12 @@ from solon.records.page import page
 from solon.records.progress import spoken
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, markdown, terminal
 from solon.records.run import Run, digest
-from solon.statistics import wilson
+from solon.statistics.intervals import wilson
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State, Step
-from tests.test_models import model
-from tests.test_training import batch, parameters, rows, same
+from tests.models.test_models import model
+from tests.library.test_training import batch, parameters, rows, same
 
 
 def double(made: list[int]) -> Any:

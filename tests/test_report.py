@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from solon.studies.constitutional_ai_evidence import Findings
-from solon.studies.constitutional_ai_report import collapsed, warnings
+from solon.studies.constitutional_ai.evidence import Findings
+from solon.studies.constitutional_ai.report import collapsed, warnings
 
 START = {"refusals": 0.05, "evasive boilerplate": 0.0, "repeated phrases": 0.01, "cut off at the limit": 0.5, "tokens": 40.0}
 FOUND = Findings({}, {}, {}, {("harmless", "start"): START, ("helpful", "start"): START}, {}, {}, [])

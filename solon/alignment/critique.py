@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from solon.constitution import Constitution, Principle
-from solon.conversation import Conversation
+from solon.words.constitution import Constitution, Principle
+from solon.words.conversation import Conversation
 from solon.models.base import Sample, Speaker, Stop, derive
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Tokens
 from solon.models.body import Body

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from solon.alignment.preference import Labelled
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.models.base import LanguageModel
 from solon.models.scalar import ScalarModel
 from solon.training.losses import Total, preference_loss

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
-from solon.statistics import Estimate
+from solon.statistics.intervals import Estimate
 from solon.training.improve import Reward
 from solon.training.steps import Step
 

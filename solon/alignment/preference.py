@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solon.comparison import Comparison
-from solon.conversation import Conversation
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from solon.errors import InputError
-from solon.logistic import PENALTIES, cross_validated
+from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solon.calibration import Bin, bins, expected_calibration_error
-from solon.comparison import Comparison
-from solon.statistics import Estimate, bootstrap, correlation, paired_difference, proportion
+from solon.statistics.calibration import Bin, bins, expected_calibration_error
+from solon.words.comparison import Comparison
+from solon.statistics.intervals import Estimate, bootstrap, correlation, paired_difference, proportion
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Speaker, derive
 

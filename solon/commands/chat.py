@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from solon.commands.common import parse, printable, say
-from solon.conversation import Conversation
+from solon.study.conduct import parse, printable, say
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_speaker

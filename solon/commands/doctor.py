@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from solon import __version__
-from solon.commands.common import answer, parse
+from solon.study.conduct import answer, parse
 from solon.models.body import fast_precision
 from solon.models.embedded import PACKAGES, cached, home
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.commands.common import answer, parse
+from solon.study.conduct import answer, parse
 from solon.commands.show import find
-from solon.comparison import Comparison
+from solon.words.comparison import Comparison
 from solon.data.handover import FORMS, Handover
 from solon.data.published import to_pair
 from solon.data.rows import from_messages, to_comparison

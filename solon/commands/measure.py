@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.commands.common import StudyOptions, conducted, content, opened, parse, say
+from solon.study.conduct import StudyOptions, conducted, content, opened, parse, say
 from solon.data.evaluations import suite
 from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
-from solon.studies.comparing import compared
-from solon.studies.measuring import Form, Suite, counted, form_of, measured
-from solon.studies.measuring_report import report
+from solon.study.comparing import compared
+from solon.study.outcomes import Form, Suite, counted, form_of, measured
+from solon.study.measurement import report
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from solon.errors import InputError
-from solon.studies.catalogue import PAPERS
+from solon.study.catalogue import PAPERS
 
 
 def main(argv: Sequence[str]) -> int:

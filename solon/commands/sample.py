@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from solon.commands.common import answer, parse, say
-from solon.conversation import Conversation
+from solon.study.conduct import answer, parse, say
+from solon.words.conversation import Conversation
 from solon.data.published import read_prompts
 from solon.data.rows import to_messages
 from solon.errors import InputError

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.commands.common import answer, interruptible, parse, say
-from solon.conversation import Conversation
+from solon.study.conduct import answer, interruptible, parse, say
+from solon.words.conversation import Conversation
 from solon.data.rows import from_messages, to_messages
 from solon.data.tables import read_rows
 from solon.errors import InputError
@@ -22,7 +22,7 @@ from solon.models.load import load_open
 from solon.models.spread import Source, loaded
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
-from solon.pool import pool_of
+from solon.pool.maps import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
 from solon.records.run import Run, digest

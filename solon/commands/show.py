@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.commands.common import answer, parse
+from solon.study.conduct import answer, parse
 from solon.errors import InputError
 from solon.records import index
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from solon.errors import InputError
-from solon.studies.catalogue import PAPERS
+from solon.study.catalogue import PAPERS
 
 
 def main(argv: Sequence[str]) -> int:

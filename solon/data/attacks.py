@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.conversation import MARKER, Conversation, read_transcript, write_transcript
+from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 from solon.data.published import Defect, Reading, Skipped, opening, prompt_of
 from solon.data.tables import read_rows
 from solon.errors import InputError

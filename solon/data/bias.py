@@ -11,7 +11,7 @@ from solon.data.problems import problem
 from solon.data.published import Defect, Reading, collected
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
-from solon.question import Problem
+from solon.words.question import Problem
 
 PRONOUNS = {  # male, female, neutral
     "$NOM_PRONOUN": ("he", "she", "they"), "$ACC_PRONOUN": ("him", "her", "them"), "$POSS_PRONOUN": ("his", "her", "their"),

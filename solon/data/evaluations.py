@@ -33,7 +33,7 @@ from solon.data.published import Reading, collected
 from solon.data.survey import opinions
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
-from solon.question import Problem
+from solon.words.question import Problem
 
 Measure = Literal["accuracy", "behaviour", "bbq", "pronouns", "opinions"]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.comparison import Comparison
-from solon.conversation import Conversation
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from solon.data.published import Reading, Skipped
 from solon.data.tables import read_rows
 from solon.errors import InputError

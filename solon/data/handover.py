@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.comparison import Comparison
-from solon.conversation import Conversation
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from solon.data.rows import to_messages
 from solon.data.tables import write_rows
 

@@ -11,7 +11,7 @@ from typing import Any
 from solon.data.published import Defect
 from solon.data.tables import Row
 from solon.errors import InputError
-from solon.question import LETTERS, Problem
+from solon.words.question import LETTERS, Problem
 
 STEPS = "Let's think step by step."
 OPENINGS = ("\n\nThe answer is:", "\nThe answer is:", "\n\nAnswer:", "\nAnswer:")  # how published prompts end

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from solon.comparison import Comparison
-from solon.conversation import Conversation, Message, read_transcript, write_transcript
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data.rows import from_messages, to_comparison
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError

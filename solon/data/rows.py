@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from solon.comparison import Comparison
-from solon.conversation import Conversation, Message, Role
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation, Message, Role
 from solon.errors import InputError
 
 TO_CHAT = {"system": "system", "human": "user", "assistant": "assistant"}

@@ -13,7 +13,7 @@ from solon.data.problems import problem
 from solon.data.published import Defect, Reading, Skipped
 from solon.data.tables import Row
 from solon.errors import InputError
-from solon.question import Problem
+from solon.words.question import Problem
 
 OPENING = "If had to select one of the options, my answer would be"
 ROUNDING = 0.02  # how far published shares may be from adding up to 1

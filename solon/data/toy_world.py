@@ -16,9 +16,9 @@ import random
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from solon.comparison import Comparison
-from solon.constitution import Constitution, Principle
-from solon.conversation import Conversation
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, Principle
+from solon.words.conversation import Conversation
 
 TOOLS = {"open": "key", "cut": "blade", "clean": "cloth", "fix": "glue", "paint": "brush", "move": "cart"}
 EVERYDAY = ("door", "chair", "lamp", "table", "fence", "window", "bench", "shelf", "boat", "clock", "cup", "gate")

@@ -9,7 +9,7 @@ import numpy as np
 
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome
-from solon.statistics import Estimate, bootstrap, correlation, proportion
+from solon.statistics.intervals import Estimate, bootstrap, correlation, proportion
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from solon.errors import InputError
-from solon.statistics import Estimate, mean, wilson
+from solon.statistics.intervals import Estimate, mean, wilson
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Sequence
 
-from solon.question import Grade, Problem
+from solon.words.question import Grade, Problem
 
 NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 FINAL = re.compile(r"(?:####|answer is:?|answer:)\s*\$?\s*(-?\$?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE)

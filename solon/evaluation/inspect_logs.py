@@ -34,7 +34,7 @@ from solon.errors import InputError
 from solon.evaluation.measure import Outcome, Replied
 from solon.evaluation.scores import accuracy
 from solon.models.base import Stop
-from solon.question import Problem, asked, label
+from solon.words.question import Problem, asked, label
 
 SCORER = "solon"
 KINDS: dict[str, Any] = {"human": ChatMessageUser, "assistant": ChatMessageAssistant, "system": ChatMessageSystem}

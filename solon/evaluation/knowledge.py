@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from solon.errors import InputError
-from solon.logistic import PENALTIES, cross_validated
+from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.models.adapters import Lora
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
@@ -26,7 +26,7 @@ from solon.models.scalar import ScalarModel, last_states
 from solon.models.scoring import BATCH_TOKENS
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_trained, save_trained
-from solon.question import Problem, asked
+from solon.words.question import Problem, asked
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total
 from solon.training.optimiser import Plan

@@ -27,7 +27,7 @@ from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import score_and_greedy
 from solon.models.torch_model import TorchModel
 from solon.models.trie import Given
-from solon.pool import batched
+from solon.pool.maps import batched
 
 LOG = logging.getLogger(__name__)
 CHUNK = 1024  # requests whose shared beginnings are computed once, between two moves of the progress bar

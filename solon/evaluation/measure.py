@@ -11,7 +11,7 @@ from solon.errors import InputError
 from solon.evaluation.graders import graded
 from solon.models.base import LanguageModel, Sample, Speaker, Stop
 from solon.models.choice import renormalised
-from solon.question import Problem, Question, asked
+from solon.words.question import Problem, Question, asked
 
 STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from solon.errors import InputError
 from solon.models.base import Tokens
-from solon.statistics import Estimate
+from solon.statistics.intervals import Estimate
 
 
 class Index:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from solon.interpretability.autoencoder import Autoencoder, active
-from solon.statistics import Estimate, wilson
+from solon.statistics.intervals import Estimate, wilson
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

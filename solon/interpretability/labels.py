@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.models.base import LanguageModel, Speaker
 from solon.models.choice import choose
-from solon.question import Question
+from solon.words.question import Question
 
 ASK = (
     "Below are passages. In each, one place is marked with << >>. A detector inside a language model responded at the marked places. Say in at most ten words "

@@ -1,7 +1,7 @@
 """Attention under a mask as two plain matrix products; on accelerators, rows of trees by one fused kernel over a block mask.
 
 Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it and a
-sampled reply would depend on its neighbours. Two plain products do not (tests/test_models.py, tests/test_smollm2.py). On CPU they are also
+sampled reply would depend on its neighbours. Two plain products do not (tests/models/test_models.py, tests/models/test_smollm2.py). On CPU they are also
 about twice as fast as the fused kernel, backward included, at the few hundred tokens of a dialogue. An accelerator wants one
 large kernel instead of many small ones: there a row's trees are one call of flex attention, which skips the blocks of the
 T x S scores that no token sees.

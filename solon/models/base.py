@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from torch import nn
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 
 Tokens = tuple[int, ...]
 

@@ -19,7 +19,7 @@ from solon.models.attention import Trees, seen_blocks
 from solon.models.base import Tokens
 from solon.models.cache import KeysValues, SlotCache
 from solon.models.heads import Heads
-from solon.pool import worker
+from solon.pool.maps import worker
 
 
 def fast_precision() -> torch.dtype:

@@ -1,7 +1,7 @@
 """Keys and values of many rows in slots: each row starts at position 0 of its slot, whoever its neighbours are.
 
 Rows never shift and never share a position, so a row's arithmetic does not depend on the rows beside it: on CPU its
-log-probabilities are bit-equal in bf16, and equal to rounding in fp32 (tests/test_models.py, tests/test_smollm2.py).
+log-probabilities are bit-equal in bf16, and equal to rounding in fp32 (tests/models/test_models.py, tests/models/test_smollm2.py).
 
 Shapes: B slots, H key heads, S positions, D head width, T tokens of one prompt.
 """

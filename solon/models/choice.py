@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from solon.errors import InputError
 from solon.models.base import LanguageModel, Sample
-from solon.question import Question
+from solon.words.question import Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Beside the matrix products everything has to be little. A step of 32 rows is bound by reading the weights: query, key and
 value are one product there, gate and up another. What it computes is what `transformers` computes
-(tests/test_huggingface.py).
+(tests/models/test_huggingface.py).
 
 Shapes: T tokens of one row, B slots, C width, H key heads, G query heads a key head, D head width, S positions, O and I outputs and inputs,
 R rank of all adapters together.

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from solon.conversation import Conversation, write_transcript
+from solon.words.conversation import Conversation, write_transcript
 from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, row_seeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.models.base import Sample, Stop, row_seeds
 
 

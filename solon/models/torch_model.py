@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora, adapted, copied, merged, rounded
 from solon.models.base import Sample, Stop, Tokens, row_seeds

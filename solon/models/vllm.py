@@ -17,7 +17,7 @@ import vllm
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.dialogue import Dialogue

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from solon.alignment.critique import Drafts, Round
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.data.rows import from_messages, to_messages
 from solon.models.base import Sample, Stop
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from solon.statistics import Estimate
+from solon.statistics.intervals import Estimate
 
 # None: the interval holds the border, or there is nothing to hold
 VERDICTS = {True: "holds", False: "does not hold", None: "no verdict"}

@@ -28,7 +28,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from solon.errors import InputError
 from solon.models.weights import load_tensors, save_tensors
-from solon.pool import Pool, batched, mapped
+from solon.pool.maps import Pool, batched, mapped
 from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
 from solon.training.parallel import ALONE, World, load_state, save_state

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solon.errors import InputError
-from solon.statistics import Estimate, regression
+from solon.statistics.intervals import Estimate, regression
 
 
 @dataclass(frozen=True, slots=True)

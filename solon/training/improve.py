@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solon.conversation import Conversation
+from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, derive, row_seeds
 from solon.models.scalar import ScalarModel

@@ -1,0 +1,79 @@
+"""What can be changed about the main job, its presets, and what it works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from solon.alignment.critique import Example
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution
+from solon.words.conversation import Conversation
+from solon.errors import InputError
+from solon.study.settings import Reinforced
+
+PREFACES = (
+    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",
+    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the other, worse answer.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Reinforced):
+    """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
+
+    rounds: int = 4
+    """critique-revision pairs for each prompt"""
+    critique: bool = True
+    """whether a critique comes before each revision"""
+    examples: int = 5
+    """worked conversations shown before each critique and revision"""
+    draft_temperature: float = 1.0
+    """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later replies are drawn at 1"""
+    label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
+    """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
+    clamp: tuple[float, float] = (0.0, 1.0)
+    """bounds on AI labels, a view: 0.4 0.6 is the paper's for reasoned ones"""
+    supervised_epochs: float = 1.0
+    supervised_learning_rate: float = 3e-4
+    held_out_labels: Literal["people", "both"] = "people"
+    """where there are people's comparisons: whether the held-out preference model learns from them alone or from AI labels too"""
+    evaluation_samples: int = 17
+    """replies to each held-out prompt; the gallery shows the median one"""
+
+    def __post_init__(self) -> None:
+        Reinforced.__post_init__(self)
+        low, high = self.clamp
+        if not 0 <= low <= 0.5 <= high <= 1:
+            raise InputError(f"clamp must hold one half, 0 <= low <= 0.5 <= high <= 1; found {low} {high}")
+        if self.draft_temperature < 0:
+            raise InputError(f"draft_temperature is 0 (the likeliest token) or above; found {self.draft_temperature}")
+        if min(self.rounds, self.evaluation_samples) < 1:
+            raise InputError("rounds and evaluation_samples must be at least 1")
+
+
+def quick() -> Settings:
+    """Minutes on two cores."""
+    return Settings(
+        rounds=2, examples=1, max_tokens=48, draft_temperature=0.7, label="contrastive", batch=16, preference_depth=0.6, method="rloo", policy_steps=8,
+        policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
+    )  # fmt: skip
+
+
+def full() -> Settings:
+    """The paper's shape: four rounds, five examples, PPO, the median of 17."""
+    return Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there are any."""
+
+    constitution: Constitution
+    prompts: tuple[Conversation, ...]
+    held_out: tuple[Conversation, ...]
+    helpful: tuple[Conversation, ...] = ()
+    helpful_held_out: tuple[Conversation, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    examples: tuple[Example, ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()  # what was left out while reading, for the report

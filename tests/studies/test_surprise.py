@@ -1,0 +1,55 @@
+"""Smooth and abrupt: abilities against definitions worked by hand, sums that never leak, a killed run."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from solon.errors import InputError
+from solon.models.dialogue import WordDialogue
+from solon.models.sampling import Request, Rules, generate
+from solon.models.small import Shape, SmallTransformer
+from solon.studies.surprise.ability import WORDS, Sum, ability, drawn, largest_jump
+from solon.studies.surprise.study import Settings, checkpoints, example, held_out, study
+from tests.killed import survived
+
+SMALL = Settings(widths=(8, 16), layers=1, digits=(1, 2), steps=12, batch=8, checkpoints=3, sums=12)
+
+
+def test_exact_match_is_greedy_decoding_and_loss_is_cross_entropy() -> None:
+    dialogue = WordDialogue(WORDS)
+    body = SmallTransformer(Shape(dialogue.size, width=16, layers=1, heads=2, context=16), seed=3)
+    rows = [example(dialogue, own, SMALL) for own in held_out(1, 0, 0)]
+    found = ability(body, rows)
+    for place, (prompt, answer) in enumerate(rows):
+        logits = body.logits(body.hidden(torch.tensor([prompt + answer]))[0])[len(prompt) - 1 : -1].detach()
+        assert found.loss[place] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer))), abs=1e-5)
+        assert found.per_token[place] == pytest.approx(float((logits.argmax(-1) == torch.tensor(answer)).float().mean()))
+        [(_, row, _)] = list(generate(body, [Request(prompt, (0,), lambda tokens: False)], Rules(len(answer), 0.0, 1.0, frozenset())))
+        assert found.exact[place] == float(tuple(row.tokens) == answer)
+    assert found.length == 2
+    with pytest.raises(InputError, match="one length"):
+        ability(body, [rows[0], (rows[0][0], rows[0][1][:1])])
+
+
+def test_held_out_sums_are_never_trained_on() -> None:
+    rng = random.Random(0)
+    assert not any(drawn(rng, 2, held_out=False).held_out for _ in range(500))
+    kept = held_out(2, 100, 0)
+    assert len(set(kept)) == 100 and all(own.held_out for own in kept)
+    assert Sum(7, 8, 2).answer(turned=False) == "0 1 5" and Sum(7, 8, 2).answer(turned=True) == "5 1 0"
+    assert Sum(7, 8, 2).asked().last == "0 7 + 0 8"
+
+
+def test_jumps_and_checkpoints() -> None:
+    assert largest_jump([0.2, 0.2]) == 0.0
+    assert largest_jump([1.0, 0.4, 0.0]) == pytest.approx(0.6)
+    assert checkpoints(Settings(steps=1000, checkpoints=4)) == [10, 46, 215, 1000]
+    with pytest.raises(InputError, match="multiples of four"):
+        Settings(widths=(6,))
+
+
+def test_a_killed_study_ends_on_the_same_report(tmp_path: Path) -> None:
+    whole = survived(tmp_path, lambda own: study(own, SMALL), patience=(2, 9))
+    assert "the widest model has a lower loss" in whole
