@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
-from solon.words.comparison import Comparison
 from solon.data.exchange import read_public
 from solon.models.base import derive
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
 from solon.statistics.intervals import Estimate, paired_difference, proportion
 from solon.study.stages import alternated
+from solon.words.comparison import Comparison
 
 
 def main() -> None:

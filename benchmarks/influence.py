@@ -27,7 +27,7 @@ from solon.interpretability.curvature import fit
 from solon.interpretability.influence import influence, queries
 from solon.interpretability.linear import linear_layers
 from solon.interpretability.objectives import language
-from solon.models.small import Shape, SmallTransformer
+from solon.models.backbones.small import Shape, SmallTransformer
 
 SHAPE = Shape(2000, width=256, layers=4, heads=4, context=128)
 QUERIES, BATCH = 16, 32

@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from solon.words.conversation import Conversation
 from solon.models.spread import Source, loaded
 from solon.pool.maps import processes
 from solon.scaling.memory import GIB, LLAMA_7B, LLAMA_70B, SMOLLM2_135M, Architecture, Layout, cache_memory, training_memory
+from solon.words.conversation import Conversation
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 JOBS = (

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from solon.models.small import Shape, SmallTransformer
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.training.fit import fit, imitation, micro
 from solon.training.optimiser import Plan
 from solon.training.parallel import joined

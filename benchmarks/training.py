@@ -29,13 +29,13 @@ from trl import RewardConfig, RewardTrainer, RLOOConfig, RLOOTrainer, SFTConfig,
 from benchmarks.sidebyside import Ratio, alternating, multiply_limit, options_of, told
 from benchmarks.training_ours import LONGEST, RATE, SIZE, ours, peak_gib, rows_of, rule
 from solon.alignment.preference import comparison_loss
-from solon.words.conversation import Conversation
 from solon.models.huggingface import export
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group
 from solon.models.torch_model import TorchModel
 from solon.training.fit import imitation
+from solon.words.conversation import Conversation
 
 TARGETS = {"supervised": 4.0, "preference": 3.0, "rloo": 4.0}
 

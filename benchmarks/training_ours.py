@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from solon.alignment.preference import Labelled, comparison_loss
-from solon.words.conversation import Conversation
 from solon.data.published import read_comparisons
 from solon.models.base import Sample, Tokens
 from solon.models.load import load_open
@@ -21,6 +20,7 @@ from solon.models.torch_model import TorchModel
 from solon.training.fit import fit, imitation, micro, shuffled
 from solon.training.improve import Practice, improve
 from solon.training.optimiser import Plan
+from solon.words.conversation import Conversation
 
 SIZE = 8
 RATE = 1e-6  # small, so that a hundred steps leave the work as it is

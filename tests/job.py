@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from solon.data import toy_world as toy
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.records.files import write_text
 from solon.records.page import page

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from solon.alignment.preference import PreferenceModel, learn
-from solon.words.comparison import Comparison
 from solon.models.adapters import Lora
 from solon.models.scalar import ScalarModel
 from solon.models.weights import entire, save_tensors
@@ -21,8 +20,9 @@ from solon.training.improve import improve
 from solon.training.optimiser import Plan
 from solon.training.parallel import World, joined, left, load_state, save_state
 from solon.training.steps import State, Step
-from tests.models.test_models import WORDS, asked, model
+from solon.words.comparison import Comparison
 from tests.library.test_training import batch, practice, rows, wants
+from tests.models.test_models import WORDS, asked, model
 
 STEPS, HALF = 20, 10
 

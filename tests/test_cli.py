@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from solon.cli import COMMANDS, main
-from solon.models.small_files import save_small
+from solon.models.backbones.small_files import save_small
 from solon.study.catalogue import PAPERS
 from tests.toy import speaker
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from solon.words.conversation import Conversation
-from solon.models import llama
-from solon.models.attention import Trees, tree_attention
-from solon.models.body import Fork, forked
-from solon.models.graphs import Replayed
+from solon.models.backbones import llama
+from solon.models.backbones.attention import Trees, tree_attention
+from solon.models.backbones.backbone import Fork, forked
+from solon.models.backbones.graphs import Replayed
 from solon.models.load import load_open
 from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import reply_logprobs, score
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
+from solon.words.conversation import Conversation
 from tests.models.test_huggingface import KINDS, made
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")]

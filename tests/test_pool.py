@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from solon.errors import InputError
-from solon.models.body import standard_device
-from solon.models.small_files import save_small
+from solon.models.backbones.backbone import standard_device
+from solon.models.backbones.small_files import save_small
 from solon.models.spread import Source, SpreadModel
 from solon.pool.maps import Pool, mapped, pool_of, processes, worker
 from solon.records.run import Run

@@ -21,8 +21,8 @@ from solon.statistics.intervals import wilson
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State, Step
-from tests.models.test_models import model
 from tests.library.test_training import batch, parameters, rows, same
+from tests.models.test_models import model
 
 
 def double(made: list[int]) -> Any:

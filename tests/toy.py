@@ -3,10 +3,10 @@
 import random
 from collections.abc import Callable
 
-from solon.words.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.models.scripted import ScriptedModel
 from solon.study.toy_models import speaker
+from solon.words.conversation import Conversation
 
 __all__ = ["oracle", "prompts", "speaker"]
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from solon.models.base import Sample, Speaker, Stop, derive
 from solon.words.constitution import Constitution, Principle
 from solon.words.conversation import Conversation
-from solon.models.base import Sample, Speaker, Stop, derive
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
+from solon.models.backbones.backbone import Body
 from solon.models.base import Tokens
-from solon.models.body import Body
 from solon.models.dialogue import Dialogue
 from solon.models.scoring import BATCH_TOKENS, HEAD_PART, batches, reply_hidden
 from solon.training.losses import Total
+from solon.words.conversation import Conversation
 
 TOP = 50
 

@@ -15,12 +15,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution, Principle
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import LanguageModel, derive
 from solon.models.choice import Choice, choose
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, Principle
+from solon.words.conversation import Conversation
 from solon.words.question import Question
 
 LETTERS = (" (A)", " (B)")

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from solon.alignment.preference import Labelled
-from solon.words.conversation import Conversation
 from solon.models.base import LanguageModel
 from solon.models.scalar import ScalarModel
 from solon.training.losses import Total, preference_loss
+from solon.words.conversation import Conversation
 
 NOBODY = Conversation().human("")
 

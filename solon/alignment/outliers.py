@@ -19,12 +19,12 @@ import torch
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
-from solon.statistics.calibration import auroc
 from solon.errors import InputError
 from solon.models.activations import activations, layers_of
+from solon.models.backbones.backbone import Body
 from solon.models.base import Tokens, derive
-from solon.models.body import Body
 from solon.models.scoring import batches
+from solon.statistics.calibration import auroc
 from solon.statistics.intervals import Estimate
 
 Floats = npt.NDArray[np.float64]

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.statistics.intervals import Estimate
 from solon.training.improve import Reward
 from solon.training.steps import Step
+from solon.words.conversation import Conversation
 
 
 def watched(steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]) -> Iterator[Step]:

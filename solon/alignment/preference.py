@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.errors import InputError
-from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import BATCH_TOKENS, Group, batches, grouped, length
 from solon.models.weights import load_trained, save_trained
+from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total, preference_loss
 from solon.training.optimiser import Plan
 from solon.training.parallel import ALONE, World
 from solon.training.steps import Step
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
 Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], Total]]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from solon.statistics.calibration import Bin, bins, expected_calibration_error
-from solon.words.comparison import Comparison
 from solon.statistics.intervals import Estimate, bootstrap, correlation, paired_difference, proportion
+from solon.words.comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Speaker, derive
+from solon.words.conversation import Conversation
 
 Harmlessness = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 SPEAKER = re.compile(r"\s*(?<!\w)(Human|Assistant|User):.*", re.DOTALL)

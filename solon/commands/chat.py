@@ -9,11 +9,11 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import parse, printable, say
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_speaker
+from solon.study.conduct import parse, printable, say
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

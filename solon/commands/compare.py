@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.study.conduct import StudyOptions, answer, parse, say
 from solon.commands.measure import Measuring, measure
 from solon.data import packaged
 from solon.data.published import read_prompts
@@ -20,6 +19,7 @@ from solon.evaluation.replies import refuses
 from solon.models.huggingface import load_classifier
 from solon.models.spread import spread_open
 from solon.statistics.intervals import mcnemar, paired_difference
+from solon.study.conduct import StudyOptions, answer, parse, say
 
 
 @dataclass(frozen=True)

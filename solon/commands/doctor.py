@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from solon import __version__
-from solon.study.conduct import answer, parse
-from solon.models.body import fast_precision
+from solon.models.backbones.backbone import fast_precision
 from solon.models.embedded import PACKAGES, cached, home
+from solon.study.conduct import answer, parse
 
 NEEDED = ("torch", "transformers", "safetensors", "tyro", "numpy", "scipy", "pyarrow", "httpx", "matplotlib", "gguf", "accelerate")
 EXTRA = ("peft", "trl")

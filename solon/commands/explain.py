@@ -13,11 +13,8 @@ import torch
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.study.conduct import StudyOptions, conducted, content, parse, say
 from solon.commands.export import labels, stage
 from solon.commands.show import find
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.published import read_comparisons
 from solon.data.rows import from_messages
 from solon.errors import InputError
@@ -30,7 +27,10 @@ from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.models.trie import Given
 from solon.records.codecs import to_drafts
+from solon.study.conduct import StudyOptions, conducted, content, parse, say
 from solon.tools.explain import Settings, Source, study
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

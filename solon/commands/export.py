@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.study.conduct import answer, parse
 from solon.commands.show import find
-from solon.words.comparison import Comparison
 from solon.data.handover import FORMS, Handover
 from solon.data.published import to_pair
 from solon.data.rows import from_messages, to_comparison
@@ -21,6 +19,8 @@ from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
 from solon.records.codecs import to_drafts
 from solon.records.files import temporary
+from solon.study.conduct import answer, parse
+from solon.words.comparison import Comparison
 
 PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "report.json")
 

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import StudyOptions, conducted, content, named, parse, say
 from solon.commands.export import stage
 from solon.commands.show import find
-from solon.words.conversation import Conversation
 from solon.data.rows import from_messages
 from solon.errors import InputError
 from solon.interpretability.dictionary_files import read_autoencoder
 from solon.models.base import Tokens
 from solon.models.load import load_open
+from solon.study.conduct import StudyOptions, conducted, content, named, parse, say
 from solon.tools.features import Inputs, Settings, study
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

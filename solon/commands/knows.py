@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.study.conduct import StudyOptions, answer, conducted, parse, say, told
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.models.load import load_open
-from solon.words.question import Problem
+from solon.study.conduct import StudyOptions, answer, conducted, parse, say, told
+from solon.study.outcomes import Form, digest_of, form_of_dialogue
 from solon.tools.knows import FILE, Knower, load, study
 from solon.tools.knows_settings import Settings
-from solon.study.outcomes import Form, digest_of, form_of_dialogue
+from solon.words.question import Problem
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.study.conduct import StudyOptions, conducted, content, opened, parse, say
 from solon.data.evaluations import suite
 from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.study.comparing import compared
-from solon.study.outcomes import Form, Suite, counted, form_of, measured
+from solon.study.conduct import StudyOptions, conducted, content, opened, parse, say
 from solon.study.measurement import report
+from solon.study.outcomes import Form, Suite, counted, form_of, measured
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import answer, parse, say
-from solon.words.conversation import Conversation
 from solon.data.published import read_prompts
 from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.spread import spread_over
 from solon.records.codecs import from_sample
+from solon.study.conduct import answer, parse, say
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

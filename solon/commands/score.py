@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import answer, interruptible, parse, say
-from solon.words.conversation import Conversation
 from solon.data.rows import from_messages, to_messages
 from solon.data.tables import read_rows
 from solon.errors import InputError
@@ -26,6 +24,8 @@ from solon.pool.maps import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
 from solon.records.run import Run, digest
+from solon.study.conduct import answer, interruptible, parse, say
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

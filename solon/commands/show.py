@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import answer, parse
 from solon.errors import InputError
 from solon.records import index
+from solon.study.conduct import answer, parse
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import answer, parse
 from solon.errors import InputError
 from solon.pool.maps import mapped, pool_of
 from solon.records.progress import spoken
 from solon.statistics.intervals import mean
+from solon.study.conduct import answer, parse
 
 Point = tuple[tuple[str, str], ...]  # flag and value of everything that is varied
 

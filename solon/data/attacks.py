@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 from solon.data.published import Defect, Reading, Skipped, opening, prompt_of
 from solon.data.tables import read_rows
 from solon.errors import InputError
+from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 
 TYPES = {"plain": "plain lm", "prompted": "context distillation", "rejection": "rejection sampling", "rlhf": "rlhf"}  # ours to the published
 

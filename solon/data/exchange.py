@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.published import Reading, Skipped
 from solon.data.tables import read_rows
 from solon.errors import InputError
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 GOOD, BAD = "GOOD: ", "BAD: "
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.rows import to_messages
 from solon.data.tables import write_rows
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)

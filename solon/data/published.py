@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data.rows import from_messages, to_comparison
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 
 Value = TypeVar("Value")
 SPEAKER = re.compile(r"(?<!\w)(Human|Assistant):")

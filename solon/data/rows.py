@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from solon.errors import InputError
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation, Message, Role
-from solon.errors import InputError
 
 TO_CHAT = {"system": "system", "human": "user", "assistant": "assistant"}
 FROM_CHAT: dict[str, Role] = {

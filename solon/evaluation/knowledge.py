@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 
 from solon.errors import InputError
-from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.models.adapters import Lora
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
@@ -26,12 +25,13 @@ from solon.models.scalar import ScalarModel, last_states
 from solon.models.scoring import BATCH_TOKENS
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_trained, save_trained
-from solon.words.question import Problem, asked
+from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total
 from solon.training.optimiser import Plan
 from solon.training.parallel import ALONE, World
 from solon.training.steps import State, Step
+from solon.words.question import Problem, asked
 
 Method = Literal["probe", "lora", "full"]
 Labelled = tuple[Tokens, float]  # a question's tokens, the share of its samples that is right

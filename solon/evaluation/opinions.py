@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome
 from solon.models.scripted import ScriptedModel
-from solon.words.question import Problem, label
 from solon.statistics.intervals import Estimate, mean
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, label
 
 BASE = 2  # of the logarithm: disjoint answers then have similarity 0
 

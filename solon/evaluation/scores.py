@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize
 
-from solon.statistics.calibration import Bin, bins, calibration_interval, rms_calibration_error
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, Replied
+from solon.statistics.calibration import Bin, bins, calibration_interval, rms_calibration_error
 from solon.statistics.intervals import Estimate, mean, proportion
 
 BOUND = 0.01  # of rows that could not be scored: above it an interval holds both extremes

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.graders import answer_of, first_line, graded
 from solon.evaluation.measure import STOPS, Outcome
 from solon.models.base import Sample, Speaker
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, asked
 
 NONE = "none of the above"

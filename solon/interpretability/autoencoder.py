@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.body import fast_precision
+from solon.models.backbones.backbone import fast_precision
 from solon.models.weights import load_tensors, save_tensors
 
 DENSE = 0.15  # of all pairs; with more active, dense products are faster

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.models.activations import direct_logits, layers_of
+from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.heads import Heads, written
 from solon.models.base import Tokens
-from solon.models.body import Body, pad
-from solon.models.heads import Heads, written
 
 BLOCK, REPEATS, DRAWS = 25, 4, 10  # random tokens, how often they stand, and how many draws a score is the mean of (the paper's)
 Head = tuple[int, int]  # layer and head, both from 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from solon.words.conversation import Conversation
 from solon.models.base import LanguageModel, Speaker
 from solon.models.choice import choose
+from solon.words.conversation import Conversation
 from solon.words.question import Question
 
 ASK = (

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solon.interpretability.curvature import Objective
+from solon.models.backbones.backbone import Body, pad
 from solon.models.base import Tokens
-from solon.models.body import Body, pad
 from solon.models.scalar import ScalarModel
 from solon.models.trie import Given
 

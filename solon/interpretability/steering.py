@@ -20,8 +20,8 @@ from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.induction import token_losses
 from solon.models.activations import edited, layers_of
+from solon.models.backbones.backbone import Body, pad
 from solon.models.base import Tokens
-from solon.models.body import Body, pad
 
 
 @dataclass(frozen=True, slots=True)

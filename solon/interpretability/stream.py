@@ -18,8 +18,8 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.models.activations import layers_of, recorded
+from solon.models.backbones.backbone import Body, pad
 from solon.models.base import Tokens, derive
-from solon.models.body import Body, pad
 
 PARTS = 4  # chunks that a pool is mixed from
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
+from solon.models.backbones.backbone import Body, pad
 from solon.models.base import Tokens
-from solon.models.body import Body, pad
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from jinja2 import TemplateError
 
-from solon.words.conversation import Conversation, write_transcript
 from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.base import Tokens
+from solon.words.conversation import Conversation, write_transcript
 
 
 class Dialogue(Protocol):

@@ -22,10 +22,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from solon.errors import InputError
 from solon.models.adapters import merged, save_peft
+from solon.models.backbones.backbone import fast_precision, standard_device
+from solon.models.backbones.huggingface import HuggingFaceBody
 from solon.models.base import Tokens
-from solon.models.body import fast_precision, standard_device
 from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
-from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from solon.errors import InputError
+from solon.models.backbones.small_files import MARK, load_small
 from solon.models.base import Speaker
 from solon.models.embedded import PACKAGES, home, load_embedded
 from solon.models.huggingface import load_huggingface
 from solon.models.remote import RemoteModel
-from solon.models.small_files import MARK, load_small
 from solon.models.torch_model import TorchModel
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}

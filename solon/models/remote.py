@@ -19,10 +19,10 @@ from typing import Any
 
 import httpx
 
-from solon.words.conversation import Conversation, write_transcript
 from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, row_seeds
+from solon.words.conversation import Conversation, write_transcript
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 STOPS = {"length": Stop.LENGTH, "stop": Stop.END}

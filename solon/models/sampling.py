@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
+from solon.models.backbones.backbone import Body
+from solon.models.backbones.cache import KeysValues, SlotCache
 from solon.models.base import Stop, Tokens
-from solon.models.body import Body
-from solon.models.cache import KeysValues, SlotCache
 from solon.models.memory import out_of_memory, released
 
 BLOCK = 256

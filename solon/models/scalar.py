@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from solon.models.adapters import copied
+from solon.models.backbones.backbone import Body, forked
 from solon.models.base import Tokens
-from solon.models.body import Body, forked
 from solon.models.scoring import BATCH_TOKENS, batches
 
 PREFILL = 1024  # tokens of one forward pass of what rows share

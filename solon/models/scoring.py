@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
+from solon.models.backbones.backbone import Body, Fork, forked
+from solon.models.backbones.cache import KeysValues
 from solon.models.base import Tokens
-from solon.models.body import Body, Fork, forked
-from solon.models.cache import KeysValues
 from solon.models.memory import halved
 from solon.models.trie import Given, Node, Row, row_of, trie_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from solon.words.conversation import Conversation
 from solon.models.base import Sample, Stop, row_seeds
+from solon.words.conversation import Conversation
 
 
 class ScriptedModel:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Speaker
 from solon.models.load import load_open, load_speaker
 from solon.models.torch_model import TorchModel
 from solon.pool.maps import Pool, batched, mapped, pool_of
+from solon.words.conversation import Conversation
 
 PART = 32  # prompts of one piece of work
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora, adapted, copied, merged, rounded
+from solon.models.backbones.backbone import Body, fast_precision
 from solon.models.base import Sample, Stop, Tokens, row_seeds
-from solon.models.body import Body, fast_precision
 from solon.models.dialogue import Dialogue, plain_text
 from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import score
 from solon.models.trie import Given
 from solon.models.weights import Fingerprint, load_trained, save_trained
+from solon.words.conversation import Conversation
 
 
 class TorchModel:

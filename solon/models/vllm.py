@@ -17,13 +17,13 @@ import vllm
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.dialogue import Dialogue
 from solon.models.huggingface import check_folder, dialogue_of
 from solon.models.torch_model import TorchModel
 from solon.models.weights import save_tensors
+from solon.words.conversation import Conversation
 
 
 class Receiver:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from solon.alignment.critique import Drafts, Round
-from solon.words.conversation import Conversation
 from solon.data.rows import from_messages, to_messages
 from solon.models.base import Sample, Stop
+from solon.words.conversation import Conversation
 
 
 def from_sample(sample: Sample) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from solon.data.evaluations import Evaluation
 from solon.evaluation.measure import Outcome, Replied
-from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
-from solon.words.question import Problem, label, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, McNemar, mcnemar, mean, paired_difference
-from solon.study.outcomes import Rows, Suite, counted
+from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
+from solon.study.claims import interval, sign
 from solon.study.measurement import (
     Score,
     calibration_table,
@@ -25,7 +24,8 @@ from solon.study.measurement import (
     values,
     warnings,
 )
-from solon.study.claims import interval, sign
+from solon.study.outcomes import Rows, Suite, counted
+from solon.words.question import Problem, label, worded
 
 FLIPS = 40  # shown of an evaluation
 

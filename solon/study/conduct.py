@@ -23,7 +23,6 @@ import transformers
 import tyro
 
 from solon import __version__
-from solon.words.conversation import Conversation
 from solon.data.published import Reading
 from solon.errors import InputError
 from solon.models.base import Speaker
@@ -35,6 +34,7 @@ from solon.records.page import page
 from solon.records.progress import spoken
 from solon.records.report import Report, markdown, terminal
 from solon.records.run import Run
+from solon.words.conversation import Conversation
 
 Options = TypeVar("Options")
 

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from solon.statistics.calibration import FEW
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import bias_scores, pronoun_correlation
 from solon.evaluation.measure import Outcome, Replied
 from solon.evaluation.opinions import by_country, peaked, similarity
 from solon.evaluation.scores import Calibration, accuracy, at_temperature, calibration, chance, fitted_temperature, matching, of_the_right
-from solon.words.question import label
 from solon.records.report import Claim, Figure, Line, Report, Table, number
+from solon.statistics.calibration import FEW
 from solon.statistics.intervals import Estimate
-from solon.study.outcomes import Rows
 from solon.study.claims import interval, sign
+from solon.study.outcomes import Rows
+from solon.words.question import label
 
 CONFIDENT = 0.5  # of disambiguated questions right: below it a bias score is not to be read
 

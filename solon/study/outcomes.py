@@ -20,9 +20,9 @@ from solon.models.base import derive
 from solon.models.dialogue import Transcript
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
-from solon.words.question import Problem, asked
 from solon.records.progress import Progress, silent
 from solon.records.run import Run, digest
+from solon.words.question import Problem, asked
 
 Form = Literal["auto", "dialogue", "text"]
 CHUNK = 256  # problems whose shared beginnings are computed once

@@ -9,14 +9,12 @@ import torch
 
 from solon.alignment.preference import Objective, PreferenceModel, comparison_loss, learn, start_head
 from solon.alignment.quality import Judged, row_of
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.published import opening
 from solon.errors import InputError
 from solon.models.activations import layers_of
 from solon.models.adapters import Lora
+from solon.models.backbones.backbone import Body, fast_precision
 from solon.models.base import derive
-from solon.models.body import Body, fast_precision
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_replies, to_replies
@@ -26,6 +24,8 @@ from solon.training.fit import Example, fit, imitation, micro, shuffled, steps_f
 from solon.training.improve import Practice, Reward, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 def key(prompt: Conversation) -> str:

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from solon.alignment.feedback import Pair
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.errors import InputError
-from solon.studies.know_what_they_know import toy_facts
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
+from solon.studies.know_what_they_know import toy_facts
 from solon.training.fit import fit, imitation
 from solon.training.optimiser import Plan
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 def speaker(

@@ -23,10 +23,10 @@ from solon.interpretability.autoencoder import Autoencoder
 from solon.models.activations import activations, direct_logits, layers_of
 from solon.models.base import Tokens, derive
 from solon.models.torch_model import TorchModel
-from solon.statistics.paired import holm
 from solon.records.report import Claim, Exhibit, Figure, Heat, Line, Report, Table, number
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate, mean
+from solon.statistics.paired import holm
 from solon.study.claims import interval, sign
 
 FEWEST = 5  # conversations in which a feature has to fire to be compared

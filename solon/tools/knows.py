@@ -13,29 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from solon.statistics.calibration import auroc, brier
 from solon.errors import InputError
 from solon.evaluation.graders import answer_of
 from solon.evaluation.knowledge import KnowledgeModel, labelled, learn, start_head, untrained
 from solon.evaluation.measure import outcomes
 from solon.evaluation.selective import Threshold, certified, conformal_risk, risk_coverage
 from solon.evaluation.self_knowledge import Drawn, draw, drawn_of, p_true, proposed
+from solon.models.backbones.small_files import save_small
 from solon.models.base import derive
 from solon.models.huggingface import export
 from solon.models.load import load_open
-from solon.models.small_files import save_small
 from solon.models.torch_model import TorchModel
-from solon.words.question import Problem
 from solon.records.files import write_text
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.records.run import Run
+from solon.statistics.calibration import auroc, brier
 from solon.statistics.intervals import Estimate, bootstrap, paired_difference, proportion
-from solon.tools.knows_settings import NAMES, By, Settings
-from solon.study.outcomes import key_of
 from solon.study.claims import interval, sign
+from solon.study.outcomes import key_of
+from solon.tools.knows_settings import NAMES, By, Settings
 from solon.training.fit import steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
+from solon.words.question import Problem
 
 FILE, HEAD = "solon_knows.json", "solon_knows.safetensors"
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from solon.models.backbones.backbone import Body
 from solon.models.base import Tokens, derive
-from solon.models.body import Body
 from solon.models.scoring import reply_logprobs
 from solon.training.losses import Total
 from solon.training.optimiser import Optimiser, Plan

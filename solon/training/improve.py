@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, derive, row_seeds
 from solon.models.scalar import ScalarModel
@@ -27,6 +26,7 @@ from solon.training.optimiser import Optimiser, Plan
 from solon.training.parallel import ALONE, World
 from solon.training.steps import Diverged, Rollout, State, Step
 from solon.training.thrift import Thrift
+from solon.words.conversation import Conversation
 
 Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.base import Sample
+from solon.words.conversation import Conversation
 
 State = dict[str, Tensor]
 

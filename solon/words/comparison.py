@@ -6,8 +6,8 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)

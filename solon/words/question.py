@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
+from solon.words.conversation import Conversation
 
 Grade = Literal["exact", "number", "word"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.studies.monosemanticity import toy_language
 from solon.interpretability.autoencoder import Autoencoder, Bank, active, gradients, scale_of
 from solon.interpretability.dictionary import learn, plan_of, recovered, worth
 from solon.interpretability.dictionary_files import read_autoencoder, write_saelens, write_sparsify
 from solon.interpretability.features import best_features, by_interval, firings, fit_of, neighbours
-from solon.studies.monosemanticity.directions import planted
 from solon.interpretability.steering import Place, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, rows_of
 from solon.models.activations import activations, direct_logits, layers_of
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
+from solon.studies.monosemanticity import toy_language
+from solon.studies.monosemanticity.directions import planted
 from solon.training.steps import Diverged
 
 

@@ -14,14 +14,14 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from solon.statistics.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error, rms_calibration_error
-from solon.studies.few_shot.scoring import grams
 from solon.evaluation.measure import Outcome
 from solon.evaluation.opinions import similarity
 from solon.evaluation.scores import accuracy, fitted_temperature, matching, of_the_right
 from solon.evaluation.selective import risk_coverage
-from solon.statistics.paired import benjamini_hochberg, holm, sign_flip
+from solon.statistics.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error, rms_calibration_error
 from solon.statistics.intervals import correlation, mcnemar, mean, paired_difference, wilson
+from solon.statistics.paired import benjamini_hochberg, holm, sign_flip
+from solon.studies.few_shot.scoring import grams
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from solon.alignment.distillation import Text, binned_kl, distilling, largest, lessons, remaining, text_of
-from solon.words.conversation import Conversation
 from solon.models.dialogue import WordDialogue
 from solon.training.fit import fit, shuffled
 from solon.training.optimiser import Plan
+from solon.words.conversation import Conversation
 from tests.models.test_models import WORDS, model
 
 CONTEXT = (5, 6, 7, 8, 9, 10)

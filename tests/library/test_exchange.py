@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.exchange import Answer, answer_score, binarised, exchange_comparisons, read_exchange
 from solon.errors import InputError
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 @given(st.integers(0, 10**6), st.booleans())

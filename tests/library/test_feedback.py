@@ -11,15 +11,15 @@ import pytest
 
 from solon.alignment.critique import Example, revise
 from solon.alignment.feedback import Pair, agreement, contrastive, multiple_choice, position_bias, reasoned
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution, Principle, read_constitution
-from solon.words.conversation import Conversation
 from solon.data import packaged
 from solon.errors import InputError
 from solon.evaluation.duel import duel
 from solon.evaluation.replies import evades, refuses, repeated_phrases
 from solon.models.remote import RemoteLanguageModel, RemoteModel
 from solon.models.scripted import ScriptedModel
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, Principle, read_constitution
+from solon.words.conversation import Conversation
 
 RULES = Constitution((Principle("kind", "was it kind", "be kind", "which is kinder"),))
 PAIRS = [Pair(Conversation().human(f"q{n}"), f"good {n}", f"bad {n}") for n in range(200)]

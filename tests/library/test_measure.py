@@ -16,27 +16,27 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from solon.statistics.calibration import auroc, brier, calibration_interval, expected_calibration_error
 from solon.cli import main
-from solon.words.conversation import Conversation
 from solon.data.evaluations import read_evaluation, suite
 from solon.errors import InputError
 from solon.evaluation.bias import bias_scores, pronoun_correlation
 from solon.evaluation.measure import Outcome, Replied, outcomes, replies
 from solon.evaluation.opinions import by_country, similarity
 from solon.evaluation.scores import accuracy, at_temperature, calibration, fitted_temperature, matching
+from solon.models.backbones.small import Shape, SmallTransformer
+from solon.models.backbones.small_files import save_small
 from solon.models.dialogue import WordDialogue
 from solon.models.scripted import ScriptedModel
-from solon.models.small import Shape, SmallTransformer
-from solon.models.small_files import save_small
 from solon.models.torch_model import TorchModel
-from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
-from solon.words.question import Problem, asked, choice
 from solon.records.page import page
+from solon.statistics.calibration import auroc, brier, calibration_interval, expected_calibration_error
 from solon.statistics.intervals import paired_difference
+from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
 from solon.study.comparing import compared, pairs
-from solon.study.outcomes import Suite
 from solon.study.measurement import scores
+from solon.study.outcomes import Suite
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, asked, choice
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BBQ = {

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.scale import page
 from solon.models.adapters import Lora, adapted
-from solon.models.huggingface_body import HuggingFaceBody
+from solon.models.backbones.huggingface import HuggingFaceBody
 from solon.scaling.memory import SMOLLM2_135M, Architecture, Layout, activations, cache_memory, layer_activations, training_memory
 from solon.training.fit import imitation
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from solon.errors import InputError
 from solon.statistics.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error
 from solon.statistics.elo import ELO_PER_NAT, games, ratings, win_rate
-from solon.errors import InputError
 from solon.statistics.intervals import bootstrap, correlation, mcnemar, mean, paired_difference, proportion, wilson
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from solon.alignment.overoptimisation import overoptimising
 from solon.alignment.preference import PreferenceModel, learn, start_head
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.base import Sample
@@ -24,6 +22,8 @@ from solon.training.improve import Practice, improve, policy_loss
 from solon.training.losses import Total, clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out, preference_loss
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from tests.models.test_models import WORDS, asked, model
 
 Example = tuple[tuple[int, ...], tuple[int, ...]]

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solon.words.comparison import Comparison
-from solon.words.constitution import parse_constitution, read_constitution
-from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.data import packaged
 from solon.data.handover import FORMS, Handover
 from solon.data.published import opening, read_comparisons, read_context, read_prompts, split, to_pair
 from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
 from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
+from solon.words.comparison import Comparison
+from solon.words.constitution import parse_constitution, read_constitution
+from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.words.question import Question
 
 HH = Path(__file__).parents[2] / "shared/data/hh_rlhf/harmless-base.jsonl.gz"

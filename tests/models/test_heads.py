@@ -10,12 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from solon.cli import main
 from solon.errors import InputError
 from solon.interpretability.induction import components, head_scores, in_context, paths, prefix_matching, repeated, steepest, token_losses, without
-from solon.studies.induction_heads.repeats import rows
 from solon.models.activations import layers_of
-from solon.models.heads import Heads, written
-from solon.models.huggingface_body import HuggingFaceBody
-from solon.models.small import Shape, SmallTransformer
+from solon.models.backbones.heads import Heads, written
+from solon.models.backbones.huggingface import HuggingFaceBody
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.studies.induction_heads import study
+from solon.studies.induction_heads.repeats import rows
 from solon.studies.induction_heads.settings import Settings
 from tests.killed import survived
 

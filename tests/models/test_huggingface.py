@@ -18,10 +18,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from solon.models import llama
 from solon.models.adapters import Lora, adapted
+from solon.models.backbones import llama
+from solon.models.backbones.huggingface import HuggingFaceBody
 from solon.models.base import Tokens
-from solon.models.huggingface_body import HuggingFaceBody
 from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import reply_logprobs, score
 

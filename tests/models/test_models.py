@@ -11,25 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.activations import activations, recorded
 from solon.models.adapters import Lora
-from solon.models.attention import Trees, seen_blocks, tree_attention
+from solon.models.backbones.attention import Trees, seen_blocks, tree_attention
+from solon.models.backbones.backbone import Body, Fork, forked
+from solon.models.backbones.cache import SlotCache
+from solon.models.backbones.graphs import Replayed
+from solon.models.backbones.small import Shape, SmallTransformer
+from solon.models.backbones.small_files import load_small, save_small
 from solon.models.base import Stop
-from solon.models.body import Body, Fork, forked
-from solon.models.cache import SlotCache
 from solon.models.choice import choose
 from solon.models.dialogue import WordDialogue
-from solon.models.graphs import Replayed
 from solon.models.sampling import invert, nucleus
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import exact_kl, grouped, reply_logprobs, score, score_groups
-from solon.models.small import Shape, SmallTransformer
-from solon.models.small_files import load_small, save_small
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
 from solon.models.weights import load_tensors
+from solon.words.conversation import Conversation
 from solon.words.question import Question
 
 WORDS = tuple(f"w{n}" for n in range(40))

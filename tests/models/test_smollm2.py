@@ -10,7 +10,6 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from solon.alignment.preference import PreferenceModel
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.embedded import PACKAGES, cached, load_embedded
@@ -19,6 +18,7 @@ from solon.models.load import load_open, load_speaker
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.models.weights import trained
+from solon.words.conversation import Conversation
 
 pytestmark = pytest.mark.model
 PROMPTS = [

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from solon.cli import main
-from solon.studies.few_shot.inputs import SEEN, toy_inputs
 from solon.errors import InputError
-from solon.studies.few_shot.scoring import gram_length, grams, overlap, rescored, unconditional
 from solon.evaluation.measure import Outcome
-from solon.words.question import Problem, asked
+from solon.studies.few_shot.inputs import SEEN, toy_inputs
+from solon.studies.few_shot.scoring import gram_length, grams, overlap, rescored, unconditional
 from solon.studies.few_shot.study import Settings, study
+from solon.words.question import Problem, asked
 from tests.killed import survived
 
 

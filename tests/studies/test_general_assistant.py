@@ -11,9 +11,6 @@ import torch
 from solon.alignment.objectives import discrimination_loss, information
 from solon.alignment.preference import PreferenceModel
 from solon.cli import main
-from solon.studies.general_assistant.inputs import parsed, public_comparisons, toy_inputs
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.data.exchange import read_public
 from solon.errors import InputError
@@ -23,7 +20,10 @@ from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.general_assistant import study
+from solon.studies.general_assistant.inputs import parsed, public_comparisons, toy_inputs
 from solon.studies.general_assistant.settings import Inputs, Settings, Task
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from tests.toy import prompts, speaker
 
 # objectives

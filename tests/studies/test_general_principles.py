@@ -9,20 +9,20 @@ import pytest
 
 from solon.alignment.feedback import Pair
 from solon.cli import main
-from solon.studies.general_principles.inputs import NOISE, parsed, toy_compare, toy_inputs, toy_traits
-from solon.words.conversation import Conversation
 from solon.data import packaged
 from solon.data import toy_world as toy
 from solon.data.rows import from_messages
-from solon.studies.general_principles.traits import Persona, read_persona, read_traits
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
 from solon.studies.general_principles import study
+from solon.studies.general_principles.inputs import NOISE, parsed, toy_compare, toy_inputs, toy_traits
 from solon.studies.general_principles.report import Findings, Snapshot, best, declines, scores
 from solon.studies.general_principles.settings import Inputs, Settings
+from solon.studies.general_principles.traits import Persona, read_persona, read_traits
 from solon.study.toy_models import attacker
+from solon.words.conversation import Conversation
 from tests.toy import prompts, speaker
 
 # files

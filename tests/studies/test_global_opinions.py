@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from solon.cli import main
-from solon.studies.global_opinions.inputs import toy_inputs
-from solon.studies.global_opinions.world import on_the_map, outlines
 from solon.evaluation.measure import outcomes
 from solon.evaluation.opinions import as_someone_from, by_country, invented_survey, peaked, planted_opinions, toward
 from solon.records.page import map_svg
 from solon.records.report import Map
+from solon.studies.global_opinions.inputs import toy_inputs
 from solon.studies.global_opinions.study import Settings, study
+from solon.studies.global_opinions.world import on_the_map, outlines
 from tests.killed import survived
 
 

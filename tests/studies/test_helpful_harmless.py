@@ -24,11 +24,11 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.study.stages import halves_of
-from solon.studies.helpful_harmless.study import by_rule, study
 from solon.studies.helpful_harmless.evidence import Findings
 from solon.studies.helpful_harmless.settings import Inputs, Settings
+from solon.studies.helpful_harmless.study import by_rule, study
 from solon.studies.helpful_harmless.tournament import elo
+from solon.study.stages import halves_of
 from solon.study.toy_models import planted
 from solon.training.optimiser import Plan
 from tests.toy import prompts, speaker

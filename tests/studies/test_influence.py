@@ -16,19 +16,19 @@ from solon.errors import InputError
 from solon.interpretability.candidates import Index, recall, tail
 from solon.interpretability.curvature import Objective, fit, load, save, turned_squares
 from solon.interpretability.influence import by_token, influence, low_rank, queries, scores
-from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
 from solon.interpretability.linear import Passed, linear_layers, passed
 from solon.interpretability.objectives import comparisons, language
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.scalar import ScalarModel
-from solon.models.small import Shape, SmallTransformer
 from solon.models.trie import Given
 from solon.records.page import page
 from solon.records.run import Run
+from solon.studies.influence import study as ladder_study
+from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
+from solon.studies.influence.study import Settings as InfluenceSettings
 from solon.tools.explain import Settings as ExplainSettings
 from solon.tools.explain import Source, explained
 from solon.tools.explain import study as explain
-from solon.studies.influence.study import Settings as InfluenceSettings
-from solon.studies.influence import study as ladder_study
 from tests.killed import survived
 
 

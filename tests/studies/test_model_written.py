@@ -9,23 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from solon.studies.model_written.writing import Brief, Item, balanced, beliefs, judged, liking, spread, tidied, without_repeats, written
-from solon.studies.model_written.toy import BEHAVIOUR, OCCUPATIONS, TOPIC, Planted, gold, judge, showing, writer
-from solon.studies.model_written.kinds import biographies, bracketed, multiple_choice, parsed_choices, sentences, statements
 from solon.cli import main
-from solon.studies.model_written.inputs import published_sets, read_labels, toy_inputs
-from solon.words.conversation import Conversation
-from solon.studies.model_written.behaviours import Behaviour, Topic, read_behaviours, read_occupations
 from solon.data.evaluations import read_evaluation
 from solon.data.packaged import BEHAVIOURS
 from solon.data.published import Defect
 from solon.errors import InputError
 from solon.models.choice import choose
 from solon.models.scripted import ScriptedModel
-from solon.words.question import Problem, Question
 from solon.records.report import markdown
 from solon.records.run import Run
+from solon.studies.model_written.behaviours import Behaviour, Topic, read_behaviours, read_occupations
+from solon.studies.model_written.inputs import published_sets, read_labels, toy_inputs
+from solon.studies.model_written.kinds import biographies, bracketed, multiple_choice, parsed_choices, sentences, statements
 from solon.studies.model_written.study import Settings, quick, standardised, study
+from solon.studies.model_written.toy import BEHAVIOUR, OCCUPATIONS, TOPIC, Planted, gold, judge, showing, writer
+from solon.studies.model_written.writing import Brief, Item, balanced, beliefs, judged, liking, spread, tidied, without_repeats, written
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, Question
 from tests.killed import survived
 
 KINDS = {

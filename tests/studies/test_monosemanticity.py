@@ -12,25 +12,24 @@ import torch
 from solon.cli import main
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.studies.monosemanticity import toy_language
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.dictionary_files import read_autoencoder
 from solon.interpretability.labels import described, rated
-from solon.studies.monosemanticity.toy_language import FIRST
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens
 from solon.models.dialogue import WordDialogue
 from solon.models.scripted import ScriptedModel
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.records.dashboard import dashboard
 from solon.records.run import Run
 from solon.scaling.frontier import Attempt, frontier, power_law
+from solon.studies.monosemanticity import study, toy_language
+from solon.studies.monosemanticity.report import half_point
+from solon.studies.monosemanticity.settings import Inputs, Settings
+from solon.studies.monosemanticity.toy_language import FIRST
 from solon.tools.features import Inputs as MovedInputs
 from solon.tools.features import Settings as MovedSettings
 from solon.tools.features import study as moved_study
-from solon.studies.monosemanticity import study
-from solon.studies.monosemanticity.report import half_point
-from solon.studies.monosemanticity.settings import Inputs, Settings
 from tests.killed import survived
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from solon.alignment.red_teaming import Defender, assigned, attacking, dialogues, first_line, mapped, own_words, turn_scores
 from solon.cli import main
-from solon.studies.red_teaming.inputs import parsed, toy_harmed, toy_inputs, toy_refusal
-from solon.words.conversation import Conversation, read_transcript
 from solon.data import toy_world as toy
 from solon.data.attacks import Attack, Attempt, published_row, read_attacks
 from solon.data.published import read_prompts
@@ -25,8 +23,10 @@ from solon.records.report import Exhibit, Report, markdown
 from solon.records.run import Run
 from solon.statistics.intervals import mean, regression
 from solon.studies.red_teaming import study
+from solon.studies.red_teaming.inputs import parsed, toy_harmed, toy_inputs, toy_refusal
 from solon.studies.red_teaming.settings import Inputs, Settings
 from solon.study.toy_models import attacker, trained
+from solon.words.conversation import Conversation, read_transcript
 from tests.toy import prompts, speaker
 
 

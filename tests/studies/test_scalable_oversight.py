@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from solon.statistics.calibration import fixed_bin_calibration_error
 from solon.cli import main
-from solon.studies.scalable_oversight.inputs import KNOWS, not_asked, read_people, toy_inputs
 from solon.errors import InputError
+from solon.statistics.calibration import fixed_bin_calibration_error
+from solon.studies.scalable_oversight.inputs import KNOWS, not_asked, read_people, toy_inputs
 from solon.studies.scalable_oversight.oversight import Given, Person, Simulated, discussed, of_one_kind, vote
-from solon.words.question import Problem
 from solon.studies.scalable_oversight.study import Inputs, Settings, study
+from solon.words.question import Problem
 from tests.killed import survived
 
 

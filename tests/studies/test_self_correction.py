@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from solon.cli import main
-from solon.studies.self_correction.inputs import toy_inputs
 from solon.errors import InputError
 from solon.evaluation.bias import bias_scores
 from solon.studies.self_correction.conditions import (
@@ -20,9 +19,10 @@ from solon.studies.self_correction.conditions import (
     thinking,
     under,
 )
+from solon.studies.self_correction.inputs import toy_inputs
+from solon.studies.self_correction.study import Settings, drawn, study
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
 from solon.words.question import asked
-from solon.studies.self_correction.study import Settings, drawn, study
 from tests.killed import survived
 
 

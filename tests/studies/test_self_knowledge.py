@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from solon.statistics.calibration import auroc
 from solon.cli import main
-from solon.words.conversation import Conversation
 from solon.errors import InputError
-from solon.studies.know_what_they_know import toy_facts
 from solon.evaluation.knowledge import hardened, labelled, learn, start_head, untrained
 from solon.evaluation.measure import outcomes
 from solon.evaluation.scores import fitted_temperature
@@ -30,18 +27,21 @@ from solon.evaluation.self_knowledge import (
     true_or_false,
     with_source,
 )
-from solon.statistics.logistic import ridge
+from solon.models.backbones.small_files import save_small
 from solon.models.dialogue import PlainText
 from solon.models.scalar import ScalarModel, last_states
 from solon.models.scripted import ScriptedModel
-from solon.models.small_files import save_small
 from solon.models.torch_model import TorchModel
-from solon.words.question import Problem, asked, worded
-from solon.studies.know_what_they_know.study import halves, study
+from solon.statistics.calibration import auroc
+from solon.statistics.logistic import ridge
+from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, toy
-from solon.tools.knows import shown_with
+from solon.studies.know_what_they_know.study import halves, study
 from solon.study.toy_models import knower, sharpened
+from solon.tools.knows import shown_with
 from solon.training.optimiser import Plan
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, asked, worded
 from tests.killed import survived
 
 

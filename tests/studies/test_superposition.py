@@ -26,8 +26,8 @@ from solon.studies.superposition.geometry import (
     polytopes,
     shares,
 )
-from solon.studies.superposition.toy_model import Plan, Relation, drawn, geometric, gradients, places, train, train_absolute
 from solon.studies.superposition.study import Settings, study
+from solon.studies.superposition.toy_model import Plan, Relation, drawn, geometric, gradients, places, train, train_absolute
 from tests.killed import survived
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from solon.errors import InputError
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
 from solon.models.sampling import Request, Rules, generate
-from solon.models.small import Shape, SmallTransformer
 from solon.studies.surprise.ability import WORDS, Sum, ability, drawn, largest_jump
 from solon.studies.surprise.study import Settings, checkpoints, example, held_out, study
 from tests.killed import survived

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from solon.cli import main
-from solon.studies.sycophancy.inputs import toy_inputs
 from solon.errors import InputError
-from solon.studies.sycophancy.preference_features import FEATURES, chosen_scale, label_features, posterior
-from solon.studies.sycophancy.measures import are_you_sure, flips, more_positive, suggested
-from solon.studies.sycophancy.toy import COLD, WARM, WEIGHTS, Flattery, flatterer, preferences, problems
 from solon.models.scripted import ScriptedModel
-from solon.words.question import asked
+from solon.studies.sycophancy.inputs import toy_inputs
+from solon.studies.sycophancy.measures import are_you_sure, flips, more_positive, suggested
+from solon.studies.sycophancy.preference_features import FEATURES, chosen_scale, label_features, posterior
 from solon.studies.sycophancy.study import Settings, study
+from solon.studies.sycophancy.toy import COLD, WARM, WEIGHTS, Flattery, flatterer, preferences, problems
+from solon.words.question import asked
 from tests.killed import survived
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data import toy_world as toy
 from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
@@ -16,6 +14,8 @@ from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai.settings import Inputs, Settings
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 from tests.toy import oracle, prompts, speaker
 
 SETTINGS = Settings(

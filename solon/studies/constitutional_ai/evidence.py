@@ -10,9 +10,6 @@ from solon.alignment.critique import Drafts
 from solon.alignment.feedback import Pair, agreement, contrastive, multiple_choice
 from solon.alignment.preference import PreferenceModel
 from solon.alignment.quality import accuracy, calibration_error, chart, length_correlation, row_of
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution, Principle
-from solon.words.conversation import Conversation
 from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.evaluation.duel import Duel, duel, duel_of_labels
@@ -22,6 +19,9 @@ from solon.models.scoring import exact_kl
 from solon.models.torch_model import TorchModel
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, Principle
+from solon.words.conversation import Conversation
 
 HELPFUL = Constitution(
     (

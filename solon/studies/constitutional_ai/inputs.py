@@ -12,19 +12,16 @@ import tyro
 
 from solon.alignment.critique import Example
 from solon.alignment.preference import PreferenceModel
-from solon.study.conduct import answer, facts, finite, interruptible, keep, parse, preset_of, say, told
-from solon.words.constitution import Principle, read_constitution
-from solon.words.conversation import Conversation
 from solon.data import packaged
 from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.rows import from_comparison
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.adapters import adapters_of
+from solon.models.backbones.small import SmallTransformer
+from solon.models.backbones.small_files import save_small
 from solon.models.base import LanguageModel
 from solon.models.huggingface import export, export_adapter, export_classifier
-from solon.models.small import SmallTransformer
-from solon.models.small_files import save_small
 from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records import index
@@ -33,8 +30,11 @@ from solon.records.report import Report, terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai.settings import Inputs, Settings, full, quick
+from solon.study.conduct import answer, facts, finite, interruptible, keep, parse, preset_of, say, told
 from solon.training.fit import shuffled
 from solon.training.parallel import World, joined, left
+from solon.words.constitution import Principle, read_constitution
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from solon.alignment.feedback import position_bias
 from solon.alignment.overoptimisation import overoptimising
-from solon.statistics.calibration import FEW
-from solon.statistics.elo import ELO_PER_NAT
 from solon.evaluation.duel import Duel
 from solon.models.base import Sample
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
+from solon.statistics.calibration import FEW
+from solon.statistics.elo import ELO_PER_NAT
 from solon.statistics.intervals import Estimate, wilson
 from solon.studies.constitutional_ai.evidence import AXES, STEPS, Evidence, Findings, Judgement, against_chance
 

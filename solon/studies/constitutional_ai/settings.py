@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from solon.alignment.critique import Example
+from solon.errors import InputError
+from solon.study.settings import Reinforced
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
-from solon.errors import InputError
-from solon.study.settings import Reinforced
 
 PREFACES = (
     "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",

@@ -15,9 +15,6 @@ from solon.alignment.critique import Drafts, revise
 from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
 from solon.alignment.overoptimisation import watched
 from solon.alignment.preference import PreferenceModel
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
-from solon.words.conversation import Conversation
 from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.errors import InputError
@@ -28,11 +25,14 @@ from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_drafts, from_sample, to_drafts
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.study.stages import alternated, centre, key, practised, preferring, prepared, replies, standing, taught
 from solon.studies.constitutional_ai.evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai.report import report
 from solon.studies.constitutional_ai.settings import PREFACES, Inputs, Settings
+from solon.study.stages import alternated, centre, key, practised, preferring, prepared, replies, standing, taught
 from solon.training.steps import Step
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution
+from solon.words.conversation import Conversation
 
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:

@@ -10,16 +10,16 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, told
-from solon.words.conversation import Conversation
 from solon.data.evaluations import read_evaluation
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.scripted import ScriptedModel
-from solon.words.question import Problem
 from solon.records.run import digest
 from solon.studies.few_shot.study import Inputs, Settings, Task, full, quick, study
+from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, told
 from solon.study.outcomes import digest_of, form_of_dialogue
+from solon.words.conversation import Conversation
+from solon.words.question import Problem
 
 TOY = ("toy",)
 LEARNS = {"small": 0.0, "large": 0.9}  # how much more often an option is told from the others with each example, up to four

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from solon.studies.few_shot.scoring import SCORINGS, Overlap
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import chance
-from solon.words.question import Problem
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
+from solon.studies.few_shot.scoring import SCORINGS, Overlap
 from solon.study.claims import banded, interval, rate, sign
+from solon.words.question import Problem
 
 
 @dataclass(slots=True)

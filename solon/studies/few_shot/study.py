@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from solon.errors import InputError
-from solon.studies.few_shot.scoring import SCORINGS, Overlap, overlap, rescored, unconditional
 from solon.evaluation.measure import Outcome, outcomes
 from solon.evaluation.self_knowledge import hidden_options
 from solon.models.base import LanguageModel, derive
-from solon.words.question import Problem
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import slug
 from solon.studies.few_shot.report import Findings, report
+from solon.studies.few_shot.scoring import SCORINGS, Overlap, overlap, rescored, unconditional
 from solon.study.outcomes import key_of, read, row_of
+from solon.study.stages import slug
+from solon.words.question import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.exchange import Answer, answer_score, exchange_comparisons, read_public
 from solon.data.published import opening, read_comparisons, read_context, read_prompts, split
@@ -21,8 +18,11 @@ from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.general_assistant import study
 from solon.studies.general_assistant.settings import Inputs, Settings, Task, full, quick, toy
+from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
 from solon.study.toy_models import speaker
 from solon.training.fit import shuffled
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 TOY = ("toy",)
 NOISE = 0.1  # of the toy world's labels

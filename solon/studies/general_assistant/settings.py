@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.study.settings import Trained
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from solon.alignment.distillation import Lesson, Text, distilling, lessons, rema
 from solon.alignment.objectives import discrimination_loss, information
 from solon.alignment.preference import PreferenceModel, comparison_loss
 from solon.alignment.quality import Judged
-from solon.words.comparison import Comparison
 from solon.data.exchange import binarised
 from solon.data.published import opening
 from solon.errors import InputError
@@ -24,12 +23,13 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import alternated, check_depths, on_disk, parameters, preferring, prepared, replies, slug, standing, taught
 from solon.studies.general_assistant.report import Findings, Size, report
 from solon.studies.general_assistant.settings import Inputs, Settings, Task
+from solon.study.stages import alternated, check_depths, on_disk, parameters, preferring, prepared, replies, slug, standing, taught
 from solon.training.fit import fit, shuffled, steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
+from solon.words.comparison import Comparison
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:

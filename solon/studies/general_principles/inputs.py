@@ -11,14 +11,9 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.study.conduct import StudyOptions, chosen, conducted, readable, say, told
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
-from solon.words.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.published import read_comparisons, read_prompts
 from solon.data.rows import from_comparison
-from solon.studies.general_principles.traits import Persona, Trait, Traits, constitution_of, read_persona, read_traits
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_open
@@ -27,7 +22,12 @@ from solon.records.run import digest
 from solon.studies.constitutional_ai.settings import PREFACES
 from solon.studies.general_principles import study
 from solon.studies.general_principles.settings import Inputs, Settings, full, quick, toy
+from solon.studies.general_principles.traits import Persona, Trait, Traits, constitution_of, read_persona, read_traits
+from solon.study.conduct import StudyOptions, chosen, conducted, readable, say, told
 from solon.study.toy_models import attacker, speaker
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution
+from solon.words.conversation import Conversation
 
 TOY = "toy"
 NOISE = {"specific": 0.05, "general": 0.2}  # of the planted labels: the general principle is harder to judge by

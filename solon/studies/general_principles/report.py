@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from solon.alignment.quality import Judged, accuracy, advantage
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
-from solon.statistics.elo import ELO_PER_NAT
 from solon.evaluation.replies import refuses
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
+from solon.statistics.elo import ELO_PER_NAT
 from solon.statistics.intervals import Estimate, correlation, mean, paired_difference, proportion
 from solon.studies.general_principles.settings import Inputs
 from solon.study.claims import interval, sign
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 NAMES = {"specific": "specific principles", "general": "the general principle", "general_helpful": "the general principle and people's comparisons"}
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from solon.alignment.feedback import Pair
+from solon.errors import InputError
+from solon.models.torch_model import TorchModel
+from solon.studies.general_principles.traits import Persona, Traits
+from solon.study.settings import Reinforced
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
-from solon.studies.general_principles.traits import Persona, Traits
-from solon.errors import InputError
-from solon.models.torch_model import TorchModel
-from solon.study.settings import Reinforced
 
 
 @dataclass(frozen=True, slots=True)

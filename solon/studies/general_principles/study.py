@@ -15,21 +15,21 @@ from typing import Any
 from solon.alignment.feedback import Pair
 from solon.alignment.preference import PreferenceModel
 from solon.alignment.red_teaming import first_line
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
-from solon.words.conversation import Conversation
 from solon.data.rows import from_comparison, to_comparison
-from solon.studies.general_principles.traits import Trait
 from solon.errors import InputError
 from solon.models.base import Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import alternated, on_disk, practised, preferring, prepared, replies, slug, standing
 from solon.studies.general_principles.report import Findings, Snapshot, report
 from solon.studies.general_principles.settings import Inputs, Settings
+from solon.studies.general_principles.traits import Trait
+from solon.study.stages import alternated, on_disk, practised, preferring, prepared, replies, slug, standing
 from solon.training.steps import State, Step
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution
+from solon.words.conversation import Conversation
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:

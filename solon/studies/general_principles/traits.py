@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution, Principle
-from solon.words.conversation import Conversation
 from solon.data.published import Reading, Skipped
 from solon.data.tables import read_rows
 from solon.errors import InputError
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, Principle
+from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)

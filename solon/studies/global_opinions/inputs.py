@@ -9,16 +9,16 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
 from solon.data.evaluations import read_evaluation
 from solon.data.survey import OPENING
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.evaluation.opinions import INVENTED, invented_survey, planted_opinions
-from solon.words.question import Problem
 from solon.records.run import digest
 from solon.studies.global_opinions.study import Inputs, Settings, full, quick, study
+from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
 from solon.study.outcomes import digest_of, key_of
+from solon.words.question import Problem
 
 TOY = ("toy",)
 

@@ -13,7 +13,6 @@ import torch
 from solon.alignment.outliers import Separation
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
 from solon.alignment.quality import Judged, accuracy, row_of
-from solon.words.comparison import Comparison
 from solon.data.published import opening
 from solon.errors import InputError
 from solon.models.base import Sample, derive
@@ -22,8 +21,9 @@ from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate
-from solon.study.stages import alternated, on_disk, preferring, standing
 from solon.studies.helpful_harmless.settings import Inputs, Settings
+from solon.study.stages import alternated, on_disk, preferring, standing
+from solon.words.comparison import Comparison
 
 AXES = ("helpful", "harmless")
 NAMES = {"train_pm": "train PM", "test_pm": "test PM"}

@@ -10,10 +10,6 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.feedback import Pair, contrastive, multiple_choice
-from solon.study.conduct import StudyOptions, chosen, conducted, say, told
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution, read_constitution
-from solon.words.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.rows import from_comparison
@@ -25,8 +21,12 @@ from solon.records.run import digest
 from solon.studies.constitutional_ai.settings import PREFACES
 from solon.studies.helpful_harmless import study
 from solon.studies.helpful_harmless.settings import Annotate, Inputs, Settings, full, quick, toy
+from solon.study.conduct import StudyOptions, chosen, conducted, say, told
 from solon.study.toy_models import planted, speaker
 from solon.training.fit import shuffled
+from solon.words.comparison import Comparison
+from solon.words.constitution import Constitution, read_constitution
+from solon.words.conversation import Conversation
 
 TOY = "toy"
 NOISE = 0.1  # of the toy world's labels

@@ -10,9 +10,9 @@ import numpy as np
 from solon.alignment.outliers import Separation
 from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising
 from solon.alignment.quality import accuracy, both_high, by_turn, calibration_error, length_correlation
-from solon.statistics.calibration import FEW
 from solon.data.published import opening
 from solon.records.report import Claim, Exhibit, Report, Table, number
+from solon.statistics.calibration import FEW
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
 from solon.studies.helpful_harmless.evidence import AXES, BASELINE, NAMES, Findings
 from solon.studies.helpful_harmless.figures import bends, figures, law

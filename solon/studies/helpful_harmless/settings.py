@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from solon.alignment.feedback import Pair
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.study.settings import Reinforced
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 Annotate = Callable[[Sequence[Pair]], list[Comparison]]
 

@@ -20,8 +20,6 @@ from solon.alignment.feedback import Pair
 from solon.alignment.outliers import exposures, prompt_states, separations
 from solon.alignment.overoptimisation import best_of, watched
 from solon.alignment.preference import PreferenceModel
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
 from solon.errors import InputError
@@ -33,7 +31,6 @@ from solon.records.files import lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics.intervals import Estimate, mean
-from solon.study.stages import alternated, centre, check_depths, halves_of, on_disk, practised, preferring, prepared, replies, standing
 from solon.studies.helpful_harmless.evidence import (
     BASELINE,
     Findings,
@@ -47,7 +44,10 @@ from solon.studies.helpful_harmless.evidence import (
 )
 from solon.studies.helpful_harmless.report import report
 from solon.studies.helpful_harmless.settings import Inputs, Settings
+from solon.study.stages import alternated, centre, check_depths, halves_of, on_disk, practised, preferring, prepared, replies, standing
 from solon.training.steps import State, Step
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 FEWEST = 16  # ordinary prompts: half of them fit the detector
 

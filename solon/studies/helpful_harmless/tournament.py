@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from solon.data.published import opening
-from solon.statistics.elo import ELO_PER_NAT, Rating, games, ratings
 from solon.errors import InputError
 from solon.evaluation.duel import Duel, duel
 from solon.records.report import Table
+from solon.statistics.elo import ELO_PER_NAT, Rating, games, ratings
 from solon.statistics.intervals import Estimate, mean, paired_difference
 from solon.studies.helpful_harmless.evidence import NAMES, Findings
 from solon.studies.helpful_harmless.settings import Inputs

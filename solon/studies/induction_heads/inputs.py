@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import StudyOptions, conducted, named, parse, preset_of, say
 from solon.data.texts import read_texts
 from solon.errors import InputError
 from solon.interpretability.stream import rows_of
@@ -18,6 +17,7 @@ from solon.records.run import digest
 from solon.studies.induction_heads import study
 from solon.studies.induction_heads.given_model import study_model
 from solon.studies.induction_heads.settings import Given, Settings, full, quick
+from solon.study.conduct import StudyOptions, conducted, named, parse, preset_of, say
 
 TEXT = 64  # tokens of a row on which previous-token heads are scored
 

@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solon.interpretability.induction import Head, head_scores, in_context, paths, repeated, token_losses, without
-from solon.studies.induction_heads.repeats import rows
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens, derive
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import slug
+from solon.studies.induction_heads.repeats import rows
 from solon.studies.induction_heads.report import report
 from solon.studies.induction_heads.settings import KINDS, Findings, Settings, Silenced, Snapshot
+from solon.study.stages import slug
 from solon.training.fit import fit
 from solon.training.losses import Total
 from solon.training.optimiser import Plan

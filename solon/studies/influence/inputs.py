@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from solon.study.conduct import StudyOptions, conducted, parse, preset_of
 from solon.studies.influence.study import Settings, full, quick, study
+from solon.study.conduct import StudyOptions, conducted, parse, preset_of
 
 
 @dataclass(frozen=True)

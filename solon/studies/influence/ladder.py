@@ -15,10 +15,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from solon.interpretability.curvature import DAMPING, Factors, Method, fit
-from solon.studies.influence.ground_truth import Classifier, block_diagonal, gauss_newton, gradients, response
 from solon.interpretability.influence import influence, queries
 from solon.interpretability.linear import linear_layers
 from solon.interpretability.objectives import Example, classes, every_class
+from solon.studies.influence.ground_truth import Classifier, block_diagonal, gauss_newton, gradients, response
 
 METHODS: tuple[Method, ...] = ("ekfac", "kfac", "identity")
 WIDTH = 24

@@ -19,13 +19,13 @@ from solon.errors import InputError
 from solon.interpretability.candidates import Index, recall
 from solon.interpretability.curvature import fit
 from solon.interpretability.influence import by_token, influence, low_rank, queries, scores, whole
-from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs, subset, trained_again
 from solon.interpretability.linear import linear_layers
 from solon.interpretability.objectives import language
-from solon.models.small import Shape, SmallTransformer
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.trie import Given
 from solon.records.report import Report
 from solon.records.run import Run
+from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs, subset, trained_again
 from solon.studies.influence.report import Findings, report
 
 

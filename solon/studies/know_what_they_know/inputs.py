@@ -9,19 +9,18 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, say, told
 from solon.data.evaluations import read_evaluation
 from solon.errors import InputError
-from solon.studies.know_what_they_know import toy_facts
 from solon.evaluation.self_knowledge import addition
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
-from solon.words.question import Problem
 from solon.records.run import digest
-from solon.studies.know_what_they_know import study
+from solon.studies.know_what_they_know import study, toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, full, quick, toy
+from solon.study.conduct import StudyOptions, chosen, conducted, opened, say, told
 from solon.study.outcomes import digest_of
 from solon.study.toy_models import knower, sharpened
+from solon.words.question import Problem
 
 TOY = "toy"
 

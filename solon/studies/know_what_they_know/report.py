@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from solon.statistics.calibration import FEW
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import accuracy, at_temperature, calibration
 from solon.evaluation.self_knowledge import p_true
 from solon.records.report import Claim, Exhibit, Report, number
+from solon.statistics.calibration import FEW
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
 from solon.studies.know_what_they_know.results import (
     Findings,

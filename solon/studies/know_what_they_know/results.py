@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from solon.statistics.calibration import auroc, bins
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import calibration
 from solon.evaluation.self_knowledge import Drawn, p_true
-from solon.words.question import Problem
 from solon.records.report import Figure, Line
+from solon.statistics.calibration import auroc, bins
 from solon.statistics.intervals import Estimate, mean
+from solon.words.question import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from solon.errors import InputError
 from solon.evaluation.knowledge import Method
 from solon.models.torch_model import TorchModel
-from solon.words.question import Problem
 from solon.study.outcomes import Form
+from solon.words.question import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,17 +27,17 @@ from solon.evaluation.self_knowledge import (
 )
 from solon.models.base import derive
 from solon.models.torch_model import TorchModel
-from solon.words.question import Problem
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import slug
-from solon.studies.know_what_they_know.results import Findings, Judgement
 from solon.studies.know_what_they_know.report import report
+from solon.studies.know_what_they_know.results import Findings, Judgement
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task
 from solon.study.outcomes import form_of_dialogue, key_of, read, row_of
+from solon.study.stages import slug
 from solon.training.fit import steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
+from solon.words.question import Problem
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from solon.statistics.calibration import brier
 from solon.evaluation.scores import accuracy, at_temperature, calibration, fitted_temperature, of_confidences
 from solon.evaluation.self_knowledge import agreement, p_true
 from solon.records.report import Table, number
+from solon.statistics.calibration import brier
 from solon.statistics.intervals import Estimate
 from solon.studies.know_what_they_know.results import Findings, judged_right, measured_area, ordered, shares
 from solon.studies.know_what_they_know.settings import Inputs

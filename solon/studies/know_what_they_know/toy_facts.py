@@ -11,8 +11,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from solon.words.conversation import Conversation
 from solon.evaluation.self_knowledge import NONE, proposed, with_source
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, asked, choice, worded
 
 VALUES = {

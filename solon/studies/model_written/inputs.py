@@ -13,14 +13,9 @@ import numpy as np
 import tyro
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from solon.studies.model_written.writing import liking
 from solon.alignment.outliers import prompt_states
 from solon.alignment.preference import PreferenceModel
-from solon.studies.model_written.toy import BEHAVIOUR, OCCUPATIONS, TOPIC, Planted, answerer, gold, judge, statements_published, writer
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, say, told
-from solon.words.conversation import Conversation
 from solon.data import packaged
-from solon.studies.model_written.behaviours import read_behaviours, read_occupations
 from solon.data.evaluations import Evaluation, read_evaluation, suite
 from solon.data.published import Reading
 from solon.data.tables import read_rows
@@ -29,8 +24,13 @@ from solon.models.huggingface import load_classifier
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
-from solon.study.outcomes import digest_of
+from solon.studies.model_written.behaviours import read_behaviours, read_occupations
 from solon.studies.model_written.study import Inputs, Settings, full, quick, study
+from solon.studies.model_written.toy import BEHAVIOUR, OCCUPATIONS, TOPIC, Planted, answerer, gold, judge, statements_published, writer
+from solon.studies.model_written.writing import liking
+from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, say, told
+from solon.study.outcomes import digest_of
+from solon.words.conversation import Conversation
 
 TOY = ("toy",)
 STEPS = {"step 0": 0.5, "step 100": 0.7, "step 1000": 0.9}  # of the toy's training: how often it answers as planted

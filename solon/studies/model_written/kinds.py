@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from solon.studies.model_written.writing import Brief, Item, Kind, Scorer, beliefs
 from solon.alignment.red_teaming import first_line, own_words
-from solon.words.conversation import Conversation
-from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
 from solon.data.bias import PRONOUNS
 from solon.data.published import Defect
 from solon.errors import InputError
 from solon.models.base import Speaker, derive
+from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
+from solon.studies.model_written.writing import Brief, Item, Kind, Scorer, beliefs
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, Question, label, listed
 
 LONGEST = 400  # characters of a statement, a sentence or a question

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from solon.studies.model_written.writing import Item
-from solon.statistics.calibration import bins
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import pronoun_correlation
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import chance, matching
-from solon.statistics.paired import holm
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
+from solon.statistics.calibration import bins
 from solon.statistics.intervals import Estimate, difference_of_shares, proportion
+from solon.statistics.paired import holm
+from solon.studies.model_written.writing import Item
+from solon.study.claims import banded, interval, sign
 from solon.study.comparing import Paired, forest, paired_table, pairs
 from solon.study.measurement import one_answer, together, warnings
-from solon.study.claims import banded, interval, sign
 
 AGREED = 0.9  # of labels: what the paper's crowd workers agreed with at least
 LEVEL = 0.05

@@ -16,23 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from solon.studies.model_written.writing import Brief, Item, Kind, Scorer, balanced, judged, labels_of, spread, tidied, without_repeats, written
 from solon.alignment.red_teaming import mapped
-from solon.studies.model_written.kinds import beside, biographies, multiple_choice, sentences, statements
-from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes
 from solon.models.base import LanguageModel, Speaker, derive
 from solon.models.choice import choose
-from solon.words.question import Problem, Question
 from solon.records.files import write_text
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.statistics.intervals import bootstrap
-from solon.study.stages import slug
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
+from solon.studies.model_written.kinds import beside, biographies, multiple_choice, sentences, statements
 from solon.studies.model_written.report import Checked, Findings, Mapped, report
+from solon.studies.model_written.writing import Brief, Item, Kind, Scorer, balanced, judged, labels_of, spread, tidied, without_repeats, written
+from solon.study.outcomes import key_of, read, row_of
+from solon.study.stages import slug
+from solon.words.question import Problem, Question
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Layout = Callable[[np.ndarray, int], np.ndarray]

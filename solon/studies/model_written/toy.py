@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from solon.words.conversation import Conversation
-from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
 from solon.models.base import derive
 from solon.models.scripted import ScriptedModel
+from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, listed
 
 KEEP, GIVE = ("keep", "save", "store", "collect"), ("lend", "donate", "sell", "share")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from solon.words.conversation import Conversation
 from solon.data.published import Defect
 from solon.errors import InputError
 from solon.models.base import LanguageModel, Speaker, derive
 from solon.models.choice import renormalised
+from solon.words.conversation import Conversation
 from solon.words.question import Question
 
 Scorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]

@@ -12,16 +12,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, named, say
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.studies.monosemanticity import toy_language
 from solon.interpretability.stream import rows_of
-from solon.studies.monosemanticity.toy_language import FIRST
 from solon.models.base import LanguageModel
 from solon.models.load import load_open
-from solon.studies.monosemanticity import study
+from solon.studies.monosemanticity import study, toy_language
 from solon.studies.monosemanticity.settings import Inputs, Settings, full, quick, toy
+from solon.studies.monosemanticity.toy_language import FIRST
+from solon.study.conduct import StudyOptions, chosen, conducted, named, say
 from solon.study.toy_models import language_model
 
 TOY = "toy"

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from solon.interpretability.autoencoder import Autoencoder, Bank, scale_of
 from solon.interpretability.dictionary import PENALTY, learn, plan_of, recovered, worth
-from solon.studies.monosemanticity.directions import Planted, planted
 from solon.models.base import derive
 from solon.records.run import Run
 from solon.scaling.frontier import Attempt
+from solon.studies.monosemanticity.directions import Planted, planted
 from solon.studies.monosemanticity.settings import Findings, Settings
 from solon.training.steps import State, Step
 

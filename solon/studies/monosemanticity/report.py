@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from solon.statistics.logistic import ridge
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.scaling.frontier import frontier, power_law
 from solon.statistics.intervals import Estimate, correlation, mean, paired_difference, proportion
+from solon.statistics.logistic import ridge
 from solon.studies.monosemanticity.settings import Findings, Inputs
 from solon.study.claims import interval, sign
 

@@ -24,8 +24,8 @@ from solon.interpretability.features import Concept, Firings, best_features, fir
 from solon.interpretability.labels import described, marked, rated
 from solon.interpretability.steering import Attributed, Place, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, shorter
+from solon.models.backbones.backbone import pad
 from solon.models.base import Tokens, derive
-from solon.models.body import pad
 from solon.records.files import write_text
 from solon.records.report import Report
 from solon.records.run import Run

@@ -10,8 +10,6 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
-from solon.words.conversation import Conversation
 from solon.data import packaged, toy_world
 from solon.data.attacks import Attack, read_attacks
 from solon.data.published import opening, read_comparisons, read_context, read_prompts
@@ -21,8 +19,10 @@ from solon.models.load import load_open
 from solon.records.run import digest
 from solon.studies.red_teaming import study
 from solon.studies.red_teaming.settings import Inputs, Settings, full, quick, toy
+from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
 from solon.study.toy_models import attacker, speaker
 from solon.training.fit import shuffled
+from solon.words.conversation import Conversation
 
 TOY = ("toy",)
 REFUSAL = "I'm sorry, but I can't help with that."

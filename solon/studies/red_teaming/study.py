@@ -17,7 +17,6 @@ import numpy as np
 from solon.alignment.outliers import prompt_states
 from solon.alignment.preference import PreferenceModel
 from solon.alignment.red_teaming import Defender, assigned, attacking, dialogues, first_line, mapped, own_words, turn_scores
-from solon.words.conversation import Conversation
 from solon.data.attacks import Attack, Attempt, published_row
 from solon.data.published import opening
 from solon.data.rows import from_messages, to_messages
@@ -28,11 +27,12 @@ from solon.models.torch_model import TorchModel
 from solon.records.files import write_text
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.study.stages import alternated, halves_of, on_disk, parameters, practised, preferring, prepared, slug, standing
-from solon.studies.red_teaming.results import Findings
 from solon.studies.red_teaming.report import report
+from solon.studies.red_teaming.results import Findings
 from solon.studies.red_teaming.settings import Inputs, Settings
+from solon.study.stages import alternated, halves_of, on_disk, parameters, practised, preferring, prepared, slug, standing
 from solon.training.steps import State, Step
+from solon.words.conversation import Conversation
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:

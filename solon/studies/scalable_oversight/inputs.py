@@ -13,19 +13,19 @@ from typing import Annotated
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
-from solon.words.conversation import Conversation
 from solon.data.evaluations import read_evaluation
 from solon.data.tables import read_rows
 from solon.errors import InputError
-from solon.studies.scalable_oversight.oversight import LEVELS, Given, Person, question_of
 from solon.models.huggingface import load_classifier
 from solon.models.load import load_open
 from solon.models.scripted import ScriptedModel
-from solon.words.question import Problem, label
 from solon.records.run import digest
-from solon.study.outcomes import digest_of
+from solon.studies.scalable_oversight.oversight import LEVELS, Given, Person, question_of
 from solon.studies.scalable_oversight.study import Inputs, Settings, full, quick, study
+from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
+from solon.study.outcomes import digest_of
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, label
 
 TOY = "toy"
 KNOWS = {"weak": 0.4, "strong": 0.7}  # the share of toy questions that each scripted model has right

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import outcomes
 from solon.models.base import LanguageModel, Speaker, derive
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, listed
 
 LEVELS = (0.25, 0.42, 0.60, 0.80, 1.00)  # the confidences that a participant may state

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from solon.statistics.calibration import fixed_bin_calibration_error
 from solon.evaluation.measure import Outcome
-from solon.studies.scalable_oversight.oversight import Given, level, vote
 from solon.evaluation.scores import accuracy
-from solon.words.question import Problem, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
+from solon.statistics.calibration import fixed_bin_calibration_error
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
+from solon.studies.scalable_oversight.oversight import Given, level, vote
 from solon.study.claims import banded, interval, sign
+from solon.words.question import Problem, worded
 
 
 @dataclass(slots=True)

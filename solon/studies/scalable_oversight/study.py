@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes, outcomes_of
-from solon.studies.scalable_oversight.oversight import Condition, Given, Simulated, discussed, question_of, simulated
 from solon.models.base import LanguageModel, derive
-from solon.words.question import Problem, Question, asked, worded
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import slug
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.scalable_oversight.oversight import Condition, Given, Simulated, discussed, question_of, simulated
 from solon.studies.scalable_oversight.report import Findings, report
+from solon.study.outcomes import key_of, read, row_of
+from solon.study.stages import slug
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, Question, asked, worded
 
 THINK = "Let's think step by step:"
 CONCLUDE = "Based on the above, what is the single, most likely answer choice?"

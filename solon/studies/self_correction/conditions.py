@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.bias import score_of
 from solon.evaluation.measure import Outcome, outcomes_of
 from solon.models.base import LanguageModel, Speaker
-from solon.words.question import Problem, Question, asked
 from solon.statistics.intervals import Estimate, bootstrap, mean
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, Question, asked
 
 Condition = Literal["Q", "Q+IF", "Q+IF+CoT", "Q+Match"]
 CONDITIONS: tuple[Condition, ...] = ("Q", "Q+IF", "Q+IF+CoT")

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import tyro
 
-from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
 from solon.data.evaluations import read_evaluation
 from solon.errors import InputError
-from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
 from solon.records.run import digest
-from solon.study.outcomes import digest_of
 from solon.studies.self_correction.study import Inputs, Settings, full, quick, study
+from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
+from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
+from solon.study.outcomes import digest_of
 
 TOY = ("toy",)
 WORLD = {

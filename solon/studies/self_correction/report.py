@@ -9,11 +9,11 @@ from typing import Any
 
 from solon.evaluation.bias import bias_scores, pronoun_correlation
 from solon.evaluation.measure import Outcome
-from solon.studies.self_correction.conditions import admission_gap, bias_change
-from solon.words.question import Problem, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate
+from solon.studies.self_correction.conditions import admission_gap, bias_change
 from solon.study.claims import banded, interval, sign
+from solon.words.question import Problem, worded
 
 SURE = 0.5  # of decided questions right: below it a bias score is not to be read
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome
-from solon.studies.self_correction.conditions import CONDITIONS, Condition, admissions, students, under
 from solon.models.base import LanguageModel, derive
-from solon.words.question import Problem
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.study.stages import slug
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.self_correction.conditions import CONDITIONS, Condition, admissions, students, under
 from solon.studies.self_correction.report import Findings, report
+from solon.study.outcomes import key_of, read, row_of
+from solon.study.stages import slug
+from solon.words.question import Problem
 
 
 @dataclass(frozen=True, slots=True)

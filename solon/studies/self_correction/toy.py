@@ -6,9 +6,9 @@ import math
 import random
 from dataclasses import dataclass
 
-from solon.words.conversation import Conversation
-from solon.studies.self_correction.conditions import INSTRUCTION, MATCH, THINK
 from solon.models.scripted import ScriptedModel
+from solon.studies.self_correction.conditions import INSTRUCTION, MATCH, THINK
+from solon.words.conversation import Conversation
 from solon.words.question import Problem, label
 
 PEOPLES = ("Orin", "Vask")  # the first is the one that the invented stereotype is about

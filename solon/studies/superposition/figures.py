@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from solon.studies.superposition.geometry import LINES, dimensionality, per_dimension
 from solon.records.report import Figure, Line, Map, number
 from solon.statistics.intervals import mean
+from solon.studies.superposition.geometry import LINES, dimensionality, per_dimension
 from solon.studies.superposition.results import DIAGRAMS, Findings, grid, mono
 
 

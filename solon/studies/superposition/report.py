@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from solon.studies.superposition.geometry import LINES, dimensionality, on_line, per_dimension, polytopes
 from solon.records.report import Claim, Report, Table, number
 from solon.statistics.intervals import Estimate, correlation, mean, proportion
-from solon.study.claims import sign
 from solon.studies.superposition.figures import figures, phase_maps
+from solon.studies.superposition.geometry import LINES, dimensionality, on_line, per_dimension, polytopes
 from solon.studies.superposition.results import DIAGRAMS, Findings, Model, grid, mono
+from solon.study.claims import sign
 
 STICKY = 0.03  # of D* around a half
 FEWEST = 3  # levels there

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.studies.superposition.geometry import attacked
-from solon.studies.superposition.toy_model import Plan, Relation, Trained, drawn, geometric, train, train_absolute
 from solon.models.base import derive
 from solon.pool.maps import processes
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.superposition.results import Findings, Model
+from solon.studies.superposition.geometry import attacked
 from solon.studies.superposition.report import report
+from solon.studies.superposition.results import Findings, Model
+from solon.studies.superposition.toy_model import Plan, Relation, Trained, drawn, geometric, train, train_absolute
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
+from solon.models.backbones.backbone import Body
 from solon.models.base import Tokens
-from solon.models.body import Body
 from solon.models.scoring import BATCH_TOKENS, batches, reply_hidden, token_logprobs
+from solon.words.conversation import Conversation
 
 WORDS = (*"0123456789", "+")
 

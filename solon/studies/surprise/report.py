@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from solon.records.report import Claim, Figure, Line, Report, Table, number
-from solon.studies.surprise.ability import Ability, largest_jump
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference, wilson
+from solon.studies.surprise.ability import Ability, largest_jump
 from solon.study.claims import banded, interval, sign
 
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from solon.errors import InputError
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import derive
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run

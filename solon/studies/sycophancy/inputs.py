@@ -12,22 +12,22 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.data import packaged
 from solon.data.evaluations import read_evaluation
 from solon.data.published import read_comparisons
 from solon.data.tables import read_rows
 from solon.errors import InputError
-from solon.studies.sycophancy.preference_features import posterior
-from solon.studies.sycophancy.measures import Attribution
-from solon.studies.sycophancy.toy import Flattery, flatterer, poems, preferences, problems
 from solon.models.huggingface import load_classifier
 from solon.models.load import load_open
 from solon.records.run import digest
-from solon.study.outcomes import digest_of
+from solon.studies.sycophancy.measures import Attribution
+from solon.studies.sycophancy.preference_features import posterior
 from solon.studies.sycophancy.study import Inputs, Sampler, Settings, full, quick, study
+from solon.studies.sycophancy.toy import Flattery, flatterer, poems, preferences, problems
+from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
+from solon.study.outcomes import digest_of
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
 
 TOY = "toy"
 

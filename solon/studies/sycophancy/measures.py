@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes, outcomes_of
 from solon.models.base import LanguageModel, Speaker, derive
+from solon.words.conversation import Conversation
 from solon.words.question import LETTERS, Problem, Question, asked, label, replied, worded
 
 STANCES = {

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation, write_transcript
 from solon.errors import InputError
 from solon.evaluation.measure import outcomes
 from solon.models.base import LanguageModel
-from solon.words.question import Problem
 from solon.statistics.intervals import Estimate
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation, write_transcript
+from solon.words.question import Problem
 
 Floats = npt.NDArray[np.float64]
 FEATURES = (  # the paper's 23, in our words

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from solon.evaluation.measure import Outcome
-from solon.studies.sycophancy.preference_features import Posterior
 from solon.evaluation.scores import accuracy
-from solon.studies.sycophancy.measures import SUGGESTIONS, Challenged, flips
-from solon.words.question import Problem, worded
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
+from solon.studies.sycophancy.measures import SUGGESTIONS, Challenged, flips
+from solon.studies.sycophancy.preference_features import Posterior
 from solon.study.claims import banded, interval, sign
+from solon.words.question import Problem, worded
 
 MIXED = 1.05  # a split R-hat above it says that chains have not found the same posterior
 

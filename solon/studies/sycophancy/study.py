@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome, outcomes
-from solon.studies.sycophancy.preference_features import FEATURES, Posterior, chosen_scale, label_features, posterior
+from solon.models.base import LanguageModel, derive
+from solon.records.report import Report
+from solon.records.run import Run
 from solon.studies.sycophancy.measures import (
     STANCES,
     SUGGESTIONS,
@@ -33,12 +33,12 @@ from solon.studies.sycophancy.measures import (
     more_positive,
     suggested,
 )  # fmt: skip
-from solon.models.base import LanguageModel, derive
-from solon.words.question import Problem, worded
-from solon.records.report import Report
-from solon.records.run import Run
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.sycophancy.preference_features import FEATURES, Posterior, chosen_scale, label_features, posterior
 from solon.studies.sycophancy.report import Findings, report
+from solon.study.outcomes import key_of, read, row_of
+from solon.words.comparison import Comparison
+from solon.words.conversation import Conversation
+from solon.words.question import Problem, worded
 
 Scorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 Sampler = Callable[..., Posterior]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from solon.models.scripted import ScriptedModel
+from solon.studies.sycophancy.measures import CHALLENGE, Attribution
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
-from solon.studies.sycophancy.measures import CHALLENGE, Attribution
-from solon.models.scripted import ScriptedModel
 from solon.words.question import Problem, label
 
 WARM, COLD = "What a wonderful piece, clear and moving throughout.", "It has some strengths and some weaknesses."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solon.models.cache import SlotCache
+from solon.models.backbones.cache import SlotCache
 
 Step = Callable[[Tensor, SlotCache], Tensor]
 Record = Callable[[Callable[[], Tensor], Callable[[], object]], tuple[Callable[[], object], Tensor]]

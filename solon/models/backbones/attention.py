@@ -25,7 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from solon.errors import InputError
-from solon.models.heads import Heads
+from solon.models.backbones.heads import Heads
 
 
 @dataclass(frozen=True, slots=True)

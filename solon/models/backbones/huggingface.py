@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
 from solon.errors import InputError
-from solon.models import llama
 from solon.models.adapters import copied
-from solon.models.attention import register
-from solon.models.body import Body, Fork, line
-from solon.models.cache import KeysValues, PrefixCache, SlotCache
-from solon.models.graphs import Replayed
-from solon.models.heads import Heads
+from solon.models.backbones import llama
+from solon.models.backbones.attention import register
+from solon.models.backbones.backbone import Body, Fork, line
+from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
+from solon.models.backbones.graphs import Replayed
+from solon.models.backbones.heads import Heads
 
 ATTENTION = {"full_attention", "sliding_attention"}
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from solon.models.adapters import LoraLinear
-from solon.models.attention import Trees, tree_attention
-from solon.models.body import Fork
-from solon.models.cache import KeysValues, SlotCache
+from solon.models.backbones.attention import Trees, tree_attention
+from solon.models.backbones.backbone import Fork
+from solon.models.backbones.cache import KeysValues, SlotCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from solon.errors import InputError
+from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
-from solon.models.small import Shape, SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
 

@@ -18,10 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
 from solon.models.adapters import copied
-from solon.models.attention import Trees, masked_attention, tree_attention
-from solon.models.body import Body, Fork, line
-from solon.models.cache import KeysValues, PrefixCache, SlotCache
-from solon.models.heads import Heads
+from solon.models.backbones.attention import Trees, masked_attention, tree_attention
+from solon.models.backbones.backbone import Body, Fork, line
+from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
+from solon.models.backbones.heads import Heads
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.attention import Trees, seen_blocks
+from solon.models.backbones.attention import Trees, seen_blocks
+from solon.models.backbones.cache import KeysValues, SlotCache
+from solon.models.backbones.heads import Heads
 from solon.models.base import Tokens
-from solon.models.cache import KeysValues, SlotCache
-from solon.models.heads import Heads
 from solon.pool.maps import worker
 
 
