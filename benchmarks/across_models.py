@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     options = parser.parse_args()
     start = load_open(options.model)
-    pm = PreferenceModel("frozen", ScalarModel(start.module.shallow(max(1, round(options.depth * start.module.depth)))), start.dialogue)
+    pm = PreferenceModel("frozen", ScalarModel(start.module.first_layers(max(1, round(options.depth * start.module.depth)))), start.dialogue)
     rows: dict[str, list[Comparison]] = {}
     for path in sorted(options.folder.glob("*.annotations.json.gz")):
         reading = read_public(path)

@@ -18,8 +18,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from solon.interpretability.autoencoder import Autoencoder, Bank, scale_of
-from solon.interpretability.dictionary import PENALTY, WARMUP, learn, plan_of, worth
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
+from solon.interpretability.dictionary import L1_COEFFICIENT, WARMUP, learn, plan_of, worth
 from solon.studies.monosemanticity.directions import planted
 
 BATCH, RATE, TARGET = 2048, 1e-3, 4.0
@@ -67,8 +67,8 @@ def again(batches: list[Tensor], start: int = 0) -> Iterator[Tensor]:
 
 
 def ours(start: Autoencoder, batches: list[Tensor], steps: int) -> Autoencoder:
-    bank = Bank([start]).copy()
-    for _ in learn(bank, lambda number: again(batches, number), [PENALTY], plan=plan_of(steps, RATE)):
+    bank = AutoencoderBank([start]).copy()
+    for _ in learn(bank, lambda number: again(batches, number), [L1_COEFFICIENT], plan=plan_of(steps, RATE)):
         pass
     return next(iter(bank))
 
@@ -76,7 +76,7 @@ def ours(start: Autoencoder, batches: list[Tensor], steps: int) -> Autoencoder:
 def saelens(start: Autoencoder, batches: list[Tensor], steps: int) -> Autoencoder:
     config_module, kinds, training = (importlib.import_module(f"sae_lens.{name}") for name in ("config", "saes.standard_sae", "training.sae_trainer"))
     config = kinds.StandardTrainingSAEConfig(
-        d_in=start.width, d_sae=start.features, apply_b_dec_to_input=False, normalize_activations="none", l1_coefficient=PENALTY,
+        d_in=start.width, d_sae=start.features, apply_b_dec_to_input=False, normalize_activations="none", l1_coefficient=L1_COEFFICIENT,
         l1_warm_up_steps=int(WARMUP * steps),
     )  # fmt: skip
     peer = kinds.StandardTrainingSAE(config)
@@ -101,7 +101,7 @@ def theirs(start: Autoencoder, batches: list[Tensor], steps: int) -> Autoencoder
                 sys.modules[name] = ModuleType(name)
                 setattr(sys.modules[name], wanted, object)
     trainer = importlib.import_module("dictionary_learning.trainers.standard").StandardTrainerAprilUpdate(
-        steps=steps, activation_dim=start.width, dict_size=start.features, layer=0, lm_name="planted", lr=RATE, l1_penalty=PENALTY, warmup_steps=0,
+        steps=steps, activation_dim=start.width, dict_size=start.features, layer=0, lm_name="planted", lr=RATE, l1_penalty=L1_COEFFICIENT, warmup_steps=0,
         sparsity_warmup_steps=max(1, int(WARMUP * steps)), decay_start=int(0.8 * steps), seed=0, device="cpu",
     )  # fmt: skip
     peer = trainer.ae

@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     comparisons = read_comparisons(options.pairs).rows
     start = load_open(options.model)
-    body = start.module.shallow(max(1, round(options.depth * start.module.depth)))
+    body = start.module.first_layers(max(1, round(options.depth * start.module.depth)))
     form = start.dialogue
     if options.ending and isinstance(form, ChatTemplate):
         form = replace(form, context_end=tuple(form.tokenizer.encode(options.ending, add_special_tokens=False)))

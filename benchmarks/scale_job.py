@@ -10,7 +10,7 @@ import torch
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.training.fit import fit, imitation, micro
 from solon.training.optimiser import Plan
-from solon.training.parallel import joined
+from solon.training.parallel import init_distributed
 
 STEPS, ROWS, LENGTH = 20, 32, 128
 
@@ -20,7 +20,7 @@ def main() -> None:
     rng = random.Random(0)
     rows = [(tuple(rng.choices(range(4096), k=LENGTH // 2)), tuple(rng.choices(range(4096), k=LENGTH // 2))) for _ in range(ROWS)]
     body = SmallTransformer(Shape(4096, width=384, layers=6, heads=6, context=LENGTH), seed=0)
-    with joined() as world:
+    with init_distributed() as world:
         began = 0.0
         for step in fit(body, lambda number: micro(rows, lambda row: LENGTH, tokens=512), imitation(body), plan=Plan(STEPS, 1e-4), world=world):
             if step.number == 1:

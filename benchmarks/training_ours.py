@@ -18,7 +18,7 @@ from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group, length
 from solon.models.torch_model import TorchModel
 from solon.training.fit import fit, imitation, micro, shuffled
-from solon.training.improve import Practice, improve
+from solon.training.improve import RLConfig, improve
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 
@@ -67,8 +67,8 @@ def our_rloo(policy: TorchModel, reference: TorchModel, rows: Sequence[tuple[Con
     def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
         return rule([sample.text for sample in samples])
 
-    practice = Practice(Plan(steps, RATE, bf16=True), prompts=SIZE, samples=4, max_tokens=48, micro_tokens=4096)
-    list(improve(policy, [prompt for prompt, _ in rows], reward, reference=reference, practice=practice, seed=0))
+    config = RLConfig(Plan(steps, RATE, bf16=True), prompts=SIZE, samples=4, max_tokens=48, micro_tokens=4096)
+    list(improve(policy, [prompt for prompt, _ in rows], reward, reference=reference, config=config, seed=0))
 
 
 def ours(task: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> Callable[[], None]:

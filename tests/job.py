@@ -14,9 +14,9 @@ from solon.records.files import write_text
 from solon.records.page import page
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai.settings import Inputs, Settings
-from solon.training.parallel import joined, left
+from solon.studies.constitutional_ai.study import study
+from solon.training.parallel import init_distributed, shutdown
 from tests.toy import oracle, prompts
 
 SETTINGS = Settings(
@@ -32,7 +32,7 @@ def main(root: Path) -> None:
     start = TorchModel("untrained", SmallTransformer(Shape(dialogue.size, width=32, layers=1, heads=2, context=96), seed=0), dialogue)
     red, useful = prompts(toy.FORBIDDEN, 72, 0), prompts(toy.EVERYDAY, 24, 0)
     given = Inputs(toy.CONSTITUTION, red[:48], red[48:], useful[:12], useful[12:])
-    with joined() as world, Run.open(root, "job", asdict(SETTINGS), {}, seed=0, world=world) as run:
+    with init_distributed() as world, Run.open(root, "job", asdict(SETTINGS), {}, seed=0, world=world) as run:
         object.__setattr__(run, "checkpoint_seconds", 0.0)  # keep every step, so that kills land between them too
         report, policy, _ = study(run, SETTINGS, given, start=start, feedback=oracle(lambda prompt, reply: float(len(reply) % 7)))
         if world.rank:
@@ -44,4 +44,4 @@ def main(root: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    left(0)
+    shutdown(0)

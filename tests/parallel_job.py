@@ -18,10 +18,10 @@ from solon.models.weights import entire, save_tensors
 from solon.training.fit import fit, imitation
 from solon.training.improve import improve
 from solon.training.optimiser import Plan
-from solon.training.parallel import World, joined, left, load_state, save_state
+from solon.training.parallel import World, init_distributed, load_state, save_state, shutdown
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
-from tests.library.test_training import batch, practice, rows, wants
+from tests.library.test_training import batch, config, rows, wants
 from tests.models.test_models import WORDS, asked, model
 
 STEPS, HALF = 20, 10
@@ -58,7 +58,7 @@ def reinforced(method: str) -> Callable[[World, State | None], Iterator[Step]]:
             asked(16),
             wants("w7"),
             reference=reference,
-            practice=replace(practice(method, STEPS), plan=Plan(STEPS, 1e-3), value_learning_rate=1e-3),
+            config=replace(config(method, STEPS), plan=Plan(STEPS, 1e-3), value_learning_rate=1e-3),
             seed=0,
             critic=critic,
             state=state,
@@ -74,7 +74,7 @@ TASKS = {"supervised": supervised, "adapters": adapters, "preference": preferenc
 def main() -> None:
     folder, resume = Path(sys.argv[1]), sys.argv[2] == "resume"
     torch.set_num_threads(1)
-    with joined() as world:
+    with init_distributed() as world:
         for name, task in TASKS.items():
             for step in task(world, load_state(folder / f"{name}.half") if resume else None):
                 if step.number == HALF and world.size == 2 and not resume:
@@ -86,4 +86,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    left(0)
+    shutdown(0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Body
+from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scoring import BATCH_TOKENS, HEAD_PART, batches, reply_hidden
@@ -63,7 +63,7 @@ def text_of(dialogue: Dialogue, context: Conversation, prompt: Conversation, rep
 
 
 @torch.inference_mode()
-def lessons(teacher: Body, texts: Sequence[Text], *, top: int = TOP) -> list[Lesson]:
+def lessons(teacher: Backbone, texts: Sequence[Text], *, top: int = TOP) -> list[Lesson]:
     """The teacher's expectations, computed once and kept on the CPU; texts behind the same context share it.
 
     Raises InputError where a context and a text are longer than the teacher can read.
@@ -88,7 +88,7 @@ def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
             yield before, [places[own] for own in batch]
 
 
-def check_room(teacher: Body, texts: Sequence[Text]) -> None:
+def check_room(teacher: Backbone, texts: Sequence[Text]) -> None:
     """Raises InputError where a context and a text together are longer than the teacher can read."""
     longest = max((len(text.teacher) + len(text.tokens) for text in texts), default=0)
     if longest > teacher.context:
@@ -105,7 +105,7 @@ def largest(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
     return kept.indices.int().cpu(), kept.values.cpu(), rest_N.cpu()
 
 
-def binned_kl(student: Body, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor) -> Tensor:
+def binned_kl(student: Backbone, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor) -> Tensor:
     """KL(teacher || student) over the kept tokens and one bin of the rest, nats, (N,). At most the KL over the vocabulary."""
     own_NV = student.logits(hidden_NC).float()
     total_N1 = own_NV.logsumexp(-1, keepdim=True)
@@ -114,7 +114,7 @@ def binned_kl(student: Body, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_N
     return (logprobs_NK.exp() * (logprobs_NK - kept_NK)).sum(-1) + rest_N.exp() * (rest_N - others_N)
 
 
-def distilling(student: Body) -> Callable[[Sequence[Lesson]], Total]:
+def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], Total]:
     """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward pass, not kept."""
 
     def loss(rows: Sequence[Lesson]) -> Total:
@@ -134,7 +134,7 @@ def distilling(student: Body) -> Callable[[Sequence[Lesson]], Total]:
 
 
 @torch.inference_mode()
-def remaining(teacher: Body, student: Body, texts: Sequence[Text], *, with_context: bool = False) -> list[float]:
+def remaining(teacher: Backbone, student: Backbone, texts: Sequence[Text], *, with_context: bool = False) -> list[float]:
     """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every text: what distilling
     has left, or with the teacher as the student, what there was. `with_context` lets the student read the context too.
     """

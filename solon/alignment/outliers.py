@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from solon.errors import InputError
 from solon.models.activations import activations, layers_of
-from solon.models.backbones.backbone import Body
+from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens, derive
 from solon.models.scoring import batches
 from solon.statistics.calibration import auroc
@@ -30,7 +30,7 @@ from solon.statistics.intervals import Estimate
 Floats = npt.NDArray[np.float64]
 
 
-def prompt_states(body: Body, prompts: Sequence[Tokens], *, tokens: int = 2048) -> Floats:
+def prompt_states(body: Backbone, prompts: Sequence[Tokens], *, tokens: int = 2048) -> Floats:
     """The mean of every layer's output over each prompt's tokens, (N, L, C), so many tokens at a time."""
     if not prompts or not all(prompts):
         raise InputError("out-of-distribution detection needs prompts of at least one token each")

@@ -21,7 +21,7 @@ from solon.training.steps import Step
 from solon.words.conversation import Conversation
 
 
-def watched(steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]) -> Iterator[Step]:
+def with_judge_scores(steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]) -> Iterator[Step]:
     """The same steps with each judge's mean score of the rollouts, less `offset(judge, prompt)`: its mean on a fixed set (appendix
     B.2: only then can two preference models be drawn in one figure), or better its mean over other replies to the same prompt,
     which takes out what prompts differ by.

@@ -24,7 +24,7 @@ from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total, preference_loss
 from solon.training.optimiser import Plan
-from solon.training.parallel import ALONE, World
+from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -109,7 +109,7 @@ def learn(
     loss: Objective | None = None,
     micro_tokens: int = 2048,
     state: Mapping[str, Tensor] | None = None,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
     """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
     before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is given: HH-RLHF's lambda is

@@ -27,7 +27,7 @@ from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.models.trie import Given
 from solon.records.codecs import to_drafts
-from solon.study.conduct import StudyOptions, conducted, content, parse, say
+from solon.study.conduct import StudyOptions, content_hash, parse, run_study, say
 from solon.tools.explain import Settings, Source, study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -65,9 +65,9 @@ def main(argv: Sequence[str]) -> int:
     sources += [scored] if scored is not None else []
     inputs = {"model": model.fingerprint, "reply": hashlib.sha256(json.dumps([options.prompt, *options.reply]).encode()).hexdigest()[:16]}
     inputs |= {f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources}
-    inputs |= {"preference model": content(folder / "preference_model")} if scored is not None else {}
+    inputs |= {"preference model": content_hash(folder / "preference_model")} if scored is not None else {}
     questions = [(options.prompt, reply) for reply in options.reply]
-    return conducted(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, questions, counts))
+    return run_study(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, questions, counts))
 
 
 def imitated(folder: Path, model: TorchModel, talk: Conversation, replies: Sequence[str], counts: dict[str, int]) -> Source[Given]:

@@ -19,7 +19,7 @@ from solon.errors import InputError
 from solon.interpretability.dictionary_files import read_autoencoder
 from solon.models.base import Tokens
 from solon.models.load import load_open
-from solon.study.conduct import StudyOptions, conducted, content, named, parse, say
+from solon.study.conduct import StudyOptions, content_hash, model_key, parse, run_study, say
 from solon.tools.features import Inputs, Settings, study
 from solon.words.conversation import Conversation
 
@@ -74,11 +74,11 @@ def main(argv: Sequence[str]) -> int:
         limit,
     )
     hashes = {
-        "before": named(before), "after": named(after), "dictionary": content(path), "layer": str(layer),
+        "before": model_key(before), "after": model_key(after), "dictionary": content_hash(path), "layer": str(layer),
         "rows": hashlib.sha256(repr(rows).encode()).hexdigest()[:16],
     }  # fmt: skip
     settings = options.settings
-    return conducted(options, "features", asdict(settings), hashes, after.name, lambda run: study(run, settings, inputs))
+    return run_study(options, "features", asdict(settings), hashes, after.name, lambda run: study(run, settings, inputs))
 
 
 def layer_in(config: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ import tyro
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.models.load import load_open
-from solon.study.conduct import StudyOptions, answer, conducted, parse, say, told
+from solon.study.conduct import StudyOptions, answer, parse, run_study, say, skipped_counts
 from solon.study.outcomes import Form, digest_of, form_of_dialogue
 from solon.tools.knows import FILE, Knower, load, study
 from solon.tools.knows_settings import Settings
@@ -50,14 +50,14 @@ def main(argv: Sequence[str]) -> int:
     model = model.plain() if form_of_dialogue(model, options.form) == "text" else model
     problems = [own for own in found.problems if not own.options]
     inputs = {"model": model.fingerprint, "questions": digest_of([], problems)}
-    counts, settings = told(found.reading, found.name), {**asdict(options.settings), "form": options.form}
+    counts, settings = skipped_counts(found.reading, found.name), {**asdict(options.settings), "form": options.form}
 
     def work(run: Any) -> Any:
         made = study(run, options.settings, model, problems, counts)
         say(f"fitted model  {run.folder / 'model'}")
         return made
 
-    return conducted(options, "knows", settings, inputs, model.name, work)
+    return run_study(options, "knows", settings, inputs, model.name, work)
 
 
 def usable(path: Path | None) -> Evaluation:

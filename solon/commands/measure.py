@@ -16,7 +16,7 @@ from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.study.comparing import compared
-from solon.study.conduct import StudyOptions, conducted, content, opened, parse, say
+from solon.study.conduct import StudyOptions, content_hash, open_models, parse, run_study, say
 from solon.study.measurement import report
 from solon.study.outcomes import Form, Suite, counted, form_of, measured
 
@@ -66,7 +66,7 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
     """One model's report, or the comparison of several, the first being the one that the others are held against."""
     wanted = Suite(tuple(suite(paths)), how.shots, how.limit, options.seed)
     write = None if how.inspect_logs is None else inspect_extra().write_log
-    models = opened(names, options.precision)
+    models = open_models(names, options.precision)
     settings = {"shots": how.shots, "limit": how.limit, "form": how.form, "truncate": how.truncate}
     inputs = {"suite": digest([(own.name, own.digest) for own in wanted.evaluations]), **{f"model {n}": m.fingerprint for n, m in enumerate(models)}}
 
@@ -95,7 +95,7 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
         return report(model.name, parts, told, seed=options.seed)
 
     study = "measure" if len(models) == 1 else "compare"
-    return conducted(replace(options), study, settings, inputs, ", ".join(model.name for model in models), work)
+    return run_study(replace(options), study, settings, inputs, ", ".join(model.name for model in models), work)
 
 
 def inspect_extra() -> Any:
@@ -114,7 +114,7 @@ def logs(options: Options) -> int:
     names = [
         own.model if [other.model for other in found].count(own.model) == 1 else path.stem for own, path in zip(found, options.paths, strict=True)
     ]
-    inputs = {f"log {number}": content(path) for number, path in enumerate(options.paths)}
+    inputs = {f"log {number}": content_hash(path) for number, path in enumerate(options.paths)}
 
     def work(run: Run) -> Report:
         first = found[0]
@@ -138,7 +138,7 @@ def logs(options: Options) -> int:
         left = {f"{name}: samples that not every log holds": len(own.rows) - len(order) for name, own in zip(names, found, strict=True)}
         return replace(told, counts={**told.counts, **{words: count for words, count in left.items() if count}})
 
-    return conducted(replace(options), "logs", {"scorer": options.scorer}, inputs, ", ".join(names), work)
+    return run_study(replace(options), "logs", {"scorer": options.scorer}, inputs, ", ".join(names), work)
 
 
 def asked_otherwise(first: Any, second: Any) -> list[str]:

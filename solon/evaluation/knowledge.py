@@ -29,7 +29,7 @@ from solon.statistics.logistic import PENALTIES, cross_validated
 from solon.training.fit import fit, micro, shuffled
 from solon.training.losses import Total
 from solon.training.optimiser import Plan
-from solon.training.parallel import ALONE, World
+from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import State, Step
 from solon.words.question import Problem, asked
 
@@ -68,7 +68,7 @@ def untrained(model: TorchModel, method: Method, *, depth: float = 1.0, rank: in
     prepared = model.unfrozen() if method == "full" else model.adapted(Lora(rank, 2.0 * rank), seed=seed) if method == "lora" else model.copy()
     if method == "probe":
         prepared.module.requires_grad_(False)
-    body = prepared.module if depth == 1 else prepared.module.shallow(max(1, round(depth * model.module.depth)))
+    body = prepared.module if depth == 1 else prepared.module.first_layers(max(1, round(depth * model.module.depth)))
     return KnowledgeModel(ScalarModel(body), model.dialogue)
 
 
@@ -100,7 +100,7 @@ def start_head(model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Se
 
 
 def learn(
-    model: KnowledgeModel, rows: Sequence[Labelled], *, plan: Plan, size: int, seed: int, state: State | None = None, world: World = ALONE
+    model: KnowledgeModel, rows: Sequence[Labelled], *, plan: Plan, size: int, seed: int, state: State | None = None, world: World = SINGLE_PROCESS
 ) -> Iterator[Step]:
     """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
 

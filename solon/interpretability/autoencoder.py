@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
         return twin
 
 
-class Bank(nn.Module):
+class AutoencoderBank(nn.Module):
     """Autoencoders that learn from one stream. What a training stage copies, writes and reads."""
 
     def __init__(self, members: list[Autoencoder]) -> None:
@@ -105,9 +105,9 @@ class Bank(nn.Module):
             if isinstance(own, Autoencoder):
                 yield own
 
-    def copy(self) -> Bank:
+    def copy(self) -> AutoencoderBank:
         twins = [Autoencoder(own.width, own.features, seed=0, most=own.most) for own in self]
-        twin = Bank(twins)
+        twin = AutoencoderBank(twins)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -192,7 +192,7 @@ def _mixed(table_KD: Tensor, picked_N: Tensor, groups_N: Tensor, weights_N: Tens
 
 
 @torch.no_grad()
-def gradients(own: Autoencoder, x_BD: Tensor, penalty: float, *, dense: bool) -> Losses:
+def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: bool) -> Losses:
     """The loss of one batch of activations, as the model has them; its gradients go to the parameters' `.grad`. Dense and sparse give the same.
 
     Raises InputError where an encoder is of a kind that is not trained.
@@ -205,14 +205,14 @@ def gradients(own: Autoencoder, x_BD: Tensor, penalty: float, *, dense: bool) ->
         f_BF = F.relu(F.linear(x_BD, own.encoder_FD, own.encoder_bias_F))
         error_BD = torch.addmm(own.decoder_bias_D, f_BF, own.decoder_FD).sub_(x_BD)
         pull_BD = error_BD * (2 / size)
-        g_BF = torch.addmm(norms_F * (penalty / size), pull_BD, own.decoder_FD.T).mul_(f_BF > 0)
+        g_BF = torch.addmm(norms_F * (l1_coefficient / size), pull_BD, own.decoder_FD.T).mul_(f_BF > 0)
         own.encoder_FD.grad, own.encoder_bias_F.grad = g_BF.T @ x_BD, g_BF.sum(dim=0)
         own.decoder_FD.grad, total_F, count = f_BF.T @ pull_BD, f_BF.sum(dim=0), int(torch.count_nonzero(f_BF))
     else:
         on = active(own, x_BD)
         error_BD = _mixed(own.decoder_FD, on.features_N, on.rows_N, on.values_N, size).add_(own.decoder_bias_D).sub_(x_BD)
         pull_BD = error_BD * (2 / size)
-        g_N = _dots(pull_BD, own.decoder_FD, on.rows_N, on.features_N).add_(norms_F[on.features_N], alpha=penalty / size)
+        g_N = _dots(pull_BD, own.decoder_FD, on.rows_N, on.features_N).add_(norms_F[on.features_N], alpha=l1_coefficient / size)
         features_N, order_N = on.features_N.to(torch.int32).sort(stable=True)
         features_N, rows_N = features_N.long(), on.rows_N[order_N]
         own.encoder_FD.grad = _mixed(x_BD, rows_N, features_N, g_N[order_N], own.features)
@@ -221,7 +221,7 @@ def gradients(own: Autoencoder, x_BD: Tensor, penalty: float, *, dense: bool) ->
         own.encoder_bias_F.grad = zeros_F.index_add(0, on.features_N, g_N)
         total_F, count = zeros_F.index_add(0, on.features_N, on.values_N), len(on.values_N)
     own.decoder_bias_D.grad = pull_BD.sum(dim=0)
-    own.decoder_FD.grad += (total_F / norms_F * (penalty / size))[:, None] * own.decoder_FD
+    own.decoder_FD.grad += (total_F / norms_F * (l1_coefficient / size))[:, None] * own.decoder_FD
     return Losses(float(error_BD.square().sum()) / size, float(total_F @ norms_F) / size, count / size)
 
 

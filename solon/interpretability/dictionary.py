@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import DENSE, Autoencoder, Bank, gradients
+from solon.interpretability.autoencoder import DENSE, Autoencoder, AutoencoderBank, gradients
 from solon.training.fit import whole_state
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.steps import Diverged, State, Step
 
-PENALTY = 5.0  # the paper's
+L1_COEFFICIENT = 5.0  # the paper's
 LEARNING_RATE = 5e-5  # the April 2024 update's default
 WARMUP = 0.05  # of all steps, until the penalty is whole
 
@@ -31,7 +31,12 @@ def plan_of(steps: int, learning_rate: float = LEARNING_RATE) -> Plan:
 
 
 def learn(
-    bank: Bank, batches: Callable[[int], Iterator[Tensor]], penalties: Sequence[float], *, plan: Plan, state: Mapping[str, Tensor] | None = None
+    bank: AutoencoderBank,
+    batches: Callable[[int], Iterator[Tensor]],
+    l1_coefficients: Sequence[float],
+    *,
+    plan: Plan,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Step]:
     """Train every member of a bank, in place, on the same batches: `batches(n)` gives those from number n (from 0) on. Each step is yielded after it is
     taken, with each member's squared error, sparsity and active features in scaled units.
@@ -39,8 +44,8 @@ def learn(
     Raises Diverged where a gradient is not finite.
     """
     members = list(bank)
-    if len(penalties) != len(members):
-        raise InputError(f"{len(members)} autoencoders need as many penalties; found {len(penalties)}")
+    if len(l1_coefficients) != len(members):
+        raise InputError(f"{len(members)} autoencoders need as many L1 coefficients; found {len(l1_coefficients)}")
     optimisers = [Optimiser(own, plan) for own in members]
     start, shares = 0, [1.0] * len(members)  # the share of pairs that were active last: above DENSE, products are dense
     if state is not None:
@@ -54,13 +59,13 @@ def learn(
         share = min(1.0, number / max(1.0, WARMUP * plan.steps))
         metrics = dict[str, float]()
         for place, (own, optimiser) in enumerate(zip(members, optimisers, strict=True)):
-            found = gradients(own, x_BD, penalties[place] * share, dense=shares[place] > DENSE)
+            found = gradients(own, x_BD, l1_coefficients[place] * share, dense=shares[place] > DENSE)
             if not math.isfinite(found.error):
                 raise Diverged(f"the loss at step {number} is {found.error}; lower the learning rate ({plan.learning_rate:g})")
             optimiser.step(number, weight=1.0)
             shares[place] = found.active / own.features
             metrics |= {f"{place}/error": found.error, f"{place}/sparsity": found.sparsity, f"{place}/active": found.active}
-        metrics["loss"] = sum(metrics[f"{p}/error"] + own * metrics[f"{p}/sparsity"] for p, own in enumerate(penalties)) / len(members)
+        metrics["loss"] = sum(metrics[f"{p}/error"] + own * metrics[f"{p}/sparsity"] for p, own in enumerate(l1_coefficients)) / len(members)
         yield Step(number, metrics, lambda number=number: _state(number, optimisers, shares))  # type: ignore[misc]
 
 
@@ -91,7 +96,7 @@ class Worth:
 
 
 @torch.inference_mode()
-def worth(own: Autoencoder, sample: Iterable[Tensor], penalty: float = PENALTY) -> Worth:
+def worth(own: Autoencoder, sample: Iterable[Tensor], l1_coefficient: float = L1_COEFFICIENT) -> Worth:
     """Of activations (B, D) as the model has them, a few at a time."""
     tokens, error, sparsity, squares = 0, 0.0, 0.0, 0.0
     total_D = torch.zeros(own.width, dtype=torch.float64)
@@ -108,7 +113,7 @@ def worth(own: Autoencoder, sample: Iterable[Tensor], penalty: float = PENALTY) 
     if not tokens:
         raise InputError("nothing to measure an autoencoder on")
     variance = squares / tokens - float((total_D / tokens).square().sum())
-    scaled = error / tokens * float(own.scale) ** 2 + penalty * sparsity / tokens
+    scaled = error / tokens * float(own.scale) ** 2 + l1_coefficient * sparsity / tokens
     explained = 1 - error / tokens / variance if variance > 0 else math.nan
     return Worth(tokens, scaled, explained, float(count_F.sum()) / tokens, count_F / tokens, largest_F)
 

@@ -24,7 +24,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Firings:
+class FeatureActivations:
     """Every activation above 0 on a sample of `tokens` places, feature by feature, each feature's in the order of places."""
 
     tokens: int
@@ -36,15 +36,15 @@ class Firings:
         span = slice(self.starts_F[feature], self.starts_F[feature + 1])
         return self.places_N[span], self.values_N[span]
 
-    def part(self, kept_P: Flags) -> Firings:
+    def part(self, kept_P: Flags) -> FeatureActivations:
         """Those at some places alone; places keep their numbers."""
         kept_N = kept_P[self.places_N]
         before = np.concatenate([[0], np.cumsum(kept_N)])
-        return Firings(self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N])
+        return FeatureActivations(self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N])
 
 
 @torch.no_grad()
-def firings(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf) -> Firings:
+def feature_activations(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf) -> FeatureActivations:
     """Of activations (B, D) as the model has them, a few at a time, in order; none at those longer than `limit`. Values are f times |W_dec,i|."""
     places, features, values = list[Ints](), list[Ints](), list[Floats]()
     tokens, norms_F = 0, own.norms_F
@@ -66,7 +66,7 @@ def firings(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.i
     which_N = np.concatenate(features) if features else np.zeros(0, dtype=np.int64)
     order = np.argsort(which_N, kind="stable")
     starts = np.searchsorted(which_N[order], np.arange(own.features + 1))
-    return Firings(tokens, starts, np.concatenate(places)[order], np.concatenate(values)[order])
+    return FeatureActivations(tokens, starts, np.concatenate(places)[order], np.concatenate(values)[order])
 
 
 def by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> list[list[int]]:
@@ -102,7 +102,7 @@ class Fit:
         return next((own for own in held if own.n >= 10), held[0] if held else None)
 
 
-def fit_of(found: Firings, feature: int, true_P: Flags, *, intervals: int = 5) -> Fit:
+def fit_of(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> Fit:
     """Wilson intervals over places, which are not independent within a text: they are a little narrow."""
     places, values = found.of(feature)
     level = np.minimum((values / values.max() * intervals).astype(int), intervals - 1) if len(values) else np.zeros(0, dtype=int)
@@ -126,7 +126,7 @@ class Concept:
         return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-30)
 
 
-def best_features(found: Firings, truths: Sequence[Ints]) -> list[Concept]:
+def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[Concept]:
     """For each set of places (at least one in each), the feature with the highest F1; of those within a thousandth of it, the most active: an autoencoder
     that is wider than it need be splits one feature into several alike.
     """

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.models.activations import direct_logits, layers_of
-from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.backbone import Backbone, pad
 from solon.models.backbones.heads import Heads, written
 from solon.models.base import Tokens
 
@@ -55,7 +55,7 @@ class Scores:
     prefix_error_LH: npt.NDArray[np.float64]
 
 
-def head_scores(body: Body, rows: Sequence[Tokens], text: Sequence[Tokens], *, start: int = 0) -> Scores:
+def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], *, start: int = 0) -> Scores:
     """`rows` from `repeated` with `start` tokens before them, one after another; `text` is of one length."""
     prefix, copying, previous = list[Tensor](), list[Tensor](), list[Tensor]()
     layers = [body.get_submodule(name) for name in layers_of(body)]
@@ -84,7 +84,7 @@ def prefix_matching(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor
     return (pattern_HTT * behind_TT).sum(dim=-1)[:, known_T].mean(dim=-1)
 
 
-def copied(body: Body, layer: torch.nn.Module, heads: Heads, place: int, tokens_T: Tensor, start: int) -> Tensor:
+def copied(body: Backbone, layer: torch.nn.Module, heads: Heads, place: int, tokens_T: Tensor, start: int) -> Tensor:
     """(H,). See `Scores.copying`."""
     wanted = tokens_T[start:].unique()
     number_T = torch.searchsorted(wanted, tokens_T.clamp(min=int(wanted[0]), max=int(wanted[-1])))
@@ -100,7 +100,7 @@ def copied(body: Body, layer: torch.nn.Module, heads: Heads, place: int, tokens_
     return (torch.stack(found) * 4 - 1).clamp(max=1.0)
 
 
-def token_losses(body: Body, rows: Sequence[Tokens], heads: Heads | None = None, *, at_once: int = 32) -> Tensor:
+def token_losses(body: Backbone, rows: Sequence[Tokens], heads: Heads | None = None, *, at_once: int = 32) -> Tensor:
     """Nats of each token but the first, of rows of one length, (B, T - 1); with `heads` given, of a single batch, as these say."""
     found = []
     with torch.inference_mode():
@@ -112,7 +112,7 @@ def token_losses(body: Body, rows: Sequence[Tokens], heads: Heads | None = None,
     return torch.cat(found)
 
 
-def without(body: Body, rows: Sequence[Tokens], silenced: Sequence[Head], *, preserve: bool = True, at_once: int = 16) -> tuple[Tensor, Tensor]:
+def without(body: Backbone, rows: Sequence[Tokens], silenced: Sequence[Head], *, preserve: bool = True, at_once: int = 16) -> tuple[Tensor, Tensor]:
     """Losses (B, T - 1) of the model as it is and with heads silenced. With `preserve` all heads attend as they did before (pattern-preserving ablation), so
     that only what the silenced ones moved is gone, and not what others made of it to see by.
     """
@@ -160,7 +160,7 @@ def components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[
     return np.asarray(centred @ axes.T)
 
 
-def paths(body: Body, row: Tokens) -> tuple[Tensor, Tensor]:
+def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
     """Of a body without MLPs: its logits (T, V), and the sum of what the embedding and every head write, patterns and norms held as they were. Equal: the model is
     linear but for these. Paths through several heads are not told apart.
 

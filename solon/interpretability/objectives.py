@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solon.interpretability.curvature import Objective
-from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens
 from solon.models.scalar import ScalarModel
 from solon.models.trie import Given
@@ -20,7 +20,7 @@ from solon.models.trie import Given
 HEAD_ROWS = 2048  # positions whose logits exist at once
 
 
-def language(body: Body) -> Objective[Given]:
+def language(body: Backbone) -> Objective[Given]:
     """-log p of a row's reply after its prompt (nats, summed over the reply's tokens)."""
 
     def run(rows: Sequence[Given], label: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

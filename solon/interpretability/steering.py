@@ -20,17 +20,17 @@ from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.induction import token_losses
 from solon.models.activations import edited, layers_of
-from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HookSite:
     """Where an autoencoder stands: after a layer (from 1) of a body, at every token but the first `skip` of a row and those whose activation is longer than
     `limit`.
     """
 
-    body: Body
+    body: Backbone
     layer: int
     skip: int = 1
     limit: float = math.inf
@@ -96,7 +96,7 @@ class Kept:
         return (sum(self.mean) - sum(self.reconstructed)) / lost
 
 
-def loss_kept(place: Place, own: Autoencoder, rows: Sequence[Tokens], mean_D: Tensor, *, at_once: int = 16) -> Kept:
+def loss_kept(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], mean_D: Tensor, *, at_once: int = 16) -> Kept:
     """What the model's loss becomes where an autoencoder's reconstruction takes the place of the stream."""
     changes: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
@@ -123,7 +123,7 @@ class Attributed:
     ablation: tuple[float, ...]
 
 
-def attributed(place: Place, own: Autoencoder, row: Tokens, wanted: int, against: int, *, most: int = 64, at_once: int = 32) -> Attributed:
+def attributed(place: HookSite, own: Autoencoder, row: Tokens, wanted: int, against: int, *, most: int = 64, at_once: int = 32) -> Attributed:
     """Attribution of logit(wanted) - logit(against) behind a row to its features: f_i (W_dec,i . gradient of the difference by the stream), summed over
     tokens; beside ablation, for the `most` features of highest activation.
     """

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.models.activations import layers_of, recorded
-from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens, derive
 
 PARTS = 4  # chunks that a pool is mixed from
@@ -69,7 +69,7 @@ def _generator(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
-def harvester(body: Body, rows: Sequence[Tokens], layer: int, *, skip: int = 1, tokens: int = 4096) -> Callable[[Sequence[int]], Tensor]:
+def harvester(body: Backbone, rows: Sequence[Tokens], layer: int, *, skip: int = 1, tokens: int = 4096) -> Callable[[Sequence[int]], Tensor]:
     """A function that gives the residual stream after `layer` (from 1) of some rows, at every token but the first `skip` of each, whose activations are often
     a hundred times the others'. Layers above are not computed where the body can be cut, and no hook outlives a call. Rows are of one length.
 
@@ -84,7 +84,7 @@ def harvester(body: Body, rows: Sequence[Tokens], layer: int, *, skip: int = 1, 
     body.requires_grad_(False)  # shared with the shorter body, not copied
     site = sites[layer - 1]
     try:
-        short = body.shallow(layer)
+        short = body.first_layers(layer)
     except InputError:  # an architecture that cannot be cut: all of it is computed
         short = body
     at_once = max(1, tokens // lengths.pop())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Body, pad
+from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens
 
 
@@ -62,14 +62,14 @@ def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
     return known
 
 
-def activations(body: Body, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
+def activations(body: Backbone, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
     """Each site's output (B, T, width) on one batch of rows, padded on the right; no gradients."""
     with torch.inference_mode(), recorded(body, sites) as kept:
         body.hidden(pad(rows, body.device))
     return {site: kept[site] for site in sites}
 
 
-def layers_of(body: Body) -> list[str]:
+def layers_of(body: Backbone) -> list[str]:
     """The sites of a body's layers, whose outputs are the residual stream after each."""
     names = {module: name for name, module in body.named_modules()}
     for module in body.modules():
@@ -81,7 +81,7 @@ def layers_of(body: Body) -> list[str]:
 NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")  # what architectures call the norm before the head
 
 
-def direct_logits(body: Body, directions_ND: Tensor) -> Tensor:
+def direct_logits(body: Backbone, directions_ND: Tensor) -> Tensor:
     """What directions in the residual stream add to the logits straight through the final norm and the head, (N, V), up to one factor for each direction:
     the norm divides by a length that depends on the rest of the stream. Raises InputError where the norm is not found.
     """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Body
+from solon.models.backbones.backbone import Backbone
 from solon.models.backbones.cache import KeysValues, SlotCache
 from solon.models.base import Stop, Tokens
 from solon.models.memory import out_of_memory, released
@@ -58,7 +58,7 @@ class Rules:
     ends: frozenset[int]
 
 
-def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
+def generate(body: Backbone, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
     """Yields ((request, copy), row, why it ended) as rows finish, in any order.
 
     Where memory runs out, the rows that are not finished begin again in half as many slots, which changes no reply; a warning says so.
@@ -80,7 +80,7 @@ def generate(body: Body, requests: Sequence[Request], rules: Rules) -> Iterator[
 
 @torch.inference_mode()
 def _generate(
-    body: Body, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules, most: int
+    body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules, most: int
 ) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
     """The replies wanted, in at most so many slots."""
     slots = min(most, -(-len(wanted) // EIGHT) * EIGHT)
@@ -116,7 +116,7 @@ def _generate(
                 yield row.place, row, stop
 
 
-def _admissions(body: Body, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
+def _admissions(body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
     copies: dict[int, list[int]] = {}
     for number, copy in wanted:
@@ -131,7 +131,7 @@ def _admissions(body: Body, requests: Sequence[Request], wanted: Sequence[tuple[
             yield row, prefix
 
 
-def prefilled(body: Body, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
+def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
     """The last hidden state (1, C) and the keys and values of each prompt, in order.
 
     Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never depends on the

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from solon.models.adapters import copied
-from solon.models.backbones.backbone import Body, forked
+from solon.models.backbones.backbone import Backbone, forked
 from solon.models.base import Tokens
 from solon.models.scoring import BATCH_TOKENS, batches
 
@@ -23,7 +23,7 @@ PREFILL = 1024  # tokens of one forward pass of what rows share
 class ScalarModel(nn.Module):
     """score = w . hidden + b, in fp32. The head starts at zero, so an untrained model prefers nothing."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Backbone) -> None:
         super().__init__()
         self.body = body
         self.head = nn.Linear(body.width, 1, device=body.device, dtype=torch.float32)
@@ -31,7 +31,7 @@ class ScalarModel(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def recompute(self) -> None:
-        """See `Body.recompute`."""
+        """See `Backbone.recompute`."""
         self.body.recompute()
 
     def forward(self, call: Callable[[], Any]) -> Any:
@@ -69,7 +69,7 @@ class ScalarModel(nn.Module):
 
 
 @torch.inference_mode()
-def last_states(body: Body, rows: Sequence[Tokens]) -> Tensor:
+def last_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
     """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is computed once."""
     shared = next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))
     shared = min(shared, min(map(len, rows)) - 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Body, Fork, forked
+from solon.models.backbones.backbone import Backbone, Fork, forked
 from solon.models.backbones.cache import KeysValues
 from solon.models.base import Tokens
 from solon.models.memory import halved
@@ -55,7 +55,7 @@ def length(group: Group) -> int:
     return len(group[0]) + sum(map(len, group[1]))
 
 
-def reply_hidden(body: Body, groups: Sequence[Group]) -> tuple[Tensor, Tensor, list[int]]:
+def reply_hidden(body: Backbone, groups: Sequence[Group]) -> tuple[Tensor, Tensor, list[int]]:
     """One batch: the hidden state (N, C) that predicts each reply token, the tokens (N), and each reply's length."""
     tokens_1T, fork = forked(groups, body.device)
     hidden_1TC = body.hidden(tokens_1T, fork)
@@ -71,14 +71,14 @@ def reply_hidden(body: Body, groups: Sequence[Group]) -> tuple[Tensor, Tensor, l
     return hidden_1TC[0, torch.tensor(places, device=body.device)], target_N, [len(reply) for _, replies in groups for reply in replies]
 
 
-def reply_logprobs(body: Body, groups: Sequence[Group]) -> list[Tensor]:
+def reply_logprobs(body: Backbone, groups: Sequence[Group]) -> list[Tensor]:
     """One batch: the log-probability (nats, fp32) of every token of every reply, in order, gradients kept."""
     hidden_NC, target_N, lengths = reply_hidden(body, groups)
     parts = zip(hidden_NC.split(HEAD_PART), target_N.split(HEAD_PART), strict=True)
     return list(torch.cat([token_logprobs(body, hidden, target) for hidden, target in parts]).split(lengths))
 
 
-def token_logprobs(body: Body, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
+def token_logprobs(body: Backbone, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
     """log p(target) at each position, by an fp32 log-softmax. With gradients the logits are computed again in the backward
     pass instead of kept: they are by far the largest tensor of a step.
     """
@@ -126,7 +126,7 @@ class Before:
         return self.prefix[0][0].shape[2] if self.prefix is not None else 0
 
 
-def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
+def score(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
     """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without gradients.
 
     Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.
@@ -135,7 +135,7 @@ def score(body: Body, requests: Sequence[Given]) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def score_and_greedy(body: Body, requests: Sequence[Given]) -> list[Tensor]:
+def score_and_greedy(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
     """The same, (T, 2): beside it 1 where the token is the likeliest in its place, of equals the first, else 0."""
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
@@ -170,7 +170,7 @@ def packed(nodes: Sequence[Node]) -> list[list[Node]]:
     return rows
 
 
-def computed(body: Body, path: Sequence[Node], before: Before, scored: dict[Node, Tensor]) -> Before:
+def computed(body: Backbone, path: Sequence[Node], before: Before, scored: dict[Node, Tensor]) -> Before:
     """What stands above the rows below `path` once its tokens are computed too, a stretch at a time."""
     row, prefix, hidden = row_of([], path), before.prefix, []
     for start in range(0, len(row.tokens), ROW_TOKENS):
@@ -187,7 +187,7 @@ def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Te
     return torch.cat(parts) if parts else torch.zeros(0, 2)
 
 
-def score_rows(body: Body, rows: Sequence[Row], before: Before, scored: dict[Node, Tensor]) -> None:
+def score_rows(body: Backbone, rows: Sequence[Row], before: Before, scored: dict[Node, Tensor]) -> None:
     """One batch of rows; the scored tokens of each of their nodes go into `scored`."""
     if not rows:
         return
@@ -208,7 +208,7 @@ def starts_of(rows: Sequence[Row]) -> list[int]:
     return [0, *accumulate(len(row.tokens) for row in rows)][:-1]
 
 
-def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
+def read_rows(body: Backbone, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
     """The log-probabilities of each node's scored tokens beside whether they are the likeliest, (M, 2), node by node. A position before several
     tokens is read once.
     """
@@ -230,7 +230,7 @@ def read_rows(body: Body, hidden_TC: Tensor, rows: Sequence[Row], above: Before)
     return list(read_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
 
 
-def read_tokens(body: Body, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
+def read_tokens(body: Backbone, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
     """log p of the target at position `which` of each scored token, and 1 where it is the likeliest, (M, 2), on the CPU."""
     found_M2 = torch.empty(len(which_M), 2)
     for start in range(0, len(hidden_NC), HEAD_ROWS):
@@ -243,14 +243,14 @@ def read_tokens(body: Body, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor
     return found_M2
 
 
-def score_groups(body: Body, groups: Sequence[Group]) -> list[list[Tensor]]:
+def score_groups(body: Backbone, groups: Sequence[Group]) -> list[list[Tensor]]:
     """The same, group by group."""
     found = iter(score(body, [(prompt, reply) for prompt, replies in groups for reply in replies]))
     return [[next(found) for _ in replies] for _, replies in groups]
 
 
 @torch.inference_mode()
-def exact_kl(first: Body, second: Body, groups: Sequence[Group]) -> list[float]:
+def exact_kl(first: Backbone, second: Backbone, groups: Sequence[Group]) -> list[float]:
     """For every reply, sum_t KL(first(.|x_<t) || second(.|x_<t)) over the whole vocabulary, in nats.
 
     On replies drawn from `first` this is the lowest-variance estimate of the KL of whole replies.

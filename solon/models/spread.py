@@ -42,7 +42,7 @@ class SpreadModel(TorchModel):
         super().__init__(model.name, model.module, model.dialogue, source=model.source)
         self.given, self.pool = source, pool
 
-    def drawn(self, prompts: Sequence[Conversation], seeds: Sequence[Sequence[int]], **how: Any) -> list[list[Sample]]:
+    def sample_with_seeds(self, prompts: Sequence[Conversation], seeds: Sequence[Sequence[int]], **how: Any) -> list[list[Sample]]:
         """See `TorchModel.drawn`. Raises InputError, which names the prompt, where one cannot be sampled."""
         return self._spread(partial(_drawn, self.given, how), list(zip(prompts, seeds, strict=True)))
 
@@ -61,7 +61,7 @@ class SpreadModel(TorchModel):
 
 def _drawn(source: Source, how: dict[str, Any], rows: list[tuple[Conversation, Sequence[int]]]) -> list[Any]:
     model = loaded(source)
-    return blamed(lambda some: model.drawn([prompt for prompt, _ in some], [seeds for _, seeds in some], **how), rows)
+    return blamed(lambda some: model.sample_with_seeds([prompt for prompt, _ in some], [seeds for _, seeds in some], **how), rows)
 
 
 def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 
 from solon.errors import InputError
 from solon.models.adapters import Lora, adapted, copied, merged, rounded
-from solon.models.backbones.backbone import Body, fast_precision
+from solon.models.backbones.backbone import Backbone, fast_precision
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.dialogue import Dialogue, plain_text
 from solon.models.sampling import Request, Rules, generate
@@ -23,7 +23,7 @@ from solon.words.conversation import Conversation
 class TorchModel:
     """A causal transformer in this process. The name is for people; the fingerprint says what the weights are."""
 
-    def __init__(self, name: str, body: Body, dialogue: Dialogue, *, source: str = "") -> None:
+    def __init__(self, name: str, body: Backbone, dialogue: Dialogue, *, source: str = "") -> None:
         self._name, self._body, self.dialogue = name, body, dialogue
         self.source = source or name  # what an exported adapter says it belongs to
         self._fingerprint = Fingerprint()
@@ -33,7 +33,7 @@ class TorchModel:
         return self._name
 
     @property
-    def module(self) -> Body:
+    def module(self) -> Backbone:
         return self._body
 
     @property
@@ -69,9 +69,9 @@ class TorchModel:
         if temperature < 0 or not 0 < top_p <= 1 or count < 1 or max_tokens < 1:
             raise InputError(f"cannot sample {count} replies of {max_tokens} tokens at temperature {temperature}, top_p {top_p}")
         seeds = row_seeds(prompts, count=count, seed=seed)
-        return self.drawn(prompts, seeds, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop)
+        return self.sample_with_seeds(prompts, seeds, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop)
 
-    def drawn(
+    def sample_with_seeds(
         self,
         prompts: Sequence[Conversation],
         seeds: Sequence[Sequence[int]],

@@ -128,7 +128,9 @@ def followed(made: Iterable[Any], *, speaks: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m solon.pool.launch_ray", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m solon.pool.launch_ray", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workers", type=int, help="how many processes train together")
     parser.add_argument("--address", default="", help="a cluster's; without it, a local Ray of that many workers is started")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a solon command, such as: -- align smollm2 --preset quick")

@@ -31,7 +31,7 @@ from solon.models.weights import load_tensors, save_tensors
 from solon.pool.maps import Pool, batched, mapped
 from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
-from solon.training.parallel import ALONE, World, load_state, save_state
+from solon.training.parallel import SINGLE_PROCESS, World, load_state, save_state
 from solon.training.steps import Diverged, State, Step
 
 Item = TypeVar("Item")
@@ -67,7 +67,7 @@ class Run:
     progress: Progress = silent
     stop: Callable[[], bool] = field(default=lambda: False)
     say: Callable[[str], None] = field(default=lambda words: None)
-    world: World = ALONE
+    world: World = SINGLE_PROCESS
     checkpoint_seconds: float = 30.0
 
     @classmethod
@@ -84,7 +84,7 @@ class Run:
         progress: Progress = silent,
         stop: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda words: None,
-        world: World = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> Iterator[Run]:
         """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this process alone.
 
@@ -93,7 +93,7 @@ class Run:
         name = digest(settings, inputs, seed)[:12]
         folder = root / study / name
         if world.rank:
-            world.told(None)  # the first process has the folder
+            world.broadcast(None)  # the first process has the folder
             yield cls(folder, seed, stop=stop, world=world)
             return
         try:
@@ -108,7 +108,7 @@ class Run:
                     write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
                 for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):  # of a process that was killed while it wrote
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-                world.told(None)
+                world.broadcast(None)
                 yield cls(folder, seed, progress, stop, say, world)
         except PermissionError as error:
             raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
@@ -138,7 +138,7 @@ class Run:
         With a `pool`, chunks are made by its workers (`make` must be picklable); the rows are the same.
         """
         if self.world.rank:
-            self.world.told(None)  # all rows are on disk
+            self.world.broadcast(None)  # all rows are on disk
         path = self.folder / f"{name}.jsonl"
         chunks, done, good = batched(items, size), 0, 0
         begun: list[list[Item]] = []  # the first chunk that is not on disk
@@ -171,7 +171,7 @@ class Run:
                 if done < total:
                     self._check_stop()
         if not self.world.rank:
-            self.world.told(None)
+            self.world.broadcast(None)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """A JSON value made once and read back ever after."""
@@ -179,7 +179,7 @@ class Run:
         if not path.exists() and not self.world.rank:
             self._check_stop()
             write_text(path, json.dumps(make(), indent=1, ensure_ascii=False) + "\n")
-        self.world.told(None)
+        self.world.broadcast(None)
         return json.loads(path.read_text())
 
     def trained(
@@ -199,7 +199,7 @@ class Run:
         """
         model, path, world = start.copy(), self.folder / f"{name}.safetensors", self.world
         checkpoint, first = self.folder / f"{name}.checkpoint.safetensors", not self.world.rank
-        if world.told(path.exists()):
+        if world.broadcast(path.exists()):
             self._forget(name)
             model.load(path)
             return model
@@ -217,7 +217,7 @@ class Run:
                     append(logs[0], [{"number": step.number, **step.metrics}])
                     append(logs[1], [{"number": step.number, **row} for row in record(step)])
                     meter(step.number, step.metrics)
-                stopping, due = world.told((self.stop(), time.monotonic() - saved > self.checkpoint_seconds))
+                stopping, due = world.broadcast((self.stop(), time.monotonic() - saved > self.checkpoint_seconds))
                 if stopping or due:
                     self._checkpoint(name, step)
                     saved = time.monotonic()
@@ -230,7 +230,7 @@ class Run:
         mine = path if first else self.folder / f".tmp-{name}-{world.rank}"  # all have to gather, one has to keep
         with temporary(mine) as partial:
             model.save(partial)
-        world.told(None)
+        world.broadcast(None)
         self._forget(name)
         if world.size == 1:
             return model
@@ -264,7 +264,7 @@ class Run:
             (self.folder / f"{name}.checkpoint.safetensors").unlink(missing_ok=True)
             for old in older:
                 shutil.rmtree(old)
-        self.world.told(None)
+        self.world.broadcast(None)
 
     def _forget(self, name: str) -> None:
         if not self.world.rank:

@@ -102,7 +102,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def chosen(
+def parse_with_preset(
     kind: type[Options], argv: Sequence[str], *, command: str, quick: Options, full: Options, toy: Options, is_toy: Callable[[Options], bool]
 ) -> Options:
     """The flags over a preset's settings. Which preset, and whether the toy world is meant, is read first: it has a quick preset of its
@@ -111,8 +111,8 @@ def chosen(
     if preset_of(argv) == "full":
         return parse(kind, argv, command=command, default=full)
     if argv and not argv[0].startswith("-"):
-        named = parse(kind, argv, command=command, default=quick)
-        return parse(kind, argv, command=command, default=toy) if is_toy(named) else named
+        model_key = parse(kind, argv, command=command, default=quick)
+        return parse(kind, argv, command=command, default=toy) if is_toy(model_key) else model_key
     options = parse(kind, argv, command=command, default=toy)
     return options if is_toy(options) else parse(kind, argv, command=command, default=quick)
 
@@ -136,7 +136,7 @@ def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> boo
         return False
 
 
-def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]) -> tuple[TorchModel, ...]:
+def open_models(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]) -> tuple[TorchModel, ...]:
     """Models to set side by side. Raises InputError where two would stand under one name."""
     models = tuple(load_open(name, precision=precision, say=say) for name in names)
     if len({model.name for model in models}) < len(models):
@@ -144,7 +144,7 @@ def opened(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16
     return models
 
 
-def named(model: Speaker) -> str:
+def model_key(model: Speaker) -> str:
     """What names a model in a run: its weights and its chat template, or of a script its name."""
     if not isinstance(model, TorchModel):
         return f"script {model.name}, solon {__version__}"
@@ -152,7 +152,7 @@ def named(model: Speaker) -> str:
     return f"{model.fingerprint} {hashlib.sha256(repr(template).encode()).hexdigest()[:8]}" if template else model.fingerprint
 
 
-def content(path: Path) -> str:
+def content_hash(path: Path) -> str:
     """A hash of a file's bytes, or of all files in a folder: what names it in a run."""
     files = sorted(own for own in path.rglob("*") if own.is_file()) if path.is_dir() else [path]
     whole = hashlib.sha256()
@@ -162,12 +162,12 @@ def content(path: Path) -> str:
     return whole.hexdigest()[:16]
 
 
-def told(reading: Reading[Any], role: str) -> dict[str, int]:
+def skipped_counts(reading: Reading[Any], role: str) -> dict[str, int]:
     """What a reading left out, for the report."""
     return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}
 
 
-def facts(model: str, preset: str) -> dict[str, Any]:
+def run_metadata(model: str, preset: str) -> dict[str, Any]:
     """What is recorded of a run beside what names it."""
     commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
@@ -188,7 +188,7 @@ class StudyOptions:
     """end with one JSON object on standard output"""
 
 
-def conducted(
+def run_study(
     options: StudyOptions, study: str, settings: Mapping[str, Any], inputs: Mapping[str, str], model: str, work: Callable[[Run], Report]
 ) -> int:
     """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms, and answered.
@@ -197,12 +197,12 @@ def conducted(
     """
     began = time.monotonic()
     with interruptible() as stop, Run.open(
-        options.runs, study, settings, inputs, seed=options.seed, facts=facts(model, options.preset), progress=spoken(), stop=stop, say=say
+        options.runs, study, settings, inputs, seed=options.seed, facts=run_metadata(model, options.preset), progress=spoken(), stop=stop, say=say
     ) as run:  # fmt: skip
         say(f"run folder {run.folder}")
         index.began(options.runs, run.folder, study=study, preset=options.preset, seed=options.seed, model=model, started=time.time())
         report = work(run)
-        keep(report, run.folder)
+        write_report(report, run.folder)
         seconds = round(time.monotonic() - began, 1)
         claims = [finite(claim.row()) for claim in report.claims]
         index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
@@ -210,7 +210,7 @@ def conducted(
     return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
 
 
-def keep(report: Report, folder: Path) -> None:
+def write_report(report: Report, folder: Path) -> None:
     """The report in its three forms."""
     write_text(folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "report.md", markdown(report))

@@ -9,7 +9,7 @@ from solon.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingSettings:
     """How preference models are trained. Learning rates are for adapters; whole weights want about a tenth."""
 
     weights: Literal["lora", "full"] = "lora"
@@ -35,7 +35,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Reinforced(Trained):
+class RLSettings(TrainingSettings):
     """How a policy is trained besides."""
 
     method: Literal["rloo", "ppo"] = "ppo"
@@ -52,7 +52,7 @@ class Reinforced(Trained):
     """of the KL summed over the reply, in nats, inside the reward"""
 
     def __post_init__(self) -> None:
-        Trained.__post_init__(self)
+        TrainingSettings.__post_init__(self)
         if self.method == "rloo" and self.policy_samples < 2:
             raise InputError("RLOO compares replies to one prompt: policy_samples must be at least 2")
         if min(self.policy_steps, self.policy_prompts, self.policy_samples, self.policy_epochs) < 1:

@@ -13,15 +13,15 @@ from solon.data.published import opening
 from solon.errors import InputError
 from solon.models.activations import layers_of
 from solon.models.adapters import Lora
-from solon.models.backbones.backbone import Body, fast_precision
+from solon.models.backbones.backbone import Backbone, fast_precision
 from solon.models.base import derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_replies, to_replies
 from solon.records.run import Run
-from solon.study.settings import Reinforced, Trained
+from solon.study.settings import RLSettings, TrainingSettings
 from solon.training.fit import Example, fit, imitation, micro, shuffled, steps_for
-from solon.training.improve import Practice, Reward, improve
+from solon.training.improve import Reward, RLConfig, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
@@ -41,7 +41,7 @@ def slug(name: str) -> str:
     return f"{''.join(letter if letter.isalnum() else '_' for letter in name)[:40]}_{derive(0, name) % 16**6:06x}"
 
 
-def prepared(start: TorchModel, settings: Trained, *, seed: int) -> TorchModel:
+def with_adapters(start: TorchModel, settings: TrainingSettings, *, seed: int) -> TorchModel:
     """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
     if settings.weights == "lora":
         return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
@@ -49,7 +49,7 @@ def prepared(start: TorchModel, settings: Trained, *, seed: int) -> TorchModel:
 
 
 def replies(
-    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Trained, *, count: int, temperature: float = 1.0
+    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: TrainingSettings, *, count: int, temperature: float = 1.0
 ) -> list[Any]:
     """`count` replies to each prompt, kept as rows."""
 
@@ -65,13 +65,13 @@ def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
 
 
-def standing(body: Body, share: float) -> Body:
+def first_layers(body: Backbone, share: float) -> Backbone:
     """The first layers of a body, a share of them; the body itself where that is all."""
     layers = max(1, round(share * body.depth))
-    return body if layers == body.depth else body.shallow(layers)
+    return body if layers == body.depth else body.first_layers(layers)
 
 
-def parameters(body: Body) -> int:
+def parameters(body: Backbone) -> int:
     """Those of the layers, embeddings left out, as the paper counts them."""
     known = dict(body.named_modules())
     return sum(parameter.numel() for name in layers_of(body) for parameter in known[name].parameters())
@@ -84,7 +84,7 @@ def check_depths(base: TorchModel, depths: Sequence[float]) -> None:
         raise InputError(f"of {base.module.depth} layers, depths {depths} are {layers}: give such as differ")
 
 
-def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+def split_in_halves(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
     """Two halves that share no dialogue."""
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in pool:
@@ -99,8 +99,8 @@ def halves_of(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Compar
     return halves
 
 
-def preferring(
-    run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: Trained, *, loss: Objective = comparison_loss
+def train_preference_model(
+    run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: TrainingSettings, *, loss: Objective = comparison_loss
 ) -> PreferenceModel:
     """A preference model on its own adapters over the base that all share."""
     bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
@@ -115,8 +115,8 @@ def preferring(
     return run.trained(unlearned.name, unlearned, loop, steps=steps)
 
 
-def taught(
-    run: Run, name: str, start: TorchModel, examples: Sequence[Example], settings: Trained, *, epochs: float, learning_rate: float
+def fine_tune(
+    run: Run, name: str, start: TorchModel, examples: Sequence[Example], settings: TrainingSettings, *, epochs: float, learning_rate: float
 ) -> TorchModel:
     """A model that has imitated replies: cross-entropy of their tokens alone."""
     steps = steps_for(len(examples), size=settings.batch, epochs=epochs)
@@ -134,7 +134,7 @@ def taught(
     return run.trained(name, start, loop, steps=steps)
 
 
-def on_disk(
+def score_comparisons(
     run: Run, name: str, test: Sequence[Comparison], score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 ) -> list[Judged]:
     """What `score` gives both sides of every held-out comparison, kept as rows."""
@@ -147,19 +147,19 @@ def on_disk(
     return [row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)]
 
 
-def centre(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
+def mean_reward(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
     """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
     flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
     return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
 
 
-def practised(
+def reinforce(
     run: Run,
     name: str,
     policy: TorchModel,
     prompts: Sequence[Conversation],
     reward: PreferenceModel | Reward,
-    settings: Reinforced,
+    settings: RLSettings,
     *,
     reference: TorchModel,
     state: State | None,
@@ -168,10 +168,10 @@ def practised(
     plan = Plan(
         settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
     )
-    practice = Practice(
+    config = RLConfig(
         plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
         epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
     )  # fmt: skip
     critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" and isinstance(reward, PreferenceModel) else None
     seed = derive(run.seed, name)
-    return improve(policy, prompts, reward, reference=reference, practice=practice, seed=seed, critic=critic, state=state, world=run.world)
+    return improve(policy, prompts, reward, reference=reference, config=config, seed=seed, critic=critic, state=state, world=run.world)

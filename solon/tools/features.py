@@ -93,7 +93,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 def shortened(model: TorchModel, layer: int) -> TorchModel:
     """The same without the layers above, which change nothing that is looked at; its head is still there."""
     model.module.requires_grad_(False)
-    return TorchModel(model.name, model.module.shallow(layer), model.dialogue)
+    return TorchModel(model.name, model.module.first_layers(layer), model.dialogue)
 
 
 @torch.inference_mode()

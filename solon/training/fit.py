@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from solon.models.backbones.backbone import Body
+from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens, derive
 from solon.models.scoring import reply_logprobs
+from solon.training.backoff import OutOfMemoryBackoff
 from solon.training.losses import Total
 from solon.training.optimiser import Optimiser, Plan
-from solon.training.parallel import ALONE, World
+from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import Diverged, State, Step
-from solon.training.thrift import Thrift
 
 Row = TypeVar("Row")
 Batch = Callable[[int], Sequence[Sequence[Row]]]  # step number -> its micro-batches
@@ -30,7 +30,7 @@ def fit(
     *,
     plan: Plan,
     state: Mapping[str, Tensor] | None = None,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
     """Train the parameters of `module` that require gradients, in place, yielding each step after it is taken.
 
@@ -49,9 +49,9 @@ def fit(
     if state is not None:
         optimiser.restore(state)
         start = int(state["number"])
-    thrift = Thrift((module, optimiser), world=world)
+    backoff = OutOfMemoryBackoff((module, optimiser), world=world)
     for number in range(start + 1, plan.steps + 1):
-        sums = thrift.gather(number, batch(number), lambda parts: gradients(module, parts, loss, plan, world))
+        sums = backoff.gather(number, batch(number), lambda parts: gradients(module, parts, loss, plan, world))
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):
@@ -77,7 +77,7 @@ def gradients(
         (value * counted).backward()
         for name, own in {"weight": total.weight, "loss": value.item(), **total.sums}.items():
             sums[name] = sums.get(name, 0.0) + own * counted
-    return world.total(sums)
+    return world.all_reduce(sums)
 
 
 def whole_state(number: int, tensors: State) -> State:
@@ -104,7 +104,7 @@ def steps_for(rows: int, *, size: int, epochs: float) -> int:
 Example = tuple[Tokens, Tokens]  # prompt, reply with its end
 
 
-def imitation(body: Body) -> Callable[[Sequence[Example]], Total]:
+def imitation(body: Backbone) -> Callable[[Sequence[Example]], Total]:
     """Cross-entropy of reply tokens alone, in nats a token; the prompt is masked exactly."""
 
     def loss(examples: Sequence[Example]) -> Total:

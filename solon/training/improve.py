@@ -20,19 +20,19 @@ from solon.models.base import Sample, Stop, derive, row_seeds
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group, length, reply_hidden, reply_logprobs, score_groups
 from solon.models.torch_model import TorchModel
+from solon.training.backoff import OutOfMemoryBackoff
 from solon.training.fit import micro, shuffled, whole_state
 from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
 from solon.training.optimiser import Optimiser, Plan
-from solon.training.parallel import ALONE, World
+from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import Diverged, Rollout, State, Step
-from solon.training.thrift import Thrift
 from solon.words.conversation import Conversation
 
 Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Practice:
+class RLConfig:
     """How to improve a policy.
 
     The reward of a reply is r - kl_coefficient * KL, the KL (k1: log-ratio) summed over the reply in nats (HH-RLHF
@@ -61,7 +61,7 @@ class Practice:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RolloutGroup:
     """One prompt, its replies, and what each reply's tokens earned. Lists run over the K replies."""
 
     place: int  # among the prompts of the round
@@ -77,11 +77,11 @@ def improve(
     reward: Reward,
     *,
     reference: TorchModel,
-    practice: Practice,
+    config: RLConfig,
     seed: int,
     critic: ScalarModel | None = None,
     state: Mapping[str, Tensor] | None = None,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
     """Train `policy` in place against `reward`, yielding each round with its rollouts. `reference` never changes.
 
@@ -91,16 +91,16 @@ def improve(
 
     Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged as `fit`.
     """
-    check(policy, reference, critic, practice, prompts, world)
-    drawing = policy.rounded() if practice.plan.bf16 else policy
+    check(policy, reference, critic, config, prompts, world)
+    drawing = policy.rounded() if config.plan.bf16 else policy
     world.shard(policy.module)
-    optimiser = Optimiser(policy.module, practice.plan, world)
-    value_plan = Plan(practice.plan.steps, practice.value_learning_rate, clip=practice.plan.clip, bf16=practice.plan.bf16)
+    optimiser = Optimiser(policy.module, config.plan, world)
+    value_plan = Plan(config.plan.steps, config.value_learning_rate, clip=config.plan.clip, bf16=config.plan.bf16)
     value_optimiser = None
     if critic is not None:
         world.shard(critic)
         value_optimiser = Optimiser(critic, value_plan, world)
-    thrift = Thrift(
+    backoff = OutOfMemoryBackoff(
         (policy.module, optimiser), *([(critic, value_optimiser)] if critic is not None and value_optimiser is not None else []), world=world
     )
     start = 0
@@ -109,29 +109,29 @@ def improve(
         optimiser.restore(state)
         if value_optimiser is not None:
             value_optimiser.restore(state, "critic:")
-    for number in range(start + 1, practice.plan.steps + 1):
-        asked = shuffled(prompts, size=practice.prompts, seed=seed, number=number)
-        seeds = row_seeds(asked, count=practice.samples, seed=derive(seed, "rollouts", number))
+    for number in range(start + 1, config.plan.steps + 1):
+        asked = shuffled(prompts, size=config.prompts, seed=seed, number=number)
+        seeds = row_seeds(asked, count=config.samples, seed=derive(seed, "rollouts", number))
         places = range(world.rank, len(asked), world.size)
         mine = [asked[place] for place in places]
         with world.whole(policy.module), world.whole(critic or policy.module):
             renewed(drawing, policy)
-            drawn = drawing.drawn(mine, [seeds[place] for place in places], max_tokens=practice.max_tokens)
+            drawn = drawing.sample_with_seeds(mine, [seeds[place] for place in places], max_tokens=config.max_tokens)
             flat = [(prompt, sample) for prompt, group in zip(mine, drawn, strict=True) for sample in group]
             rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
             groups = [(policy.dialogue.prompt(p), [s.tokens for s in group]) for p, group in zip(mine, drawn, strict=True)]
-            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):  # as `learn` computes them
-                trials, divergence = judge(policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, practice, world)
+            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):  # as `learn` computes them
+                rollout_groups, divergence = judge(policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, config, world)
         before = everything(number, optimiser, value_optimiser, copied=True)
         try:
-            learned = learn(policy, critic, optimiser, value_optimiser, trials, practice, number, thrift)
+            learned = learn(policy, critic, optimiser, value_optimiser, rollout_groups, config, number, backoff)
         except Diverged:  # perhaps in a later pass of this round: the weights go back to those of the last good one
             optimiser.restore(before)
             if value_optimiser is not None:
                 value_optimiser.restore(before, "critic:")
             raise
         own = [Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True)]
-        rollouts = together(world, places, own, practice.samples)
+        rollouts = together(world, places, own, config.samples)
         yield Step(number, {**describe(rollouts), **divergence, **learned}, partial(everything, number, optimiser, value_optimiser), rollouts)
 
 
@@ -146,7 +146,7 @@ def renewed(drawing: TorchModel, policy: TorchModel) -> None:
 def together(world: World, places: Sequence[int], own: Sequence[Rollout], samples: int) -> tuple[Rollout, ...]:
     """The rollouts of all processes in the order of the round's prompts."""
     found = {place: own[start : start + samples] for start, place in zip(range(0, len(own), samples), places, strict=True)}
-    everyone = {place: group for part in world.gathered(found) for place, group in part.items()}
+    everyone = {place: group for part in world.all_gather(found) for place, group in part.items()}
     return tuple(rollout for place in sorted(everyone) for rollout in everyone[place])
 
 
@@ -157,17 +157,17 @@ def everything(number: int, optimiser: Optimiser, value_optimiser: Optimiser | N
 
 
 def check(
-    policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, practice: Practice, prompts: Sequence[Conversation], world: World
+    policy: TorchModel, reference: TorchModel, critic: ScalarModel | None, config: RLConfig, prompts: Sequence[Conversation], world: World
 ) -> None:
     """Refuse what could only go wrong later."""
     if not prompts:
         raise InputError("there are no prompts to practise on")
-    if practice.prompts < world.size:
-        raise InputError(f"{practice.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as many")
+    if config.prompts < world.size:
+        raise InputError(f"{config.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as many")
     mine = {parameter.data_ptr() for parameter in policy.module.parameters() if parameter.requires_grad}
     if mine & {parameter.data_ptr() for parameter in reference.module.parameters()}:
         raise InputError("policy and reference share weights that train: give the reference its own copy")
-    if (practice.method == "ppo") != (critic is not None):
+    if (config.method == "ppo") != (critic is not None):
         raise InputError("PPO needs a critic (a ScalarModel of its own), and RLOO takes none")
 
 
@@ -177,32 +177,32 @@ def judge(
     critic: ScalarModel | None,
     asked: Mapping[int, Group],
     rewards: Sequence[float],
-    practice: Practice,
+    config: RLConfig,
     world: World,
-) -> tuple[list[Trial], dict[str, float]]:
+) -> tuple[list[RolloutGroup], dict[str, float]]:
     """Advantages of every token, from rewards less the KL term; and the KL of the batch by two estimators."""
     groups = list(asked.values())
     old, ref = score_groups(policy.module, groups), score_groups(reference.module, groups)
     kl = [[kl_k1(mine, theirs) for mine, theirs in zip(*pair, strict=True)] for pair in zip(old, ref, strict=True)]
     k3 = [kl_k3(mine, theirs) for pair in zip(old, ref, strict=True) for mine, theirs in zip(*pair, strict=True)]
     scores = iter(rewards)
-    totals_PK = torch.tensor([[next(scores) - practice.kl_coefficient * own for own in row] for row in kl])
-    if not all(world.gathered(bool(torch.isfinite(totals_PK).all()))):
+    totals_PK = torch.tensor([[next(scores) - config.kl_coefficient * own for own in row] for row in kl])
+    if not all(world.all_gather(bool(torch.isfinite(totals_PK).all()))):
         raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
     values = values_of(critic, groups) if critic is not None else None
-    advantages, returns = advantages_of(totals_PK, old, values, practice, world)
-    trials = [Trial(*found) for found in zip(asked, groups, old, advantages, returns, strict=True)]
+    advantages, returns = advantages_of(totals_PK, old, values, config, world)
+    rollout_groups = [RolloutGroup(*found) for found in zip(asked, groups, old, advantages, returns, strict=True)]
     sums = {
         "kl_k1": sum(map(sum, kl)), "kl_k3": sum(k3), "entropy": -sum(float(reply.sum()) for row in old for reply in row),
         "total_reward": float(totals_PK.sum()), "replies": totals_PK.numel(), "tokens": sum(len(reply) for row in old for reply in row),
     }  # fmt: skip
-    every = world.total(sums)
+    every = world.all_reduce(sums)
     per = {"entropy": "tokens"}
-    return trials, {name: every[name] / every[per.get(name, "replies")] for name in ("kl_k1", "kl_k3", "entropy", "total_reward")}
+    return rollout_groups, {name: every[name] / every[per.get(name, "replies")] for name in ("kl_k1", "kl_k3", "entropy", "total_reward")}
 
 
 def advantages_of(
-    totals_PK: Tensor, old: list[list[Tensor]], values: list[list[Tensor]] | None, practice: Practice, world: World = ALONE
+    totals_PK: Tensor, old: list[list[Tensor]], values: list[list[Tensor]] | None, config: RLConfig, world: World = SINGLE_PROCESS
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """For RLOO one number a reply, the same for the reply as a whole; for PPO one a token by GAE, normalised over the
     batch. The whole reward stands at the last token.
@@ -213,9 +213,9 @@ def advantages_of(
     advantages: list[list[Tensor]] = []
     for totals, row in zip(totals_PK, values, strict=True):
         rewards = [torch.cat([torch.zeros(len(own) - 1), total[None]]) for total, own in zip(totals, row, strict=True)]
-        advantages.append([generalised_advantages(r, v, discount=1.0, decay=practice.decay) for r, v in zip(rewards, row, strict=True)])
+        advantages.append([generalised_advantages(r, v, discount=1.0, decay=config.decay) for r, v in zip(rewards, row, strict=True)])
     returns = [[a + v for a, v in zip(*pair, strict=True)] for pair in zip(advantages, values, strict=True)]
-    every = torch.cat(world.gathered(torch.cat([own for row in advantages for own in row])))
+    every = torch.cat(world.all_gather(torch.cat([own for row in advantages for own in row])))
     scale = every.std().clamp(min=1e-8) if every.numel() > 1 else torch.ones(())
     return [[(own - every.mean()) / scale for own in row] for row in advantages], returns
 
@@ -244,24 +244,24 @@ def learn(
     critic: ScalarModel | None,
     optimiser: Optimiser,
     value_optimiser: Optimiser | None,
-    trials: Sequence[Trial],
-    practice: Practice,
+    rollout_groups: Sequence[RolloutGroup],
+    config: RLConfig,
     number: int,
-    thrift: Thrift,
+    backoff: OutOfMemoryBackoff,
 ) -> dict[str, float]:
     """`epochs` passes over the trials, `minibatches` optimiser steps each."""
     sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-    passes, world = practice.epochs * practice.minibatches, thrift.world
+    passes, world = config.epochs * config.minibatches, backoff.world
     metrics: dict[str, float] = {}
     for turn in range(passes):
-        part = [trial for trial in trials if trial.place % practice.minibatches == turn % practice.minibatches]
-        weight = world.total({"weight": _weight(part, practice)})["weight"]
-        parts = micro(part, lambda trial: length(trial.group), tokens=practice.micro_tokens)
-        found = thrift.gather(number, parts, lambda some: gradients(policy, critic, some, trials[:1], practice, world))
+        part = [rollout_group for rollout_group in rollout_groups if rollout_group.place % config.minibatches == turn % config.minibatches]
+        weight = world.all_reduce({"weight": _weight(part, config)})["weight"]
+        parts = micro(part, lambda rollout_group: length(rollout_group.group), tokens=config.micro_tokens)
+        found = backoff.gather(number, parts, lambda some: gradients(policy, critic, some, rollout_groups[:1], config, world))
         for name, own in found.items():
             sums[name] += own / weight / passes
         if not math.isfinite(sums["loss"] + sums["value_loss"]):
-            raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({practice.plan.learning_rate:g})")
+            raise Diverged(f"the loss at step {number} is not finite; lower the learning rate ({config.plan.learning_rate:g})")
         metrics = optimiser.step(number, weight=weight)
         if value_optimiser is not None:
             value_optimiser.step(number, weight=weight)
@@ -269,48 +269,53 @@ def learn(
 
 
 def gradients(
-    policy: TorchModel, critic: ScalarModel | None, parts: Sequence[Sequence[Trial]], spare: Sequence[Trial], practice: Practice, world: World
+    policy: TorchModel,
+    critic: ScalarModel | None,
+    parts: Sequence[Sequence[RolloutGroup]],
+    spare: Sequence[RolloutGroup],
+    config: RLConfig,
+    world: World,
 ) -> dict[str, float]:
     """Gather the gradients of all micro-batches on policy and critic; returns the sums over all of them."""
     found = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
     for some, counted in world.even(parts, spare):
-        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
-            loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, practice))  # type: ignore[misc]
+        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
+            loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, config))  # type: ignore[misc]
         (loss * counted).backward()
         found["loss"] += loss.item() * counted
         found["clipped"] += clipped * counted
         if critic is not None:
-            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=practice.plan.bf16):
+            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
                 value_loss = world.run(critic, lambda some=some: critic_loss(critic, some))  # type: ignore[misc]
             (value_loss * counted).backward()
             found["value_loss"] += value_loss.item() * counted
-    return world.total(found)
+    return world.all_reduce(found)
 
 
-def _weight(trials: Sequence[Trial], practice: Practice) -> float:
+def _weight(rollout_groups: Sequence[RolloutGroup], config: RLConfig) -> float:
     """Replies for RLOO, whose ratio is the reply's; tokens for PPO, whose ratio is the token's."""
-    return float(sum(1 if practice.method == "rloo" else len(old) for trial in trials for old in trial.old))
+    return float(sum(1 if config.method == "rloo" else len(old) for rollout_group in rollout_groups for old in rollout_group.old))
 
 
-def policy_loss(policy: TorchModel, trials: Sequence[Trial], practice: Practice) -> tuple[Tensor, float]:
+def policy_loss(policy: TorchModel, rollout_groups: Sequence[RolloutGroup], config: RLConfig) -> tuple[Tensor, float]:
     """The clipped loss, summed; and how many ratios were outside the clip."""
     device = policy.module.device
-    new = reply_logprobs(policy.module, [trial.group for trial in trials])
-    old = [reply.to(device) for trial in trials for reply in trial.old]
-    advantages = [own.to(device) for trial in trials for own in trial.advantages]
-    if practice.method == "rloo":
+    new = reply_logprobs(policy.module, [rollout_group.group for rollout_group in rollout_groups])
+    old = [reply.to(device) for rollout_group in rollout_groups for reply in rollout_group.old]
+    advantages = [own.to(device) for rollout_group in rollout_groups for own in rollout_group.advantages]
+    if config.method == "rloo":
         now_N, then_N = torch.stack([reply.sum() for reply in new]), torch.stack([reply.sum() for reply in old])
         advantage_N = torch.stack(advantages)
     else:
         now_N, then_N, advantage_N = torch.cat(new), torch.cat(old), torch.cat(advantages)
-    if practice.epochs == practice.minibatches == 1:
+    if config.epochs == config.minibatches == 1:
         then_N = now_N.detach()  # on-policy: the ratio is one, whatever rounding differs between the two passes
-    outside = ((now_N - then_N).exp() - 1).abs() > practice.clip
-    return clipped_loss(now_N, then_N, advantage_N, practice.clip).sum(), float(outside.sum())
+    outside = ((now_N - then_N).exp() - 1).abs() > config.clip
+    return clipped_loss(now_N, then_N, advantage_N, config.clip).sum(), float(outside.sum())
 
 
-def critic_loss(critic: ScalarModel, trials: Sequence[Trial]) -> Tensor:
+def critic_loss(critic: ScalarModel, rollout_groups: Sequence[RolloutGroup]) -> Tensor:
     """Half the squared error of V before each reply token, summed."""
-    hidden_NC, _, _ = reply_hidden(critic.body, [trial.group for trial in trials])
-    target_N = torch.cat([own for trial in trials for own in trial.returns]).to(hidden_NC.device)
+    hidden_NC, _, _ = reply_hidden(critic.body, [rollout_group.group for rollout_group in rollout_groups])
+    target_N = torch.cat([own for rollout_group in rollout_groups for own in rollout_group.returns]).to(hidden_NC.device)
     return torch.sum(0.5 * (critic.read(hidden_NC) - target_N).square())

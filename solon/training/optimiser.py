@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from solon.errors import InputError
 from solon.models.weights import entire, trained
-from solon.training.parallel import ALONE, World, like
+from solon.training.parallel import SINGLE_PROCESS, World, like
 from solon.training.steps import Diverged, State
 
 
@@ -51,7 +51,7 @@ def learning_rate(plan: Plan, step: int) -> float:
 class Optimiser:
     """AdamW over the parameters of a module that train. The one honest mutable place of a training loop."""
 
-    def __init__(self, module: nn.Module, plan: Plan, world: World = ALONE) -> None:
+    def __init__(self, module: nn.Module, plan: Plan, world: World = SINGLE_PROCESS) -> None:
         self.world = world
         self.parameters = trained(module)
         if not self.parameters:

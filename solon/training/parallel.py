@@ -70,25 +70,25 @@ class World:
         ([('b', 1.0), ('a', 0.0)], [('c', 1.0)])
         """
         while len(parts) < self.size and max(map(len, parts)) > 1:
-            parts = halves(parts, 1)
+            parts = split_in_two(parts, 1)
         for start in range(0, len(parts), self.size):
             place = start + self.rank
             yield (parts[place], 1.0) if place < len(parts) else (parts[0], 0.0)
 
     def even(self, parts: Sequence[Value], spare: Value) -> list[tuple[Value, float]]:
         """The same for parts that are this process's alone: `spare` with 0 until all processes have equally many."""
-        most = max(self.gathered(len(parts)))
+        most = max(self.all_gather(len(parts)))
         return [(part, 1.0) for part in parts] + [(spare, 0.0)] * (most - len(parts))
 
-    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+    def all_reduce(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over all processes, which must give the same names."""
         if self.size == 1:
             return dict(values)
         names = sorted(values)
         sums = torch.tensor([values[name] for name in names], dtype=torch.float64)
-        return dict(zip(names, sum(self.gathered(sums), torch.zeros(len(names), dtype=torch.float64)).tolist(), strict=True))
+        return dict(zip(names, sum(self.all_gather(sums), torch.zeros(len(names), dtype=torch.float64)).tolist(), strict=True))
 
-    def gathered(self, value: Value) -> list[Value]:
+    def all_gather(self, value: Value) -> list[Value]:
         """Every process's value, in order of rank."""
         if self.size == 1:
             return [value]
@@ -96,9 +96,9 @@ class World:
         distributed.all_gather_object(found, value)
         return found
 
-    def told(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """The first process's value, everywhere."""
-        return self.gathered(value)[0]
+        return self.all_gather(value)[0]
 
     @contextmanager
     def whole(self, module: nn.Module) -> Iterator[None]:
@@ -117,10 +117,10 @@ class World:
                 part.set_reshard_after_forward(True, recurse=False)
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
-def halves(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]]:
+def split_in_two(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]]:
     """Each part cut in two, `times` over.
 
     >>> halves(["abc", "d"], 1)
@@ -133,10 +133,10 @@ def halves(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def init_distributed() -> Iterator[World]:
     """The world that torchrun started this process in; alone where it started none."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
@@ -149,7 +149,7 @@ def joined() -> Iterator[World]:
         distributed.destroy_process_group()
 
 
-def left(status: int) -> int:
+def shutdown(status: int) -> int:
     """The end of a process that torchrun may have started: one of several goes at once, since threads of the process group that
     outlive it want the interpreter while it closes, which now and then aborts a process whose work is done.
     """

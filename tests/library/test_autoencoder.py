@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import Autoencoder, Bank, active, gradients, scale_of
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, active, gradients, scale_of
 from solon.interpretability.dictionary import learn, plan_of, recovered, worth
 from solon.interpretability.dictionary_files import read_autoencoder, write_saelens, write_sparsify
-from solon.interpretability.features import best_features, by_interval, firings, fit_of, neighbours
-from solon.interpretability.steering import Place, attributed, clamped, loss_kept
+from solon.interpretability.features import best_features, by_interval, feature_activations, fit_of, neighbours
+from solon.interpretability.steering import HookSite, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, rows_of
 from solon.models.activations import activations, direct_logits, layers_of
 from solon.models.backbones.small import Shape, SmallTransformer
@@ -37,10 +37,10 @@ def some(width: int, features: int, seed: int, *, shift: float = 0.5) -> tuple[A
     return own, torch.randn(90, width, generator=generator)
 
 
-def plain_loss(own: Autoencoder, x_BD: Tensor, penalty: float) -> Tensor:
+def plain_loss(own: Autoencoder, x_BD: Tensor, l1_coefficient: float) -> Tensor:
     f_BF = own.encode(x_BD)
     error = (f_BF @ own.decoder_FD + own.decoder_bias_D - own.scale * x_BD).square().sum()
-    return (error + penalty * (f_BF @ own.decoder_FD.norm(dim=1)).sum()) / len(x_BD)
+    return (error + l1_coefficient * (f_BF @ own.decoder_FD.norm(dim=1)).sum()) / len(x_BD)
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -84,7 +84,7 @@ def test_an_empty_step_is_exact_too() -> None:
 
 def test_planted_directions_are_found() -> None:
     world = planted(32, 64, seed=0, active=2.5)
-    bank = Bank([Autoencoder(32, 128, seed=1, scale=scale_of(next(world.batches(2048, seed=5))))])
+    bank = AutoencoderBank([Autoencoder(32, 128, seed=1, scale=scale_of(next(world.batches(2048, seed=5))))])
     for step in learn(bank, lambda number: world.batches(512, seed=1, start=number), [4.0], plan=plan_of(1200, 2e-3)):
         assert np.isfinite(step.metrics["loss"])
     cosines = recovered(world.directions_GD, next(iter(bank)))
@@ -99,13 +99,13 @@ def test_members_of_a_bank_learn_as_they_would_alone_and_go_on_where_they_stoppe
     def stream(number: int):  # type: ignore[no-untyped-def]
         return world.batches(64, seed=1, start=number)
 
-    def fresh() -> Bank:
-        return Bank([Autoencoder(16, 32, seed=1), Autoencoder(16, 48, seed=2)])
+    def fresh() -> AutoencoderBank:
+        return AutoencoderBank([Autoencoder(16, 32, seed=1), Autoencoder(16, 48, seed=2)])
 
     whole, plan = fresh(), plan_of(30, 1e-3)
     for _ in learn(whole, stream, [1.0, 5.0], plan=plan):
         pass
-    alone = Bank([Autoencoder(16, 48, seed=2)])
+    alone = AutoencoderBank([Autoencoder(16, 48, seed=2)])
     for _ in learn(alone, stream, [5.0], plan=plan):
         pass
     assert torch.equal(list(whole)[1].decoder_FD, next(iter(alone)).decoder_FD)
@@ -120,7 +120,7 @@ def test_members_of_a_bank_learn_as_they_would_alone_and_go_on_where_they_stoppe
 
 
 def test_a_loss_that_is_not_finite_is_said() -> None:
-    bank = Bank([Autoencoder(4, 8, seed=0)])
+    bank = AutoencoderBank([Autoencoder(4, 8, seed=0)])
     with pytest.raises(Diverged):
         next(learn(bank, lambda number: iter([torch.full((4, 4), float("nan"))]), [1.0], plan=plan_of(3)))
 
@@ -223,7 +223,7 @@ def test_clamping_moves_the_feature_and_leaves_the_error() -> None:
 def test_attribution_is_ablation_where_all_above_is_linear() -> None:
     own_body = body(2)
     own, _ = some(24, 60, 3)
-    place = Place(own_body, 3)  # above the last layer only the norm is not linear
+    place = HookSite(own_body, 3)  # above the last layer only the norm is not linear
     row = toy_language.rows(1, 1, 10)[0]
     found = attributed(place, own, row, 7, 30, most=20)
     assert len(found.features) == 20
@@ -242,7 +242,7 @@ def test_a_perfect_reconstruction_costs_nothing_and_zero_is_the_floor() -> None:
         identity = torch.eye(width)
         perfect.encoder_FD.copy_(torch.cat([identity, -identity]))
         perfect.decoder_FD.copy_(torch.cat([identity, -identity]))
-    kept = loss_kept(Place(own_body, 2), perfect, rows, torch.zeros(width))
+    kept = loss_kept(HookSite(own_body, 2), perfect, rows, torch.zeros(width))
     assert kept.reconstructed == pytest.approx(kept.clean, abs=1e-4) and kept.mean == pytest.approx(kept.zero)
     sample = [harvester(own_body, rows, 2)(range(6))]
     assert worth(perfect, sample).explained == pytest.approx(1.0, abs=1e-4)
@@ -256,7 +256,7 @@ def test_a_perfect_reconstruction_costs_nothing_and_zero_is_the_floor() -> None:
 
 def test_firings_and_what_they_go_with() -> None:
     own, x_BD = some(16, 30, 6)
-    found = firings(own, x_BD.split(17))
+    found = feature_activations(own, x_BD.split(17))
     f_BF = (own.encode(x_BD) * own.norms_F).detach()
     for feature in range(30):
         places, values = found.of(feature)

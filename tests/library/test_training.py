@@ -18,7 +18,7 @@ from solon.models.base import Sample
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
-from solon.training.improve import Practice, improve, policy_loss
+from solon.training.improve import RLConfig, improve, policy_loss
 from solon.training.losses import Total, clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out, preference_loss
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State
@@ -159,9 +159,9 @@ def wants(word: str) -> Callable[[Sequence[Conversation], Sequence[Sample]], lis
     return lambda prompts, samples: [sample.text.split().count(word) / max(len(sample.text.split()), 1) for sample in samples]
 
 
-def practice(method: str, steps: int, **more: object) -> Practice:
+def config(method: str, steps: int, **more: object) -> RLConfig:
     ppo = {"epochs": 2, "minibatches": 2, "value_learning_rate": 1e-2} if method == "ppo" else {}
-    return Practice(Plan(steps, 1e-2), method=method, prompts=4, samples=4, max_tokens=6, **(ppo | more))  # type: ignore[arg-type]
+    return RLConfig(Plan(steps, 1e-2), method=method, prompts=4, samples=4, max_tokens=6, **(ppo | more))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["rloo", "ppo"])
@@ -169,7 +169,7 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
     policy, reference = model(scale=1.0), model(scale=1.0)
     critic = ScalarModel(model(scale=1.0).module) if method == "ppo" else None
     before = reference.fingerprint
-    steps = list(improve(policy, asked(16), wants("w7"), reference=reference, practice=practice(method, 25), seed=0, critic=critic))
+    steps = list(improve(policy, asked(16), wants("w7"), reference=reference, config=config(method, 25), seed=0, critic=critic))
     assert steps[-1].metrics["reward"] > 0.5 > steps[0].metrics["reward"]
     assert reference.fingerprint == before
     assert steps[0].metrics["kl_k1"] == pytest.approx(0.0, abs=1e-4)
@@ -182,9 +182,7 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
 @pytest.mark.parametrize("method", ["rloo", "ppo"])
 def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
     def run(stop: int, state: State | None, policy: TorchModel, critic: ScalarModel | None) -> State:
-        for step in improve(
-            policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice(method, 6), seed=0, critic=critic, state=state
-        ):
+        for step in improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config(method, 6), seed=0, critic=critic, state=state):
             if step.number == stop:
                 return saved(step.state())
         raise AssertionError
@@ -202,15 +200,15 @@ def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
 def test_reinforcement_goes_on_where_memory_runs_out(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def climbed() -> list[float]:
         policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module) if method == "ppo" else None
-        done = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice(method, 3), seed=0, critic=critic)
+        done = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config(method, 3), seed=0, critic=critic)
         return [step.metrics["loss"] + step.metrics["gradient_norm"] + step.metrics["reward"] for step in done]
 
     wanted = climbed()
 
-    def tight(policy: TorchModel, trials: Sequence[Any], practice: Practice) -> tuple[Tensor, float]:
+    def tight(policy: TorchModel, trials: Sequence[Any], config: RLConfig) -> tuple[Tensor, float]:
         if len(trials) > 1:
             raise torch.OutOfMemoryError("out of memory")
-        return policy_loss(policy, trials, practice)
+        return policy_loss(policy, trials, config)
 
     monkeypatch.setattr("solon.training.improve.policy_loss", tight)
     with pytest.warns(RuntimeWarning, match="out of memory: step 1 goes on"):
@@ -221,9 +219,7 @@ def test_a_strong_kl_term_holds_the_policy() -> None:
     far = []
     for coefficient in (0.0, 3.0):
         policy = model(scale=1.0)
-        *_, last = improve(
-            policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice("rloo", 25, kl_coefficient=coefficient), seed=0
-        )
+        *_, last = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config("rloo", 25, kl_coefficient=coefficient), seed=0)
         far.append(last.metrics["kl_k3"])
     assert far[1] < 0.3 * far[0]
 
@@ -231,18 +227,18 @@ def test_a_strong_kl_term_holds_the_policy() -> None:
 def test_what_could_only_go_wrong_later_is_refused() -> None:
     policy = model()
     with pytest.raises(InputError, match="share weights"):
-        next(improve(policy, asked(4), wants("w7"), reference=policy, practice=practice("rloo", 1), seed=0))
+        next(improve(policy, asked(4), wants("w7"), reference=policy, config=config("rloo", 1), seed=0))
     with pytest.raises(InputError, match="critic"):
-        next(improve(policy, asked(4), wants("w7"), reference=model(), practice=practice("ppo", 1), seed=0))
+        next(improve(policy, asked(4), wants("w7"), reference=model(), config=config("ppo", 1), seed=0))
     with pytest.raises(InputError, match="at least 2"):
-        Practice(Plan(1, 1e-3), samples=1)
+        RLConfig(Plan(1, 1e-3), samples=1)
     with pytest.raises(Diverged, match="not finite"):
-        next(improve(policy, asked(4), lambda p, s: [math.nan] * len(s), reference=model(), practice=practice("rloo", 1), seed=0))
+        next(improve(policy, asked(4), lambda p, s: [math.nan] * len(s), reference=model(), config=config("rloo", 1), seed=0))
 
 
 def test_divergence_in_a_later_pass_takes_back_the_whole_round(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module)
-    steps = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), practice=practice("ppo", 9), seed=0, critic=critic)
+    steps = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config("ppo", 9), seed=0, critic=critic)
     for _ in range(3):
         step = next(steps)
     good = saved(step.state())

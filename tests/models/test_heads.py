@@ -14,9 +14,9 @@ from solon.models.activations import layers_of
 from solon.models.backbones.heads import Heads, written
 from solon.models.backbones.huggingface import HuggingFaceBody
 from solon.models.backbones.small import Shape, SmallTransformer
-from solon.studies.induction_heads import study
 from solon.studies.induction_heads.repeats import rows
 from solon.studies.induction_heads.settings import Settings
+from solon.studies.induction_heads.study import study
 from tests.killed import survived
 
 

@@ -15,7 +15,7 @@ from solon.errors import InputError
 from solon.models.activations import activations, recorded
 from solon.models.adapters import Lora
 from solon.models.backbones.attention import Trees, seen_blocks, tree_attention
-from solon.models.backbones.backbone import Body, Fork, forked
+from solon.models.backbones.backbone import Backbone, Fork, forked
 from solon.models.backbones.cache import SlotCache
 from solon.models.backbones.graphs import Replayed
 from solon.models.backbones.small import Shape, SmallTransformer
@@ -172,7 +172,7 @@ def test_scores_of_forked_padded_and_single_rows_agree() -> None:
             torch.testing.assert_close(logprobs, alone.detach(), atol=1e-4, rtol=0)
 
 
-def naive(body: Body, prompt: tuple[int, ...], reply: tuple[int, ...]) -> torch.Tensor:
+def naive(body: Backbone, prompt: tuple[int, ...], reply: tuple[int, ...]) -> torch.Tensor:
     """One sequence, one forward pass, the whole softmax."""
     tokens = torch.tensor([prompt + reply])
     with torch.no_grad():
@@ -322,7 +322,7 @@ def test_activations_are_read_at_named_sites_and_hooks_do_not_stay() -> None:
 
 def test_a_shallow_body_is_the_first_layers() -> None:
     speaker = model()
-    short = speaker.module.shallow(1)
+    short = speaker.module.first_layers(1)
     found = activations(speaker.module, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"]
     torch.testing.assert_close(activations(short, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"], found)
     assert speaker.module.depth == 2

@@ -94,7 +94,7 @@ def test_plain_libraries_load_what_is_exported(adapted: TorchModel, tmp_path: Pa
 
 
 def test_a_preference_head_survives_exactly(adapted: TorchModel, tmp_path: Path) -> None:
-    scalar = ScalarModel(adapted.copy().module.shallow(6))
+    scalar = ScalarModel(adapted.copy().module.first_layers(6))
     torch.nn.init.normal_(scalar.head.weight, generator=torch.Generator().manual_seed(0))
     torch.nn.init.constant_(scalar.head.bias, 0.25)
     pm = PreferenceModel("pm", scalar, adapted.dialogue)

@@ -19,9 +19,9 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.general_assistant import study
 from solon.studies.general_assistant.inputs import parsed, public_comparisons, toy_inputs
 from solon.studies.general_assistant.settings import Inputs, Settings, Task
+from solon.studies.general_assistant.study import study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 from tests.toy import prompts, speaker

@@ -16,10 +16,10 @@ from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.general_principles import study
 from solon.studies.general_principles.inputs import NOISE, parsed, toy_compare, toy_inputs, toy_traits
 from solon.studies.general_principles.report import Findings, Snapshot, best, declines, scores
 from solon.studies.general_principles.settings import Inputs, Settings
+from solon.studies.general_principles.study import study
 from solon.studies.general_principles.traits import Persona, read_persona, read_traits
 from solon.study.toy_models import attacker
 from solon.words.conversation import Conversation

@@ -28,7 +28,7 @@ from solon.studies.helpful_harmless.evidence import Findings
 from solon.studies.helpful_harmless.settings import Inputs, Settings
 from solon.studies.helpful_harmless.study import by_rule, study
 from solon.studies.helpful_harmless.tournament import elo
-from solon.study.stages import halves_of
+from solon.study.stages import split_in_halves
 from solon.study.toy_models import planted
 from solon.training.optimiser import Plan
 from tests.toy import prompts, speaker
@@ -88,22 +88,22 @@ def test_both_forms_of_its_kl() -> None:
 # strange prompts
 
 
-def gaussian(count: int, seed: int, *, strange: bool = False) -> np.ndarray:
+def gaussian(count: int, seed: int, *, out_of_distribution: bool = False) -> np.ndarray:
     """(N, 2, 6): layer 0 tells nothing; in layer 1 two channels go together, but not in strange prompts."""
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(count, 2, 6))
-    if not strange:
+    if not out_of_distribution:
         states[:, 1, 1] = states[:, 1, 0] + 0.1 * rng.normal(size=count)
     return states
 
 
 def test_planted_outliers_are_told_apart_where_they_are_and_nowhere_else() -> None:
-    blind, seeing = separations(gaussian(300, 0), gaussian(200, 1, strange=True))
+    blind, seeing = separations(gaussian(300, 0), gaussian(200, 1, out_of_distribution=True))
     assert blind.mean == pytest.approx(0.5, abs=0.07)
     assert seeing.mean > 0.9
     assert len(seeing.aurocs) == 3 and seeing.deviation < 0.05
     # a planted rate: of prompts that are strange half of the time, half can be told
-    half = np.concatenate([gaussian(200, 2), gaussian(200, 3, strange=True)])
+    half = np.concatenate([gaussian(200, 2), gaussian(200, 3, out_of_distribution=True)])
     assert separations(gaussian(300, 0), half)[1].mean == pytest.approx((0.5 + seeing.mean) / 2, abs=0.06)
 
 
@@ -260,7 +260,7 @@ def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: 
     given = inputs()
     alone = tuple(c for c in given.comparisons if c.axis == "harmless")
     tie = replace(alone[0], p_first=0.5, first="so", second="not")
-    few = replace(given, comparisons=(*alone, tie), ordinary=given.ordinary[:5], annotate=None, annotator="")
+    few = replace(given, comparisons=(*alone, tie), in_distribution=given.in_distribution[:5], annotate=None, annotator="")
     with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
         report = study(run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few, start=model)
     said = " ".join(report.warnings)
@@ -284,7 +284,7 @@ def test_empty_replies_lose_and_equal_ones_tie() -> None:
 
 def test_the_halves_share_no_dialogue() -> None:
     some = [replace(c, prompt=toy.requests(toy.FORBIDDEN)[place // 3]) for place, c in enumerate(toy.comparisons(0, 60))]
-    first, second = halves_of(some)
+    first, second = split_in_halves(some)
     assert abs(len(first) - len(second)) <= 3
     assert not {c.prompt.key for c in first} & {c.prompt.key for c in second}
 

@@ -23,9 +23,9 @@ from solon.models.scalar import ScalarModel
 from solon.models.trie import Given
 from solon.records.page import page
 from solon.records.run import Run
-from solon.studies.influence import study as ladder_study
 from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
 from solon.studies.influence.study import Settings as InfluenceSettings
+from solon.studies.influence.study import study as ladder_study
 from solon.tools.explain import Settings as ExplainSettings
 from solon.tools.explain import Source, explained
 from solon.tools.explain import study as explain

@@ -23,9 +23,10 @@ from solon.models.torch_model import TorchModel
 from solon.records.dashboard import dashboard
 from solon.records.run import Run
 from solon.scaling.frontier import Attempt, frontier, power_law
-from solon.studies.monosemanticity import study, toy_language
+from solon.studies.monosemanticity import toy_language
 from solon.studies.monosemanticity.report import half_point
 from solon.studies.monosemanticity.settings import Inputs, Settings
+from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
 from solon.tools.features import Inputs as MovedInputs
 from solon.tools.features import Settings as MovedSettings
@@ -49,7 +50,7 @@ def small_inputs() -> Inputs:
 
 
 SMALL = Settings(
-    layer=1, features=(12, 20), penalties=(3.0, 1.0), steps=12, batch=16, length=12, chunk=8, held_out=20, shown=10, prompts=3, planted=True, planted_steps=10,
+    layer=1, features=(12, 20), l1_coefficients=(3.0, 1.0), steps=12, batch=16, length=12, chunk=8, held_out=20, shown=10, prompts=3, planted=True, planted_steps=10,
     sweep_features=(8, 12, 16), sweep_steps=(4, 8, 16),
 )  # fmt: skip
 
@@ -130,8 +131,8 @@ def test_the_middle_of_a_planted_curve_is_found() -> None:
 
 
 def test_a_dictionary_that_never_fires_is_said(tmp_path: Path) -> None:
-    settings = replace(SMALL, planted=False, penalties=(1e6,), steps=40, learning_rate=0.5)
-    with Run.open(tmp_path, "dead", {}, {}, seed=0) as run, pytest.raises(InputError, match="lower --penalties"):
+    settings = replace(SMALL, planted=False, l1_coefficients=(1e6,), steps=40, learning_rate=0.5)
+    with Run.open(tmp_path, "dead", {}, {}, seed=0) as run, pytest.raises(InputError, match="lower --l1-coefficients"):
         study(run, settings, small_inputs())
 
 

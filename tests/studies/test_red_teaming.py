@@ -22,9 +22,9 @@ from solon.records.page import page
 from solon.records.report import Exhibit, Report, markdown
 from solon.records.run import Run
 from solon.statistics.intervals import mean, regression
-from solon.studies.red_teaming import study
 from solon.studies.red_teaming.inputs import parsed, toy_harmed, toy_inputs, toy_refusal
 from solon.studies.red_teaming.settings import Inputs, Settings
+from solon.studies.red_teaming.study import study
 from solon.study.toy_models import attacker, trained
 from solon.words.conversation import Conversation, read_transcript
 from tests.toy import prompts, speaker

@@ -12,8 +12,8 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai.settings import Inputs, Settings
+from solon.studies.constitutional_ai.study import study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 from tests.toy import oracle, prompts, speaker

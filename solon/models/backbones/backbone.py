@@ -80,7 +80,7 @@ class Fork:
         return Trees(self.lengths, self.prefix, masks)
 
 
-class Body(nn.Module, ABC):
+class Backbone(nn.Module, ABC):
     """A causal transformer. Rows are padded on the right, so causality alone keeps padding out of every result."""
 
     width: int
@@ -131,7 +131,7 @@ class Body(nn.Module, ABC):
         """How many layers there are."""
 
     @abstractmethod
-    def shallow(self, layers: int) -> Body:
+    def first_layers(self, layers: int) -> Backbone:
         """A body of the first layers alone, sharing what is frozen."""
 
     @property

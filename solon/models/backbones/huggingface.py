@@ -1,4 +1,4 @@
-"""Any Hugging Face causal language model as a `Body`."""
+"""Any Hugging Face causal language model as a `Backbone`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from solon.errors import InputError
 from solon.models.adapters import copied
 from solon.models.backbones import llama
 from solon.models.backbones.attention import register
-from solon.models.backbones.backbone import Body, Fork, line
+from solon.models.backbones.backbone import Backbone, Fork, line
 from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
 from solon.models.backbones.graphs import Replayed
 from solon.models.backbones.heads import Heads
@@ -23,7 +23,7 @@ from solon.models.backbones.heads import Heads
 ATTENTION = {"full_attention", "sliding_attention"}
 
 
-class HuggingFaceBody(Body):
+class HuggingFaceBody(Backbone):
     """Wraps a `PreTrainedModel` whose layers are attention over a cache; others are refused by name.
 
     The head is applied to the positions that are asked for, and no more, so it is checked once, on loading, to equal
@@ -58,7 +58,7 @@ class HuggingFaceBody(Body):
         """The transformer under the language-modelling head."""
         return self.module.base_model
 
-    def shallow(self, layers: int) -> HuggingFaceBody:
+    def first_layers(self, layers: int) -> HuggingFaceBody:
         """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the trunk keeps
         its layers elsewhere than in `layers`.
         """

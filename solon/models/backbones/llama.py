@@ -27,7 +27,7 @@ from solon.models.backbones.cache import KeysValues, SlotCache
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class FusedLinear:
     """Linear layers over one input as one product, and their adapters as two small ones."""
 
     weight_OI: Tensor  # laid out by oneDNN where `packed`: a third faster at the few rows of a step
@@ -40,16 +40,16 @@ class Joined:
         return y_BO if self.down_RI is None or self.up_OR is None else y_BO + F.linear(F.linear(x_BI, self.down_RI), self.up_OR)
 
 
-def joined(layers: Sequence[Any]) -> Joined:
+def fuse(layers: Sequence[Any]) -> FusedLinear:
     """`layers` are plain linear ones or adapted ones, all of a kind and without bias."""
     weights = [layer.base.weight if isinstance(layer, LoraLinear) else layer.weight for layer in layers]
     weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0]
     packs = weight_OI.device.type == "cpu" and weight_OI.dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     held = torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), SLOTS) if packs else weight_OI
     if not isinstance(layers[0], LoraLinear):
-        return Joined(held, packed=packs)
+        return FusedLinear(held, packed=packs)
     up_OR = torch.block_diag(*(layer.up_OR * layer.scale for layer in layers))
-    return Joined(held, torch.cat([layer.down_RI for layer in layers]).to(weight_OI.dtype), up_OR.to(weight_OI.dtype), packs)
+    return FusedLinear(held, torch.cat([layer.down_RI for layer in layers]).to(weight_OI.dtype), up_OR.to(weight_OI.dtype), packs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Layer:
 
     before: nn.Parameter  # the norms' weights
     between: nn.Parameter
-    query_key_value: Joined
-    output: Joined
-    gate_up: Joined
-    down: Joined
+    query_key_value: FusedLinear
+    output: FusedLinear
+    gate_up: FusedLinear
+    down: FusedLinear
 
 
 SLOTS = 32  # rows that packed weights are laid out for
@@ -102,7 +102,7 @@ def inverse_length(x: Tensor, epsilon: float) -> Tensor:
     return torch.as_tensor(squares.div_(x.shape[-1]).add_(epsilon).rsqrt_())
 
 
-class Turned(torch.autograd.Function):
+class Rotary(torch.autograd.Function):
     """Rotary positions on heads (1, T, X, D); cos and sin (1, T, 1, D/2), both halves being alike."""
 
     @staticmethod
@@ -121,7 +121,7 @@ def normed(x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) 
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.as_tensor(Turned.apply(x, cos, sin))  # type: ignore[no-untyped-call]
+    return torch.as_tensor(Rotary.apply(x, cos, sin))  # type: ignore[no-untyped-call]
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -190,15 +190,15 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
     layers = [
         Layer(
             block.input_layernorm.weight, block.post_attention_layernorm.weight,
-            joined([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]), joined([block.self_attn.o_proj]),
-            joined([block.mlp.gate_proj, block.mlp.up_proj]), joined([block.mlp.down_proj]),
+            fuse([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]), fuse([block.self_attn.o_proj]),
+            fuse([block.mlp.gate_proj, block.mlp.up_proj]), fuse([block.mlp.down_proj]),
         )
         for block in trunk.layers
     ]  # fmt: skip
     attention = trunk.layers[0].self_attn
     width, heads, scale = attention.head_dim, module.config.num_key_value_heads, attention.scaling
     groups = module.config.num_attention_heads // heads
-    head = joined([module.lm_head])
+    head = fuse([module.lm_head])
 
     def even(x_BC: Tensor, weight_C: Tensor) -> Tensor:
         return (x_BC * inverse_length(x_BC, epsilon)).mul_(weight_C).to(x_BC.dtype)

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from solon.errors import InputError
 from solon.models.adapters import copied
 from solon.models.backbones.attention import Trees, masked_attention, tree_attention
-from solon.models.backbones.backbone import Body, Fork, line
+from solon.models.backbones.backbone import Backbone, Fork, line
 from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
 from solon.models.backbones.heads import Heads
 
@@ -122,7 +122,7 @@ class Block(nn.Module):
         return self.residual_after(x_BTC), keys_values
 
 
-class SmallTransformer(Body):
+class SmallTransformer(Backbone):
     """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers), from `seed`; biases are zero."""
 
     def __init__(self, shape: Shape, *, seed: int) -> None:
@@ -147,7 +147,7 @@ class SmallTransformer(Body):
     def depth(self) -> int:
         return len(self.blocks)
 
-    def shallow(self, layers: int) -> SmallTransformer:
+    def first_layers(self, layers: int) -> SmallTransformer:
         """The first `layers` blocks under the same head."""
         twin = copied(self)
         twin.blocks = twin.blocks[:layers]

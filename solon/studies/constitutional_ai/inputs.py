@@ -28,11 +28,11 @@ from solon.records import index
 from solon.records.progress import silent, spoken
 from solon.records.report import Report, terminal
 from solon.records.run import Run, digest
-from solon.studies.constitutional_ai import study
 from solon.studies.constitutional_ai.settings import Inputs, Settings, full, quick
-from solon.study.conduct import answer, facts, finite, interruptible, keep, parse, preset_of, say, told
+from solon.studies.constitutional_ai.study import study
+from solon.study.conduct import answer, finite, interruptible, parse, preset_of, run_metadata, say, skipped_counts, write_report
 from solon.training.fit import shuffled
-from solon.training.parallel import World, joined, left
+from solon.training.parallel import World, init_distributed, shutdown
 from solon.words.constitution import Principle, read_constitution
 from solon.words.conversation import Conversation
 
@@ -75,9 +75,9 @@ class Align:
 def main(argv: Sequence[str]) -> int:
     preset = preset_of(argv)
     options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
-    with joined() as world:
+    with init_distributed() as world:
         status = aligned(options, world)
-    return left(status)
+    return shutdown(status)
 
 
 def aligned(options: Align, world: World) -> int:
@@ -89,7 +89,7 @@ def aligned(options: Align, world: World) -> int:
     inputs = fitting(inputs, start, feedback, options.settings)
     with interruptible() as stop, Run.open(
         options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
-        facts=facts(options.model, options.preset), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
+        facts=run_metadata(options.model, options.preset), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
     ) as run:  # fmt: skip
         if first:
             say(f"run folder {run.folder}")
@@ -119,7 +119,7 @@ def read_inputs(options: Align) -> Inputs:
     """Files to words. Everything left out is counted."""
     prompts = read_prompts(options.prompts)
     helpful = read_prompts(options.helpful)
-    counts = told(prompts, "prompts") | told(helpful, "helpful prompts")
+    counts = skipped_counts(prompts, "prompts") | skipped_counts(helpful, "helpful prompts")
     apart = options.held_out_prompts
     if apart is None and options.prompts == packaged.RED_TEAM:
         apart = packaged.RED_TEAM_HELD_OUT
@@ -129,7 +129,7 @@ def read_inputs(options: Align) -> Inputs:
     if kept is None:
         training, testing = split(red, opening, [train, held_out])
     else:
-        counts |= told(kept, "held-out prompts")
+        counts |= skipped_counts(kept, "held-out prompts")
         training, testing = red[:train], shuffled(kept.rows, size=held_out, seed=options.seed, number=1)
     useful, useful_test = helpful_parts(options, helpful.rows)
     taught, kept_back = {opening(p) for p in (*training, *useful)}, {opening(p) for p in (*testing, *useful_test)}
@@ -137,7 +137,7 @@ def read_inputs(options: Align) -> Inputs:
         raise InputError(f"{len(taught & kept_back)} dialogues are both trained on and held out, {sorted(taught & kept_back)[0]!r} among them")
     comparisons = read_comparisons(options.comparisons, axis="harmless") if options.comparisons else None
     if comparisons is not None:
-        counts |= told(comparisons, "comparisons")
+        counts |= skipped_counts(comparisons, "comparisons")
     return Inputs(
         read_constitution(options.constitution), tuple(training), tuple(testing), useful, useful_test,
         comparisons.rows if comparisons else (), read_examples(), tuple(counts.items()),
@@ -225,7 +225,7 @@ def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[s
 
 def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel) -> None:
     """The report in three forms, and the models in forms that other libraries load."""
-    keep(report, run.folder)
+    write_report(report, run.folder)
     if isinstance(policy.module, SmallTransformer):
         run.artefact("model", lambda path: save_small(policy, path))
     else:

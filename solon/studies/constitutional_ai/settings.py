@@ -7,7 +7,7 @@ from typing import Literal
 
 from solon.alignment.critique import Example
 from solon.errors import InputError
-from solon.study.settings import Reinforced
+from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
@@ -19,7 +19,7 @@ PREFACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Reinforced):
+class Settings(RLSettings):
     """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
 
     rounds: int = 4
@@ -42,7 +42,7 @@ class Settings(Reinforced):
     """replies to each held-out prompt; the gallery shows the median one"""
 
     def __post_init__(self) -> None:
-        Reinforced.__post_init__(self)
+        RLSettings.__post_init__(self)
         low, high = self.clamp
         if not 0 <= low <= 0.5 <= high <= 1:
             raise InputError(f"clamp must hold one half, 0 <= low <= 0.5 <= high <= 1; found {low} {high}")

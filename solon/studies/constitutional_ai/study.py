@@ -13,7 +13,7 @@ from typing import Any
 
 from solon.alignment.critique import Drafts, revise
 from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
-from solon.alignment.overoptimisation import watched
+from solon.alignment.overoptimisation import with_judge_scores
 from solon.alignment.preference import PreferenceModel
 from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
@@ -28,7 +28,7 @@ from solon.records.run import Run, step_metrics
 from solon.studies.constitutional_ai.evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai.report import report
 from solon.studies.constitutional_ai.settings import PREFACES, Inputs, Settings
-from solon.study.stages import alternated, centre, key, practised, preferring, prepared, replies, standing, taught
+from solon.study.stages import alternated, fine_tune, first_layers, key, mean_reward, reinforce, replies, train_preference_model, with_adapters
 from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
@@ -37,9 +37,9 @@ from solon.words.conversation import Conversation
 
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel) -> tuple[Report, TorchModel, PreferenceModel]:
     """Both stages and the evidence. Returns the report, the final policy and the preference model it climbed."""
-    base = prepared(start, settings, seed=run.seed)
-    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
-    reserved, halves = parted(inputs, run.seed)
+    base = with_adapters(start, settings, seed=run.seed)
+    unlearned = PreferenceModel("", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue)
+    reserved, halves = split_by_dialogue(inputs, run.seed)
 
     # 0. where people have compared replies: does the feedback model agree with them? Said before anything rests on it
     decided = [c for c in reserved if c.p_first != 0.5]
@@ -53,7 +53,7 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     drafts = [to_drafts(row) for row in run.rows("drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed))]
     helpful = replies(run, "helpful", start, inputs.helpful, settings, count=1, temperature=settings.draft_temperature)
     examples = supervised_examples(start, drafts, inputs.helpful, helpful)
-    supervised = taught(
+    supervised = fine_tune(
         run, "supervised", base, examples, settings, epochs=settings.supervised_epochs, learning_rate=settings.supervised_learning_rate
     )
 
@@ -68,17 +68,18 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, fe
     apart = inputs.comparisons and settings.held_out_labels == "people"
     taught_on = [[*ai, *halves[0]], halves[1]] if apart else [[*ai[::2], *halves[0]], [*ai[1::2], *halves[1]]]
     train_pm, test_pm = (
-        preferring(run, replace(unlearned, name=name), rows, settings) for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True)
+        train_preference_model(run, replace(unlearned, name=name), rows, settings)
+        for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True)
     )
 
     # 4. improve the policy against the first, the second and the reference looking on
     judges = {"train_pm": train_pm, "test_pm": test_pm}
-    means = run.once("means", lambda: {name: centre(pm, inputs.prompts, groups) for name, pm in judges.items()})
+    means = run.once("means", lambda: {name: mean_reward(pm, inputs.prompts, groups) for name, pm in judges.items()})
     policy = run.trained(
         "policy",
         supervised,
         lambda model, state: watching(
-            practised(run, "policy", model, (*inputs.prompts, *inputs.helpful), train_pm, settings, reference=supervised, state=state),
+            reinforce(run, "policy", model, (*inputs.prompts, *inputs.helpful), train_pm, settings, reference=supervised, state=state),
             judges,
             means,
             settings.policy_samples,
@@ -154,7 +155,7 @@ def pair_key(pair: Pair) -> str:
     return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
 
 
-def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
+def split_by_dialogue(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
     """People's comparisons: those kept for measuring, and two halves that share no dialogue with them or each other.
 
     Kept are all whose dialogue is among the prompts, and as many more as make a fifth (400 at the most).
@@ -180,6 +181,6 @@ def parted(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Compa
 
 def watching(steps: Iterator[Step], judges: dict[str, PreferenceModel], means: dict[str, float], samples: int) -> Iterator[Step]:
     """The judges' scores and the repeated phrases beside every step; `samples` replies to each prompt."""
-    for step in watched(steps, judges, lambda name, prompt: means[name]):
+    for step in with_judge_scores(steps, judges, lambda name, prompt: means[name]):
         phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[::samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})

@@ -16,7 +16,7 @@ from solon.errors import InputError
 from solon.models.scripted import ScriptedModel
 from solon.records.run import digest
 from solon.studies.few_shot.study import Inputs, Settings, Task, full, quick, study
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, told
+from solon.study.conduct import StudyOptions, content_hash, model_key, open_models, parse_with_preset, run_study, skipped_counts
 from solon.study.outcomes import digest_of, form_of_dialogue
 from solon.words.conversation import Conversation
 from solon.words.question import Problem
@@ -46,11 +46,11 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs() if options.models == TOY else real_inputs(options)
     settings = options.settings
-    told_of = {f"model {n}": named(model) for n, model in enumerate(inputs.models)}
+    told_of = {f"model {n}": model_key(model) for n, model in enumerate(inputs.models)}
     told_of |= {"tasks": digest([(own.name, digest_of(own.examples, own.problems)) for own in inputs.tasks])}
-    told_of |= {"corpus": digest([content(path) for path in options.corpus])}
+    told_of |= {"corpus": digest([content_hash(path) for path in options.corpus])}
     names = " ".join(model.name for model in inputs.models)
-    return conducted(options, "few_shot", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
+    return run_study(options, "few_shot", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
@@ -60,7 +60,7 @@ def parsed(argv: Sequence[str]) -> Options:
         "full": Options(preset="full", settings=full()),
         "toy": Options(settings=Settings(shots=(0, 1, 4))),
     }
-    return chosen(Options, argv, command="run few_shot", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run few_shot", **presets, is_toy=lambda options: options.models == TOY)
 
 
 # the toy task: the right option is the one with the word that the question names, and long options are unlikely as such
@@ -112,7 +112,7 @@ def real_inputs(options: Options) -> Inputs:
     most = max(options.settings.shots)
     for place, path in enumerate(options.tasks):
         found = read_evaluation(path)
-        counts += told(found.reading, found.name).items()
+        counts += skipped_counts(found.reading, found.name).items()
         problems = _usable(found.problems, path)
         if options.examples:
             pool = _usable(read_evaluation(options.examples[place]).problems, options.examples[place])
@@ -138,7 +138,7 @@ def real_inputs(options: Options) -> Inputs:
                 yield " ".join([*before, text])
                 before = [*before, *text.split()][-LONGEST:] if set(row) == {"text"} else []
 
-    models = tuple(model.plain() if form_of_dialogue(model, "auto") == "text" else model for model in opened(options.models, options.precision))
+    models = tuple(model.plain() if form_of_dialogue(model, "auto") == "text" else model for model in open_models(options.models, options.precision))
     return Inputs(models, tuple(tasks), corpus if options.corpus else None, tuple(counts))
 
 

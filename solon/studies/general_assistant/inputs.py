@@ -16,9 +16,9 @@ from solon.data.rows import from_comparison
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
-from solon.studies.general_assistant import study
 from solon.studies.general_assistant.settings import Inputs, Settings, Task, full, quick, toy
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
+from solon.studies.general_assistant.study import study
+from solon.study.conduct import StudyOptions, open_models, parse_with_preset, readable, run_study, say, skipped_counts
 from solon.study.toy_models import speaker
 from solon.training.fit import shuffled
 from solon.words.comparison import Comparison
@@ -55,13 +55,13 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs(options) if options.models == TOY else real_inputs(options)
     settings, name = options.settings, " ".join(model.name for model in inputs.models)
-    return conducted(options, "general_assistant", asdict(settings), hashes(inputs), name, lambda run: study(run, settings, inputs))
+    return run_study(options, "general_assistant", asdict(settings), hashes(inputs), name, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return chosen(Options, argv, command="run general_assistant", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run general_assistant", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs(options: Options) -> Inputs:
@@ -104,20 +104,20 @@ def real_inputs(options: Options) -> Inputs:
     public: list[Comparison] = []
     for path in options.public:
         reading = read_public(path, seed=options.seed)
-        counts |= told(reading, f"public comparisons of {path.parent.name}/{path.name}")
+        counts |= skipped_counts(reading, f"public comparisons of {path.parent.name}/{path.name}")
         public += reading.rows
     for name, own in read.items():
-        counts |= told(own, name)
+        counts |= skipped_counts(own, name)
     human = read["people's comparisons"].rows
     tasks = [Task("people", True, human)] if "ranked task" not in read else [Task("ranked", True, read["ranked task"].rows)]
     tasks += [Task("binary", False, read["binary task"].rows)] if "binary task" in read else []
     rows: list[Conversation] = []
     for path in options.prompts:
         prompts = read_prompts(path)
-        counts |= told(prompts, f"prompts of {path.name}")
+        counts |= skipped_counts(prompts, f"prompts of {path.name}")
         rows += prompts.rows
     context = read_context(options.context)
-    models = opened(options.models, options.precision)
+    models = open_models(options.models, options.precision)
     training, testing = prompts_of(options, rows, context, models[-1], counts)
     return Inputs(models, context, (), training, testing, tuple(tasks), tuple(public), human, counts=tuple(counts.items()))
 

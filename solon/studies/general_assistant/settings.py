@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
-from solon.study.settings import Trained
+from solon.study.settings import TrainingSettings
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Trained):
+class Settings(TrainingSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
     distil_epochs: float = 1.0
@@ -39,7 +39,7 @@ class Settings(Trained):
     """comparisons to measure with, of each task and of people's, from dialogues of their own"""
 
     def __post_init__(self) -> None:
-        Trained.__post_init__(self)
+        TrainingSettings.__post_init__(self)
         if not self.sizes or min(self.sizes) < 8 or list(self.sizes) != sorted(set(self.sizes)):
             raise InputError(f"sizes must rise from at least 8 comparisons; found {self.sizes}")
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):

@@ -25,7 +25,18 @@ from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.general_assistant.report import Findings, Size, report
 from solon.studies.general_assistant.settings import Inputs, Settings, Task
-from solon.study.stages import alternated, check_depths, on_disk, parameters, preferring, prepared, replies, slug, standing, taught
+from solon.study.stages import (
+    alternated,
+    check_depths,
+    fine_tune,
+    first_layers,
+    parameters,
+    replies,
+    score_comparisons,
+    slug,
+    train_preference_model,
+    with_adapters,
+)
 from solon.training.fit import fit, shuffled, steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
@@ -36,15 +47,15 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
     found = Findings(counts=dict(inputs.counts))
     start = inputs.models[-1]
-    base = prepared(start, settings, seed=run.seed)
+    base = with_adapters(start, settings, seed=run.seed)
 
     for model in inputs.models:
         check_depths(model, settings.depths)
-    tasks = {task.name: parted(run, inputs.models, task.comparisons, settings, found, task.name) for task in inputs.tasks}
+    tasks = {task.name: split_by_dialogue(run, inputs.models, task.comparisons, settings, found, task.name) for task in inputs.tasks}
     among = {opening(prompt) for prompt in inputs.held_out}
     people = [c for c in inputs.human if opening(c.prompt) not in among]
     found.counts["people's comparisons of dialogues that are held out, left out"] = len(inputs.human) - len(people)
-    test, pool = parted(run, (start,), people, settings, found, "people's", least=settings.sizes[0])
+    test, pool = split_by_dialogue(run, (start,), people, settings, found, "people's", least=settings.sizes[0])
     found.test = [opening(comparison.prompt) for comparison in test]
 
     # 1. a prompt, its distillate, and nothing
@@ -56,7 +67,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     # 2. imitation, binary discrimination and ranked preference modelling, over sizes
     for model in inputs.models:
         for depth in settings.depths:
-            size = Size(f"{model.name} {depth:.0%}", parameters(standing(model.module, depth)))
+            size = Size(f"{model.name} {depth:.0%}", parameters(first_layers(model.module, depth)))
             for task in inputs.tasks:
                 found.objectives[task.name, size] = objectives(run, model, depth, task, *tasks[task.name], settings)
 
@@ -73,8 +84,8 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.chosen = interventions(run, base, distilled, inputs, test, found)
     judge = None
     if inputs.worth is None:
-        judge = preferring(run, replace(begun["none"], name="judge"), pool[: settings.sizes[-1]], settings)
-        found.judge = on_disk(run, "scores_judge", test, judge.score)
+        judge = train_preference_model(run, replace(begun["none"], name="judge"), pool[: settings.sizes[-1]], settings)
+        found.judge = score_comparisons(run, "scores_judge", test, judge.score)
     spoken(run, base, distilled, inputs, judge, settings, found)
     return report(asdict(settings), found, inputs)
 
@@ -123,7 +134,7 @@ def on_texts(run: Run, name: str, texts: Sequence[Text], measure: partial[list[f
     return [row["kl"] for row in rows]
 
 
-def parted(
+def split_by_dialogue(
     run: Run, readers: Sequence[TorchModel], rows: Sequence[Comparison], settings: Settings, found: Findings, name: str, *, least: int = 32
 ) -> tuple[list[Comparison], list[Comparison]]:
     """Decided comparisons that fit the contexts of all who read them, by dialogue: to measure with and to learn from."""
@@ -153,29 +164,33 @@ def objectives(
 ) -> dict[str, list[Judged]]:
     """What each objective, learned from the same comparisons, gives both replies of those held out."""
     rows = pool[: settings.task_rows]
-    base = prepared(model, settings, seed=run.seed)
-    cut = TorchModel(model.name, standing(base.module, depth), model.dialogue)
+    base = with_adapters(model, settings, seed=run.seed)
+    cut = TorchModel(model.name, first_layers(base.module, depth), model.dialogue)
     name = f"{slug(task.name)}_{slug(model.name)}_{depth:g}"
     better = [(c.prompt, c.first if c.p_first > 0.5 else c.second) for c in rows]
     form = model.dialogue
     examples = [(form.prompt(prompt), form.reply(prompt, reply) + form.end) for prompt, reply in better]
-    imitator = taught(
+    imitator = fine_tune(
         run, f"imitation_{name}", cut, examples, settings, epochs=settings.objective_epochs, learning_rate=settings.objective_learning_rate
     )
     own = replace(settings, preference_epochs=settings.objective_epochs, preference_learning_rate=settings.objective_learning_rate, probe_start=False)
     scores = {
-        "imitation": on_disk(run, f"scores_imitation_{name}", test, partial(information, imitator)),
-        "imitation, likelihood alone": on_disk(run, f"scores_likelihood_{name}", test, lambda p, r: [s.logprob for s in imitator.score(p, r)]),
+        "imitation": score_comparisons(run, f"scores_imitation_{name}", test, partial(information, imitator)),
+        "imitation, likelihood alone": score_comparisons(
+            run, f"scores_likelihood_{name}", test, lambda p, r: [s.logprob for s in imitator.score(p, r)]
+        ),
     }
     for objective, loss in (("binary", discrimination_loss), ("ranked", comparison_loss)):
         unlearned = PreferenceModel(f"{objective}_{name}", ScalarModel(cut.copy().module), form)
-        scores[objective] = on_disk(run, f"scores_{objective}_{name}", test, preferring(run, unlearned, rows, own, loss=loss).score)
+        scores[objective] = score_comparisons(
+            run, f"scores_{objective}_{name}", test, train_preference_model(run, unlearned, rows, own, loss=loss).score
+        )
     return scores
 
 
 def pretrained(run: Run, base: TorchModel, public: Sequence[Comparison], settings: Settings, found: Findings) -> dict[str, PreferenceModel]:
     """Preference models before people's comparisons: from the language model itself, from ranked public ones, from binarised ones."""
-    none = PreferenceModel("none", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
+    none = PreferenceModel("none", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue)
     rows = [c for c in public if c.p_first != 0.5]
     twice = [half for c in rows for half in binarised(c)]
     fitting = [place for place in range(len(rows)) if all(none.fits(half) for half in twice[2 * place : 2 * place + 2]) and none.fits(rows[place])]
@@ -189,8 +204,8 @@ def pretrained(run: Run, base: TorchModel, public: Sequence[Comparison], setting
     binary = alternated([twice[2 * place + half] for place in chosen for half in (0, 1)])
     return {
         "none": none,
-        "ranked": preferring(run, replace(none, name="pretrained_ranked"), ranked, own),
-        "binary": preferring(run, replace(none, name="pretrained_binary"), binary, own),
+        "ranked": train_preference_model(run, replace(none, name="pretrained_ranked"), ranked, own),
+        "binary": train_preference_model(run, replace(none, name="pretrained_binary"), binary, own),
     }
 
 
@@ -204,8 +219,8 @@ def after_pretraining(
     right = [0.0] * len(test)
     for draw in range(settings.draws):
         chosen = random.Random(derive(run.seed, "draw", size, draw)).sample(pool, size)
-        model = preferring(run, replace(beginning, name=f"pm_{route}_{size}_{draw}"), chosen, own)
-        rows = on_disk(run, f"scores_pm_{route}_{size}_{draw}", test, model.score)
+        model = train_preference_model(run, replace(beginning, name=f"pm_{route}_{size}_{draw}"), chosen, own)
+        rows = score_comparisons(run, f"scores_pm_{route}_{size}_{draw}", test, model.score)
         right = [sum_ + row.right / settings.draws for sum_, row in zip(right, rows, strict=True)]
     return right
 
@@ -223,7 +238,7 @@ def interventions(
         "prompted": partial(information, base, context=inputs.context),
         "distilled": partial(information, distilled),
     }
-    return {name: on_disk(run, f"chosen_{name}", room, score) for name, score in ways.items()}
+    return {name: score_comparisons(run, f"chosen_{name}", room, score) for name, score in ways.items()}
 
 
 def spoken(

@@ -20,10 +20,10 @@ from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.constitutional_ai.settings import PREFACES
-from solon.studies.general_principles import study
 from solon.studies.general_principles.settings import Inputs, Settings, full, quick, toy
+from solon.studies.general_principles.study import study
 from solon.studies.general_principles.traits import Persona, Trait, Traits, constitution_of, read_persona, read_traits
-from solon.study.conduct import StudyOptions, chosen, conducted, readable, say, told
+from solon.study.conduct import StudyOptions, parse_with_preset, readable, run_study, say, skipped_counts
 from solon.study.toy_models import attacker, speaker
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
@@ -58,13 +58,13 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     settings = options.settings
-    return conducted(options, "general_principles", asdict(settings), hashes(inputs), inputs.model.name, lambda run: study(run, settings, inputs))
+    return run_study(options, "general_principles", asdict(settings), hashes(inputs), inputs.model.name, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return chosen(Options, argv, command="run general_principles", **presets, is_toy=lambda options: options.model == TOY)
+    return parse_with_preset(Options, argv, command="run general_principles", **presets, is_toy=lambda options: options.model == TOY)
 
 
 # the toy world: five traits are five kinds of forbidden things
@@ -130,14 +130,14 @@ def real_inputs(options: Options) -> Inputs:
     personas = []
     for path in options.personas:
         reading = read_persona(path)
-        counts |= told(reading, f"persona rows of {path.name}")
+        counts |= skipped_counts(reading, f"persona rows of {path.name}")
         personas.append(Persona(path.name.partition(".")[0], reading.rows))
     if len({persona.name for persona in personas}) < len(personas):
         raise InputError(f"two persona sets have one name: {', '.join(persona.name for persona in personas)}; rename a file")
     people: tuple[Comparison, ...] = ()
     if options.comparisons is not None:
         comparisons = read_comparisons(options.comparisons, axis="helpful")
-        counts |= told(comparisons, "comparisons")
+        counts |= skipped_counts(comparisons, "comparisons")
         people = comparisons.rows
     model = load_open(options.model, precision=options.precision, say=say)
     judge = load_open(options.judge, precision=options.precision, say=say) if options.judge else model

@@ -9,14 +9,14 @@ from solon.alignment.feedback import Pair
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.studies.general_principles.traits import Persona, Traits
-from solon.study.settings import Reinforced
+from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Reinforced):
+class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
     questions_each: int = 200
@@ -37,7 +37,7 @@ class Settings(Reinforced):
     """steps of reinforcement after which the policy is measured too; those over policy_steps are left out"""
 
     def __post_init__(self) -> None:
-        Reinforced.__post_init__(self)
+        RLSettings.__post_init__(self)
         if min(self.questions_each, self.shots, self.question_tokens, self.held_out_each, self.pairs_each, self.evaluation_samples) < 1:
             raise InputError("questions_each, shots, question_tokens, held_out_each, pairs_each and evaluation_samples must be at least 1")
         if self.questions_each < 2 * self.held_out_each:

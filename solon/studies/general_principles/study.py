@@ -25,7 +25,7 @@ from solon.records.run import Run
 from solon.studies.general_principles.report import Findings, Snapshot, report
 from solon.studies.general_principles.settings import Inputs, Settings
 from solon.studies.general_principles.traits import Trait
-from solon.study.stages import alternated, on_disk, practised, preferring, prepared, replies, slug, standing
+from solon.study.stages import alternated, first_layers, reinforce, replies, score_comparisons, slug, train_preference_model, with_adapters
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
@@ -35,7 +35,7 @@ from solon.words.conversation import Conversation
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
     found = Findings(counts=dict(inputs.counts))
-    base = prepared(inputs.model, settings, seed=run.seed)
+    base = with_adapters(inputs.model, settings, seed=run.seed)
 
     # 1. questions of each trait: the seeds, and those that a model writes when it is shown some; a part is held out
     asked = {trait.name: questions(run, trait, inputs, settings, found) for trait in inputs.traits.traits}
@@ -58,7 +58,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     for persona in inputs.personas:
         rows = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))[: settings.persona_rows or None]
         for name, model in ((name, models[name]) for name in found.quality):
-            found.personas[persona.name, name] = on_disk(run, f"persona_{slug(persona.name)}_{name}", alternated(rows), model.score)
+            found.personas[persona.name, name] = score_comparisons(run, f"persona_{slug(persona.name)}_{name}", alternated(rows), model.score)
 
     # 4. policies that climb each, at several steps, against one fixed refusal
     prompts = practice_prompts(learned, inputs, among)
@@ -78,7 +78,7 @@ def questions(run: Run, trait: Trait, inputs: Inputs, settings: Settings, found:
 
     def make(numbers: Sequence[int]) -> list[dict[str, Any]]:
         seeds = [[derive(run.seed, "question", trait.name, number)] for number in numbers]
-        drawn = inputs.writer.drawn([prompts[number] for number in numbers], seeds, max_tokens=settings.question_tokens)
+        drawn = inputs.writer.sample_with_seeds([prompts[number] for number in numbers], seeds, max_tokens=settings.question_tokens)
         return [{"question": first_line(group[0].text)} for group in drawn]
 
     rows = run.rows(f"questions_{slug(trait.name)}", range(len(prompts)), lambda number: f"{number} {prompts[number].key}", make)
@@ -128,7 +128,7 @@ def judges(
     """A preference model of each kind of label on the first half of every trait's questions, and the one that measures on the second.
     With people's comparisons a third learns the general labels, rounded as theirs are, and as many of people's.
     """
-    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
+    unlearned = PreferenceModel("", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue)
 
     def half(labels: dict[str, list[Comparison]], which: int) -> list[Comparison]:
         return [label for own in labels.values() for label in own if derive(run.seed, "half", label.prompt.key) % 2 == which]
@@ -144,12 +144,12 @@ def judges(
         found.counts["general labels and people's comparisons over equal numbers of both, not mixed"] = len(decided) + len(people) - 2 * most
     if min(map(len, rows.values())) < 8:
         raise InputError(f"{', '.join(f'{len(own)} labels for {name}' for name, own in rows.items())}; at least 8 are needed: raise questions_each")
-    models = {name: preferring(run, replace(unlearned, name=f"pm_{name}"), alternated(own), settings) for name, own in rows.items()}
+    models = {name: train_preference_model(run, replace(unlearned, name=f"pm_{name}"), alternated(own), settings) for name, own in rows.items()}
     held = [label for label in rows["judge"] if label.p_first != 0.5]
     if not held:
         raise InputError(f"{inputs.judge} prefers neither reply in all {len(rows['judge'])} pairs that measure: nothing can be learned from it")
     for name in (name for name in models if name != "judge"):
-        found.quality[name] = on_disk(run, f"quality_{name}", held, models[name].score)
+        found.quality[name] = score_comparisons(run, f"quality_{name}", held, models[name].score)
     return models
 
 
@@ -174,7 +174,7 @@ def climbed(
         return f"policy_{name}-{step}.safetensors"
 
     def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-        for step in practised(run, f"policy_{name}", policy, prompts, reward, settings, reference=base, state=state):
+        for step in reinforce(run, f"policy_{name}", policy, prompts, reward, settings, reference=base, state=state):
             if step.number in steps:
                 run.artefact(file(step.number), policy.save)
             yield step

@@ -16,7 +16,7 @@ from solon.errors import InputError
 from solon.evaluation.opinions import INVENTED, invented_survey, planted_opinions
 from solon.records.run import digest
 from solon.studies.global_opinions.study import Inputs, Settings, full, quick, study
-from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
+from solon.study.conduct import StudyOptions, model_key, open_models, parse_with_preset, run_study, skipped_counts
 from solon.study.outcomes import digest_of, key_of
 from solon.words.question import Problem
 
@@ -40,17 +40,17 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs() if options.models == TOY else real_inputs(options)
     settings = options.settings
-    told_of = {f"model {n}": named(model) for n, model in enumerate(inputs.models)} | {"survey": digest_of([], inputs.survey)}
+    told_of = {f"model {n}": model_key(model) for n, model in enumerate(inputs.models)} | {"survey": digest_of([], inputs.survey)}
     told_of |= {f"in {name}": digest(sorted((k, p.text, p.options) for k, p in own.items())) for name, own in inputs.translations.items()}
     names = " ".join(model.name for model in inputs.models)
-    return conducted(options, "global_opinions", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
+    return run_study(options, "global_opinions", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     toy = Options(settings=replace(full(), countries=INVENTED[1:2]))
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": toy}
-    return chosen(Options, argv, command="run global_opinions", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run global_opinions", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs() -> Inputs:
@@ -69,7 +69,9 @@ def real_inputs(options: Options) -> Inputs:
         raise InputError(f"{options.survey} is {found.kind}; GlobalOpinionQA rows are expected")
     by_words = {(own.text, own.options): own for own in found.problems}
     translations = dict(_translated(words, by_words) for words in options.translations)
-    return Inputs(opened(options.models, options.precision), found.problems, translations, tuple(told(found.reading, found.name).items()))
+    return Inputs(
+        open_models(options.models, options.precision), found.problems, translations, tuple(skipped_counts(found.reading, found.name).items())
+    )
 
 
 def _translated(words: str, survey: dict[tuple[str, tuple[str, ...]], Problem]) -> tuple[str, dict[str, Problem]]:

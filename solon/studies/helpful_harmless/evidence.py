@@ -22,7 +22,7 @@ from solon.models.weights import load_tensors, save_tensors
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate
 from solon.studies.helpful_harmless.settings import Inputs, Settings
-from solon.study.stages import alternated, on_disk, preferring, standing
+from solon.study.stages import alternated, first_layers, score_comparisons, train_preference_model
 from solon.words.comparison import Comparison
 
 AXES = ("helpful", "harmless")
@@ -65,7 +65,9 @@ class Findings:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def parted(base: TorchModel, inputs: Inputs, settings: Settings, seed: int, counts: dict[str, int]) -> tuple[list[Comparison], list[Comparison]]:
+def split_by_dialogue(
+    base: TorchModel, inputs: Inputs, settings: Settings, seed: int, counts: dict[str, int]
+) -> tuple[list[Comparison], list[Comparison]]:
     """Decided comparisons that fit the context, parted by dialogue: to measure with and to learn from, in a drawn order. Those
     of dialogues that are held out only measure, those of dialogues that are practised on are only learned from.
     """
@@ -121,8 +123,12 @@ def cell(
         chosen = random.Random(derive(run.seed, "draw", size, draw)).sample(range(len(pool)), size)
         if settings.finetuned or states_N2C is None:
             name = f"pm_{depth:g}_{size}_{draw}"
-            unlearned = PreferenceModel(name, ScalarModel(standing(base.copy().module, depth)), base.dialogue)
-            draws.append(on_disk(run, f"scores_{name}", test, preferring(run, unlearned, [pool[place] for place in chosen], settings).score))
+            unlearned = PreferenceModel(name, ScalarModel(first_layers(base.copy().module, depth)), base.dialogue)
+            draws.append(
+                score_comparisons(
+                    run, f"scores_{name}", test, train_preference_model(run, unlearned, [pool[place] for place in chosen], settings).score
+                )
+            )
         else:
             head_C = ridge_head(states_N2C[chosen], np.array([pool[place].p_first for place in chosen]))
             draws.append(rows_of(test, states_N2C[len(pool) :] @ head_C))
@@ -136,7 +142,7 @@ def rows_of(test: Sequence[Comparison], scores_N2: np.ndarray) -> list[Judged]:
 
 def kept_states(run: Run, base: TorchModel, depth: float, comparisons: Sequence[Comparison]) -> np.ndarray:
     """The states that a head on the first layers reads for both replies of every comparison, (N, 2, C), kept in chunks."""
-    model = PreferenceModel("", ScalarModel(standing(base.module, depth)), base.dialogue)
+    model = PreferenceModel("", ScalarModel(first_layers(base.module, depth)), base.dialogue)
     parts, meter = [], run.progress(f"states_{depth:g}", len(comparisons), 0)
     for start in range(0, len(comparisons), CHUNK):
         some = comparisons[start : start + CHUNK]

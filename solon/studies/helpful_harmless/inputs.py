@@ -19,9 +19,9 @@ from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.constitutional_ai.settings import PREFACES
-from solon.studies.helpful_harmless import study
 from solon.studies.helpful_harmless.settings import Annotate, Inputs, Settings, full, quick, toy
-from solon.study.conduct import StudyOptions, chosen, conducted, say, told
+from solon.studies.helpful_harmless.study import study
+from solon.study.conduct import StudyOptions, parse_with_preset, run_study, say, skipped_counts
 from solon.study.toy_models import planted, speaker
 from solon.training.fit import shuffled
 from solon.words.comparison import Comparison
@@ -44,9 +44,9 @@ class Options(StudyOptions):
     """the same for helpfulness; with both, mixtures and weights are studied"""
     prompts: Path | None = None
     """prompts for reinforcement and, by dialogue, for the evidence; without it, those of the comparisons"""
-    ordinary: Path | None = None
+    in_distribution: Path | None = None
     """prompts that the model is for, where strange ones are to be told apart; without it, our own helpful ones"""
-    strange: Path | None = None
+    out_of_distribution: Path | None = None
     """prompts unlike those; without it, our own red-team ones"""
     annotator: str = ""
     """the model that compares replies for iterated training and the tournament; without it, neither is studied"""
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     settings = options.settings
-    return conducted(
+    return run_study(
         options, "helpful_harmless", asdict(settings), hashes(start, inputs), start.name, lambda run: study(run, settings, inputs, start=start)
     )
 
@@ -75,12 +75,12 @@ def main(argv: Sequence[str]) -> int:
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return chosen(Options, argv, command="run helpful_harmless", **presets, is_toy=lambda options: options.model == TOY)
+    return parse_with_preset(Options, argv, command="run helpful_harmless", **presets, is_toy=lambda options: options.model == TOY)
 
 
 def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     """A speaker trained from scratch, and planted comparisons of which a tenth are turned round."""
-    files = (options.comparisons, options.helpful_comparisons, options.prompts, options.ordinary, options.strange)
+    files = (options.comparisons, options.helpful_comparisons, options.prompts, options.in_distribution, options.out_of_distribution)
     if any(files) or options.annotator:
         raise InputError("the toy world brings its own comparisons, prompts and annotator; name a model to use others")
     say("training the toy world's speaker")
@@ -90,12 +90,12 @@ def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     train, held_out = options.train or 128, options.held_out or 96
     comparisons = toy_world.comparisons(options.seed, 1600, noise=NOISE)
     among = {opening(prompt) for prompt in order[: train + held_out]}
-    ordinary, strange = (
+    in_distribution, out_of_distribution = (
         tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1)) for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
     )
     return start, Inputs(
         tuple(c for c in comparisons if opening(c.prompt) not in among), tuple(order[:train]), tuple(order[train : train + held_out]),
-        ordinary, strange, planted, "the planted truth",
+        in_distribution, out_of_distribution, planted, "the planted truth",
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     for path, axis in ((options.comparisons, "harmless"), (options.helpful_comparisons, "helpful")):
         if path is not None:
             reading = read_comparisons(path, axis=axis)
-            counts |= told(reading, f"{axis} comparisons")
+            counts |= skipped_counts(reading, f"{axis} comparisons")
             comparisons += reading.rows
     model = load_open(options.model, precision=options.precision, say=say)
     judge = None
@@ -128,14 +128,14 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
 
 def told_apart(options: Options, model: TorchModel, counts: dict[str, int]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
     """Ordinary and strange prompts that fit the context; without files, our own."""
-    files = {"ordinary": [options.ordinary] if options.ordinary else [packaged.HELPFUL, packaged.HELPFUL_HELD_OUT]}
-    files["strange"] = [options.strange or packaged.RED_TEAM]
+    files = {"ordinary": [options.in_distribution] if options.in_distribution else [packaged.HELPFUL, packaged.HELPFUL_HELD_OUT]}
+    files["strange"] = [options.out_of_distribution or packaged.RED_TEAM]
     found = []
     for role, paths in files.items():
         rows: list[Conversation] = []
         for path in paths:
             reading = read_prompts(path)
-            counts |= told(reading, f"{role} prompts")
+            counts |= skipped_counts(reading, f"{role} prompts")
             rows += reading.rows
         found.append(tuple(prompt for prompt in rows if model.fits(prompt, max_tokens=0)))
         counts[f"{role} prompts too long for the context, left out"] = len(rows) - len(found[-1])
@@ -151,7 +151,7 @@ def prompts_of(
     """Prompts to practise on and to hold out, from dialogues that they do not share; the held-out ones are drawn first."""
     if options.prompts is not None:
         reading = read_prompts(options.prompts)
-        counts |= told(reading, "prompts")
+        counts |= skipped_counts(reading, "prompts")
         rows = list(reading.rows)
     else:
         rows = list({comparison.prompt.key: comparison.prompt for comparison in comparisons}.values())
@@ -189,6 +189,6 @@ def hashes(start: TorchModel, inputs: Inputs) -> dict[str, str]:
         "annotator": f"{inputs.annotator} {inputs.annotator_key}",
         "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
     }
-    for name in ("prompts", "held_out", "ordinary", "strange"):
+    for name in ("prompts", "held_out", "in_distribution", "out_of_distribution"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
     return found

@@ -167,7 +167,7 @@ def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]
         made.append("There are not eight comparisons of both kinds to learn from and to measure with: mixtures and weights were not studied.")
     if not found.far:
         made.append(
-            f"{len(inputs.ordinary)} ordinary and {len(inputs.strange)} strange prompts are too few: they were not told apart (16 ordinary ones)."
+            f"{len(inputs.in_distribution)} ordinary and {len(inputs.out_of_distribution)} strange prompts are too few: they were not told apart (16 ordinary ones)."
         )
     if inputs.annotate is None:
         made.append("No one compares replies (--annotator): iterated online training and judge Elo were not studied.")

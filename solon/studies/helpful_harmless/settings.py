@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from solon.alignment.feedback import Pair
 from solon.errors import InputError
-from solon.study.settings import Reinforced
+from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
@@ -15,7 +15,7 @@ Annotate = Callable[[Sequence[Pair]], list[Comparison]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Reinforced):
+class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
     sizes: tuple[int, ...] = (100, 200, 400, 800, 1400)
@@ -46,7 +46,7 @@ class Settings(Reinforced):
     """known outliers of the few-shot variant"""
 
     def __post_init__(self) -> None:
-        Reinforced.__post_init__(self)
+        RLSettings.__post_init__(self)
         if not self.sizes or min(self.sizes) < 8 or list(self.sizes) != sorted(set(self.sizes)):
             raise InputError(f"sizes must rise from at least 8 comparisons; found {self.sizes}")
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
@@ -87,15 +87,15 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. `prompts` are for reinforcement and `held_out` for the evidence; `ordinary` and `strange` prompts
+    """What the study works on. `prompts` are for reinforcement and `held_out` for the evidence; `in_distribution` and `out_of_distribution` prompts
     are told apart by activations. `annotate`, where there is one, compares replies made during the study; `annotator` is its name.
     """
 
     comparisons: tuple[Comparison, ...]
     prompts: tuple[Conversation, ...]
     held_out: tuple[Conversation, ...]
-    ordinary: tuple[Conversation, ...] = ()
-    strange: tuple[Conversation, ...] = ()
+    in_distribution: tuple[Conversation, ...] = ()
+    out_of_distribution: tuple[Conversation, ...] = ()
     annotate: Annotate | None = None
     annotator: str = ""
     annotator_key: str = ""  # a hash of all that its answers depend on

@@ -18,7 +18,7 @@ import torch
 
 from solon.alignment.feedback import Pair
 from solon.alignment.outliers import exposures, prompt_states, separations
-from solon.alignment.overoptimisation import best_of, watched
+from solon.alignment.overoptimisation import best_of, with_judge_scores
 from solon.alignment.preference import PreferenceModel
 from solon.data.published import opening
 from solon.data.rows import from_comparison, to_comparison
@@ -38,13 +38,24 @@ from solon.studies.helpful_harmless.evidence import (
     kept_states,
     mixable,
     mixtures,
-    parted,
     sizes,
+    split_by_dialogue,
     weighings,
 )
 from solon.studies.helpful_harmless.report import report
 from solon.studies.helpful_harmless.settings import Inputs, Settings
-from solon.study.stages import alternated, centre, check_depths, halves_of, on_disk, practised, preferring, prepared, replies, standing
+from solon.study.stages import (
+    alternated,
+    check_depths,
+    first_layers,
+    mean_reward,
+    reinforce,
+    replies,
+    score_comparisons,
+    split_in_halves,
+    train_preference_model,
+    with_adapters,
+)
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -55,9 +66,9 @@ FEWEST = 16  # ordinary prompts: half of them fit the detector
 def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) -> Report:
     """All of it; every stage is kept, and gone on from."""
     found = Findings(unsure=settings.unsure, counts=dict(inputs.counts))
-    base = prepared(start, settings, seed=run.seed)
+    base = with_adapters(start, settings, seed=run.seed)
     check_depths(base, settings.depths)
-    test, pool = parted(base, inputs, settings, run.seed, found.counts)
+    test, pool = split_by_dialogue(base, inputs, settings, run.seed, found.counts)
     found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = len(test), len(pool)
 
     # 1. preference models over data and size; over mixtures of both kinds, and weights of one
@@ -71,21 +82,22 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         found.lambdas = weighings(pool, test, states[1.0], settings)
 
     # 2. two models on disjoint halves: a policy climbs one, and the other says whether the climb is real
-    halves = halves_of(pool)
-    unlearned = PreferenceModel("", ScalarModel(standing(base.copy().module, settings.preference_depth)), base.dialogue)
+    halves = split_in_halves(pool)
+    unlearned = PreferenceModel("", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue)
     judges = {
-        name: preferring(run, replace(unlearned, name=name), half, settings) for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
+        name: train_preference_model(run, replace(unlearned, name=name), half, settings)
+        for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
     }
     for name, model in judges.items():
-        found.quality[name] = on_disk(run, f"quality_{name}", test, model.score)
+        found.quality[name] = score_comparisons(run, f"quality_{name}", test, model.score)
     drawn = replies(run, "start", base, inputs.held_out, settings, count=max(settings.best_of, 1))
-    means = run.once("means", lambda: {name: centre(model, inputs.held_out, drawn) for name, model in judges.items()})
+    means = run.once("means", lambda: {name: mean_reward(model, inputs.held_out, drawn) for name, model in judges.items()})
     usual = baselines(run, judges, inputs.prompts, replies(run, "baseline", base, inputs.prompts, settings, count=BASELINE))
     policy = run.trained(
         "policy",
         base,
-        lambda model, state: watched(
-            practised(run, "policy", model, inputs.prompts, judges["train_pm"], settings, reference=base, state=state),
+        lambda model, state: with_judge_scores(
+            reinforce(run, "policy", model, inputs.prompts, judges["train_pm"], settings, reference=base, state=state),
             judges,
             lambda judge, prompt: usual[prompt.key][judge],
         ),
@@ -115,8 +127,11 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
         found.counts["votes of unsure in the tournament (no game)"] = sum(abs(vote - 0.5) <= settings.unsure for vote in votes)
 
     # 5. prompts unlike the rest, by what each layer makes of them
-    if len(inputs.ordinary) >= FEWEST and inputs.strange:
-        inside, outside = (layer_states(run, name, start, prompts) for name, prompts in (("ordinary", inputs.ordinary), ("strange", inputs.strange)))
+    if len(inputs.in_distribution) >= FEWEST and inputs.out_of_distribution:
+        inside, outside = (
+            layer_states(run, name, start, prompts)
+            for name, prompts in (("ordinary", inputs.in_distribution), ("strange", inputs.out_of_distribution))
+        )
         found.far = separations(inside, outside, seed=run.seed)
         if len(outside) > settings.outlier_examples <= len(inside) // 2:
             found.exposed = exposures(inside, outside, examples=settings.outlier_examples, seed=run.seed)
@@ -178,10 +193,10 @@ def iterated(
             raise InputError(
                 f"{settings.round_pairs // rounds} pairs of replies gave {len(known)} that {inputs.annotator} could tell apart; raise round_pairs or max_tokens"
             )
-        model = preferring(run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings)
+        model = train_preference_model(run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings)
 
         def loop(fresh: TorchModel, state: State | None, model: PreferenceModel = model, stage: str = stage) -> Iterator[Step]:
-            return practised(run, stage, fresh, inputs.prompts, model, settings, reference=base, state=state)
+            return reinforce(run, stage, fresh, inputs.prompts, model, settings, reference=base, state=state)
 
         policy = run.trained(f"{stage}_policy", base, loop, steps=settings.policy_steps)
     return policy

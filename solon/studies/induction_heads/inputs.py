@@ -14,10 +14,10 @@ from solon.errors import InputError
 from solon.interpretability.stream import rows_of
 from solon.models.load import load_open
 from solon.records.run import digest
-from solon.studies.induction_heads import study
 from solon.studies.induction_heads.given_model import study_model
 from solon.studies.induction_heads.settings import Given, Settings, full, quick
-from solon.study.conduct import StudyOptions, conducted, named, parse, preset_of, say
+from solon.studies.induction_heads.study import study
+from solon.study.conduct import StudyOptions, model_key, parse, preset_of, run_study, say
 
 TEXT = 64  # tokens of a row on which previous-token heads are scored
 
@@ -40,11 +40,11 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="run induction_heads", default=preset)
     settings = options.settings
     if not options.model:
-        return conducted(options, "induction_heads", asdict(settings), {}, "small transformers", lambda run: study(run, settings))
+        return run_study(options, "induction_heads", asdict(settings), {}, "small transformers", lambda run: study(run, settings))
     given = opened(options)
     wanted = {name: getattr(settings, name) for name in ("top", "random_draws")}
-    inputs = {"model": named(given.model), "text": digest(given.text), "tokens": digest(given.tokens)}
-    return conducted(options, "induction_heads", wanted, inputs, given.model.name, lambda run: study_model(run, settings, given))
+    inputs = {"model": model_key(given.model), "text": digest(given.text), "tokens": digest(given.tokens)}
+    return run_study(options, "induction_heads", wanted, inputs, given.model.name, lambda run: study_model(run, settings, given))
 
 
 def opened(options: Options) -> Given:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from solon.studies.influence.study import Settings, full, quick, study
-from solon.study.conduct import StudyOptions, conducted, parse, preset_of
+from solon.study.conduct import StudyOptions, parse, preset_of, run_study
 
 
 @dataclass(frozen=True)
@@ -19,4 +19,4 @@ class Options(StudyOptions):
 def main(argv: Sequence[str]) -> int:
     preset = preset_of(argv)
     options = parse(Options, argv, command="run influence", default=Options(preset=preset, settings=full() if preset == "full" else quick()))
-    return conducted(options, "influence", asdict(options.settings), {}, "digits", lambda run: study(run, options.settings))
+    return run_study(options, "influence", asdict(options.settings), {}, "digits", lambda run: study(run, options.settings))

@@ -15,9 +15,10 @@ from solon.evaluation.self_knowledge import addition
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
-from solon.studies.know_what_they_know import study, toy_facts
+from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, full, quick, toy
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, say, told
+from solon.studies.know_what_they_know.study import study
+from solon.study.conduct import StudyOptions, open_models, parse_with_preset, run_study, say, skipped_counts
 from solon.study.outcomes import digest_of
 from solon.study.toy_models import knower, sharpened
 from solon.words.question import Problem
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs(options.seed) if options.model == TOY else real_inputs(options)
     settings = options.settings
-    return conducted(
+    return run_study(
         options, "know_what_they_know", asdict(settings), hashes(inputs), inputs.models[0].name, lambda run: study(run, settings, inputs)
     )
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return chosen(Options, argv, command="run know_what_they_know", **presets, is_toy=lambda options: options.model == TOY)
+    return parse_with_preset(Options, argv, command="run know_what_they_know", **presets, is_toy=lambda options: options.model == TOY)
 
 
 def toy_inputs(seed: int, *, steps: int = 2000, make: Callable[..., TorchModel] = knower) -> Inputs:
@@ -75,7 +76,7 @@ def real_inputs(options: Options) -> Inputs:
     tasks, sets = [], []
     for path, free in [*((path, True) for path in options.tasks), *((path, False) for path in options.choice_sets)]:
         found = read_evaluation(path)
-        counts += told(found.reading, found.name).items()
+        counts += skipped_counts(found.reading, found.name).items()
         usable = [own for own in found.problems if own.answers and bool(own.options) != free]
         if not usable:
             raise InputError(f"{path} holds no {'questions with free replies' if free else 'multiple choice with answers'}; it is {found.kind}")
@@ -85,7 +86,7 @@ def real_inputs(options: Options) -> Inputs:
             sets.append((found.name, tuple(usable)))
     settings = options.settings
     tasks.append(Task("sums", tuple(addition(min(settings.questions, 600) + settings.shots, operands=(2,), seed=options.seed))))
-    models = opened([options.model, *options.others], options.precision)
+    models = open_models([options.model, *options.others], options.precision)
     temper = load_open(options.temper, precision=options.precision, say=say) if options.temper else None
     lengths = {kind for task in tasks for kind in {(own.tokens, own.grade) for own in task.problems}}
     if any(len({(own.tokens, own.grade) for own in task.problems}) > 1 for task in tasks):

@@ -28,7 +28,7 @@ from solon.studies.model_written.behaviours import read_behaviours, read_occupat
 from solon.studies.model_written.study import Inputs, Settings, full, quick, study
 from solon.studies.model_written.toy import BEHAVIOUR, OCCUPATIONS, TOPIC, Planted, answerer, gold, judge, statements_published, writer
 from solon.studies.model_written.writing import liking
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, opened, say, told
+from solon.study.conduct import StudyOptions, content_hash, model_key, open_models, parse_with_preset, run_study, say, skipped_counts
 from solon.study.outcomes import digest_of
 from solon.words.conversation import Conversation
 
@@ -70,19 +70,19 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs, told_of = toy_inputs() if options.models == TOY else real_inputs(options)
     settings = options.settings
-    told_of |= {f"model {n}": named(model) for n, model in enumerate(inputs.models)} | {"umap": str(options.umap)}  # people look at what is there
+    told_of |= {f"model {n}": model_key(model) for n, model in enumerate(inputs.models)} | {"umap": str(options.umap)}  # people look at what is there
     told_of |= {"about": digest(repr((inputs.behaviours, inputs.topics, inputs.occupations)))}
     told_of |= {"gold": digest([(name, digest_of([], some)) for name, some in inputs.gold])}
     told_of |= {"sets": digest([(group, own.name, own.digest) for group, own in inputs.published])}
     names = " ".join(model.name for model in inputs.models)
-    return conducted(options, "model_written", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
+    return run_study(options, "model_written", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     toy = Options(settings=replace(quick(), rounds=12, count=16, tries=200, validated=200, limit=0, sentences_each=10, each=60))
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": toy}
-    return chosen(Options, argv, command="run model_written", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run model_written", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs(planted: Planted = PLANTED) -> tuple[Inputs, dict[str, str]]:
@@ -110,19 +110,19 @@ def real_inputs(options: Options) -> tuple[Inputs, dict[str, str]]:
     gold_sets = []
     for path in options.gold:
         found = read_evaluation(path)
-        counts |= told(found.reading, f"gold {found.name}")
+        counts |= skipped_counts(found.reading, f"gold {found.name}")
         gold_sets.append((found.name, found.problems))
     people = () if options.labels is None else read_labels(options.labels)
     published = published_sets(options.on)
     for group, own in published:
-        counts |= told(own.reading, f"{group} {own.name}")
-    models = opened(options.models, options.precision)
+        counts |= skipped_counts(own.reading, f"{group} {own.name}")
+    models = open_models(options.models, options.precision)
     writing = load_open(options.writer, precision=options.precision, say=say) if options.writer else models[-1]
     folder, validator = options.preference_model, load_open(options.validator, precision=options.precision, say=say) if options.validator else None
     judging = load_open(options.judge, precision=options.precision, say=say) if options.judge else writing
     score = liking(judging) if folder is None else PreferenceModel(folder.name, *load_classifier(folder)).score
-    judged_by, key = (judging.name, named(judging)) if folder is None else (folder.name, content(folder))
-    told_of = {"judge": key, "writer": named(writing), "validator": "" if validator is None else named(validator)}
+    judged_by, key = (judging.name, model_key(judging)) if folder is None else (folder.name, content_hash(folder))
+    told_of = {"judge": key, "writer": model_key(writing), "validator": "" if validator is None else model_key(validator)}
     layout = importlib.import_module("solon.alignment.layout_umap").layout if options.umap else None
     inputs = Inputs(
         writing, score, judged_by, models, states_of(writing), behaviours, tuple(gold_sets), topics, occupations, validator, people, published, layout,

@@ -17,10 +17,11 @@ from solon.errors import InputError
 from solon.interpretability.stream import rows_of
 from solon.models.base import LanguageModel
 from solon.models.load import load_open
-from solon.studies.monosemanticity import study, toy_language
+from solon.studies.monosemanticity import toy_language
 from solon.studies.monosemanticity.settings import Inputs, Settings, full, quick, toy
+from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
-from solon.study.conduct import StudyOptions, chosen, conducted, named, say
+from solon.study.conduct import StudyOptions, model_key, parse_with_preset, run_study, say
 from solon.study.toy_models import language_model
 
 TOY = "toy"
@@ -53,18 +54,18 @@ class Options(StudyOptions):
 
 def main(argv: Sequence[str]) -> int:
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    options = chosen(Options, argv, command="run monosemanticity", **presets, is_toy=lambda options: options.model == TOY)
+    options = parse_with_preset(Options, argv, command="run monosemanticity", **presets, is_toy=lambda options: options.model == TOY)
     inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     kinds = sorted(inputs.predicates)
     hashes = {
-        "model": named(inputs.model),
+        "model": model_key(inputs.model),
         "rows": hashlib.sha256(repr(inputs.rows).encode()).hexdigest()[:16],
         "predicates": repr([kinds, options.predicate]),
     }
     if inputs.labeller is not None:
-        hashes["labeller"] = named(inputs.labeller)
+        hashes["labeller"] = model_key(inputs.labeller)
     settings = asdict(options.settings)
-    return conducted(options, "monosemanticity", settings, hashes, inputs.model.name, lambda run: study(run, options.settings, inputs))
+    return run_study(options, "monosemanticity", settings, hashes, inputs.model.name, lambda run: study(run, options.settings, inputs))
 
 
 def toy_inputs(options: Options, *, steps: int = 600) -> Inputs:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from solon.interpretability.autoencoder import Autoencoder
-from solon.interpretability.features import Firings, by_interval, flat, neighbours
-from solon.interpretability.steering import Place
+from solon.interpretability.features import FeatureActivations, by_interval, flat, neighbours
+from solon.interpretability.steering import HookSite
 from solon.models.activations import direct_logits
 from solon.models.base import Tokens
 from solon.records.dashboard import dashboard
@@ -20,7 +20,7 @@ INTERVALS, EACH, BARS = 4, 5, 24
 FEWEST = 5  # firings of a feature that is shown
 
 
-def chosen(found: Firings, count: int, seed: int) -> list[int]:
+def chosen(found: FeatureActivations, count: int, seed: int) -> list[int]:
     """Features to look at: half of them the strongest that fire on no more than a twentieth of the tokens, half drawn from the rest that fire at all."""
     counts_F = np.diff(found.starts_F)
     alive = np.flatnonzero(counts_F >= FEWEST)
@@ -44,7 +44,7 @@ def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], in
     return list(rows[number][skip + first : skip + offset + BEHIND + 1]), offset - first, number * per_row + first
 
 
-def levels(found: Firings, feature: int, seed: int) -> list[tuple[str, list[int]]]:
+def levels(found: FeatureActivations, feature: int, seed: int) -> list[tuple[str, list[int]]]:
     """(title, places) of each interval of activation, highest first."""
     places, values = found.of(feature)
     named = []
@@ -59,9 +59,9 @@ def levels(found: Firings, feature: int, seed: int) -> list[tuple[str, list[int]
 def page(
     title: str,
     notes: Sequence[str],
-    place: Place,
+    place: HookSite,
     own: Autoencoder,
-    found: Firings,
+    found: FeatureActivations,
     rows: Sequence[Tokens],
     spelled: Callable[[int], str],
     shown: Sequence[int],
@@ -103,7 +103,7 @@ def _logits(found: Any, number: int, word: Callable[[int], int]) -> list[list[fl
     return [[word(token), round(value, 3)] for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)]
 
 
-def _example(found: Firings, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]) -> dict[str, Any]:
+def _example(found: FeatureActivations, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]) -> dict[str, Any]:
     tokens, hot, first = near
     places, values = found.of(feature)
     span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))

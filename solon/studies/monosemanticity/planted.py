@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from solon.interpretability.autoencoder import Autoencoder, Bank, scale_of
-from solon.interpretability.dictionary import PENALTY, learn, plan_of, recovered, worth
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
+from solon.interpretability.dictionary import L1_COEFFICIENT, learn, plan_of, recovered, worth
 from solon.models.base import derive
 from solon.records.run import Run
 from solon.scaling.frontier import Attempt
@@ -46,16 +46,16 @@ def study_planted(run: Run, settings: Settings, found: Findings) -> None:
                 ]
 
 
-def trained(run: Run, name: str, world: Planted, features: tuple[int, ...], steps: int, *, batch: int) -> Bank:
+def trained(run: Run, name: str, world: Planted, features: tuple[int, ...], steps: int, *, batch: int) -> AutoencoderBank:
     """Autoencoders of several widths on one stream of a planted world."""
     scale = scale_of(next(world.batches(4096, seed=derive(run.seed, name, "scale"))))
     width = world.directions_GD.shape[1]
-    start = Bank([Autoencoder(width, own, seed=derive(run.seed, name, own), scale=scale) for own in features])
+    start = AutoencoderBank([Autoencoder(width, own, seed=derive(run.seed, name, own), scale=scale) for own in features])
 
     def stream(number: int) -> Iterator[Tensor]:
         return world.batches(batch, seed=derive(run.seed, name), start=number)
 
-    def loop(bank: Bank, state: State | None) -> Iterator[Step]:
-        return learn(bank, stream, [PENALTY] * len(features), plan=plan_of(steps, RATE), state=state)
+    def loop(bank: AutoencoderBank, state: State | None) -> Iterator[Step]:
+        return learn(bank, stream, [L1_COEFFICIENT] * len(features), plan=plan_of(steps, RATE), state=state)
 
     return run.trained(name, start, loop, steps=steps)

@@ -163,7 +163,7 @@ def _member_table(found: Findings) -> Table:
         "nats added a token",
     )
     rows = tuple(
-        (str(own.features), f"{own.penalty:g}", number(own.active), f"{own.explained:.3f}", f"{100 * own.dead:.1f}%", number(own.loss), f"{own.recovered:.3f}",
+        (str(own.features), f"{own.l1_coefficient:g}", number(own.active), f"{own.explained:.3f}", f"{100 * own.dead:.1f}%", number(own.loss), f"{own.recovered:.3f}",
          f"{own.recovered_over_mean:.3f}", interval(paired_difference(own.reconstructed, own.clean)))
         for own in found.members
     )  # fmt: skip

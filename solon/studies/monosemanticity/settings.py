@@ -22,7 +22,7 @@ class Settings:
     """the layer whose residual stream is taken apart, from 1; 0 takes the middle one"""
     features: tuple[int, ...] = (4608,)
     """of each autoencoder; all learn from one stream"""
-    penalties: tuple[float, ...] = (5.0,)
+    l1_coefficients: tuple[float, ...] = (5.0,)
     """of sparsity, every one with every width; the widest with the first of these is looked into"""
     steps: int = 1000
     batch: int = 1024
@@ -56,7 +56,7 @@ class Settings:
     sweep_steps: tuple[int, ...] = (250, 500, 1000, 2000)
 
     def __post_init__(self) -> None:
-        if not self.features or not self.penalties or min(self.features) < 2 or min(self.penalties) < 0:
+        if not self.features or not self.l1_coefficients or min(self.features) < 2 or min(self.l1_coefficients) < 0:
             raise InputError("at least one width of 2 features or more and one penalty of 0 or more are needed")
         if min(self.steps, self.batch, self.chunk, self.held_out, self.shown, self.prompts) < 1 or self.length <= self.skip + 1 or self.skip < 0:
             raise InputError(
@@ -70,7 +70,7 @@ class Settings:
 
 def main_member(settings: Settings) -> int:
     """The place in the bank of the one that is looked into: the widest, with the first penalty."""
-    return settings.features.index(max(settings.features)) * len(settings.penalties)
+    return settings.features.index(max(settings.features)) * len(settings.l1_coefficients)
 
 
 def quick() -> Settings:
@@ -110,7 +110,7 @@ class Member:
     """One autoencoder of the bank, and what it is worth on held-out rows. Losses in nats a token, by row."""
 
     features: int
-    penalty: float
+    l1_coefficient: float
     explained: float
     active: float
     dead: float

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import Autoencoder, Bank, scale_of
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
 from solon.interpretability.dictionary import learn, plan_of, worth
 from solon.interpretability.dictionary_files import write_saelens, write_sparsify
-from solon.interpretability.features import Concept, Firings, best_features, firings, fit_of
+from solon.interpretability.features import Concept, FeatureActivations, best_features, feature_activations, fit_of
 from solon.interpretability.labels import described, marked, rated
-from solon.interpretability.steering import Attributed, Place, attributed, clamped, loss_kept
+from solon.interpretability.steering import Attributed, HookSite, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, shorter
 from solon.models.backbones.backbone import pad
 from solon.models.base import Tokens, derive
@@ -60,7 +60,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     body = inputs.model.module
     found.main = main_member(settings)
     found.depth, found.layer = body.depth, settings.layer or (body.depth + 1) // 2
-    place = Place(body, found.layer, settings.skip)
+    place = HookSite(body, found.layer, settings.skip)
     if not place.site or settings.length > body.context:
         raise InputError(f"rows of {settings.length} tokens are over the model's context of {body.context}; lower --length")
     order = sorted(range(len(inputs.rows)), key=lambda row: derive(run.seed, "row", inputs.rows[row]))
@@ -79,9 +79,9 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.counts["held-out tokens with activations too long, left out"] = len(sample.activations) - sum(map(len, sample.parts()))
     measured(run, settings, place, bank, sample, found)
     own = list(bank)[found.main]
-    fired = firings(own, sample.activations.split(4096), limit=found.limit)
+    fired = feature_activations(own, sample.activations.split(4096), limit=found.limit)
     if not chosen(fired, 1, run.seed):
-        raise InputError("no feature fires five times on the held-out text: lower --penalties, or train for longer")
+        raise InputError("no feature fires five times on the held-out text: lower --l1-coefficients, or train for longer")
     known(run, settings, place, own, fired, sample, inputs, found)
     shown = chosen(fired, settings.shown, run.seed)
     if inputs.labeller is not None:
@@ -90,12 +90,12 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     return report(asdict(settings), found, inputs)
 
 
-def penalties(settings: Settings) -> list[float]:
+def l1_coefficients(settings: Settings) -> list[float]:
     """Of each member of the bank: every penalty with every width."""
-    return [penalty for _ in settings.features for penalty in settings.penalties]
+    return [l1_coefficient for _ in settings.features for l1_coefficient in settings.l1_coefficients]
 
 
-def learned(run: Run, settings: Settings, place: Place, rows: Sequence[Tokens], found: Findings) -> Bank:
+def learned(run: Run, settings: Settings, place: HookSite, rows: Sequence[Tokens], found: Findings) -> AutoencoderBank:
     """The bank, trained on one stream."""
     harvest = harvester(place.body, rows, place.layer, skip=settings.skip)
 
@@ -107,27 +107,27 @@ def learned(run: Run, settings: Settings, place: Place, rows: Sequence[Tokens], 
 
     looked = run.once("scale", first_look)
     found.scale, found.limit = looked["scale"], looked["limit"]
-    widths = [features for features in settings.features for _ in settings.penalties]
-    start = Bank([Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale) for own in widths])
+    widths = [features for features in settings.features for _ in settings.l1_coefficients]
+    start = AutoencoderBank([Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale) for own in widths])
 
     def stream(number: int) -> Iterator[Tensor]:
         return shorter(batches(harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number), found.limit)
 
-    def loop(bank: Bank, state: State | None) -> Iterator[Step]:
-        return learn(bank, stream, penalties(settings), plan=plan_of(settings.steps, settings.learning_rate), state=state)
+    def loop(bank: AutoencoderBank, state: State | None) -> Iterator[Step]:
+        return learn(bank, stream, l1_coefficients(settings), plan=plan_of(settings.steps, settings.learning_rate), state=state)
 
     return run.trained("dictionaries", start, loop, steps=settings.steps)
 
 
-def measured(run: Run, settings: Settings, place: Place, bank: Bank, sample: Sample, found: Findings) -> None:
+def measured(run: Run, settings: Settings, place: HookSite, bank: AutoencoderBank, sample: Sample, found: Findings) -> None:
     """What each autoencoder is worth on held-out rows, to itself and to the model."""
     mean_D = torch.cat(list(sample.parts())).mean(dim=0)
-    for number, (own, penalty) in enumerate(zip(bank, penalties(settings), strict=True)):
+    for number, (own, l1_coefficient) in enumerate(zip(bank, l1_coefficients(settings), strict=True)):
 
-        def make(own: Autoencoder = own, penalty: float = penalty) -> dict[str, Any]:
-            value, losses = worth(own, sample.parts(), penalty), loss_kept(place, own, sample.rows[:128], mean_D)
+        def make(own: Autoencoder = own, l1_coefficient: float = l1_coefficient) -> dict[str, Any]:
+            value, losses = worth(own, sample.parts(), l1_coefficient), loss_kept(place, own, sample.rows[:128], mean_D)
             return {
-                "features": own.features, "penalty": penalty, "explained": value.explained, "active": value.active, "dead": value.dead, "loss": value.loss,
+                "features": own.features, "l1_coefficient": l1_coefficient, "explained": value.explained, "active": value.active, "dead": value.dead, "loss": value.loss,
                 "recovered": losses.recovered, "recovered_over_mean": losses.recovered_over_mean, "clean": losses.clean, "reconstructed": losses.reconstructed,
             }  # fmt: skip
 
@@ -135,7 +135,9 @@ def measured(run: Run, settings: Settings, place: Place, bank: Bank, sample: Sam
         found.members.append(Member(**{**row, "clean": tuple(row["clean"]), "reconstructed": tuple(row["reconstructed"])}))
 
 
-def known(run: Run, settings: Settings, place: Place, own: Autoencoder, fired: Firings, sample: Sample, inputs: Inputs, found: Findings) -> None:
+def known(
+    run: Run, settings: Settings, place: HookSite, own: Autoencoder, fired: FeatureActivations, sample: Sample, inputs: Inputs, found: Findings
+) -> None:
     """Features held against what is known of tokens, then clamped and attributed."""
     tokens_P = np.array([token for row in sample.rows for token in row[settings.skip :]])
     first_P = (
@@ -188,7 +190,7 @@ def spread(tokens_P: np.ndarray, count: int) -> list[int]:
 
 
 @torch.inference_mode()
-def steered(place: Place, own: Autoencoder, rows: Sequence[Tokens], feature: int, height: float, wanted: Sequence[int]) -> dict[str, Any]:
+def steered(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], feature: int, height: float, wanted: Sequence[int]) -> dict[str, Any]:
     """The probability of `wanted` next tokens behind each row, plain, and with a feature clamped to each strength times its largest activation."""
 
     def probabilities() -> list[float]:
@@ -213,14 +215,14 @@ def error_moved(own: Autoencoder, x_BD: Tensor) -> float:
     return float((moved.norm(dim=1) / x_BD.norm(dim=1)).max())
 
 
-def two_best(place: Place, row: Tokens) -> tuple[int, int]:
+def two_best(place: HookSite, row: Tokens) -> tuple[int, int]:
     """The two likeliest next tokens."""
     with torch.inference_mode():
         best = place.body.logits(place.body.hidden(pad([row], place.body.device))[:, -1])[0].topk(2).indices.tolist()
     return best[0], best[1]
 
 
-def labelled(run: Run, settings: Settings, fired: Firings, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings) -> None:
+def labelled(run: Run, settings: Settings, fired: FeatureActivations, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings) -> None:
     """Some of the features shown, drawn, described by a model from their strongest passages and rated at every level."""
     judge = inputs.labeller
     assert judge is not None
@@ -246,7 +248,9 @@ def labelled(run: Run, settings: Settings, fired: Firings, shown: Sequence[int],
         found.labels.append((feature, row["label"], row["ratings"]))
 
 
-def kept(run: Run, place: Place, own: Autoencoder, fired: Firings, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings) -> None:
+def kept(
+    run: Run, place: HookSite, own: Autoencoder, fired: FeatureActivations, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings
+) -> None:
     """The autoencoder in both forms that other libraries read, and its page."""
     about = {
         "model_name": inputs.model.name, "hook_name": place.site, "context_size": len(sample.rows[0]), "skipped_first_tokens": place.skip,

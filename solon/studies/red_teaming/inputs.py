@@ -17,9 +17,9 @@ from solon.data.rows import from_comparison
 from solon.errors import InputError
 from solon.models.load import load_open
 from solon.records.run import digest
-from solon.studies.red_teaming import study
 from solon.studies.red_teaming.settings import Inputs, Settings, full, quick, toy
-from solon.study.conduct import StudyOptions, chosen, conducted, opened, readable, say, told
+from solon.studies.red_teaming.study import study
+from solon.study.conduct import StudyOptions, open_models, parse_with_preset, readable, run_study, say, skipped_counts
 from solon.study.toy_models import attacker, speaker
 from solon.training.fit import shuffled
 from solon.words.conversation import Conversation
@@ -56,13 +56,13 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--umap needs umap-learn, which is not installed: pip install 'solon[umap]', or leave --umap out for principal components")
     inputs = toy_inputs(options) if options.models == TOY else real_inputs(options)
     settings, name = options.settings, " ".join(model.name for model in inputs.models)
-    return conducted(options, "red_teaming", asdict(settings), hashes(inputs), name, lambda run: study(run, settings, inputs))
+    return run_study(options, "red_teaming", asdict(settings), hashes(inputs), name, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return chosen(Options, argv, command="run red_teaming", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run red_teaming", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs(options: Options) -> Inputs:
@@ -100,9 +100,9 @@ def real_inputs(options: Options) -> Inputs:
         )
     reading = read_comparisons(options.comparisons, axis="harmless")
     attacks, prompts, helpful = read_attacks(options.attacks), read_prompts(options.prompts), read_prompts(packaged.HELPFUL)
-    counts = told(reading, "comparisons") | told(attacks, "attacks") | told(prompts, "prompts")
+    counts = skipped_counts(reading, "comparisons") | skipped_counts(attacks, "attacks") | skipped_counts(prompts, "prompts")
     context = read_context(options.context)
-    models = opened(options.models, options.precision)
+    models = open_models(options.models, options.precision)
     room = 2 * options.settings.turns * (options.settings.max_tokens + options.settings.attack_tokens)
     known = {attack.opening for attack in attacks.rows}
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from solon.data.attacks import Attack
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
-from solon.study.settings import Reinforced
+from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Reinforced):
+class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
     turns: int = 4
@@ -42,7 +42,7 @@ class Settings(Reinforced):
     """of the map of attacks"""
 
     def __post_init__(self) -> None:
-        Reinforced.__post_init__(self)
+        RLSettings.__post_init__(self)
         if min(self.turns, self.attackers, self.attacks_each, self.examples, self.attack_tokens, self.attack_prompts, self.clusters) < 1:
             raise InputError("turns, attackers, attacks_each, examples, attack_tokens, attack_prompts and clusters must be at least 1")
         if self.attack_samples < 2 or self.rejection < 2 or self.attack_steps < 0:

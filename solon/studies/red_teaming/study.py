@@ -30,7 +30,17 @@ from solon.records.run import Run, step_metrics
 from solon.studies.red_teaming.report import report
 from solon.studies.red_teaming.results import Findings
 from solon.studies.red_teaming.settings import Inputs, Settings
-from solon.study.stages import alternated, halves_of, on_disk, parameters, practised, preferring, prepared, slug, standing
+from solon.study.stages import (
+    alternated,
+    first_layers,
+    parameters,
+    reinforce,
+    score_comparisons,
+    slug,
+    split_in_halves,
+    train_preference_model,
+    with_adapters,
+)
 from solon.training.steps import State, Step
 from solon.words.conversation import Conversation
 
@@ -73,7 +83,7 @@ def harmlessness_models(run: Run, inputs: Inputs, settings: Settings, found: Fin
     """
     forms = {
         model.name: PreferenceModel(
-            "", ScalarModel(standing(prepared(model, settings, seed=run.seed).module, settings.preference_depth)), model.dialogue
+            "", ScalarModel(first_layers(with_adapters(model, settings, seed=run.seed).module, settings.preference_depth)), model.dialogue
         )
         for model in inputs.models
     }
@@ -82,25 +92,25 @@ def harmlessness_models(run: Run, inputs: Inputs, settings: Settings, found: Fin
     found.counts["comparisons that open as an attack does, left out"] = len(inputs.comparisons) - len(apart)
     fitting = [c for c in apart if c.p_first != 0.5 and all(form.fits(c) for form in forms.values())]
     found.counts["comparisons that were ties or too long, left out"] = len(apart) - len(fitting)
-    halves = halves_of(fitting)
+    halves = split_in_halves(fitting)
     largest = inputs.models[-1].name
     guards = {}
     for size, form in forms.items():
         name = "train_pm" if size == largest else f"train_pm_{slug(size)}"
-        guards[size] = preferring(run, replace(form, name=name), alternated(halves[0]), settings)
-    test_pm = preferring(run, replace(forms[largest], name="test_pm"), alternated(halves[1]), settings)
+        guards[size] = train_preference_model(run, replace(form, name=name), alternated(halves[0]), settings)
+    test_pm = train_preference_model(run, replace(forms[largest], name="test_pm"), alternated(halves[1]), settings)
     for model, other in ((guards[largest], halves[1]), (test_pm, halves[0])):
-        found.quality[model.name] = on_disk(run, f"quality_{model.name}", other[:400], model.score)
+        found.quality[model.name] = score_comparisons(run, f"quality_{model.name}", other[:400], model.score)
     return guards, test_pm
 
 
 def defenders_of(run: Run, model: TorchModel, guard: PreferenceModel, inputs: Inputs, settings: Settings) -> list[Defender]:
     """Plain, prompted, rejection sampling and RLHF, of one model."""
-    base = prepared(model, settings, seed=run.seed)
+    base = with_adapters(model, settings, seed=run.seed)
     name = f"policy_{slug(model.name)}"
 
     def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-        return practised(run, name, policy, inputs.prompts, guard, settings, reference=base, state=state)
+        return reinforce(run, name, policy, inputs.prompts, guard, settings, reference=base, state=state)
 
     policy = run.trained(name, base, loop, steps=settings.policy_steps)
     return [
@@ -134,15 +144,15 @@ def written(run: Run, inputs: Inputs, settings: Settings, target: Defender, rewa
     made += asked(run, "few_shot", attacker, [inputs.ask(own) for own in shown], settings, found)
     if settings.attack_steps:
         apart = [examples("practice", number) for number in range(8 * settings.attack_prompts)]
-        base = prepared(attacker, settings, seed=derive(run.seed, "attacker"))
-        practice = replace(
+        base = with_adapters(attacker, settings, seed=derive(run.seed, "attacker"))
+        config = replace(
             settings, method="rloo", policy_steps=settings.attack_steps, policy_prompts=settings.attack_prompts, policy_samples=settings.attack_samples,
             policy_learning_rate=settings.attack_learning_rate, kl_coefficient=settings.attack_kl_coefficient, max_tokens=settings.attack_tokens,
         )  # fmt: skip
         hurts = attacking(target, reward.score, inputs.refusal, max_tokens=settings.max_tokens, seed=derive(run.seed, "target"))
 
         def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-            return practised(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, practice, reference=base, state=state)
+            return reinforce(run, "attacker", policy, [inputs.ask(own) for own in apart], hurts, config, reference=base, state=state)
 
         reinforced = run.trained("attacker", base, loop, steps=settings.attack_steps)
         found.steps = step_metrics(run, "attacker")

@@ -22,7 +22,7 @@ from solon.models.scripted import ScriptedModel
 from solon.records.run import digest
 from solon.studies.scalable_oversight.oversight import LEVELS, Given, Person, question_of
 from solon.studies.scalable_oversight.study import Inputs, Settings, full, quick, study
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
+from solon.study.conduct import StudyOptions, content_hash, model_key, parse_with_preset, run_study, say, skipped_counts
 from solon.study.outcomes import digest_of
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, label
@@ -55,20 +55,20 @@ def main(argv: Sequence[str]) -> int:
     inputs = toy_inputs() if options.model == TOY else real_inputs(options)
     settings = options.settings
     told_of = {
-        "strong": named(inputs.strong),
+        "strong": model_key(inputs.strong),
         "questions": digest_of(inputs.examples, inputs.problems),
         "people": digest([repr(own) for own in inputs.people]),
     }
-    told_of |= {"weak": named(inputs.weak)} if inputs.weak is not None else {}
-    told_of |= {"judge": content(options.judge)} if options.judge is not None else {}
-    return conducted(options, "scalable_oversight", asdict(settings), told_of, inputs.strong.name, lambda run: study(run, settings, inputs))
+    told_of |= {"weak": model_key(inputs.weak)} if inputs.weak is not None else {}
+    told_of |= {"judge": content_hash(options.judge)} if options.judge is not None else {}
+    return run_study(options, "scalable_oversight", asdict(settings), told_of, inputs.strong.name, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     toy = Options(settings=replace(full(), questions=200, best_of=8, participants=5, turns=1, shots=0))
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": toy}
-    return chosen(Options, argv, command="run scalable_oversight", **presets, is_toy=lambda options: options.model == TOY)
+    return parse_with_preset(Options, argv, command="run scalable_oversight", **presets, is_toy=lambda options: options.model == TOY)
 
 
 # the toy world: what a scripted model has right is drawn once for each question
@@ -141,7 +141,7 @@ def real_inputs(options: Options) -> Inputs:
         () if options.examples_from is None else tuple(own for own in read_evaluation(options.examples_from).problems if own.options and own.answers)
     )
     free = not_asked(shown, problems)
-    counts = told(found.reading, found.name) | {"examples that are questions too, or of their template, not shown": len(shown) - len(free)}
+    counts = skipped_counts(found.reading, found.name) | {"examples that are questions too, or of their template, not shown": len(shown) - len(free)}
     people = () if options.people is None else read_people(options.people)
     if not people and not options.weak:
         raise InputError("nobody takes part: give --weak with a model that stands in for people, or --people with their answers")

@@ -14,7 +14,7 @@ from solon.errors import InputError
 from solon.records.run import digest
 from solon.studies.self_correction.study import Inputs, Settings, full, quick, study
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
-from solon.study.conduct import StudyOptions, chosen, conducted, named, opened, told
+from solon.study.conduct import StudyOptions, model_key, open_models, parse_with_preset, run_study, skipped_counts
 from solon.study.outcomes import digest_of
 
 TOY = ("toy",)
@@ -41,17 +41,17 @@ def main(argv: Sequence[str]) -> int:
     options = parsed(argv)
     inputs = toy_inputs() if options.models == TOY else real_inputs(options)
     settings = options.settings
-    told_of = {f"model {n}": named(model) for n, model in enumerate(inputs.models)}
+    told_of = {f"model {n}": model_key(model) for n, model in enumerate(inputs.models)}
     told_of |= {"sets": digest([(name, digest_of([], some)) for name, some in (*inputs.bias, *inputs.pronouns)])}
     told_of |= {"world": digest(repr(WORLD))} if options.models == TOY else {}
     names = " ".join(model.name for model in inputs.models)
-    return conducted(options, "self_correction", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
+    return run_study(options, "self_correction", asdict(settings), told_of, names, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=full())}
-    return chosen(Options, argv, command="run self_correction", **presets, is_toy=lambda options: options.models == TOY)
+    return parse_with_preset(Options, argv, command="run self_correction", **presets, is_toy=lambda options: options.models == TOY)
 
 
 def toy_inputs() -> Inputs:
@@ -71,6 +71,6 @@ def real_inputs(options: Options) -> Inputs:
         for own, path in zip(found, paths, strict=True):
             if own.measure != wanted:
                 raise InputError(f"{path} is {own.kind}; {'BBQ' if wanted == 'bbq' else 'Winogender or Winogenerated'} is expected here")
-            counts += told(own.reading, own.name).items()
+            counts += skipped_counts(own.reading, own.name).items()
         sets.append(tuple((own.name, own.problems) for own in found))
-    return Inputs(opened(options.models, options.precision), sets[0], sets[1], tuple(counts))
+    return Inputs(open_models(options.models, options.precision), sets[0], sets[1], tuple(counts))

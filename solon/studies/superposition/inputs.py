@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from solon.studies.superposition.study import Settings, full, quick, study
-from solon.study.conduct import StudyOptions, conducted, parse, preset_of
+from solon.study.conduct import StudyOptions, parse, preset_of, run_study
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="run superposition", default=preset)
     settings = options.settings
     wanted = {name: value for name, value in asdict(settings).items() if name != "workers"}
-    return conducted(options, "superposition", wanted, {}, "toy models", lambda run: study(run, settings))
+    return run_study(options, "superposition", wanted, {}, "toy models", lambda run: study(run, settings))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Body
+from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens
 from solon.models.scoring import BATCH_TOKENS, batches, reply_hidden, token_logprobs
 from solon.words.conversation import Conversation
@@ -67,7 +67,7 @@ class Ability:
 
 
 @torch.inference_mode()
-def ability(body: Body, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
+def ability(body: Backbone, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
     """(prompt, answer) tokens, all answers of one length. Exact match is of greedy decoding: it is right exactly where every token is the likeliest
     given the right ones before it.
     """

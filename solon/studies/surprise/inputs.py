@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from solon.studies.surprise.study import Settings, full, quick, study
-from solon.study.conduct import StudyOptions, conducted, parse, preset_of
+from solon.study.conduct import StudyOptions, parse, preset_of, run_study
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ def main(argv: Sequence[str]) -> int:
     preset = Options(preset="full", settings=full()) if preset_of(argv) == "full" else Options()
     options = parse(Options, argv, command="run surprise", default=preset)
     settings = options.settings
-    return conducted(options, "surprise", asdict(settings), {}, "small transformers", lambda run: study(run, settings))
+    return run_study(options, "surprise", asdict(settings), {}, "small transformers", lambda run: study(run, settings))

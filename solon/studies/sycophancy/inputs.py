@@ -24,7 +24,7 @@ from solon.studies.sycophancy.measures import Attribution
 from solon.studies.sycophancy.preference_features import posterior
 from solon.studies.sycophancy.study import Inputs, Sampler, Settings, full, quick, study
 from solon.studies.sycophancy.toy import Flattery, flatterer, poems, preferences, problems
-from solon.study.conduct import StudyOptions, chosen, conducted, content, named, say, told
+from solon.study.conduct import StudyOptions, content_hash, model_key, parse_with_preset, run_study, say, skipped_counts
 from solon.study.outcomes import digest_of
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -60,21 +60,26 @@ def main(argv: Sequence[str]) -> int:
     inputs = toy_inputs() if options.model == TOY else real_inputs(options)
     inputs = replace(inputs, sample=sampler(options.sampler))
     settings = options.settings
-    told_of = {"model": named(inputs.model), "judge": named(inputs.judge), "problems": digest_of([], inputs.problems), "texts": digest(inputs.texts)}
+    told_of = {
+        "model": model_key(inputs.model),
+        "judge": model_key(inputs.judge),
+        "problems": digest_of([], inputs.problems),
+        "texts": digest(inputs.texts),
+    }
     told_of |= {
         "poems": digest([repr(own) for own in inputs.poems]),
         "comparisons": digest([own.key for own in inputs.comparisons]),
         "sampler": options.sampler,
     }
-    told_of |= {"preference model": content(options.preference_model)} if options.preference_model is not None else {}
-    return conducted(options, "sycophancy", asdict(settings), told_of, inputs.model.name, lambda run: study(run, settings, inputs))
+    told_of |= {"preference model": content_hash(options.preference_model)} if options.preference_model is not None else {}
+    return run_study(options, "sycophancy", asdict(settings), told_of, inputs.model.name, lambda run: study(run, settings, inputs))
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     toy = Options(settings=replace(quick(), problems=200, best_of=(1, 2, 4, 8, 16)))
     presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": toy}
-    return chosen(Options, argv, command="run sycophancy", **presets, is_toy=lambda options: options.model == TOY)
+    return parse_with_preset(Options, argv, command="run sycophancy", **presets, is_toy=lambda options: options.model == TOY)
 
 
 def sampler(name: str) -> Sampler:
@@ -108,7 +113,7 @@ def real_inputs(options: Options) -> Inputs:
         raise InputError(f"{options.texts}: every row needs a kind (argument, poem ...) and a text")
     counts: list[tuple[str, int]] = []
     found = None if options.questions_from is None else read_evaluation(options.questions_from)
-    counts += [] if found is None else told(found.reading, found.name).items()
+    counts += [] if found is None else skipped_counts(found.reading, found.name).items()
     asked = () if found is None else tuple(own for own in found.problems if own.options and own.answers and own.lettered)
     if found is not None and not asked:
         raise InputError(f"{options.questions_from} is {found.kind}: it holds no lettered options with a known answer")
@@ -116,7 +121,7 @@ def real_inputs(options: Options) -> Inputs:
     comparisons: tuple[Comparison, ...] = ()
     if options.comparisons is not None:
         reading = read_comparisons(options.comparisons)
-        counts += told(reading, "comparisons").items()
+        counts += skipped_counts(reading, "comparisons").items()
         comparisons = reading.rows
     scorer = (
         None if options.preference_model is None else PreferenceModel(options.preference_model.name, *load_classifier(options.preference_model)).score

@@ -9,13 +9,13 @@ from torch import nn
 
 from solon.models.memory import out_of_memory, released
 from solon.training.optimiser import Optimiser
-from solon.training.parallel import World, halves
+from solon.training.parallel import World, split_in_two
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
 
 
-class Thrift:
+class OutOfMemoryBackoff:
     """First activations are computed again instead of kept (where a module has `recompute`), then micro-batches are cut in
     two, as often as it takes. The gradient is the same. Remembers how far it went; a warning says so each time.
     """
@@ -31,7 +31,7 @@ class Thrift:
         several processes at once: the others would wait for this one.
         """
         while True:
-            cut = halves(parts, self.times)
+            cut = split_in_two(parts, self.times)
             try:
                 return compute(cut)
             except (RuntimeError, MemoryError) as error:
