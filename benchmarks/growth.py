@@ -2,8 +2,8 @@
 
     python -m benchmarks.growth [--model smollm2] [--runs 3] [--json]
 
-Rows: 1x, 10x and 100x of the same kind of work, each in one call. Length: one row of 64 to 2,048 tokens, where the products grow
-in proportion and attention with the square.
+Rows: 1x, 10x and 100x of the same kind of work, each in one call. Length: one row of 64 to 2,048 tokens,
+where the products grow in proportion and attention with the square.
 """
 
 from __future__ import annotations
@@ -66,12 +66,26 @@ def main() -> None:
     def training(rows: int) -> Callable[[], object]:
         free, examples = model.unfrozen(), [(words(40), words(20)) for _ in range(rows)]
         parts = micro(examples, lambda example: 60, tokens=2048)
-        return lambda: list(fit(free.module, lambda number: parts, imitation(free.module), plan=Plan(1, 1e-6, bf16=model.fast)))
+        return lambda: list(
+            fit(
+                free.module, lambda number: parts, imitation(free.module), plan=Plan(1, 1e-6, bf16=model.fast)
+            )
+        )
 
     def streaming(rows: int) -> Callable[[], object]:
         def call() -> None:
-            with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder), "growth", {}, {}, seed=0) as run:
-                made = run.stream("rows", range(rows), str, lambda some: [{"value": value} for value in some], total=rows, size=256)
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                Run.open(Path(folder), "growth", {}, {}, seed=0) as run,
+            ):
+                made = run.stream(
+                    "rows",
+                    range(rows),
+                    str,
+                    lambda some: [{"value": value} for value in some],
+                    total=rows,
+                    size=256,
+                )
                 if sum(1 for _ in made) != rows:
                     raise AssertionError("rows were lost")
 
@@ -82,15 +96,27 @@ def main() -> None:
         return lambda: score(body, asked)
 
     tasks: dict[str, tuple[Callable[[int], Callable[[], object]], list[int]]] = {
-        "scoring, rows": (scoring, [2, 20, 200]), "sampling, rows": (sampling, [2, 20, 200]), "training, rows of a step": (training, [1, 10, 100]),
-        "kept rows": (streaming, [1000, 10000, 100000]), "scoring, tokens of a row": (length, [64, 256, 1024, 2048]),
-    }  # fmt: skip
+        "scoring, rows": (scoring, [2, 20, 200]),
+        "sampling, rows": (sampling, [2, 20, 200]),
+        "training, rows of a step": (training, [1, 10, 100]),
+        "kept rows": (streaming, [1000, 10000, 100000]),
+        "scoring, tokens of a row": (length, [64, 256, 1024, 2048]),
+    }
     told = {}
     for name, (task, sizes) in tasks.items():
         times = [seconds(task(size), runs) for size in sizes]
-        told[name] = {"sizes": sizes, "seconds": times, "slope": slope(sizes, times), "last_slope": slope(sizes[-2:], times[-2:])}
+        told[name] = {
+            "sizes": sizes,
+            "seconds": times,
+            "slope": slope(sizes, times),
+            "last_slope": slope(sizes[-2:], times[-2:]),
+        }
         shown = ", ".join(f"{size}: {value:.3f} s" for size, value in zip(sizes, times, strict=True))
-        print(f"{name:<26} slope {told[name]['slope']:.2f}, between the last two {told[name]['last_slope']:.2f}   {shown}", flush=True)
+        print(
+            f"{name:<26} slope {told[name]['slope']:.2f}, between the last two "
+            f"{told[name]['last_slope']:.2f}   {shown}",
+            flush=True,
+        )
     if options.json:
         print(json.dumps(told))
 

@@ -2,11 +2,14 @@
 
     python -m benchmarks.influence [--rows 512] [--runs 3] [--json]
 
-Needs `pip install kronfluence==1.0.1`, which brings torchvision; without it, `--no-deps`, and einconv, einops and opt_einsum.
+Needs `pip install kronfluence==1.0.1`, which brings torchvision; without it, `--no-deps`, and einconv, einops
+and opt_einsum.
 
-A language model of 4 layers and width 256, sequences of 128 tokens, MLP layers, 16 queries. Two times are compared, fitting the factors (labels drawn from
-the model) and scoring the queries (their gradients included), in float32 and with both sides in bfloat16 by autocast; factors also with rows passed in
-float32 and turned in bfloat16. The scores are compared on factors of the rows' own labels, so that both sides see the same. The peer gets 32 rows a batch.
+A language model of 4 layers and width 256, sequences of 128 tokens, MLP layers, 16 queries. Two times are
+compared, fitting the factors (labels drawn from the model) and scoring the queries (their gradients
+included), in float32 and with both sides in bfloat16 by autocast; factors also with rows passed in float32
+and turned in bfloat16. The scores are compared on factors of the rows' own labels, so that both sides see the
+same. The peer gets 32 rows a batch.
 """
 
 from __future__ import annotations
@@ -87,18 +90,32 @@ def main() -> None:
     objective, layers = language(body), linear_layers(body, ["mlp"])
     peer_model = prepare_model(trained(tokens_NT), Language())
     folder = Path(tempfile.mkdtemp(prefix="influence"))
-    analyzer = Analyzer("peer", peer_model, Language(), cpu=True, output_dir=str(folder), disable_tqdm=True, log_level=40)
+    analyzer = Analyzer(
+        "peer", peer_model, Language(), cpu=True, output_dir=str(folder), disable_tqdm=True, log_level=40
+    )
     data, questions = Rows(tokens_NT[QUERIES:]), Rows(tokens_NT[:QUERIES])
 
     def peer_fit(name: str, dtype: torch.dtype | None, *, empirical: bool = False) -> None:
         how = FactorArguments(strategy="ekfac", use_empirical_fisher=empirical, amp_dtype=dtype)
-        analyzer.fit_all_factors(factors_name=name, dataset=data, per_device_batch_size=BATCH, factor_args=how, overwrite_output_dir=True)
+        analyzer.fit_all_factors(
+            factors_name=name,
+            dataset=data,
+            per_device_batch_size=BATCH,
+            factor_args=how,
+            overwrite_output_dir=True,
+        )
 
     def peer_scores(dtype: torch.dtype | None) -> np.ndarray:
         analyzer.compute_pairwise_scores(
-            scores_name="scores", factors_name="given", query_dataset=questions, train_dataset=data, per_device_query_batch_size=QUERIES,
-            per_device_train_batch_size=BATCH, score_args=ScoreArguments(damping_factor=None, amp_dtype=dtype), overwrite_output_dir=True,
-        )  # fmt: skip
+            scores_name="scores",
+            factors_name="given",
+            query_dataset=questions,
+            train_dataset=data,
+            per_device_query_batch_size=QUERIES,
+            per_device_train_batch_size=BATCH,
+            score_args=ScoreArguments(damping_factor=None, amp_dtype=dtype),
+            overwrite_output_dir=True,
+        )
         found: np.ndarray = analyzer.load_pairwise_scores("scores")["all_modules"].float().numpy()
         return found
 
@@ -117,9 +134,17 @@ def main() -> None:
     factors = fit(objective, layers, rows, labels="given")
     exact = apart(our_scores(whole))
     found = [
-        alternating("factors", lambda: fit(objective, layers, rows), lambda: peer_fit("drawn", None), runs=options.runs),
         alternating(
-            "factors, turned in bfloat16", lambda: fit(objective, layers, rows, turning=half), lambda: peer_fit("drawn", None), runs=options.runs
+            "factors",
+            lambda: fit(objective, layers, rows),
+            lambda: peer_fit("drawn", None),
+            runs=options.runs,
+        ),
+        alternating(
+            "factors, turned in bfloat16",
+            lambda: fit(objective, layers, rows, turning=half),
+            lambda: peer_fit("drawn", None),
+            runs=options.runs,
         ),
         alternating("scores", lambda: our_scores(whole), lambda: peer_scores(None), runs=options.runs),
         alternating(
@@ -128,10 +153,14 @@ def main() -> None:
             lambda: peer_fit("drawn", half),
             runs=options.runs,
         ),
-        alternating("scores, both in bfloat16", lambda: our_scores(half), lambda: peer_scores(half), runs=options.runs),
+        alternating(
+            "scores, both in bfloat16", lambda: our_scores(half), lambda: peer_scores(half), runs=options.runs
+        ),
     ]
     more: dict[str, object] = {
-        "largest difference from the peer's float32, of the largest score": f"{exact}; turned in bfloat16 {turned}; 1e-3 asked for",
+        "largest difference from the peer's float32, of the largest score": (
+            f"{exact}; turned in bfloat16 {turned}; 1e-3 asked for"
+        ),
         "the same in bfloat16": f"{apart(our_scores(half))} here, {apart(peer_scores(half))} in the peer's",
         "asked for": f"factors {FACTORS}x, scores {SCORES}x",
     }

@@ -1,9 +1,10 @@
-"""The tables of docs/scale.md: memory by layout, a simulated curve to 64 nodes, and what 2 workers give here over 1.
+"""The tables of docs/scale.md: memory by layout, a simulated curve to 64 nodes, and what 2 workers give here
+over 1.
 
     python -m benchmarks.scale [--write] [--measure] [--json]
 
-`--write` puts the computed tables into docs/scale.md; `--measure` times sampling, scoring and training with one and with two
-workers of one thread each.
+`--write` puts the computed tables into docs/scale.md; `--measure` times sampling, scoring and training with
+one and with two workers of one thread each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from pathlib import Path
 
 from solon.models.spread import Source, loaded
 from solon.pool.maps import processes
-from solon.scaling.memory import GIB, LLAMA_7B, LLAMA_70B, SMOLLM2_135M, Architecture, Layout, cache_memory, training_memory
+from solon.scaling.memory import (
+    GIB,
+    LLAMA_7B,
+    LLAMA_70B,
+    SMOLLM2_135M,
+    Architecture,
+    Layout,
+    cache_memory,
+    training_memory,
+)
 from solon.words.conversation import Conversation
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
@@ -32,20 +42,29 @@ JOBS = (
     ("70B, all weights, a frozen reference", LLAMA_70B, Layout(64, "full", models=2)),
 )
 
-# Assumptions of the curve: one H100 computes 400 TFLOP/s of bf16 in practice, receives 450 GB/s inside its node of eight and
+# Assumptions of the curve: one H100 computes 400 TFLOP/s of bf16 in practice, receives 450 GB/s inside its
+# node of eight and
 # 50 GB/s from another, and four fifths of what it receives overlap with computing.
 FLOPS, INSIDE, ACROSS, OVERLAP, NODE = 4e14, 450e9, 50e9, 0.8, 8
 
 
 def memory_table() -> str:
     lines = [
-        "| job | devices | weights, gradients, moments | frozen | activations and logits | gathered | rollouts | GiB a device |",
+        "| job | devices | weights, gradients, moments | frozen | activations and logits | gathered | "
+        "rollouts | GiB a device |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, architecture, layout in JOBS:
         found = {part: size / GIB for part, size in training_memory(architecture, layout).items()}
         sharded = found["weights"] + found["gradients"] + found["moments"]
-        row = (sharded, found["frozen"], found["activations"] + found["logits"], found["gathered"], found["rollouts"], found["total"])
+        row = (
+            sharded,
+            found["frozen"],
+            found["activations"] + found["logits"],
+            found["gathered"],
+            found["rollouts"],
+            found["total"],
+        )
         lines.append(f"| {name} | {layout.devices} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
     return "\n".join(lines)
 
@@ -59,8 +78,8 @@ def cache_table() -> str:
 
 
 def efficiency(architecture: Architecture, nodes: int, tokens: int) -> float:
-    """The share of its time that a device computes in a step of one micro-batch under FSDP2 with recomputation: 8 operations a
-    weight and token, against fp32 weights received twice and gradients once.
+    """The share of its time that a device computes in a step of one micro-batch under FSDP2 with
+    recomputation: 8 operations a weight and token, against fp32 weights received twice and gradients once.
     """
     computing = 8 * architecture.parameters * tokens / FLOPS
     devices = nodes * NODE
@@ -70,7 +89,10 @@ def efficiency(architecture: Architecture, nodes: int, tokens: int) -> float:
 
 def curve_table() -> str:
     nodes = (1, 2, 4, 8, 16, 32, 64)
-    lines = ["| job | tokens of a micro-batch | " + " | ".join(f"{count} nodes" for count in nodes) + " |", "|---|---|" + "---|" * len(nodes)]
+    lines = [
+        "| job | tokens of a micro-batch | " + " | ".join(f"{count} nodes" for count in nodes) + " |",
+        "|---|---|" + "---|" * len(nodes),
+    ]
     for name, architecture in (("7B", LLAMA_7B), ("70B", LLAMA_70B)):
         for tokens in (8192, 32768):
             shares = " | ".join(f"{efficiency(architecture, count, tokens):.0%}" for count in nodes)
@@ -87,7 +109,12 @@ def write() -> None:
     """Put the tables between their marks."""
     text = PAGE.read_text()
     for name, table in zip(("memory", "cache", "curve"), page(), strict=True):
-        text = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda found, table=table: f"{found[1]}{table}{found[2]}", text, flags=re.DOTALL)
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
+            lambda found, table=table: f"{found[1]}{table}{found[2]}",
+            text,
+            flags=re.DOTALL,
+        )
     PAGE.write_text(text)
 
 
@@ -122,14 +149,29 @@ def warm(number: int) -> None:
 
 
 def training(workers: int) -> float:
-    """Seconds of 20 steps of a small transformer over so many processes of one thread each, by its own clock."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers), "-m", "benchmarks.scale_job"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    """Seconds of 20 steps of a small transformer over so many processes of one thread each, by its own
+    clock.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(workers),
+        "-m",
+        "benchmarks.scale_job",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     return float(done.stdout.split()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("write", "measure", "json"):
         parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args()
@@ -138,9 +180,15 @@ def main() -> None:
     print("\n\n".join(page()))
     if options.measure:
         one, two = (maps(workers) | {"training": training(workers)} for workers in (1, 2))
-        found = {name: {"one": one[name], "two": two[name], "efficiency": one[name] / two[name] / 2} for name in one}
+        found = {
+            name: {"one": one[name], "two": two[name], "efficiency": one[name] / two[name] / 2}
+            for name in one
+        }
         for name, row in found.items():
-            print(f"{name}: 1 worker {row['one']:.1f} s, 2 workers {row['two']:.1f} s, efficiency {row['efficiency']:.0%}")
+            print(
+                f"{name}: 1 worker {row['one']:.1f} s, 2 workers {row['two']:.1f} s, efficiency "
+                f"{row['efficiency']:.0%}"
+            )
         if options.json:
             print(json.dumps(found))
 

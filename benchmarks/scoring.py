@@ -2,9 +2,9 @@
 
     python -m benchmarks.scoring [--items 8] [--runs 5] [--json]        # needs the extra [bench]
 
-Both are given the same token ids, of the shape of each task: the peer's own scoring loop (`_loglikelihood_tokens`, batch
-16, logits cache on) and Solon's `score`. Times are of that loop alone. The numbers of both are compared too, in bf16 as
-timed and in fp32 on a part.
+Both are given the same token ids, of the shape of each task: the peer's own scoring loop
+(`_loglikelihood_tokens`, batch 16, logits cache on) and Solon's `score`. Times are of that loop alone. The
+numbers of both are compared too, in bf16 as timed and in fp32 on a part.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def words(rng: random.Random, count: int) -> Tokens:
 def single_token_options(items: int, rng: random.Random) -> list[Given]:
     """Five shots of about 90 tokens, an item of about 90, four options of one token."""
     header, options = words(rng, 450), [words(rng, 1) for _ in range(4)]
-    return [(header + item, option) for item in (words(rng, rng.randint(60, 120)) for _ in range(items)) for option in options]
+    return [
+        (header + item, option)
+        for item in (words(rng, rng.randint(60, 120)) for _ in range(items))
+        for option in options
+    ]
 
 
 def long_options(items: int, rng: random.Random) -> list[Given]:
@@ -46,18 +50,26 @@ def p_true(items: int, rng: random.Random) -> list[Given]:
     """Twenty shots of about 60 tokens, an item of about 60, True or False in three tokens each."""
     header, start = words(rng, 1200), words(rng, 1)
     options = [(*start, *words(rng, 2)) for _ in range(2)]
-    return [(header + item, option) for item in (words(rng, rng.randint(40, 80)) for _ in range(items)) for option in options]
+    return [
+        (header + item, option)
+        for item in (words(rng, rng.randint(40, 80)) for _ in range(items))
+        for option in options
+    ]
 
 
 def early_answers(items: int, rng: random.Random) -> list[Given]:
-    """For each question 20 chains of thought of 6 sentences, cut after each, an answer asked for, four one-token options."""
+    """For each question 20 chains of thought of 6 sentences, cut after each, an answer asked for, four
+    one-token options.
+    """
     asking, options, found = words(rng, 12), [words(rng, 1) for _ in range(4)], []
     for _ in range(max(1, items // 8)):
         question = words(rng, 90)
         for _ in range(20):
             sentences = [words(rng, rng.randint(12, 20)) for _ in range(6)]
             for cut in range(7):
-                prompt = question + tuple(token for sentence in sentences[:cut] for token in sentence) + asking
+                prompt = (
+                    question + tuple(token for sentence in sentences[:cut] for token in sentence) + asking
+                )
                 found += [(prompt, option) for option in options]
     return found
 
@@ -65,7 +77,11 @@ def early_answers(items: int, rng: random.Random) -> list[Given]:
 def yes_or_no(items: int, rng: random.Random) -> list[Given]:
     """Nothing to share but an item's own prompt of 40 to 120 tokens: yes or no, one token each."""
     options = [words(rng, 1) for _ in range(2)]
-    return [(item, option) for item in (words(rng, rng.randint(40, 120)) for _ in range(4 * items)) for option in options]
+    return [
+        (item, option)
+        for item in (words(rng, rng.randint(40, 120)) for _ in range(4 * items))
+        for option in options
+    ]
 
 
 TASKS = {
@@ -83,17 +99,29 @@ def main() -> None:
     peer = beside(load_open(options.model, precision="bfloat16"))
     found, more = [], dict[str, object]()
     limit = multiply_limit()
-    parameters = sum(parameter.numel() for parameter in model.module.trunk.parameters()) - model.module.vocabulary * model.module.width
+    parameters = (
+        sum(parameter.numel() for parameter in model.module.trunk.parameters())
+        - model.module.vocabulary * model.module.width
+    )
     for name, (shape, target) in TASKS.items():
         requests = shape(options.items, random.Random(0))
         gap = largest_gap(score(model.module, requests), asked(peer, requests))
         ratio = alternating(
-            name, lambda requests=requests: score(model.module, requests), lambda requests=requests: asked(peer, requests), runs=options.runs
+            name,
+            lambda requests=requests: score(model.module, requests),
+            lambda requests=requests: asked(peer, requests),
+            runs=options.runs,
         )
         trie, whole = trie_of(requests), sum(len(prompt) + len(reply) for prompt, reply in requests)
         share = parameters * trie.unique_tokens / ratio.ours / limit
-        told_of = f"{len(requests)} requests, {trie.unique_tokens} of {whole} tokens computed, {share:.0%} of the machine's multiply-adds"
-        more[name] = f"target {target}x {'met' if ratio.times >= target else 'MISSED'}; {told_of}; largest difference {gap:.3f} nats (bf16)"
+        told_of = (
+            f"{len(requests)} requests, {trie.unique_tokens} of {whole} tokens computed, {share:.0%} "
+            "of the machine's multiply-adds"
+        )
+        more[name] = (
+            f"target {target}x {'met' if ratio.times >= target else 'MISSED'}; {told_of}; largest "
+            f"difference {gap:.3f} nats (bf16)"
+        )
         found.append(ratio)
     more["exact"] = f"largest difference in fp32 {exact_gap(options.model):.1e} nats"
     told(found, more, as_json=options.json)
@@ -103,7 +131,14 @@ def beside(model: Any) -> HFLM:
     """The peer around the same weights, with the attention that it would choose."""
     module = model.module.module
     module.set_attn_implementation("sdpa")
-    return HFLM(pretrained=module, tokenizer=model.dialogue.tokenizer, backend="causal", batch_size=16, logits_cache=True, max_length=4096)
+    return HFLM(
+        pretrained=module,
+        tokenizer=model.dialogue.tokenizer,
+        backend="causal",
+        batch_size=16,
+        logits_cache=True,
+        max_length=4096,
+    )
 
 
 def asked(peer: HFLM, requests: Sequence[Given]) -> list[float]:
@@ -116,10 +151,14 @@ def largest_gap(ours: Sequence[torch.Tensor], theirs: Sequence[float]) -> float:
 
 
 def exact_gap(name: str) -> float:
-    """On requests whose header is computed apart and stands before packed rows, and on some that share nothing."""
+    """On requests whose header is computed apart and stands before packed rows, and on some that share
+    nothing.
+    """
     model = load_open(name, precision="float32")
     requests = long_options(6, random.Random(1)) + yes_or_no(1, random.Random(2))
-    return largest_gap(score(model.module, requests), asked(beside(load_open(name, precision="float32")), requests))
+    return largest_gap(
+        score(model.module, requests), asked(beside(load_open(name, precision="float32")), requests)
+    )
 
 
 if __name__ == "__main__":

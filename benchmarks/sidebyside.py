@@ -1,4 +1,6 @@
-"""What every comparison needs: alternating runs in one process, ratios, and how far from the machine's limit."""
+"""What every comparison needs: alternating runs in one process, ratios, and how far from the machine's
+limit.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Seconds of both sides over alternating runs. `times` is how often ours fits into the peer's, the median over runs."""
+    """Seconds of both sides over alternating runs. `times` is how often ours fits into the peer's, the median
+    over runs.
+    """
 
     name: str
     ours: float
@@ -26,7 +30,10 @@ class Ratio:
 
     def __str__(self) -> str:
         spread = f"{self.least:.2f} to {self.most:.2f} over {self.runs} runs"
-        return f"{self.name:<34} ours {self.ours:8.2f} s   peer {self.peer:8.2f} s   {self.times:5.2f}x ({spread})"
+        return (
+            f"{self.name:<34} ours {self.ours:8.2f} s   peer {self.peer:8.2f} s   {self.times:5.2f}x "
+            f"({spread})"
+        )
 
 
 def alternating(name: str, ours: Callable[[], object], peer: Callable[[], object], *, runs: int) -> Ratio:
@@ -57,10 +64,17 @@ def multiply_limit(dtype: torch.dtype = torch.bfloat16, *, size: int = 2048, sec
 
 
 def options_of(
-    description: str | None, *, positional: Sequence[str] = (), words: Sequence[str] = (), flags: Sequence[str] = (), **sizes: int
+    description: str | None,
+    *,
+    positional: Sequence[str] = (),
+    words: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    **sizes: int,
 ) -> argparse.Namespace:
     """The flags of a comparison: files, words, sizes, how many runs, which model, and --json."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in positional:
         parser.add_argument(name)
     for name in words:

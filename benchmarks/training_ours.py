@@ -1,4 +1,5 @@
-"""Our side of `benchmarks.training`, alone where its peak memory is measured: nothing of the peer is imported here.
+"""Our side of `benchmarks.training`, alone where its peak memory is measured: nothing of the peer is imported
+here.
 
 python -m benchmarks.training_ours TASK ROWS.jsonl.gz [--steps 2] [--model smollm2]
 """
@@ -32,8 +33,14 @@ def rows_of(path: str, model: TorchModel) -> list[tuple[Conversation, Group]]:
     """The prompt and both replies of every comparison of at most `LONGEST` tokens, the better one first."""
     found = []
     for comparison in read_comparisons(Path(path)).rows:
-        better, worse = (comparison.first, comparison.second) if comparison.p_first > 0.5 else (comparison.second, comparison.first)
-        replies = [model.dialogue.reply(comparison.prompt, text) + model.dialogue.end for text in (better, worse)]
+        better, worse = (
+            (comparison.first, comparison.second)
+            if comparison.p_first > 0.5
+            else (comparison.second, comparison.first)
+        )
+        replies = [
+            model.dialogue.reply(comparison.prompt, text) + model.dialogue.end for text in (better, worse)
+        ]
         group = (model.dialogue.prompt(comparison.prompt), replies)
         if len(group[0]) + max(map(len, replies)) <= LONGEST:
             found.append((comparison.prompt, group))
@@ -49,7 +56,11 @@ def our_supervised(model: TorchModel, rows: Sequence[tuple[Conversation, Group]]
     examples = [(prompt, replies[0]) for _, (prompt, replies) in rows]
 
     def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
-        return micro(shuffled(examples, size=SIZE, seed=0, number=number), lambda example: len(example[0]) + len(example[1]), tokens=MICRO)
+        return micro(
+            shuffled(examples, size=SIZE, seed=0, number=number),
+            lambda example: len(example[0]) + len(example[1]),
+            tokens=MICRO,
+        )
 
     list(fit(model.module, batch, imitation(model.module), plan=Plan(steps, RATE, bf16=True)))
 
@@ -58,12 +69,16 @@ def our_preference(scalar: ScalarModel, rows: Sequence[tuple[Conversation, Group
     labelled = [(group, 1.0, 1.0) for _, group in rows]
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(shuffled(labelled, size=SIZE, seed=0, number=number), lambda row: length(row[0]), tokens=MICRO)
+        return micro(
+            shuffled(labelled, size=SIZE, seed=0, number=number), lambda row: length(row[0]), tokens=MICRO
+        )
 
     list(fit(scalar, batch, comparison_loss(scalar), plan=Plan(steps, RATE, bf16=True)))
 
 
-def our_rloo(policy: TorchModel, reference: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
+def our_rloo(
+    policy: TorchModel, reference: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int
+) -> None:
     def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
         return rule([sample.text for sample in samples])
 
@@ -71,7 +86,9 @@ def our_rloo(policy: TorchModel, reference: TorchModel, rows: Sequence[tuple[Con
     list(improve(policy, [prompt for prompt, _ in rows], reward, reference=reference, config=config, seed=0))
 
 
-def ours(task: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> Callable[[], None]:
+def ours(
+    task: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]], steps: int
+) -> Callable[[], None]:
     free = model.unfrozen()
     if task == "supervised":
         return lambda: our_supervised(free, rows, steps)
@@ -83,12 +100,16 @@ def ours(task: str, model: TorchModel, rows: Sequence[tuple[Conversation, Group]
 
 def peak_gib() -> float:
     """Of this process so far, libraries included."""
-    high = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    high = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     return int(high.split()[1]) / 2**20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=("supervised", "preference", "rloo"))
     parser.add_argument("rows")
     parser.add_argument("--steps", type=int, default=2)

@@ -1,4 +1,6 @@
-"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked for."""
+"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ COMMANDS = {
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {words}" for name, words in COMMANDS.items()]
-    head = f"solon {__version__}: one laboratory for aligning language models\n\nusage: solon COMMAND [options]\n"
+    head = (
+        f"solon {__version__}: one laboratory for aligning language models\n\nusage: solon COMMAND "
+        "[options]\n"
+    )
     return "\n".join([head, *lines, "\n`solon COMMAND --help` lists a command's options."])
 
 
@@ -63,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR):
             raise
         where = f" at {error.filename}" if error.filename else ""
-        print(f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose another folder, and go on", file=sys.stderr)
+        print(
+            f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose "
+            "another folder, and go on",
+            file=sys.stderr,
+        )
     return 2
 
 

@@ -1,4 +1,6 @@
-"""One thread for all tests: small matrices are slower on two, and results then never depend on the machine's cores."""
+"""One thread for all tests: small matrices are slower on two, and results then never depend on the machine's
+cores.
+"""
 
 import torch
 

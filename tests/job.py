@@ -1,4 +1,6 @@
-"""A small main job in a process of its own, for killing, or in several by torchrun: `python -m tests.job FOLDER`."""
+"""A small main job in a process of its own, for killing, or in several by torchrun: `python -m tests.job
+FOLDER`.
+"""
 
 import sys
 from dataclasses import asdict
@@ -20,21 +22,41 @@ from solon.training.parallel import init_distributed, shutdown
 from tests.toy import oracle, prompts
 
 SETTINGS = Settings(
-    rounds=1, examples=0, max_tokens=8, label="multiple_choice", weights="full", batch=8, supervised_learning_rate=1e-3,
-    preference_learning_rate=1e-3, preference_epochs=2.0, probe_start=True, method="ppo", policy_steps=10, policy_prompts=4,
-    policy_samples=2, policy_learning_rate=1e-3, evaluation_samples=1,
-)  # fmt: skip
+    rounds=1,
+    examples=0,
+    max_tokens=8,
+    label="multiple_choice",
+    weights="full",
+    batch=8,
+    supervised_learning_rate=1e-3,
+    preference_learning_rate=1e-3,
+    preference_epochs=2.0,
+    probe_start=True,
+    method="ppo",
+    policy_steps=10,
+    policy_prompts=4,
+    policy_samples=2,
+    policy_learning_rate=1e-3,
+    evaluation_samples=1,
+)
 
 
 def main(root: Path) -> None:
     torch.set_num_threads(1)
     dialogue = WordDialogue(toy.words())
-    start = TorchModel("untrained", SmallTransformer(Shape(dialogue.size, width=32, layers=1, heads=2, context=96), seed=0), dialogue)
+    start = TorchModel(
+        "untrained",
+        SmallTransformer(Shape(dialogue.size, width=32, layers=1, heads=2, context=96), seed=0),
+        dialogue,
+    )
     red, useful = prompts(toy.FORBIDDEN, 72, 0), prompts(toy.EVERYDAY, 24, 0)
     given = Inputs(toy.CONSTITUTION, red[:48], red[48:], useful[:12], useful[12:])
     with init_distributed() as world, Run.open(root, "job", asdict(SETTINGS), {}, seed=0, world=world) as run:
-        object.__setattr__(run, "checkpoint_seconds", 0.0)  # keep every step, so that kills land between them too
-        report, policy, _ = study(run, SETTINGS, given, start=start, feedback=oracle(lambda prompt, reply: float(len(reply) % 7)))
+        # keep every step, so that kills land between them too
+        object.__setattr__(run, "checkpoint_seconds", 0.0)
+        report, policy, _ = study(
+            run, SETTINGS, given, start=start, feedback=oracle(lambda prompt, reply: float(len(reply) % 7))
+        )
         if world.rank:
             return
         write_text(run.folder / "report.md", markdown(report))

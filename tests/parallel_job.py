@@ -1,4 +1,5 @@
-"""What tests/test_parallel.py starts by torchrun: a tiny model trained in every way, alone or by several processes.
+"""What tests/test_parallel.py starts by torchrun: a tiny model trained in every way, alone or by several
+processes.
 
 python -m tests.parallel_job FOLDER whole|resume
 """
@@ -29,18 +30,35 @@ STEPS, HALF = 20, 10
 
 def comparisons() -> list[Comparison]:
     rng = random.Random(1)
-    return [Comparison(prompt, *(" ".join(rng.choices(WORDS, k=4)) for _ in range(2)), rng.random(), "test") for prompt in asked(24)]
+    return [
+        Comparison(prompt, *(" ".join(rng.choices(WORDS, k=4)) for _ in range(2)), rng.random(), "test")
+        for prompt in asked(24)
+    ]
 
 
 def supervised(world: World, state: State | None) -> Iterator[Step]:
     plan = Plan(STEPS, 1e-3, warmup=3, schedule="cosine", weight_decay=0.01)
     speaker = model()
-    return fit(speaker.module, batch(rows(), tokens=40), imitation(speaker.module), plan=plan, state=state, world=world)
+    return fit(
+        speaker.module,
+        batch(rows(), tokens=40),
+        imitation(speaker.module),
+        plan=plan,
+        state=state,
+        world=world,
+    )
 
 
 def adapters(world: World, state: State | None) -> Iterator[Step]:
     speaker = model().adapted(Lora(4), seed=0)
-    return fit(speaker.module, batch(rows()), imitation(speaker.module), plan=Plan(STEPS, 1e-3), state=state, world=world)
+    return fit(
+        speaker.module,
+        batch(rows()),
+        imitation(speaker.module),
+        plan=Plan(STEPS, 1e-3),
+        state=state,
+        world=world,
+    )
 
 
 def preference(world: World, state: State | None) -> Iterator[Step]:
@@ -68,7 +86,13 @@ def reinforced(method: str) -> Callable[[World, State | None], Iterator[Step]]:
     return run
 
 
-TASKS = {"supervised": supervised, "adapters": adapters, "preference": preference, "rloo": reinforced("rloo"), "ppo": reinforced("ppo")}
+TASKS = {
+    "supervised": supervised,
+    "adapters": adapters,
+    "preference": preference,
+    "rloo": reinforced("rloo"),
+    "ppo": reinforced("ppo"),
+}
 
 
 def main() -> None:
@@ -81,7 +105,10 @@ def main() -> None:
                     save_state(step.state(), folder / f"{name}.half")
             ended = {key: entire(tensor) for key, tensor in step.state().items()}
             if world.rank == 0:
-                save_tensors({**ended, "loss": torch.tensor(step.metrics["loss"])}, folder / f"{name}.{sys.argv[2]}{world.size}.safetensors")
+                save_tensors(
+                    {**ended, "loss": torch.tensor(step.metrics["loss"])},
+                    folder / f"{name}.{sys.argv[2]}{world.size}.safetensors",
+                )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from tests.toy import speaker
 
 
 def solon(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "solon", *words], capture_output=True, text=True, env=os.environ | more)
+    return subprocess.run(
+        [sys.executable, "-m", "solon", *words], capture_output=True, text=True, env=os.environ | more
+    )
 
 
 def test_help_is_fast_and_imports_no_torch() -> None:
@@ -30,7 +32,10 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
     assert best < 0.5
-    code = "import sys; from solon.cli import main; main(['--help']); main(['studies']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from solon.cli import main; main(['--help']); main(['studies']); sys.exit('torch' "
+        "in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
@@ -59,25 +64,49 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_sample_and_score_answer_people_and_machines(toy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", str(toy_model), "how do i open the door", "--count", "2", "--max-tokens", "8", "--json"]) == 0
+def test_sample_and_score_answer_people_and_machines(
+    toy_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            [
+                "sample",
+                str(toy_model),
+                "how do i open the door",
+                "--count",
+                "2",
+                "--max-tokens",
+                "8",
+                "--json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(found["rows"][0]["replies"]) == 2
-    assert main(["score", str(toy_model), "how do i open the door", "--choices", "sure", "sorry", "--json"]) == 0
+    assert (
+        main(["score", str(toy_model), "how do i open the door", "--choices", "sure", "sorry", "--json"]) == 0
+    )
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert sum(found["belief"]) == pytest.approx(1.0)
     assert main(["score", str(toy_model), "how do i open the door", "--reply", "sure , use the key"]) == 0
     assert "nats" in capsys.readouterr().out
 
 
-def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"prompt": "how do i open the door", "choices": ["sure", "sorry"]}, {"prompt": "how do i open the door", "reply": "sure , use the key"}]
+def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(
+    toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"prompt": "how do i open the door", "choices": ["sure", "sorry"]},
+        {"prompt": "how do i open the door", "reply": "sure , use the key"},
+    ]
     asked = tmp_path / "asked.jsonl"
     asked.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["score", str(toy_model), "--requests", str(asked), "--runs", str(tmp_path / "runs"), "--json"]
     assert main([*words, "--dry-run"]) == 0
     plan = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (plan["requests"], plan["tokens"], plan["unique_tokens"], plan["tokens_saved"]) == (3, 31, 14, 17)  # 8 + 1, 8 + 1, 8 + 5; 8 + 1 + 1 + 4
+    # 8 + 1, 8 + 1, 8 + 5; 8 + 1 + 1 + 4
+    assert (plan["requests"], plan["tokens"], plan["unique_tokens"], plan["tokens_saved"]) == (3, 31, 14, 17)
 
     def scored(*more: str) -> list[dict[str, Any]]:
         assert main([*words, *more]) == 0
@@ -88,7 +117,9 @@ def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(toy_model:
     assert [len(row.get("replies", ())) for row in rows] == [0, 1]
     assert sum(rows[0]["belief"]) == pytest.approx(1.0)
     assert rows[1]["prompt"][0]["content"] == "how do i open the door"
-    asked.write_text(json.dumps({"prompt": " ".join(["door"] * 200), "choices": ["sure", "sure , use the key"]}) + "\n")
+    asked.write_text(
+        json.dumps({"prompt": " ".join(["door"] * 200), "choices": ["sure", "sure , use the key"]}) + "\n"
+    )
     assert main(words) == 2
     assert "context of 96" in capsys.readouterr().err
     assert scored("--truncate")[0]["cut"] == 202 + 5 - 96  # one cut for both, by the longer
@@ -122,12 +153,22 @@ def test_a_file_of_requests_is_planned_scored_and_cut_only_when_asked(toy_model:
     ],
 )
 def test_bad_input_gets_a_message_and_never_a_traceback(
-    words: list[str], says: str, toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    says: str,
+    toy_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt"\n')
     (tmp_path / "few.txt").write_text("one\ntwo\nthree\n")
-    names = {"model": str(toy_model), "none": str(tmp_path / "none.txt"), "bad": str(tmp_path / "bad.jsonl"), "few": str(tmp_path / "few.txt")}
+    names = {
+        "model": str(toy_model),
+        "none": str(tmp_path / "none.txt"),
+        "bad": str(tmp_path / "bad.jsonl"),
+        "few": str(tmp_path / "few.txt"),
+    }
     assert main([word.format(**names) for word in words]) == 2
     assert says in capsys.readouterr().err
 
@@ -150,7 +191,9 @@ def test_doctor_finds_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only folders")
-def test_a_read_only_folder_gets_a_message(toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_folder_gets_a_message(
+    toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "runs").mkdir(mode=0o500)
     assert main(["align", str(toy_model), "--runs", str(tmp_path / "runs")]) == 2
     assert "cannot write" in capsys.readouterr().err
@@ -159,9 +202,38 @@ def test_a_read_only_folder_gets_a_message(toy_model: Path, tmp_path: Path, caps
 @pytest.mark.model
 @pytest.mark.timeout(600)
 def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
-    """The smallest real job on the embedded model: every file it promises is there, and a second call reads it back."""
-    words = ["align", "smollm2", "--train", "4", "--held-out", "4", "--rounds", "1", "--examples", "0", "--max-tokens", "8", "--policy-steps", "2"]
-    words += ["--policy-prompts", "2", "--policy-samples", "2", "--evaluation-samples", "1", "--rank", "2", "--runs", str(tmp_path), "--json"]
+    """The smallest real job on the embedded model: every file it promises is there, and a second call reads
+    it back.
+    """
+    words = [
+        "align",
+        "smollm2",
+        "--train",
+        "4",
+        "--held-out",
+        "4",
+        "--rounds",
+        "1",
+        "--examples",
+        "0",
+        "--max-tokens",
+        "8",
+        "--policy-steps",
+        "2",
+    ]
+    words += [
+        "--policy-prompts",
+        "2",
+        "--policy-samples",
+        "2",
+        "--evaluation-samples",
+        "1",
+        "--rank",
+        "2",
+        "--runs",
+        str(tmp_path),
+        "--json",
+    ]
     done = solon(*words)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -187,7 +259,9 @@ def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
     assert "What was found" in solon("show", run.name, "--runs", str(tmp_path)).stdout
 
 
-def test_a_sweep_averages_claims_over_seeds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_averages_claims_over_seeds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def one(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         flags = dict(itertools.pairwise(words))
         value = float(flags["--rate"]) + int(flags["--seed"])
@@ -195,11 +269,17 @@ def test_a_sweep_averages_claims_over_seeds(capsys: pytest.CaptureFixture[str], 
         return subprocess.CompletedProcess(words, 0, json.dumps({"claims": claims}) + "\n", "")
 
     monkeypatch.setattr("solon.commands.sweep.subprocess.run", one)
-    assert main(["sweep", "--over", "seed=0,1,2", "--over", "rate=10,20", "--json", "--", "align", "toy"]) == 0
+    assert (
+        main(["sweep", "--over", "seed=0,1,2", "--over", "rate=10,20", "--json", "--", "align", "toy"]) == 0
+    )
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(found["rows"]) == 6
-    assert [(claim["over"], claim["found"], claim["seeds"]) for claim in found["claims"]] == [({"rate": "10"}, 11.0, 3), ({"rate": "20"}, 21.0, 3)]
-    assert found["claims"][0]["low"] == pytest.approx(11 - 4.303 / 3**0.5, abs=1e-3)  # t with two degrees of freedom
+    assert [(claim["over"], claim["found"], claim["seeds"]) for claim in found["claims"]] == [
+        ({"rate": "10"}, 11.0, 3),
+        ({"rate": "20"}, 21.0, 3),
+    ]
+    # t with two degrees of freedom
+    assert found["claims"][0]["low"] == pytest.approx(11 - 4.303 / 3**0.5, abs=1e-3)
 
 
 def test_a_sweep_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,10 @@ from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 from tests.models.test_huggingface import KINDS, made
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here"),
+]
 GROUPS = [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])]
 LINE = forked(GROUPS, torch.device("cpu"))[1]
 
@@ -39,10 +42,21 @@ def test_gradients_too(kind: str) -> None:
 
 
 def test_trees_in_one_kernel_give_the_same_gradients() -> None:
-    fork = Fork(*(torch.tensor([row], device="cuda") for row in (LINE.positions_BT[0].tolist(), LINE.ends_BT[0].tolist())), lengths=LINE.lengths)
-    trees, blocks = Fork(fork.positions_BT.cpu(), fork.ends_BT.cpu(), lengths=fork.lengths).trees(), fork.trees(width=16)
+    fork = Fork(
+        *(
+            torch.tensor([row], device="cuda")
+            for row in (LINE.positions_BT[0].tolist(), LINE.ends_BT[0].tolist())
+        ),
+        lengths=LINE.lengths,
+    )
+    trees, blocks = (
+        Fork(fork.positions_BT.cpu(), fork.ends_BT.cpu(), lengths=fork.lengths).trees(),
+        fork.trees(width=16),
+    )
     assert trees is not None and blocks is not None and blocks.blocks is not None
-    given = [torch.randn(1, heads, sum(LINE.lengths), 16, device="cuda", requires_grad=True) for heads in (4, 2, 2)]
+    given = [
+        torch.randn(1, heads, sum(LINE.lengths), 16, device="cuda", requires_grad=True) for heads in (4, 2, 2)
+    ]
     found = []
     for own in (Trees(trees.lengths, 0, [mask.cuda() for mask in trees.masks]), blocks):
         mixed = tree_attention(*given, own, 0.25)
@@ -73,6 +87,12 @@ def test_a_real_model_samples_and_scores_itself() -> None:
     model = load_open("smollm2")
     prompts = [Conversation().human(f"What is {number} plus one?") for number in range(40)]
     samples = [group[0] for group in model.sample(prompts, max_tokens=32, seed=0)]
-    again = score(model.module, [(model.dialogue.prompt(prompt), sample.tokens) for prompt, sample in zip(prompts, samples, strict=True)])
+    again = score(
+        model.module,
+        [
+            (model.dialogue.prompt(prompt), sample.tokens)
+            for prompt, sample in zip(prompts, samples, strict=True)
+        ],
+    )
     for sample, found in zip(samples, again, strict=True):
         torch.testing.assert_close(found, torch.tensor(sample.logprobs), atol=0.3, rtol=0.05)

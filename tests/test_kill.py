@@ -1,4 +1,6 @@
-"""Kill -9 at random instants: the final tables and weights are byte-equal to those of a run that was left alone."""
+"""Kill -9 at random instants: the final tables and weights are byte-equal to those of a run that was left
+alone.
+"""
 
 import hashlib
 import multiprocessing
@@ -15,7 +17,9 @@ FORK = multiprocessing.get_context("fork")  # a forked child has its imports don
 
 
 def contents(folder: Path) -> dict[str, str]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("lock", "run.json")]
+    paths = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("lock", "run.json")
+    ]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -51,4 +55,6 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         if kills >= KILLS:
             break
         attempt += 1
-    assert {"supervised.checkpoint.safetensors", "policy.checkpoint.safetensors"} & stages, "no kill fell inside a training stage"
+    assert {"supervised.checkpoint.safetensors", "policy.checkpoint.safetensors"} & stages, (
+        "no kill fell inside a training stage"
+    )

@@ -12,7 +12,16 @@ from tests.parallel_job import TASKS
 
 
 def launched(processes: int, *words: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        *words,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -33,11 +42,15 @@ def test_twenty_steps_end_on_the_same_weights(made: Path, task: str, other: str)
     for name, tensor in alone.items():
         if task == "preference" and name.endswith("head.bias"):
             continue  # only differences of scores are learned: its gradient is nothing but rounding
-        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-5, msg=lambda words, name=name: f"{task} {name}: {words}")
+        torch.testing.assert_close(
+            found[name], tensor, atol=1e-5, rtol=1e-5, msg=lambda words, name=name: f"{task} {name}: {words}"
+        )
 
 
 def test_the_whole_job_runs_in_two_processes(tmp_path: Path) -> None:
-    """The first writes every row, both train; up to the first training stage all is byte-equal, its weights are to bf16's rounding."""
+    """The first writes every row, both train; up to the first training stage all is byte-equal, its weights
+    are to bf16's rounding.
+    """
     for processes in (1, 2):
         launched(processes, "tests.job", str(tmp_path / str(processes)))
     one, two = (next((tmp_path / name / "job").iterdir()) for name in ("1", "2"))

@@ -1,4 +1,6 @@
-"""Autoencoders written here, read by the libraries whose forms they are, where these are installed; and theirs read here."""
+"""Autoencoders written here, read by the libraries whose forms they are, where these are installed; and
+theirs read here.
+"""
 
 from pathlib import Path
 
@@ -24,7 +26,9 @@ def test_saelens_reads_and_writes_the_same(tmp_path: Path) -> None:
     write_saelens(own, tmp_path / "ours", {"model_name": "toy", "hook_name": "blocks.0.hook_resid_post"})
     peer = sae.load_from_disk(str(tmp_path / "ours"))
     with torch.no_grad():
-        assert torch.allclose(peer.encode(x_BD), own.encode(x_BD), atol=1e-5) and torch.allclose(peer(x_BD), own(x_BD), atol=1e-5)
+        assert torch.allclose(peer.encode(x_BD), own.encode(x_BD), atol=1e-5) and torch.allclose(
+            peer(x_BD), own(x_BD), atol=1e-5
+        )
     peer.save_model(str(tmp_path / "theirs"))
     back, _ = read_autoencoder(tmp_path / "theirs")
     assert torch.allclose(back(x_BD), own(x_BD), atol=1e-5)

@@ -1,4 +1,6 @@
-"""Maps over workers: order, errors that name the row, killed workers, streams, and rows that do not depend on how many."""
+"""Maps over workers: order, errors that name the row, killed workers, streams, and rows that do not depend on
+how many.
+"""
 
 import importlib.util
 import json
@@ -46,12 +48,18 @@ def made(numbers: list[int]) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_whatever_the_number_of_workers(workers: int) -> None:
-    assert list(mapped(doubled, range(50), Pool(workers, lambda: ThreadPoolExecutor(workers)))) == list(range(0, 100, 2))
+    assert list(mapped(doubled, range(50), Pool(workers, lambda: ThreadPoolExecutor(workers)))) == list(
+        range(0, 100, 2)
+    )
 
 
 def test_an_error_names_the_row() -> None:
     with pytest.raises(InputError, match=r"item -1.*too small"):
-        list(mapped(doubled, [1, -1, 2], Pool(2, lambda: ThreadPoolExecutor(2)), name=lambda item: f"item {item}"))
+        list(
+            mapped(
+                doubled, [1, -1, 2], Pool(2, lambda: ThreadPoolExecutor(2)), name=lambda item: f"item {item}"
+            )
+        )
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -87,7 +95,14 @@ def test_a_run_streams_a_hundred_times_the_rows_in_the_same_memory(tmp_path: Pat
     def grown(count: int, name: str) -> int:
         with Run.open(tmp_path, "stream", {"n": name}, {}, seed=0) as run:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            rows = run.stream("rows", range(count), str, lambda some: [{"text": "x" * 2000} for _ in some], total=count, size=256)
+            rows = run.stream(
+                "rows",
+                range(count),
+                str,
+                lambda some: [{"text": "x" * 2000} for _ in some],
+                total=count,
+                size=256,
+            )
             assert sum(1 for _ in rows) == count
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
@@ -117,7 +132,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_spread_model_replies_as_one_does(folder: Path) -> None:
     prompts = [*asked(40), *asked(3)]  # three of them twice
     alone, spread = SpreadModel(Source(str(folder)), None), SpreadModel(Source(str(folder)), processes(2))
-    assert spread.sample(prompts, count=2, max_tokens=5, seed=1) == alone.sample(prompts, count=2, max_tokens=5, seed=1)
+    assert spread.sample(prompts, count=2, max_tokens=5, seed=1) == alone.sample(
+        prompts, count=2, max_tokens=5, seed=1
+    )
     replies = ["w1 w2" for _ in prompts]
     assert spread.score(prompts, replies) == alone.score(prompts, replies)
     with pytest.raises(InputError, match="the prompt that ends on"):
@@ -138,7 +155,9 @@ def number_of(item: int) -> int | None:
     return worker()
 
 
-def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert set(mapped(number_of, range(8), processes(2))) == {0, 1}
     assert worker() is None
     monkeypatch.setenv("SOLON_WORKER", "5")
@@ -152,7 +171,8 @@ def test_ray_starts_the_parts_of_one_world(tmp_path: Path) -> None:
     """In a process of its own, since a process has one Ray."""
     done = launched("2", "--", "studies", "--json")
     assert done.returncode == 0
-    assert len(json.loads(done.stdout.splitlines()[-1])["studies"]) >= 30  # what the first of them prints, once
+    # what the first of them prints, once
+    assert len(json.loads(done.stdout.splitlines()[-1])["studies"]) >= 30
     assert done.stdout.count("studies") == 1
     failed = launched("2", "--", "align", str(tmp_path / "nothing"))
     assert failed.returncode == 2
@@ -160,7 +180,9 @@ def test_ray_starts_the_parts_of_one_world(tmp_path: Path) -> None:
 
 
 def launched(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "solon.pool.launch_ray", *words], capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        [sys.executable, "-m", "solon.pool.launch_ray", *words], capture_output=True, text=True, timeout=200
+    )
 
 
 def test_where_to_run_is_checked() -> None:

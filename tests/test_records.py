@@ -68,7 +68,13 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 
 def test_the_folder_is_named_by_settings_inputs_and_seed(tmp_path: Path) -> None:
     folders = set()
-    for settings, inputs, seed in (({}, {}, 0), ({"a": 1}, {}, 0), ({}, {"f": "x"}, 0), ({}, {}, 1), ({}, {}, 0)):
+    for settings, inputs, seed in (
+        ({}, {}, 0),
+        ({"a": 1}, {}, 0),
+        ({}, {"f": "x"}, 0),
+        ({}, {}, 1),
+        ({}, {}, 0),
+    ):
         with Run.open(tmp_path, "s", settings, inputs, seed=seed) as run:
             folders.add(run.folder)
     assert len(folders) == 4
@@ -76,7 +82,11 @@ def test_the_folder_is_named_by_settings_inputs_and_seed(tmp_path: Path) -> None
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
-    with Run.open(tmp_path, "s", {}, {}, seed=0), pytest.raises(InputError, match="another process"), Run.open(tmp_path, "s", {}, {}, seed=0):
+    with (
+        Run.open(tmp_path, "s", {}, {}, seed=0),
+        pytest.raises(InputError, match="another process"),
+        Run.open(tmp_path, "s", {}, {}, seed=0),
+    ):
         pass
 
 
@@ -109,7 +119,9 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     kept: list[list[torch.Tensor]] = []
 
     def loop(speaker: Any, state: State | None) -> Iterator[Step]:
-        for step in fit(speaker.module, batch(rows()), imitation(speaker.module), plan=Plan(8, 1e-2), state=state):
+        for step in fit(
+            speaker.module, batch(rows()), imitation(speaker.module), plan=Plan(8, 1e-2), state=state
+        ):
             if step.number == 4 and state is None:
                 raise Diverged("the loss at step 4 is nan")
             kept.append(parameters(speaker))
@@ -124,7 +136,12 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 def full_report() -> Report:
     claim = Claim.of("rate", "it <b>wins</b> | often", wilson(8, 10), True)
-    figure = Figure("A curve", "x", "y", (Line("one", (0.0, 1.0), (0.0, 1.0), (0.0, 0.9), (0.1, 1.1)), Line("two", (0.0,), (1.0,), dots=True)))
+    figure = Figure(
+        "A curve",
+        "x",
+        "y",
+        (Line("one", (0.0, 1.0), (0.0, 1.0), (0.0, 0.9), (0.1, 1.1)), Line("two", (0.0,), (1.0,), dots=True)),
+    )
     exhibit = Exhibit("prompt <1>", (("prompt", "<script>alert(1)</script>"), ("final", "a\nb")))
     return Report(
         "T <i>",
@@ -145,7 +162,9 @@ def test_model_text_is_never_markup() -> None:
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "<b>wins" not in html
-    assert "http" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+    assert "http" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
     assert html.count("<svg") == 1
     assert page(full_report()) == html
 

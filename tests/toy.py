@@ -15,7 +15,9 @@ def prompts(things: tuple[str, ...], count: int, seed: int) -> tuple[Conversatio
     return tuple(random.Random(seed).sample(toy.requests(things), count))
 
 
-def oracle(judge: Callable[[Conversation, str], float] = lambda prompt, reply: float(toy.harmless(prompt, reply))) -> ScriptedModel:
+def oracle(
+    judge: Callable[[Conversation, str], float] = lambda prompt, reply: float(toy.harmless(prompt, reply)),
+) -> ScriptedModel:
     """Answers a multiple-choice question by the planted truth: the letter of the better reply is likelier."""
 
     def likes(talk: Conversation, letter: str) -> float:

@@ -24,8 +24,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where left out;
-    `finished` says whether the model ended the revision itself, or the token limit did.
+    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where
+    left out; `finished` says whether the model ended the revision itself, or the token limit did.
     """
 
     principle: str
@@ -59,40 +59,62 @@ def revise(
     temperature: float = 1.0,
     seed: int,
 ) -> list[Drafts]:
-    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, all at one temperature
-    (the paper's is 1).
+    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, all at one
+    temperature (the paper's is 1).
 
-    A principle is drawn for every prompt and round by (seed, prompt, round), independently. After each round the
-    revision takes the reply's place in the conversation, so a round never sees an earlier critique. Without `critique`
-    the revision is asked for directly (section 3.5). `examples` are put before every critique and revision.
+    A principle is drawn for every prompt and round by (seed, prompt, round), independently. After each round
+    the revision takes the reply's place in the conversation, so a round never sees an earlier critique.
+    Without `critique` the revision is asked for directly (section 3.5). `examples` are put before every
+    critique and revision.
     """
 
     def ask(requests: Sequence[Conversation], *words: object) -> list[Sample]:
-        return [group[0] for group in model.sample(requests, max_tokens=max_tokens, temperature=temperature, seed=derive(seed, *words))]
+        return [
+            group[0]
+            for group in model.sample(
+                requests, max_tokens=max_tokens, temperature=temperature, seed=derive(seed, *words)
+            )
+        ]
 
-    drafts = [Drafts(prompt, reply.text, ()) for prompt, reply in zip(prompts, ask(prompts, "reply"), strict=True)]
+    drafts = [
+        Drafts(prompt, reply.text, ()) for prompt, reply in zip(prompts, ask(prompts, "reply"), strict=True)
+    ]
     for number in range(1, rounds + 1):
         principles = [_draw(constitution, prompt, number, seed) for prompt in prompts]
         latest = [draft.rounds[-1].revision if draft.rounds else draft.first for draft in drafts]
         asked = [prompt.assistant(text) for prompt, text in zip(prompts, latest, strict=True)]
         critiques = [""] * len(prompts)
         if critique:
-            requests = [shown(examples, talk.human(rule.critique), "critique") for talk, rule in zip(asked, principles, strict=True)]
+            requests = [
+                shown(examples, talk.human(rule.critique), "critique")
+                for talk, rule in zip(asked, principles, strict=True)
+            ]
             critiques = [sample.text.strip() for sample in ask(requests, "critique", number)]
-            asked = [talk.human(rule.critique).assistant(found) for talk, rule, found in zip(asked, principles, critiques, strict=True)]
+            asked = [
+                talk.human(rule.critique).assistant(found)
+                for talk, rule, found in zip(asked, principles, critiques, strict=True)
+            ]
         requests = [
-            shown(examples, talk.human(rule.revision), "revision" if critique else "direct") for talk, rule in zip(asked, principles, strict=True)
+            shown(examples, talk.human(rule.revision), "revision" if critique else "direct")
+            for talk, rule in zip(asked, principles, strict=True)
         ]
         turns = [
             Round(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
-            for rule, found, sample in zip(principles, critiques, ask(requests, "revision", number), strict=True)
+            for rule, found, sample in zip(
+                principles, critiques, ask(requests, "revision", number), strict=True
+            )
         ]
-        drafts = [Drafts(draft.prompt, draft.first, (*draft.rounds, turn)) for draft, turn in zip(drafts, turns, strict=True)]
+        drafts = [
+            Drafts(draft.prompt, draft.first, (*draft.rounds, turn))
+            for draft, turn in zip(drafts, turns, strict=True)
+        ]
     return drafts
 
 
 def shown(examples: Sequence[Example], request: Conversation, kind: str) -> Conversation:
-    """The request behind the worked examples: up to the critique, up to the revision, or without critiques ("direct")."""
+    """The request behind the worked examples: up to the critique, up to the revision, or without critiques
+    ("direct").
+    """
     before = Conversation()
     for example in examples:
         before = before.human(example.request).assistant(example.reply)

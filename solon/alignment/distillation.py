@@ -1,8 +1,9 @@
-"""Context distillation: teach a model to speak as if it had read a context, without the context in front of it.
+"""Context distillation: teach a model to speak as if it had read a context, without the context in front of
+it.
 
-The objective is KL(p_0(X | C) || p(X)) over texts X behind a context C (Askell et al. 2021, arXiv:2112.00861, section 2.2), by the
-recipe of HH-RLHF (appendix A.1): the teacher's 50 likeliest log-probabilities at every token of X are kept once, all the
-others as one bin, and the student learns the 51-way distribution.
+The objective is KL(p_0(X | C) || p(X)) over texts X behind a context C (Askell et al. 2021, arXiv:2112.00861,
+section 2.2), by the recipe of HH-RLHF (appendix A.1): the teacher's 50 likeliest log-probabilities at every
+token of X are kept once, all the others as one bin, and the student learns the 51-way distribution.
 
 Shapes: N tokens of texts, K kept tokens, C width, V vocabulary.
 """
@@ -38,7 +39,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What the teacher expected at every token of a text: its likeliest tokens, their log-probabilities and that of all others."""
+    """What the teacher expected at every token of a text: its likeliest tokens, their log-probabilities and
+    that of all others.
+    """
 
     text: Text
     likeliest_NK: Tensor  # int32
@@ -47,18 +50,27 @@ class Lesson:
 
 
 def text_of(dialogue: Dialogue, context: Conversation, prompt: Conversation, reply: str) -> Text:
-    """A prompt and its reply behind `context` and without it. The text is everything from where both run the same to the end: the
-    human's words count too, as in the papers. Raises InputError where nothing is left in common.
+    """A prompt and its reply behind `context` and without it. The text is everything from where both run the
+    same to the end: the human's words count too, as in the papers. Raises InputError where nothing is left in
+    common.
     """
     said = dialogue.reply(prompt, reply) + dialogue.end
     teacher = dialogue.prompt(Conversation((*context.turns, *prompt.turns))) + said
     student = dialogue.prompt(prompt) + said
     common = next(
-        (back for back, (a, b) in enumerate(zip(reversed(teacher), reversed(student), strict=False)) if a != b), min(len(teacher), len(student))
+        (
+            back
+            for back, (a, b) in enumerate(zip(reversed(teacher), reversed(student), strict=False))
+            if a != b
+        ),
+        min(len(teacher), len(student)),
     )
     common = min(common, len(student) - 1)  # the first token needs one before it
     if common < 1:
-        raise InputError(f"the text behind the context and without it have no token in common; the prompt ends on {prompt.last[-60:]!r}")
+        raise InputError(
+            "the text behind the context and without it have no token in common; the prompt ends on "
+            f"{prompt.last[-60:]!r}"
+        )
     return Text(teacher[:-common], student[:-common], student[-common:])
 
 
@@ -79,12 +91,16 @@ def lessons(teacher: Backbone, texts: Sequence[Text], *, top: int = TOP) -> list
 
 
 def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
-    """Places of texts behind the same context, as many at a time as a batch holds beside it, with that context."""
+    """Places of texts behind the same context, as many at a time as a batch holds beside it, with that
+    context.
+    """
     groups: dict[Tokens, list[int]] = {}
     for place, text in enumerate(texts):
         groups.setdefault(text.teacher, []).append(place)
     for before, places in groups.items():
-        for batch in batches([len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)):
+        for batch in batches(
+            [len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)
+        ):
             yield before, [places[own] for own in batch]
 
 
@@ -93,20 +109,27 @@ def check_room(teacher: Backbone, texts: Sequence[Text]) -> None:
     longest = max((len(text.teacher) + len(text.tokens) for text in texts), default=0)
     if longest > teacher.context:
         raise InputError(
-            f"a context and its text have {longest} tokens, over the teacher's {teacher.context}; shorten the context, or leave long texts out"
+            f"a context and its text have {longest} tokens, over the teacher's {teacher.context}; shorten "
+            "the context, or leave long texts out"
         )
 
 
 def largest(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The likeliest tokens, their log-probabilities, and the log-probability of all others together; on the CPU."""
+    """The likeliest tokens, their log-probabilities, and the log-probability of all others together; on the
+    CPU.
+    """
     logprobs_NV = logits_NV.float().log_softmax(-1)
     kept = logprobs_NV.topk(min(top, logprobs_NV.shape[1] - 1), dim=-1)
     rest_N = logprobs_NV.scatter(1, kept.indices, float("-inf")).logsumexp(-1)
     return kept.indices.int().cpu(), kept.values.cpu(), rest_N.cpu()
 
 
-def binned_kl(student: Backbone, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor) -> Tensor:
-    """KL(teacher || student) over the kept tokens and one bin of the rest, nats, (N,). At most the KL over the vocabulary."""
+def binned_kl(
+    student: Backbone, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor
+) -> Tensor:
+    """KL(teacher || student) over the kept tokens and one bin of the rest, nats, (N,). At most the KL over
+    the vocabulary.
+    """
     own_NV = student.logits(hidden_NC).float()
     total_N1 = own_NV.logsumexp(-1, keepdim=True)
     kept_NK = own_NV.gather(1, likeliest_NK) - total_N1
@@ -115,17 +138,23 @@ def binned_kl(student: Backbone, hidden_NC: Tensor, likeliest_NK: Tensor, logpro
 
 
 def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], Total]:
-    """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward pass, not kept."""
+    """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward
+    pass, not kept.
+    """
 
     def loss(rows: Sequence[Lesson]) -> Total:
         hidden_NC, _, _ = reply_hidden(student, [(row.text.student, [row.text.tokens]) for row in rows])
         device = hidden_NC.device
         targets = [
             torch.cat(column).to(device).split(HEAD_PART)
-            for column in zip(*((row.likeliest_NK.long(), row.logprobs_NK, row.rest_N) for row in rows), strict=True)
+            for column in zip(
+                *((row.likeliest_NK.long(), row.logprobs_NK, row.rest_N) for row in rows), strict=True
+            )
         ]
         parts = [
-            checkpoint(lambda hidden, *own: binned_kl(student, hidden, *own), hidden, *own, use_reentrant=False)
+            checkpoint(
+                lambda hidden, *own: binned_kl(student, hidden, *own), hidden, *own, use_reentrant=False
+            )
             for hidden, *own in zip(hidden_NC.split(HEAD_PART), *targets, strict=True)
         ]
         return Total(torch.cat(parts).sum(), float(len(hidden_NC)))
@@ -134,9 +163,12 @@ def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], Total]:
 
 
 @torch.inference_mode()
-def remaining(teacher: Backbone, student: Backbone, texts: Sequence[Text], *, with_context: bool = False) -> list[float]:
-    """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every text: what distilling
-    has left, or with the teacher as the student, what there was. `with_context` lets the student read the context too.
+def remaining(
+    teacher: Backbone, student: Backbone, texts: Sequence[Text], *, with_context: bool = False
+) -> list[float]:
+    """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every
+    text: what distilling has left, or with the teacher as the student, what there was. `with_context` lets
+    the student read the context too.
     """
     check_room(teacher, texts)
     found: dict[int, float] = {}
@@ -147,7 +179,12 @@ def remaining(teacher: Backbone, student: Backbone, texts: Sequence[Text], *, wi
         own_NC, _, _ = reply_hidden(student, [(before, said)] if with_context else alone)
         parts = []
         for mine, theirs in zip(read_NC.split(HEAD_PART), own_NC.split(HEAD_PART), strict=True):
-            p_NV, q_NV = teacher.logits(mine).float().log_softmax(-1), student.logits(theirs).float().log_softmax(-1)
+            p_NV, q_NV = (
+                teacher.logits(mine).float().log_softmax(-1),
+                student.logits(theirs).float().log_softmax(-1),
+            )
             parts.append((p_NV.exp() * (p_NV - q_NV)).sum(-1))
-        found |= {place: float(own.mean()) for place, own in zip(some, torch.cat(parts).split(lengths), strict=True)}
+        found |= {
+            place: float(own.mean()) for place, own in zip(some, torch.cat(parts).split(lengths), strict=True)
+        }
     return [found[place] for place in range(len(texts))]

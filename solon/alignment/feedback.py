@@ -3,8 +3,10 @@
 Three ways to ask (Constitutional AI section 4.1, and one of our own):
 
 - `multiple_choice`: "(A) ... (B) ...", the label is the normalised probability of the two letters;
-- `reasoned`: the same after a sampled chain of thought, whose saturated probabilities are meant to be clamped, as a view;
-- `contrastive` (ours, for models too small to read letters): how much likelier the reply is behind a principled preface
+- `reasoned`: the same after a sampled chain of thought, whose saturated probabilities are meant to be
+clamped, as a view;
+- `contrastive` (ours, for models too small to read letters): how much likelier the reply is behind a
+principled preface
   than behind an unprincipled one. Its label is s(d), d the difference of the two replies' log-ratios in nats.
 """
 
@@ -36,52 +38,87 @@ class Pair:
 
 
 def multiple_choice(
-    judge: LanguageModel, pairs: Sequence[Pair], constitution: Constitution, *, seed: int, both_orders: bool = True
+    judge: LanguageModel,
+    pairs: Sequence[Pair],
+    constitution: Constitution,
+    *,
+    seed: int,
+    both_orders: bool = True,
 ) -> list[Comparison]:
     """Soft labels from the letters' probabilities under a principle drawn for each pair.
 
-    In both orders the two log-odds are averaged, which cancels a liking for one letter; `position_bias` reports it.
+    In both orders the two log-odds are averaged, which cancels a liking for one letter; `position_bias`
+    reports it.
     """
     rules = [_draw(constitution, pair, seed) for pair in pairs]
     forward = choose(judge, [_asked(pair, rule) for pair, rule in zip(pairs, rules, strict=True)])
-    backward = choose(judge, [_asked(_turned(pair), rule) for pair, rule in zip(pairs, rules, strict=True)]) if both_orders else None
+    backward = (
+        choose(judge, [_asked(_turned(pair), rule) for pair, rule in zip(pairs, rules, strict=True)])
+        if both_orders
+        else None
+    )
     return _labelled(judge.name, pairs, rules, forward, backward, ())
 
 
-def reasoned(judge: LanguageModel, pairs: Sequence[Pair], constitution: Constitution, *, seed: int, max_tokens: int = 128) -> list[Comparison]:
-    """The same after a chain of thought in each order. The labels are as they come: clamp them with `clamped(0.4, 0.6)`.
+def reasoned(
+    judge: LanguageModel,
+    pairs: Sequence[Pair],
+    constitution: Constitution,
+    *,
+    seed: int,
+    max_tokens: int = 128,
+) -> list[Comparison]:
+    """The same after a chain of thought in each order. The labels are as they come: clamp them with
+    `clamped(0.4, 0.6)`.
 
-    With both replies clamped to 40-60, a label asks for a score difference of at most ln(0.6/0.4) = 0.405 nats, 70 Elo.
+    With both replies clamped to 40-60, a label asks for a score difference of at most ln(0.6/0.4) = 0.405
+    nats, 70 Elo.
     """
     rules = [_draw(constitution, pair, seed) for pair in pairs]
     readings: list[list[Choice]] = []
     thoughts: list[list[str]] = []
     for order in ("forward", "backward"):
         turned = pairs if order == "forward" else [_turned(pair) for pair in pairs]
-        asked = [_letters(pair, rule).assistant("Let's think step by step:") for pair, rule in zip(turned, rules, strict=True)]
+        asked = [
+            _letters(pair, rule).assistant("Let's think step by step:")
+            for pair, rule in zip(turned, rules, strict=True)
+        ]
         drawn = judge.sample(asked, max_tokens=max_tokens, seed=derive(seed, "thought", order))
         said = [group[0].text.strip() for group in drawn]
         concluded = [
-            Conversation(talk.turns[:-1]).assistant(f"{talk.last} {thought}\n\nThe answer is:") for talk, thought in zip(asked, said, strict=True)
+            Conversation(talk.turns[:-1]).assistant(f"{talk.last} {thought}\n\nThe answer is:")
+            for talk, thought in zip(asked, said, strict=True)
         ]
         readings.append(choose(judge, [Question(talk, LETTERS) for talk in concluded]))
         thoughts.append(said)
-    return _labelled(f"{judge.name} reasoned", pairs, rules, readings[0], readings[1], list(zip(*thoughts, strict=True)))
+    return _labelled(
+        f"{judge.name} reasoned", pairs, rules, readings[0], readings[1], list(zip(*thoughts, strict=True))
+    )
 
 
 def contrastive(
-    judge: LanguageModel, pairs: Sequence[Pair], constitution: Constitution, *, seed: int, prefaces: tuple[str, str], scale: float = 1.0
+    judge: LanguageModel,
+    pairs: Sequence[Pair],
+    constitution: Constitution,
+    *,
+    seed: int,
+    prefaces: tuple[str, str],
+    scale: float = 1.0,
 ) -> list[Comparison]:
-    """p_first = s(scale * (ratio(first) - ratio(second))), ratio(y) = log p(y | principled, x) - log p(y | unprincipled, x).
+    """p_first = s(scale * (ratio(first) - ratio(second))), ratio(y) = log p(y | principled, x) - log p(y |
+    unprincipled, x).
 
-    `prefaces` are the two system messages; a `{principle}` in them is filled with the drawn preference question.
-    There is no order to be biased by; `readings` holds the one pair of ratios. Raises InputError on an empty reply.
+    `prefaces` are the two system messages; a `{principle}` in them is filled with the drawn preference
+    question. There is no order to be biased by; `readings` holds the one pair of ratios. Raises InputError on
+    an empty reply.
     """
     rules = [_draw(constitution, pair, seed) for pair in pairs]
     prompts, replies = [], []
     for pair, rule in zip(pairs, rules, strict=True):
         for preface in prefaces:
-            told = Conversation(tuple(t for t in pair.prompt.turns if t.role != "system")).system(preface.format(principle=rule.preference))
+            told = Conversation(tuple(t for t in pair.prompt.turns if t.role != "system")).system(
+                preface.format(principle=rule.preference)
+            )
             prompts += [told, told]
             replies += [pair.first, pair.second]
     scores = [sample.logprob for sample in judge.score(prompts, replies)]
@@ -90,7 +127,18 @@ def contrastive(
         good_first, good_second, bad_first, bad_second = scores[4 * number : 4 * number + 4]
         ratios = (good_first - bad_first, good_second - bad_second)
         label = _sigmoid(scale * (ratios[0] - ratios[1]))
-        found.append(Comparison(pair.prompt, pair.first, pair.second, label, f"{judge.name} contrastive", "harmless", rule.name, (ratios,)))
+        found.append(
+            Comparison(
+                pair.prompt,
+                pair.first,
+                pair.second,
+                label,
+                f"{judge.name} contrastive",
+                "harmless",
+                rule.name,
+                (ratios,),
+            )
+        )
     return found
 
 
@@ -98,8 +146,8 @@ def contrastive(
 class PositionBias:
     """How a judge leans towards what it is shown first.
 
-    `lean` is its mean log-odds for (A) over both orders, in nats: 0 for a fair judge. `flips` is the share of pairs
-    whose preferred reply changes with the order, of `n` pairs that were read in both.
+    `lean` is its mean log-odds for (A) over both orders, in nats: 0 for a fair judge. `flips` is the share of
+    pairs whose preferred reply changes with the order, of `n` pairs that were read in both.
     """
 
     lean: float
@@ -113,16 +161,22 @@ def position_bias(comparisons: Sequence[Comparison]) -> PositionBias:
     if not both:
         raise InputError("position bias needs comparisons that were read in both orders; these were not")
     forward = [first - second for (first, second), _ in both]
-    backward = [first - second for _, (first, second) in both]  # log-odds for the first reply, which was shown as (B)
+    # log-odds for the first reply, which was shown as (B)
+    backward = [first - second for _, (first, second) in both]
     lean = sum(f - b for f, b in zip(forward, backward, strict=True)) / (2 * len(both))
     flips = sum((f > 0) != (b > 0) for f, b in zip(forward, backward, strict=True)) / len(both)
     return PositionBias(lean, flips, len(both))
 
 
 def agreement(comparisons: Sequence[Comparison], labelled: Sequence[Comparison]) -> list[bool]:
-    """For each comparison people have decided, whether the labels prefer the same reply; a label of 0.5 prefers none."""
+    """For each comparison people have decided, whether the labels prefer the same reply; a label of 0.5
+    prefers none.
+    """
     people = [c.p_first > 0.5 for c in comparisons]
-    return [label.p_first != 0.5 and (label.p_first > 0.5) == own for own, label in zip(people, labelled, strict=True)]
+    return [
+        label.p_first != 0.5 and (label.p_first > 0.5) == own
+        for own, label in zip(people, labelled, strict=True)
+    ]
 
 
 def _labelled(
@@ -142,7 +196,19 @@ def _labelled(
             readings.append((shown_b, shown_a))
         odds = sum(first - second for first, second in readings) / len(readings)
         rationales = thoughts[number] if thoughts else ()
-        found.append(Comparison(pair.prompt, pair.first, pair.second, _sigmoid(odds), name, "harmless", rule.name, tuple(readings), rationales))
+        found.append(
+            Comparison(
+                pair.prompt,
+                pair.first,
+                pair.second,
+                _sigmoid(odds),
+                name,
+                "harmless",
+                rule.name,
+                tuple(readings),
+                rationales,
+            )
+        )
     return found
 
 
@@ -155,7 +221,10 @@ def _letters(pair: Pair, rule: Principle) -> Conversation:
     speakers = {"human": "Human", "assistant": "Assistant", "system": "System"}
     talk = "\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
     options = f"Options:\n (A) {pair.first.strip()}\n (B) {pair.second.strip()}"
-    return Conversation().human(f"Consider the following conversation between a human and an assistant:\n\n{talk}\n\n{rule.preference}\n\n{options}")
+    return Conversation().human(
+        "Consider the following conversation between a human and an "
+        f"assistant:\n\n{talk}\n\n{rule.preference}\n\n{options}"
+    )
 
 
 def _turned(pair: Pair) -> Pair:
@@ -163,7 +232,9 @@ def _turned(pair: Pair) -> Pair:
 
 
 def _draw(constitution: Constitution, pair: Pair, seed: int) -> Principle:
-    return constitution.draw_preferring(random.Random(derive(seed, "preference", pair.prompt.key, pair.first, pair.second)))
+    return constitution.draw_preferring(
+        random.Random(derive(seed, "preference", pair.prompt.key, pair.first, pair.second))
+    )
 
 
 def _sigmoid(x: float) -> float:

@@ -1,4 +1,6 @@
-"""A map by UMAP (McInnes et al. 2018), as the red-team paper draws it: an extra, `pip install solon[umap]`."""
+"""A map by UMAP (McInnes et al. 2018), as the red-team paper draws it: an extra, `pip install
+solon[umap]`.
+"""
 
 from __future__ import annotations
 
@@ -8,4 +10,6 @@ import umap
 
 def layout(parts_NC: np.ndarray, seed: int) -> np.ndarray:
     """(N, C) to (N, 2); the same for the same seed."""
-    return np.asarray(umap.UMAP(n_neighbors=min(15, len(parts_NC) - 1), random_state=seed % 2**32).fit_transform(parts_NC))
+    return np.asarray(
+        umap.UMAP(n_neighbors=min(15, len(parts_NC) - 1), random_state=seed % 2**32).fit_transform(parts_NC)
+    )

@@ -1,8 +1,9 @@
 """Which prompts are unlike those a model was trained to help with (HH-RLHF, arXiv:2204.05862, section 5).
 
-A prompt is the mean over its tokens of one layer's output. Its score is its squared Mahalanobis distance from the helpful
-prompts less the one that keeps only the diagonal of the covariance (the paper's simplified relative Mahalanobis distance), so
-that what is merely large does not count. With a few known outliers a logistic layer does better (outlier exposure).
+A prompt is the mean over its tokens of one layer's output. Its score is its squared Mahalanobis distance from
+the helpful prompts less the one that keeps only the diagonal of the covariance (the paper's simplified
+relative Mahalanobis distance), so that what is merely large does not count. With a few known outliers a
+logistic layer does better (outlier exposure).
 
 Shapes: N prompts, L layers, C width.
 """
@@ -39,14 +40,16 @@ def prompt_states(body: Backbone, prompts: Sequence[Tokens], *, tokens: int = 20
     for batch in batches([len(prompt) for prompt in prompts], tokens=tokens):
         kept = activations(body, [prompts[place] for place in batch], sites)
         for row, place in enumerate(batch):
-            found[place] = torch.stack([kept[site][row, : len(prompts[place])].double().mean(dim=0) for site in sites]).cpu()
+            found[place] = torch.stack(
+                [kept[site][row, : len(prompts[place])].double().mean(dim=0) for site in sites]
+            ).cpu()
     return torch.stack([found[place] for place in range(len(prompts))]).numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Scores of prompts against those it was fitted on: the higher, the less alike. `shrinkage` is how far the covariance was
-    drawn towards its diagonal (Ledoit and Wolf 2004), 1 where nothing of it is left.
+    """Scores of prompts against those it was fitted on: the higher, the less alike. `shrinkage` is how far
+    the covariance was drawn towards its diagonal (Ledoit and Wolf 2004), 1 where nothing of it is left.
     """
 
     mean_C: Floats
@@ -60,14 +63,15 @@ class Detector:
 
 
 def detector(states_NC: Floats) -> Detector:
-    """Fit mean and covariance. Channels are standardised first, so that the diagonal is one and shrinking is towards it; with
-    fewer prompts than channels the covariance has no inverse without.
+    """Fit mean and covariance. Channels are standardised first, so that the diagonal is one and shrinking is
+    towards it; with fewer prompts than channels the covariance has no inverse without.
 
     Raises InputError on fewer than 8 prompts.
     """
     if len(states_NC) < 8:
         raise InputError(
-            f"a covariance of {states_NC.shape[1]} channels from {len(states_NC)} prompts says nothing; give at least 8, better hundreds"
+            f"a covariance of {states_NC.shape[1]} channels from {len(states_NC)} prompts says nothing; "
+            "give at least 8, better hundreds"
         )
     mean_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-9)
     covariance_CC, shrinkage = ledoit_wolf((states_NC - mean_C) / scale_C, assume_centered=True)
@@ -80,9 +84,14 @@ PENALTY = 100.0  # of the logistic layer on standardised channels, ours: the pap
 
 
 def exposed(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats]:
-    """Outlier exposure: a logistic layer that parts the prompts from a few known outliers, each counted N // M times."""
+    """Outlier exposure: a logistic layer that parts the prompts from a few known outliers, each counted N //
+    M times.
+    """
     if len(states_NC) < len(outliers_MC) or not len(outliers_MC):
-        raise InputError(f"outlier exposure needs some outliers and no fewer prompts; found {len(outliers_MC)} and {len(states_NC)}")
+        raise InputError(
+            f"outlier exposure needs some outliers and no fewer prompts; found {len(outliers_MC)} and "
+            f"{len(states_NC)}"
+        )
     mean_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-9)
     x = (np.concatenate([states_NC, outliers_MC]) - mean_C) / scale_C
     y = np.repeat([0, 1], [len(states_NC), len(outliers_MC)])
@@ -93,7 +102,9 @@ def exposed(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw, with DeLong's interval."""
+    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw, with DeLong's
+    interval.
+    """
 
     layer: int
     splits: tuple[Estimate, ...]
@@ -108,9 +119,20 @@ class Separation:
 
     @property
     def estimate(self) -> Estimate:
-        """The mean over splits, with the mean of their intervals: splits share prompts, so more of them make it no narrower."""
-        low, high = (float(np.mean([getattr(split, side) for split in self.splits])) for side in ("low", "high"))
-        return Estimate(self.mean, low, high, f"DeLong, mean of {len(self.splits)} splits", self.splits[0].n, self.splits[0].clusters)
+        """The mean over splits, with the mean of their intervals: splits share prompts, so more of them make
+        it no narrower.
+        """
+        low, high = (
+            float(np.mean([getattr(split, side) for split in self.splits])) for side in ("low", "high")
+        )
+        return Estimate(
+            self.mean,
+            low,
+            high,
+            f"DeLong, mean of {len(self.splits)} splits",
+            self.splits[0].n,
+            self.splits[0].clusters,
+        )
 
     @property
     def deviation(self) -> float:
@@ -118,28 +140,46 @@ class Separation:
         return float(np.std(self.aurocs, ddof=1)) if len(self.aurocs) > 1 else 0.0
 
 
-def separations(inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0) -> list[Separation]:
-    """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits` random halves."""
+def separations(
+    inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0
+) -> list[Separation]:
+    """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits`
+    random halves.
+    """
 
     def one(inside: Floats, layer: int, split: int) -> Estimate:
         fitted, held = halved(len(inside), derive(seed, "split", split))
         return told_apart(detector(inside[fitted]), inside[held], outside_MLC[:, layer])
 
-    return [Separation(layer, tuple(one(inside_NLC[:, layer], layer, split) for split in range(splits))) for layer in range(inside_NLC.shape[1])]
+    return [
+        Separation(layer, tuple(one(inside_NLC[:, layer], layer, split) for split in range(splits)))
+        for layer in range(inside_NLC.shape[1])
+    ]
 
 
-def exposures(inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, draws: int = 5, seed: int = 0) -> list[Separation]:
-    """The same by outlier exposure with `examples` outliers drawn anew each time; the others are told apart."""
+def exposures(
+    inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, draws: int = 5, seed: int = 0
+) -> list[Separation]:
+    """The same by outlier exposure with `examples` outliers drawn anew each time; the others are told
+    apart.
+    """
     if len(outside_MLC) <= examples:
-        raise InputError(f"{len(outside_MLC)} outliers do not give {examples} to learn from and some to test on")
+        raise InputError(
+            f"{len(outside_MLC)} outliers do not give {examples} to learn from and some to test on"
+        )
 
     def one(layer: int, draw: int) -> Estimate:
         fitted, held = halved(len(inside_NLC), derive(seed, "split", draw))
-        order = random.Random(derive(seed, "outliers", draw)).sample(range(len(outside_MLC)), len(outside_MLC))
+        order = random.Random(derive(seed, "outliers", draw)).sample(
+            range(len(outside_MLC)), len(outside_MLC)
+        )
         known, unknown = outside_MLC[order[:examples], layer], outside_MLC[order[examples:], layer]
         return told_apart(exposed(inside_NLC[fitted, layer], known), inside_NLC[held, layer], unknown)
 
-    return [Separation(layer, tuple(one(layer, draw) for draw in range(draws))) for layer in range(inside_NLC.shape[1])]
+    return [
+        Separation(layer, tuple(one(layer, draw) for draw in range(draws)))
+        for layer in range(inside_NLC.shape[1])
+    ]
 
 
 def halved(count: int, seed: int) -> tuple[list[int], list[int]]:

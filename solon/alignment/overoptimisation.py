@@ -1,8 +1,8 @@
 """Watching a policy's reward for the moment it stops meaning anything (HH-RLHF sections 4.2 and 4.3).
 
-Two preference models are trained on disjoint halves; the policy climbs one, and the other, which it never sees, says
-whether the climb is real. While it is, reward is nearly a straight line in the root of the KL; best-of-N, whose KL is known,
-can be drawn beside it.
+Two preference models are trained on disjoint halves; the policy climbs one, and the other, which it never
+sees, says whether the climb is real. While it is, reward is nearly a straight line in the root of the KL;
+best-of-N, whose KL is known, can be drawn beside it.
 """
 
 from __future__ import annotations
@@ -21,30 +21,37 @@ from solon.training.steps import Step
 from solon.words.conversation import Conversation
 
 
-def with_judge_scores(steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]) -> Iterator[Step]:
-    """The same steps with each judge's mean score of the rollouts, less `offset(judge, prompt)`: its mean on a fixed set (appendix
-    B.2: only then can two preference models be drawn in one figure), or better its mean over other replies to the same prompt,
-    which takes out what prompts differ by.
+def with_judge_scores(
+    steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]
+) -> Iterator[Step]:
+    """The same steps with each judge's mean score of the rollouts, less `offset(judge, prompt)`: its mean on
+    a fixed set (appendix B.2: only then can two preference models be drawn in one figure), or better its mean
+    over other replies to the same prompt, which takes out what prompts differ by.
     """
     for step in steps:
         prompts = [rollout.prompt for rollout in step.rollouts]
         samples = [rollout.sample for rollout in step.rollouts]
         less = {name: sum(offset(name, prompt) for prompt in prompts) for name in judges}
-        found = {name: (sum(judge(prompts, samples)) - less[name]) / len(samples) for name, judge in judges.items()}
+        found = {
+            name: (sum(judge(prompts, samples)) - less[name]) / len(samples) for name, judge in judges.items()
+        }
         yield replace(step, metrics={**step.metrics, **found})
 
 
-def overoptimising(train: Sequence[float], test: Sequence[float], *, shortest: int = 8, threshold: float = 3.0) -> str | None:
-    """A warning in plain words where, over some stretch of steps, the train score rose while the test score fell.
+def overoptimising(
+    train: Sequence[float], test: Sequence[float], *, shortest: int = 8, threshold: float = 3.0
+) -> str | None:
+    """A warning in plain words where, over some stretch of steps, the train score rose while the test
+    score fell.
 
-    Stretches are of 8, 16, 32 ... steps and the whole; a trend is a straight line more than `threshold` standard errors
-    from level, and both must be, so noise does not set it off. The longest stretch, then the latest, is named. None
-    where there is none, or too few steps to tell.
+    Stretches are of 8, 16, 32 ... steps and the whole; a trend is a straight line more than `threshold`
+    standard errors from level, and both must be, so noise does not set it off. The longest stretch, then
+    the latest, is named. None where there is none, or too few steps to tell.
 
     >>> overoptimising(range(20), range(20)) is None
     True
     >>> print(overoptimising([0, 1, 2, 3, 4, 5, 6, 7.1], [0, -1, -2, -3, -4, -5, -6, -7.1]))
-    over-optimising: from step 1 to 8 the reward model's score rose by 7.06 nats while the held-out model's fell by 7.06; stop earlier or raise the KL coefficient
+    over-optimising: from step 1 to 8 the reward model's score rose by 7.06 nats while ...
     """
     lengths = {len(train)} | {shortest * 2**power for power in range(16) if shortest * 2**power < len(train)}
     for length in sorted(lengths, reverse=True):
@@ -55,7 +62,8 @@ def overoptimising(train: Sequence[float], test: Sequence[float], *, shortest: i
             fall, fall_t = _trend(test[start : start + length])
             if rise_t > threshold and fall_t < -threshold:
                 return (
-                    f"over-optimising: from step {start + 1} to {start + length} the reward model's score rose by {rise:.2f} nats while "
+                    f"over-optimising: from step {start + 1} to {start + length} the reward model's score "
+                    f"rose by {rise:.2f} nats while "
                     f"the held-out model's fell by {-fall:.2f}; stop earlier or raise the KL coefficient"
                 )
     return None
@@ -70,8 +78,8 @@ def _trend(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class RootLaw:
-    """reward = a + b sqrt(KL), as far as it holds. `ends` is the KL (nats) at which the line bends down; None where the points
-    show no bend. `n` points were fitted.
+    """reward = a + b sqrt(KL), as far as it holds. `ends` is the KL (nats) at which the line bends down; None
+    where the points show no bend. `n` points were fitted.
     """
 
     a: float
@@ -84,30 +92,54 @@ class RootLaw:
         return self.a + self.b.value * math.sqrt(kl)
 
 
-def root_law(kl: Sequence[float], reward: Sequence[float], *, shortest: int = 6, level: float = 0.01) -> RootLaw:
-    """Fit the law by least squares (HH-RLHF section 4.3; the KL is summed over the reply, in nats), the interval on b Student's t.
+def root_law(
+    kl: Sequence[float], reward: Sequence[float], *, shortest: int = 6, level: float = 0.01
+) -> RootLaw:
+    """Fit the law by least squares (HH-RLHF section 4.3; the KL is summed over the reply, in nats), the
+    interval on b Student's t.
 
-    Linearity ends at the knot of the best broken line, y = a + b x - c max(0, x - knot), with at least `shortest` points before it
-    and three after, if c is above zero by an F test at `level` shared out among the knots (Bonferroni); a and b are then those
-    before the knot. Raises InputError on fewer than `shortest` points, a negative KL, or a KL that never moves.
+    Linearity ends at the knot of the best broken line, y = a + b x - c max(0, x - knot), with at least
+    `shortest` points before it and three after, if c is above zero by an F test at `level` shared out among
+    the knots (Bonferroni); a and b are then those before the knot. Raises InputError on fewer than `shortest`
+    points, a negative KL, or a KL that never moves.
     """
     x, y = np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0)), np.asarray(reward, dtype=np.float64)
-    if x.shape != y.shape or len(x) < shortest or not np.isfinite(x + y).all() or min(kl, default=0.0) < -1e-6:
-        raise InputError(f"the law needs at least {shortest} points of a KL of 0 or more and a reward; found {len(kl)} and {len(reward)}")
+    if (
+        x.shape != y.shape
+        or len(x) < shortest
+        or not np.isfinite(x + y).all()
+        or min(kl, default=0.0) < -1e-6
+    ):
+        raise InputError(
+            f"the law needs at least {shortest} points of a KL of 0 or more and a reward; found {len(kl)} "
+            f"and {len(reward)}"
+        )
     if np.ptp(x) == 0:
         raise InputError("the KL never moved, so nothing can be said of reward against it")
     straight = _least_squares(x, y, None)
-    knots = [float(knot) for knot in np.unique(np.sort(x)[shortest - 1 : -3])] if len(x) > shortest + 3 else []
-    broken, knot = min(((_least_squares(x, y, own), own) for own in knots), key=lambda pair: pair[0].error, default=(straight, None))
+    knots = (
+        [float(knot) for knot in np.unique(np.sort(x)[shortest - 1 : -3])] if len(x) > shortest + 3 else []
+    )
+    broken, knot = min(
+        ((_least_squares(x, y, own), own) for own in knots),
+        key=lambda pair: pair[0].error,
+        default=(straight, None),
+    )
     f = (straight.error - broken.error) / max(broken.error / (len(x) - 3), 1e-300)
-    bends = knot is not None and broken.weights[2] < 0 and float(stats.f.sf(f, 1, len(x) - 3)) < level / len(knots)
+    bends = (
+        knot is not None
+        and broken.weights[2] < 0
+        and float(stats.f.sf(f, 1, len(x) - 3)) < level / len(knots)
+    )
     fitted = broken if bends else straight
     half = float(stats.t.ppf(0.975, len(x) - len(fitted.weights)) * fitted.slope_error)
     slope = float(fitted.weights[1])
     return RootLaw(
-        float(fitted.weights[0]), Estimate(slope, slope - half, slope + half, "t, least squares", len(x), len(x)),
-        knot**2 if bends and knot is not None else None, len(x),
-    )  # fmt: skip
+        float(fitted.weights[0]),
+        Estimate(slope, slope - half, slope + half, "t, least squares", len(x), len(x)),
+        knot**2 if bends and knot is not None else None,
+        len(x),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +160,33 @@ def _least_squares(x: np.ndarray, y: np.ndarray, knot: float | None) -> _Fitted:
 
 
 def best_of(scores: Sequence[float], values: Sequence[float], counts: Sequence[int]) -> list[float]:
-    """The expected value of the best of N draws by score, for each N: exact over all subsets of the samples given, by order
-    statistics, so that one set of samples gives every N without bias. Ties share their places. N may not exceed the samples.
+    """The expected value of the best of N draws by score, for each N: exact over all subsets of the samples
+    given, by order statistics, so that one set of samples gives every N without bias. Ties share their
+    places. N may not exceed the samples.
 
     >>> best_of([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], [1, 2, 3])
     [30.0, 46.666666666666664, 60.0]
     """
     if len(scores) != len(values) or not scores or not 1 <= min(counts) <= max(counts) <= len(scores):
-        raise InputError(f"best-of-N needs N from 1 to the {len(scores)} samples of a prompt; found {list(counts)}")
+        raise InputError(
+            f"best-of-N needs N from 1 to the {len(scores)} samples of a prompt; found {list(counts)}"
+        )
     order = np.argsort(np.asarray(scores), kind="stable")
     sorted_scores, sorted_values = np.asarray(scores)[order], np.asarray(values, dtype=np.float64)[order]
     for tie in np.unique(sorted_scores):
         same = sorted_scores == tie
         sorted_values[same] = sorted_values[same].mean()
     size = len(scores)
-    return [sum(math.comb(place, n - 1) * float(value) for place, value in enumerate(sorted_values)) / math.comb(size, n) for n in counts]
+    return [
+        sum(math.comb(place, n - 1) * float(value) for place, value in enumerate(sorted_values))
+        / math.comb(size, n)
+        for n in counts
+    ]
 
 
 def best_of_kl(count: int, *, tight: bool) -> float:
-    """The KL of best-of-N from the policy it draws from, in nats: log N - (N - 1) / N (`tight`, exact where no two replies score
-    alike), or log N, as HH-RLHF draws it.
+    """The KL of best-of-N from the policy it draws from, in nats: log N - (N - 1) / N (`tight`, exact where
+    no two replies score alike), or log N, as HH-RLHF draws it.
 
     >>> round(best_of_kl(16, tight=True), 2), round(best_of_kl(16, tight=False), 2)
     (1.84, 2.77)

@@ -1,7 +1,9 @@
-"""A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI section 4).
+"""A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI
+section 4).
 
-The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only differences
-of scores mean anything; they are in nats: P(first better) = 1 / (1 + exp(r_second - r_first)), and one nat is 173.7 Elo.
+The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only
+differences of scores mean anything; they are in nats: P(first better) = 1 / (1 + exp(r_second - r_first)),
+and one nat is 173.7 Elo.
 """
 
 from __future__ import annotations
@@ -35,14 +37,18 @@ Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], Total]]
 
 @dataclass(frozen=True, slots=True)
 class PreferenceModel:
-    """A scalar model and the dialogue form it reads. Callable as a reward on sampled tokens, never re-tokenised."""
+    """A scalar model and the dialogue form it reads. Callable as a reward on sampled tokens, never
+    re-tokenised.
+    """
 
     name: str
     scalar: ScalarModel
     dialogue: Dialogue
 
     def __call__(self, prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
-        return self._scores([self._sampled(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)])
+        return self._scores(
+            [self._sampled(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)]
+        )
 
     def _sampled(self, prompt: Conversation, sample: Sample) -> tuple[Tokens, Tokens]:
         """A reply's own tokens; one that ended on a stop string is read without it, as text is."""
@@ -52,11 +58,19 @@ class PreferenceModel:
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[float]:
         """The score of each reply given as text."""
-        return self._scores([self._pair(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)])
+        return self._scores(
+            [self._pair(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+        )
 
     def differences(self, comparisons: Sequence[Comparison]) -> list[float]:
         """r_first - r_second of each comparison, in nats."""
-        scores = self._scores([pair for c in comparisons for pair in (self._pair(c.prompt, c.first), self._pair(c.prompt, c.second))])
+        scores = self._scores(
+            [
+                pair
+                for c in comparisons
+                for pair in (self._pair(c.prompt, c.first), self._pair(c.prompt, c.second))
+            ]
+        )
         return [first - second for first, second in zip(scores[::2], scores[1::2], strict=True)]
 
     def copy(self) -> PreferenceModel:
@@ -111,16 +125,23 @@ def learn(
     state: Mapping[str, Tensor] | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
-    """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the labels
-    before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is given: HH-RLHF's lambda is
-    that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless). `loss` is `comparison_loss` unless another is given.
+    """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the
+    labels before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is
+    given: HH-RLHF's lambda is that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless). `loss`
+    is `comparison_loss` unless another is given.
     """
     rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: length(row[0]), tokens=micro_tokens)
+        return micro(
+            shuffled(rows, size=size, seed=seed, number=number),
+            lambda row: length(row[0]),
+            tokens=micro_tokens,
+        )
 
-    return fit(model.scalar, batch, (loss or comparison_loss)(model.scalar), plan=plan, state=state, world=world)
+    return fit(
+        model.scalar, batch, (loss or comparison_loss)(model.scalar), plan=plan, state=state, world=world
+    )
 
 
 def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
@@ -129,23 +150,33 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total
     def loss(rows: Sequence[Labelled]) -> Total:
         scores_N2 = scalar.at_ends([group for group, _, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]
-        p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(dim=1)
+        p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(
+            dim=1
+        )
         agrees_N = weight_N * (((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5))
-        return Total((weight_N * preference_loss(difference_N, p_first_N)).sum(), float(weight_N.sum()), {"agreement": float(agrees_N.sum())})
+        return Total(
+            (weight_N * preference_loss(difference_N, p_first_N)).sum(),
+            float(weight_N.sum()),
+            {"agreement": float(agrees_N.sum())},
+        )
 
     return loss
 
 
-def start_head(model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES) -> None:
+def start_head(
+    model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES
+) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
 
-    Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that there is on
-    finding its direction. The penalty is the one of least loss in four-fold cross-validation on these comparisons.
-    Raises InputError on no comparison.
+    Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that
+    there is on finding its direction. The penalty is the one of least loss in four-fold cross-validation on
+    these comparisons. Raises InputError on no comparison.
     """
     if not comparisons:
         raise InputError("a head cannot be started from no comparisons")
-    weights_C = ridge_head(end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties=penalties)
+    weights_C = ridge_head(
+        end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties=penalties
+    )
     with torch.no_grad():
         model.scalar.head.weight.copy_(torch.from_numpy(weights_C)[None])
 
@@ -156,16 +187,24 @@ def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.
     states: dict[int, Tensor] = {}
     with torch.inference_mode():
         for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
-            found_N2C = model.scalar.states_at_ends([groups[place] for place in batch]).double().cpu().view(len(batch), 2, -1)
+            found_N2C = (
+                model.scalar.states_at_ends([groups[place] for place in batch])
+                .double()
+                .cpu()
+                .view(len(batch), 2, -1)
+            )
             states |= dict(zip(batch, found_N2C, strict=True))
     return torch.stack([states[place] for place in range(len(groups))]).numpy()
 
 
 def ridge_head(
-    states_N2C: np.ndarray, p_first_N: np.ndarray, weight_N: np.ndarray | None = None, penalties: Sequence[float] = PENALTIES
+    states_N2C: np.ndarray,
+    p_first_N: np.ndarray,
+    weight_N: np.ndarray | None = None,
+    penalties: Sequence[float] = PENALTIES,
 ) -> np.ndarray:
-    """Weights (C,) of least soft-label preference loss, each comparison weighted, with a ridge on standardised states whose
-    penalty is cross-validated.
+    """Weights (C,) of least soft-label preference loss, each comparison weighted, with a ridge on
+    standardised states whose penalty is cross-validated.
     """
     weight_N = np.ones(len(p_first_N)) if weight_N is None else weight_N
     scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)

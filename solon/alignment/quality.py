@@ -1,4 +1,6 @@
-"""How good a preference model is on comparisons that it never saw (HH-RLHF section 3, which all of this is from)."""
+"""How good a preference model is on comparisons that it never saw (HH-RLHF section 3, which all of this is
+from).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from solon.words.comparison import Comparison
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One comparison and what a preference model gave each side, in nats. `turn` counts the human's turns up to the replies;
-    `dialogue` names what it is clustered by; `longer` is by how many words the first reply is longer.
+    """One comparison and what a preference model gave each side, in nats. `turn` counts the human's turns up
+    to the replies; `dialogue` names what it is clustered by; `longer` is by how many words the first reply is
+    longer.
     """
 
     first: float
@@ -50,8 +53,14 @@ def accuracy(rows: Sequence[Judged]) -> Estimate:
 
 
 def advantage(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
-    """How much more often the first model is right than the second on the same comparisons, paired and clustered by dialogue."""
-    return paired_difference([float(row.right) for row in first], [float(row.right) for row in second], clusters=[row.dialogue for row in first])
+    """How much more often the first model is right than the second on the same comparisons, paired and
+    clustered by dialogue.
+    """
+    return paired_difference(
+        [float(row.right) for row in first],
+        [float(row.right) for row in second],
+        clusters=[row.dialogue for row in first],
+    )
 
 
 def by_turn(rows: Sequence[Judged], *, most: int = 4) -> dict[int, Estimate]:
@@ -73,22 +82,33 @@ def chart(rows: Sequence[Judged]) -> list[Bin]:
 
 
 def calibration_error(rows: Sequence[Judged]) -> Estimate:
-    """Expected calibration error of the stated confidences over the bins of `chart`, with an interval by cluster bootstrap over
-    dialogues. Drawing again adds noise of its own to every bin, so the interval leans upwards where there are few comparisons.
+    """Expected calibration error of the stated confidences over the bins of `chart`, with an interval by
+    cluster bootstrap over dialogues. Drawing again adds noise of its own to every bin, so the interval leans
+    upwards where there are few comparisons.
     """
     count = bins_for(rows)
 
     def error(places: np.ndarray) -> float:
         some = [rows[int(place)] for place in places]
-        return expected_calibration_error([row.confidence for row in some], [row.right for row in some], count=count)
+        return expected_calibration_error(
+            [row.confidence for row in some], [row.right for row in some], count=count
+        )
 
-    found = bootstrap([float(place) for place in range(len(rows))], error, clusters=[row.dialogue for row in rows], resamples=500)
+    found = bootstrap(
+        [float(place) for place in range(len(rows))],
+        error,
+        clusters=[row.dialogue for row in rows],
+        resamples=500,
+    )
     return replace(found, low=min(found.low, found.value))
 
 
-def both_high(rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)) -> dict[float, Estimate]:
-    """Accuracy among the comparisons of which both sides score above a quantile of all scores: where a policy that climbs the
-    model will have to tell replies apart. Quantiles with fewer than ten comparisons above them are left out.
+def both_high(
+    rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)
+) -> dict[float, Estimate]:
+    """Accuracy among the comparisons of which both sides score above a quantile of all scores: where a policy
+    that climbs the model will have to tell replies apart. Quantiles with fewer than ten comparisons above
+    them are left out.
     """
     scores = [score for row in rows for score in (row.first, row.second)]
     found = {}
@@ -101,8 +121,8 @@ def both_high(rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0
 
 
 def length_correlation(rows: Sequence[Judged]) -> Estimate | None:
-    """Of score differences with differences of length in words, about zero: which side comes first does not matter. None where one
-    of them never varies.
+    """Of score differences with differences of length in words, about zero: which side comes first does not
+    matter. None where one of them never varies.
     """
     leaning, longer = [row.first - row.second for row in rows], [float(row.longer) for row in rows]
     varied = len(rows) > 3 and len(set(leaning)) > 1 and len(set(longer)) > 1

@@ -47,9 +47,12 @@ def main(argv: Sequence[str]) -> int:
         turn += 1
         try:
             reply = model.sample(
-                [talk.human(words)], max_tokens=options.max_tokens, temperature=options.temperature, top_p=options.top_p,
+                [talk.human(words)],
+                max_tokens=options.max_tokens,
+                temperature=options.temperature,
+                top_p=options.top_p,
                 seed=derive(options.seed, turn),
-            )[0][0]  # fmt: skip
+            )[0][0]
         except InputError as error:
             say(f"{error}. /again starts a new conversation")
             continue

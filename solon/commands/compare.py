@@ -1,4 +1,6 @@
-"""`solon compare MODEL MODEL...`: the same prompts judged by a preference model, or the same evaluations item by item; paired either way."""
+"""`solon compare MODEL MODEL...`: the same prompts judged by a preference model, or the same evaluations item
+by item; paired either way.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,14 @@ from solon.study.conduct import StudyOptions, answer, parse, say
 
 @dataclass(frozen=True)
 class Options(StudyOptions, Measuring):
-    """Which of two models a preference model prefers on the same prompts; or, with --on, how two or more differ on evaluations."""
+    """Which of two models a preference model prefers on the same prompts; or, with --on, how two or more
+    differ on evaluations.
+    """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """two models; with --on any number, the first being the one that the others are held against (a series of checkpoints in order)"""
+    """two models; with --on any number, the first being the one that the others are held against (a series of
+    checkpoints in order)
+    """
     on: tuple[Path, ...] = ()
     """files or folders of evaluations to compare on, item by item"""
     judge: Path | None = None
@@ -37,14 +43,18 @@ class Options(StudyOptions, Measuring):
     """replies to each prompt, for the judge"""
     max_tokens: int = 64
     workers: str = "here"
-    """where replies are made for the judge: here, processes:N, ray, ray:N or ray:ADDRESS; they are the same"""
+    """where replies are made for the judge: here, processes:N, ray, ray:N or ray:ADDRESS; they are the same
+    """
     preset: Annotated[Literal["quick", "full"], tyro.conf.Suppress] = "quick"
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="compare")
     if len(options.models) < 2 or bool(options.on) == bool(options.judge):
-        raise InputError("solon compare needs two models, and either --on with evaluations or --judge with a preference model")
+        raise InputError(
+            "solon compare needs two models, and either --on with evaluations or --judge with a preference "
+            "model"
+        )
     if options.on:
         return measure(options, options, options.models, options.on)
     if len(options.models) != 2 or options.judge is None:
@@ -60,9 +70,16 @@ def judged(options: Options, folder: Path, names: Sequence[str]) -> int:
     for name in names:
         model = spread_open(options.workers, name, precision=options.precision, say=say)
         say(f"sampling {name}")
-        groups = model.sample(prompts, count=options.samples, max_tokens=options.max_tokens, seed=options.seed)
-        flat = judge.score([p for p, group in zip(prompts, groups, strict=True) for _ in group], [s.text for group in groups for s in group])
-        scores.append([flat[start : start + options.samples] for start in range(0, len(flat), options.samples)])
+        groups = model.sample(
+            prompts, count=options.samples, max_tokens=options.max_tokens, seed=options.seed
+        )
+        flat = judge.score(
+            [p for p, group in zip(prompts, groups, strict=True) for _ in group],
+            [s.text for group in groups for s in group],
+        )
+        scores.append(
+            [flat[start : start + options.samples] for start in range(0, len(flat), options.samples)]
+        )
         declined.append([refuses(group[0].text) for group in groups])
     found = duel(scores[0], scores[1])
     gap = paired_difference(*([sum(own) / len(own) for own in side] for side in scores))
@@ -71,7 +88,13 @@ def judged(options: Options, folder: Path, names: Sequence[str]) -> int:
         f"{names[0]} over {names[1]}, {len(prompts)} prompts, judged by {folder}",
         f"win rate          {found.rate}",
         f"score difference  {gap} nats",
-        f"refusals          {sum(declined[0])} against {sum(declined[1])} of {len(prompts)} (McNemar p = {change.p_value:.3f})",
+        f"refusals          {sum(declined[0])} against {sum(declined[1])} of {len(prompts)} (McNemar p = "
+        f"{change.p_value:.3f})",
     ]
-    rows = {"win_rate": asdict(found.rate), "difference": asdict(gap), "refusals": asdict(change), "ties": found.ties}
+    rows = {
+        "win_rate": asdict(found.rate),
+        "difference": asdict(gap),
+        "refusals": asdict(change),
+        "ties": found.ties,
+    }
     return answer({"first": names[0], "second": names[1], **rows}, "\n".join(lines), as_json=options.json)

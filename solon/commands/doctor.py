@@ -18,7 +18,19 @@ from solon.models.backbones.backbone import fast_precision
 from solon.models.embedded import PACKAGES, cached, home
 from solon.study.conduct import answer, parse
 
-NEEDED = ("torch", "transformers", "safetensors", "tyro", "numpy", "scipy", "pyarrow", "httpx", "matplotlib", "gguf", "accelerate")
+NEEDED = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "tyro",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "httpx",
+    "matplotlib",
+    "gguf",
+    "accelerate",
+)
 EXTRA = ("peft", "trl")
 
 
@@ -46,17 +58,27 @@ def facts() -> dict[str, Any]:
     free = shutil.disk_usage(place).free / 2**30
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     known = {
-        "solon": __version__, "python": sys.version.split()[0], **{name: found or "not installed" for name, found in versions.items()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
-        "fast precision": str(fast_precision()).removeprefix("torch."), "matrix product": f"{speed():.0f} GFLOP/s",
-        "memory": f"{memory:.1f} GiB", "free disk": f"{free:.1f} GiB", "model cache": str(home()),
+        "solon": __version__,
+        "python": sys.version.split()[0],
+        **{name: found or "not installed" for name, found in versions.items()},
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
+        "fast precision": str(fast_precision()).removeprefix("torch."),
+        "matrix product": f"{speed():.0f} GFLOP/s",
+        "memory": f"{memory:.1f} GiB",
+        "free disk": f"{free:.1f} GiB",
+        "model cache": str(home()),
         "models cached": ", ".join(name for name in PACKAGES if cached(name)) or "none yet",
-    }  # fmt: skip
+    }
     problems = [f"{name} is not installed: install Solon again" for name in NEEDED if versions[name] is None]
     if memory < 6:
         problems.append(f"{memory:.1f} GiB of memory: the demo needs 6")
     if free < 5:
-        problems.append(f"{free:.1f} GiB free at {place}: a run on smollm2 writes about 2, the cache about 2; set SOLON_HOME or --runs elsewhere")
+        problems.append(
+            f"{free:.1f} GiB free at {place}: a run on smollm2 writes about 2, the cache about 2; set "
+            "SOLON_HOME or --runs elsewhere"
+        )
     if not os.access(place, os.W_OK):
         problems.append(f"{place} cannot be written: set SOLON_HOME to a folder that can")
     return {"facts": known, "problems": problems}

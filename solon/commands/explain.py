@@ -35,7 +35,9 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Hold a finished `solon align` run's revisions, helpful replies and comparisons against a reply of its final model."""
+    """Hold a finished `solon align` run's revisions, helpful replies and comparisons against a reply of its
+    final model.
+    """
 
     run: Annotated[str, tyro.conf.Positional] = ""
     """a run's folder, or the beginning of its name"""
@@ -50,36 +52,67 @@ class Options(StudyOptions):
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="explain")
-    if not options.run or not options.prompt.strip() or not options.reply or not all(reply.strip() for reply in options.reply):
+    if (
+        not options.run
+        or not options.prompt.strip()
+        or not options.reply
+        or not all(reply.strip() for reply in options.reply)
+    ):
         raise InputError("solon explain needs a run, --prompt and --reply, none of them empty")
     folder = find(options.runs, options.run)
     if not (folder / "drafts.jsonl").exists():
         raise InputError(f"{folder} is no run of solon align: it holds no drafts.jsonl")
     if not (folder / "report.json").exists() or not (folder / "model").exists():
-        raise InputError(f"{folder} has no finished model to explain; the command that began it goes on from what is there")
+        raise InputError(
+            f"{folder} has no finished model to explain; the command that began it goes on from what is there"
+        )
     settings, counts = options.settings, dict[str, int]()
     talk = Conversation().human(options.prompt)
     model = load_open(str(folder / "model"), precision="float32", say=say)
     sources: list[Source[Any]] = [imitated(folder, model, talk, options.reply, counts)]
     scored = preferred(folder, talk, options.reply, options.comparisons, counts)
     sources += [scored] if scored is not None else []
-    inputs = {"model": model.fingerprint, "reply": hashlib.sha256(json.dumps([options.prompt, *options.reply]).encode()).hexdigest()[:16]}
-    inputs |= {f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources}
+    inputs = {
+        "model": model.fingerprint,
+        "reply": hashlib.sha256(json.dumps([options.prompt, *options.reply]).encode()).hexdigest()[:16],
+    }
+    inputs |= {
+        f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources
+    }
     inputs |= {"preference model": content_hash(folder / "preference_model")} if scored is not None else {}
     questions = [(options.prompt, reply) for reply in options.reply]
-    return run_study(options, "explain", asdict(settings), inputs, model.name, lambda run: study(run, settings, sources, questions, counts))
+    return run_study(
+        options,
+        "explain",
+        asdict(settings),
+        inputs,
+        model.name,
+        lambda run: study(run, settings, sources, questions, counts),
+    )
 
 
-def imitated(folder: Path, model: TorchModel, talk: Conversation, replies: Sequence[str], counts: dict[str, int]) -> Source[Given]:
-    """What the supervised stage imitated: the revisions of every round, and the start's own helpful replies."""
+def imitated(
+    folder: Path, model: TorchModel, talk: Conversation, replies: Sequence[str], counts: dict[str, int]
+) -> Source[Given]:
+    """What the supervised stage imitated: the revisions of every round, and the start's own helpful
+    replies.
+    """
     drafts = [to_drafts(row) for row in stage(folder, "drafts")]
-    said = [(own.prompt, turn.revision, turn.finished, f"revision {number + 1}") for own in drafts for number, turn in enumerate(own.rounds)]
+    said = [
+        (own.prompt, turn.revision, turn.finished, f"revision {number + 1}")
+        for own in drafts
+        for number, turn in enumerate(own.rounds)
+    ]
     firsts = [(from_messages(row["prompt"]), row["replies"][0]) for row in stage(folder, "helpful")]
     said += [(prompt, own["text"], own["stop"] != Stop.LENGTH.value, "helpful") for prompt, own in firsts]
     form = model.dialogue
     rows, titles = list[Given](), list[str]()
     for prompt, text, finished, kind in said:  # as the supervised stage has them
-        given = (form.prompt(prompt), form.reply(prompt, text) + (form.end if finished else ())) if text.strip() else ((), ())
+        given = (
+            (form.prompt(prompt), form.reply(prompt, text) + (form.end if finished else ()))
+            if text.strip()
+            else ((), ())
+        )
         if not given[1] or len(given[0]) + len(given[1]) > model.context:
             counts["rows that are empty or too long for the context, left out"] = (
                 counts.get("rows that are empty or too long for the context, left out", 0) + 1
@@ -92,25 +125,34 @@ def imitated(folder: Path, model: TorchModel, talk: Conversation, replies: Seque
     asked = tuple((form.prompt(talk), form.reply(talk, reply)) for reply in replies)
     longest = max(len(prompt) + len(reply) for prompt, reply in asked)
     if longest > model.context:
-        raise InputError(f"prompt and reply have {longest} tokens, over the model's context of {model.context}")
+        raise InputError(
+            f"prompt and reply have {longest} tokens, over the model's context of {model.context}"
+        )
     objective = language(model.module)
     return Source(
         "revisions and replies",
         objective,
         tuple(rows),
         tuple(titles),
-        lambda own: spelled(form, own[0] + own[1])[:-1],  # the token before the predicted one, as the paper shows it
+        # the token before the predicted one, as the paper shows it
+        lambda own: spelled(form, own[0] + own[1])[:-1],
         lambda own: own[0] + own[1],
         asked,
         objective,
     )
 
 
-def preferred(folder: Path, talk: Conversation, replies: Sequence[str], path: Path | None, counts: dict[str, int]) -> Source[Any] | None:
-    """What the preference model learned from, held against its score of the reply; None where the run kept none."""
+def preferred(
+    folder: Path, talk: Conversation, replies: Sequence[str], path: Path | None, counts: dict[str, int]
+) -> Source[Any] | None:
+    """What the preference model learned from, held against its score of the reply; None where the run kept
+    none.
+    """
     if not (folder / "preference_model").exists():
         return None
-    judge = PreferenceModel("preference model", *load_classifier(folder / "preference_model", precision=torch.float32))
+    judge = PreferenceModel(
+        "preference model", *load_classifier(folder / "preference_model", precision=torch.float32)
+    )
     learned: list[Comparison] = labels(folder)
     if path is not None:
         learned += read_comparisons(path).rows
@@ -119,8 +161,14 @@ def preferred(folder: Path, talk: Conversation, replies: Sequence[str], path: Pa
     if not fitting:
         return None
     groups = [judge.group(own) for own in fitting]
-    rows = tuple((prompt + first, prompt + second, own.p_first) for (prompt, (first, second)), own in zip(groups, fitting, strict=True))
-    titles = tuple(f"P(first) {own.p_first:.2f}: {own.prompt.last} -> (1) {own.first} (2) {own.second}" for own in fitting)
+    rows = tuple(
+        (prompt + first, prompt + second, own.p_first)
+        for (prompt, (first, second)), own in zip(groups, fitting, strict=True)
+    )
+    titles = tuple(
+        f"P(first) {own.p_first:.2f}: {own.prompt.last} -> (1) {own.first} (2) {own.second}"
+        for own in fitting
+    )
     objective, form = comparisons(judge.scalar), judge.dialogue
     spoken = [form.prompt(talk) + form.reply(talk, reply) + form.context_end for reply in replies]
     score = reward(judge.scalar)
@@ -128,7 +176,9 @@ def preferred(folder: Path, talk: Conversation, replies: Sequence[str], path: Pa
     def scored(some: Sequence[Pairwise]) -> torch.Tensor:
         return score([own[0] for own in some])
 
-    asked: Objective[Pairwise] = Objective(judge.scalar, scored, lambda some, generator: scored(some), lambda own: len(own[0]))
+    asked: Objective[Pairwise] = Objective(
+        judge.scalar, scored, lambda some, generator: scored(some), lambda own: len(own[0])
+    )
     longest = max(max(len(a), len(b)) for a, b, _ in rows)
 
     def pair(own: tuple[tuple[int, ...], tuple[int, ...], float]) -> list[str]:
@@ -138,7 +188,16 @@ def preferred(folder: Path, talk: Conversation, replies: Sequence[str], path: Pa
 
     if max(map(len, spoken)) > judge.scalar.body.context or longest > judge.scalar.body.context:
         raise InputError("the reply is too long for the preference model's context")
-    return Source("comparisons", objective, rows, titles, pair, lambda own: own[0] + own[1], tuple((own, own, 0.5) for own in spoken), asked)
+    return Source(
+        "comparisons",
+        objective,
+        rows,
+        titles,
+        pair,
+        lambda own: own[0] + own[1],
+        tuple((own, own, 0.5) for own in spoken),
+        asked,
+    )
 
 
 def spelled(form: Dialogue, tokens: Sequence[int]) -> list[str]:

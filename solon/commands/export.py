@@ -27,8 +27,8 @@ PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "re
 
 @dataclass(frozen=True)
 class Options:
-    """Copy a run's model (transformers), adapter (PEFT), preference model (sequence classification), rows (JSONL) and
-    report; its AI comparisons also as chosen/rejected pairs, which TRL and others train on.
+    """Copy a run's model (transformers), adapter (PEFT), preference model (sequence classification), rows
+    (JSONL) and report; its AI comparisons also as chosen/rejected pairs, which TRL and others train on.
     """
 
     run: Annotated[str, tyro.conf.Positional]
@@ -62,18 +62,33 @@ def main(argv: Sequence[str]) -> int:
             (partial / options.to).mkdir()
             FORMS[options.to](handed(folder), partial / options.to)
     made = sorted(path.name for path in options.folder.iterdir())
-    words = f"{options.folder}: {', '.join(made)}" + (f" ({ties} ties have no chosen side and are not among the pairs)" if ties else "")
-    return answer({"to": str(options.folder), "made": made, "ties_left_out": ties}, words, as_json=options.json)
+    words = f"{options.folder}: {', '.join(made)}" + (
+        f" ({ties} ties have no chosen side and are not among the pairs)" if ties else ""
+    )
+    return answer(
+        {"to": str(options.folder), "made": made, "ties_left_out": ties}, words, as_json=options.json
+    )
 
 
 def handed(folder: Path) -> Handover:
     """What another trainer would begin with: revisions to imitate, labels, and the prompts of both kinds."""
     drafts = [to_drafts(row) for row in stage(folder, "drafts")]
     helpful = [from_messages(row["prompt"]) for row in stage(folder, "helpful")]
-    supervised = [d.prompt.assistant(turn.revision) for d in drafts for turn in d.rounds if turn.finished and turn.revision.strip()]
+    supervised = [
+        d.prompt.assistant(turn.revision)
+        for d in drafts
+        for turn in d.rounds
+        if turn.finished and turn.revision.strip()
+    ]
     settings = json.loads((folder / "run.json").read_text())["settings"]
     decided = [comparison for comparison in labels(folder) if comparison.p_first != 0.5]
-    return Handover(supervised, decided, [*(d.prompt for d in drafts), *helpful], settings["max_tokens"], settings["kl_coefficient"])
+    return Handover(
+        supervised,
+        decided,
+        [*(d.prompt for d in drafts), *helpful],
+        settings["max_tokens"],
+        settings["kl_coefficient"],
+    )
 
 
 def stage(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -82,7 +97,11 @@ def stage(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def labels(folder: Path) -> list[Comparison]:
     """The labels that the preference model learned from."""
-    found = [name for name in ("labels_contrastive", "labels_reasoned", "labels_multiple_choice") if (folder / f"{name}.jsonl").exists()]
+    found = [
+        name
+        for name in ("labels_contrastive", "labels_reasoned", "labels_multiple_choice")
+        if (folder / f"{name}.jsonl").exists()
+    ]
     return [to_comparison(row) for row in stage(folder, found[0])] if found else []
 
 

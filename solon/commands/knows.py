@@ -1,4 +1,6 @@
-"""`solon knows MODEL --questions FILE`: fit what a model knows of itself; `solon knows RUN/model --ask TEXT`: answer, or decline to."""
+"""`solon knows MODEL --questions FILE`: fit what a model knows of itself; `solon knows RUN/model --ask TEXT`:
+answer, or decline to.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,18 @@ from solon.words.question import Problem
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Teach a model when it knows, with a guaranteed rate of wrong answers; then let it answer only what it knows."""
+    """Teach a model when it knows, with a guaranteed rate of wrong answers; then let it answer only what it
+    knows.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = ""
-    """smollm2, gemma3-270m, a model folder or a hub id to fit; or RUN/model, as this command wrote it, to answer with"""
+    """smollm2, gemma3-270m, a model folder or a hub id to fit; or RUN/model, as this command wrote it, to
+    answer with
+    """
     questions: Path | None = None
-    """questions with answers (NQ-open, GSM8K, or rows of {question, answers}) to fit on; or, with a fitted model, to answer"""
+    """questions with answers (NQ-open, GSM8K, or rows of {question, answers}) to fit on; or, with a fitted
+    model, to answer
+    """
     ask: str = ""
     """one question for a fitted model"""
     form: Form = "auto"
@@ -39,9 +47,15 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="knows")
     fitted = bool(options.model) and (Path(options.model) / FILE).exists()
     if not options.model or bool(options.questions) == bool(options.ask):
-        raise InputError("solon knows needs a model, and --questions or, for a fitted model, --ask; `solon knows --help` lists the options")
+        raise InputError(
+            "solon knows needs a model, and --questions or, for a fitted model, --ask; `solon knows "
+            "--help` lists the options"
+        )
     if options.ask and not fitted:
-        raise InputError(f"{options.model} is not fitted yet: solon knows {options.model} --questions FILE writes a folder that can be asked")
+        raise InputError(
+            f"{options.model} is not fitted yet: solon knows {options.model} --questions FILE writes a "
+            "folder that can be asked"
+        )
     if fitted:
         knower = load(Path(options.model), precision=options.precision)
         return asked(knower, options) if options.ask else answered(knower, options)
@@ -50,7 +64,10 @@ def main(argv: Sequence[str]) -> int:
     model = model.plain() if form_of_dialogue(model, options.form) == "text" else model
     problems = [own for own in found.problems if not own.options]
     inputs = {"model": model.fingerprint, "questions": digest_of([], problems)}
-    counts, settings = skipped_counts(found.reading, found.name), {**asdict(options.settings), "form": options.form}
+    counts, settings = (
+        skipped_counts(found.reading, found.name),
+        {**asdict(options.settings), "form": options.form},
+    )
 
     def work(run: Any) -> Any:
         made = study(run, options.settings, model, problems, counts)
@@ -76,21 +93,37 @@ def usable(path: Path | None) -> Evaluation:
 def asked(knower: Knower, options: Options) -> int:
     """One question, answered or declined."""
     like = knower.examples[0] if knower.examples else Problem("Question:")
-    put = Problem(f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, tokens=like.tokens)
+    put = Problem(
+        f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, tokens=like.tokens
+    )
     [row] = knower.answered([put])
     row.pop("right")
     words = row["answer"] if row["answers"] else "(it does not know this surely enough to answer)"
-    human = f"{words}\nconfidence {row['confidence']:.3f}, answers from {knower.threshold.value:.3f}: {knower.threshold.guarantee}"
+    human = (
+        f"{words}\nconfidence {row['confidence']:.3f}, answers from {knower.threshold.value:.3f}: "
+        f"{knower.threshold.guarantee}"
+    )
     return answer({**row, "threshold": knower.threshold.value}, human, as_json=options.json)
 
 
 def answered(knower: Knower, options: Options) -> int:
     """A file of questions, each a line of JSON on standard output; what came of it at the end."""
-    problems = [own for own in usable(options.questions).problems if not own.options][: options.settings.limit or None]
+    problems = [own for own in usable(options.questions).problems if not own.options][
+        : options.settings.limit or None
+    ]
     given = wrong = 0
     for start in range(0, len(problems), 16):
         for row in knower.answered(problems[start : start + 16]):
             given, wrong = given + row["answers"], wrong + (row["answers"] and row["right"] is False)
             print(json.dumps(row if row["answers"] else {**row, "answer": None}, ensure_ascii=False))
-    found = {"questions": len(problems), "answered": given, "wrong": wrong, "threshold": knower.threshold.value}
-    return answer(found, f"{given} of {len(problems)} questions answered, {wrong} of the answers wrong", as_json=options.json)
+    found = {
+        "questions": len(problems),
+        "answered": given,
+        "wrong": wrong,
+        "threshold": knower.threshold.value,
+    }
+    return answer(
+        found,
+        f"{given} of {len(problems)} questions answered, {wrong} of the answers wrong",
+        as_json=options.json,
+    )

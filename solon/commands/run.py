@@ -12,7 +12,10 @@ from solon.study.catalogue import PAPERS
 def main(argv: Sequence[str]) -> int:
     runnable = {paper.study: paper.command for paper in PAPERS if paper.command}
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: solon run STUDY [options]\n\nstudies that run: {', '.join(runnable)}\n`solon run STUDY --help` lists a study's options.")
+        print(
+            f"usage: solon run STUDY [options]\n\nstudies that run: {', '.join(runnable)}\n`solon run "
+            "STUDY --help` lists a study's options."
+        )
         return 0
     if argv[0] not in runnable:
         known = {paper.study for paper in PAPERS}

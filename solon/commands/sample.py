@@ -49,14 +49,26 @@ def main(argv: Sequence[str]) -> int:
         prompts = [prompt.system(options.system) for prompt in prompts]
     model = spread_over(options.workers, options.model, precision=options.precision, say=say)
     groups = model.sample(
-        prompts, count=options.count, max_tokens=options.max_tokens, temperature=options.temperature, top_p=options.top_p,
-        stop=options.stop, seed=options.seed,
-    )  # fmt: skip
+        prompts,
+        count=options.count,
+        max_tokens=options.max_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        stop=options.stop,
+        seed=options.seed,
+    )
     lines = []
     for prompt, group in zip(prompts, groups, strict=True):
         lines += [f"> {prompt.last}", *(f"{sample.text}  [{sample.stop.value}]" for sample in group), ""]
-    rows = [{"prompt": to_messages(p), "replies": [from_sample(s) for s in group]} for p, group in zip(prompts, groups, strict=True)]
-    return answer({"model": model.name, "seed": options.seed, "rows": rows}, "\n".join(lines).rstrip(), as_json=options.json)
+    rows = [
+        {"prompt": to_messages(p), "replies": [from_sample(s) for s in group]}
+        for p, group in zip(prompts, groups, strict=True)
+    ]
+    return answer(
+        {"model": model.name, "seed": options.seed, "rows": rows},
+        "\n".join(lines).rstrip(),
+        as_json=options.json,
+    )
 
 
 def asked(prompt: str, file: Path | None) -> list[Conversation]:

@@ -50,7 +50,8 @@ class Options:
     dry_run: bool = False
     """say what would be computed, and compute nothing"""
     workers: str = "here"
-    """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same to rounding"""
+    """where --requests runs: here, processes:N, ray, ray:N or ray:ADDRESS; the rows are the same to rounding
+    """
     precision: str = "auto"
     json: bool = False
 
@@ -76,15 +77,22 @@ def main(argv: Sequence[str]) -> int:
     if options.requests is not None and not options.dry_run:
         return many(model, options.requests, options)
     asked = list(read(options.requests)) if options.requests else [single(options)]
-    prompts, texts = [row.prompt for row in asked for _ in row.texts], [text for row in asked for text in row.texts]
+    prompts, texts = (
+        [row.prompt for row in asked for _ in row.texts],
+        [text for row in asked for text in row.texts],
+    )
     if options.dry_run:
         return dry_run(model, prompts, texts, options)
     own = model.score(prompts, texts, truncate=options.truncate)
-    return answer({"model": model.name, **found(asked[0], own)}, "\n".join(lines(asked[0], own)), as_json=options.json)
+    return answer(
+        {"model": model.name, **found(asked[0], own)}, "\n".join(lines(asked[0], own)), as_json=options.json
+    )
 
 
 def many(model: TorchModel, path: Path, options: Options) -> int:
-    """A file of any length: it is read twice, to check it and to score it, and only a few chunks of it are in memory."""
+    """A file of any length: it is read twice, to check it and to score it, and only a few chunks of it are in
+    memory.
+    """
     keys, count, texts = hashlib.sha256(), 0, 0
     for row in read(path):
         keys.update(row.key.encode())
@@ -96,16 +104,22 @@ def many(model: TorchModel, path: Path, options: Options) -> int:
     settings, facts = {"truncate": options.truncate}, {"model": model.name}
     with (
         interruptible() as stop,
-        Run.open(options.runs, "score", settings, inputs, seed=0, facts=facts, progress=spoken(), stop=stop) as run,
+        Run.open(
+            options.runs, "score", settings, inputs, seed=0, facts=facts, progress=spoken(), stop=stop
+        ) as run,
     ):
         rows = run.stream("scored", read(path), lambda row: row.key, work, total=count, size=64, pool=pool)
         cut = sum(row["cut"] > 0 for row in rows)
         kept = run.folder / "scored.jsonl"
     human = f"scored {texts} texts after {count} prompts; {cut} prompts cut on the left\n{kept}"
-    return answer({"model": model.name, "rows": str(kept), "n": count, "cut": cut}, human, as_json=options.json)
+    return answer(
+        {"model": model.name, "rows": str(kept), "n": count, "cut": cut}, human, as_json=options.json
+    )
 
 
-def scored(model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool, weights: str) -> list[dict[str, Any]]:
+def scored(
+    model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool, weights: str
+) -> list[dict[str, Any]]:
     """A row of each: its prompt, and what `found` says of its texts. A worker is given what to load, once.
 
     Raises InputError where a worker has found other weights under that name.
@@ -113,13 +127,18 @@ def scored(model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool,
     if isinstance(model, Source):
         model = loaded(model)
     if model.fingerprint != weights:
-        raise InputError(f"a worker has other weights of {model.name} ({model.fingerprint}, not {weights}); give all the same files and precision")
+        raise InputError(
+            f"a worker has other weights of {model.name} ({model.fingerprint}, not {weights}); give all "
+            "the same files and precision"
+        )
     flat = [(row.prompt, text) for row in some for text in row.texts]
     samples = iter(model.score([prompt for prompt, _ in flat], [text for _, text in flat], truncate=truncate))
     rows = []
     for row in some:
         own = [next(samples) for _ in row.texts]
-        rows.append({"prompt": to_messages(row.prompt), **found(row, own), "cut": max(sample.cut for sample in own)})
+        rows.append(
+            {"prompt": to_messages(row.prompt), **found(row, own), "cut": max(sample.cut for sample in own)}
+        )
     return rows
 
 
@@ -127,7 +146,11 @@ def single(options: Options) -> Asked:
     if bool(options.reply) == bool(options.choices) or not options.prompt:
         raise InputError("give a prompt and --reply or --choices (one of the two), or a file with --requests")
     prompt = Conversation().human(options.prompt)
-    return Asked(prompt.assistant(options.opening) if options.opening else prompt, options.reply or options.choices, bool(options.choices))
+    return Asked(
+        prompt.assistant(options.opening) if options.opening else prompt,
+        options.reply or options.choices,
+        bool(options.choices),
+    )
 
 
 def read(path: Path) -> Iterator[Asked]:
@@ -136,24 +159,48 @@ def read(path: Path) -> Iterator[Asked]:
         given = [name for name in ("reply", "replies", "choices") if row.get(name)]
         texts = [row[given[0]]] if given == ["reply"] else row[given[0]] if len(given) == 1 else None
         if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-            raise InputError(f"{path}, line {number}: expected one of reply (text), replies or choices (lists of texts, none empty); found {given}")
+            raise InputError(
+                f"{path}, line {number}: expected one of reply (text), replies or choices (lists of texts, "
+                f"none empty); found {given}"
+            )
         if "messages" not in row and not isinstance(row.get("prompt"), str):
-            raise InputError(f"{path}, line {number}: expected a prompt (text) or messages; found the fields {sorted(row)}")
+            raise InputError(
+                f"{path}, line {number}: expected a prompt (text) or messages; found the fields {sorted(row)}"
+            )
         try:
-            prompt = from_messages(row["messages"]) if "messages" in row else Conversation().human(row["prompt"])
+            prompt = (
+                from_messages(row["messages"]) if "messages" in row else Conversation().human(row["prompt"])
+            )
         except (TypeError, InputError) as error:
             raise InputError(f"{path}, line {number}: {error}") from error
-        yield Asked(prompt.assistant(str(row["opening"])) if row.get("opening") else prompt, tuple(texts), given == ["choices"])
+        yield Asked(
+            prompt.assistant(str(row["opening"])) if row.get("opening") else prompt,
+            tuple(texts),
+            given == ["choices"],
+        )
 
 
-def dry_run(model: TorchModel, prompts: Sequence[Conversation], texts: Sequence[str], options: Options) -> int:
+def dry_run(
+    model: TorchModel, prompts: Sequence[Conversation], texts: Sequence[str], options: Options
+) -> int:
     planned = model.requests(prompts, texts, truncate=options.truncate)
     requests = [request for request, _ in planned]
-    whole, unique = sum(len(prompt) + len(reply) for prompt, reply in requests), trie_of(requests).unique_tokens
+    whole, unique = (
+        sum(len(prompt) + len(reply) for prompt, reply in requests),
+        trie_of(requests).unique_tokens,
+    )
     cut = sum(own > 0 for _, own in planned)
-    told = {"requests": len(requests), "tokens": whole, "unique_tokens": unique, "tokens_saved": whole - unique, "prompts_cut": cut}
+    told = {
+        "requests": len(requests),
+        "tokens": whole,
+        "unique_tokens": unique,
+        "tokens_saved": whole - unique,
+        "prompts_cut": cut,
+    }
     return answer(
-        {"model": model.name, **told}, "\n".join(f"{name.replace('_', ' '):<14} {value}" for name, value in told.items()), as_json=options.json
+        {"model": model.name, **told},
+        "\n".join(f"{name.replace('_', ' '):<14} {value}" for name, value in told.items()),
+        as_json=options.json,
     )
 
 
@@ -165,8 +212,15 @@ def found(row: Asked, samples: Sequence[Sample]) -> dict[str, Any]:
 
 def lines(row: Asked, samples: Sequence[Sample]) -> list[str]:
     if not row.choices:
-        return [f"{s.logprob:9.3f} nats  {len(s.tokens):3d} tokens  {s.logprob / len(s.tokens):7.3f} a token  {s.text}" for s in samples]
+        return [
+            f"{s.logprob:9.3f} nats  {len(s.tokens):3d} tokens  {s.logprob / len(s.tokens):7.3f} a token  "
+            f"{s.text}"
+            for s in samples
+        ]
     one = belief(samples)
     rows = zip(row.texts, one.belief, one.logprobs, one.tokens, strict=True)
-    told = [f"{share:8.4f}  {logprob:9.3f} nats  {tokens:2d} tokens  {choice}" for choice, share, logprob, tokens in rows]
+    told = [
+        f"{share:8.4f}  {logprob:9.3f} nats  {tokens:2d} tokens  {choice}"
+        for choice, share, logprob, tokens in rows
+    ]
     return [*told, f"mass on the choices together: {one.mass:.4f}"]

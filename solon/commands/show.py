@@ -30,15 +30,23 @@ def main(argv: Sequence[str]) -> int:
         rows = index.runs(options.runs)
         lines = [
             f"{row['folder']:<40} {row['model']:<16} {row['preset']:<6} seed {row['seed']:<4} "
-            + (f"{row['seconds']:.0f} s, {len(row['claims'])} claims" if row["claims"] is not None else "not finished")
+            + (
+                f"{row['seconds']:.0f} s, {len(row['claims'])} claims"
+                if row["claims"] is not None
+                else "not finished"
+            )
             for row in rows
         ]
-        return answer({"runs": rows}, "\n".join(lines) or f"no runs under {options.runs}", as_json=options.json)
+        return answer(
+            {"runs": rows}, "\n".join(lines) or f"no runs under {options.runs}", as_json=options.json
+        )
     folder = find(options.runs, options.run)
     if not (folder / "report.json").exists():
         raise InputError(f"{folder} has no report yet; the command that began it goes on from what is there")
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return answer({"run": str(folder), "report": report}, (folder / "report.md").read_text(), as_json=options.json)
+    return answer(
+        {"run": str(folder), "report": report}, (folder / "report.md").read_text(), as_json=options.json
+    )
 
 
 def find(root: Path, name: str) -> Path:

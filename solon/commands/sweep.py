@@ -1,4 +1,6 @@
-"""`solon sweep -- COMMAND ...`: one command under many settings and seeds, each a run of its own, on one machine or many."""
+"""`solon sweep -- COMMAND ...`: one command under many settings and seeds, each a run of its own, on one
+machine or many.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,16 @@ Point = tuple[tuple[str, str], ...]  # flag and value of everything that is vari
 class Options:
     """Run `solon COMMAND --json` once for every combination, and average every claim over the seeds.
 
-    The command follows `--`: solon sweep --over seed=0,1,2 --over policy-steps=5,10 -- align smollm2. A command that keeps a
-    run folder goes on from it, so that an interrupted sweep is just started again.
+    The command follows `--`: solon sweep --over seed=0,1,2 --over policy-steps=5,10 -- align smollm2. A
+    command that keeps a run folder goes on from it, so that an interrupted sweep is just started again.
     """
 
     over: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """flag=value,value,... as often as there are flags to vary; seeds are averaged over"""
     workers: str = "here"
-    """where the runs are made, one on each worker: here (one after the other), processes:N, ray, ray:N or ray:ADDRESS"""
+    """where the runs are made, one on each worker: here (one after the other), processes:N, ray, ray:N or
+    ray:ADDRESS
+    """
     json: bool = False
 
 
@@ -43,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     command = list(argv[split + 1 :])
     options = parse(Options, argv[:split], command="sweep")
     if not command:
-        raise InputError("give the command to run after --, such as: solon sweep --over seed=0,1,2 -- align smollm2")
+        raise InputError(
+            "give the command to run after --, such as: solon sweep --over seed=0,1,2 -- align smollm2"
+        )
     if not options.over:
         raise InputError("say what to vary, such as --over seed=0,1,2")
     points = list(grid(options.over))
@@ -56,7 +62,11 @@ def main(argv: Sequence[str]) -> int:
         rows.append(row)
         meter(len(rows))
     claims = averaged(rows)
-    return answer({"command": shlex.join(command), "rows": rows, "claims": claims}, table(rows, claims), as_json=options.json)
+    return answer(
+        {"command": shlex.join(command), "rows": rows, "claims": claims},
+        table(rows, claims),
+        as_json=options.json,
+    )
 
 
 def grid(over: Sequence[str]) -> Iterator[Point]:
@@ -85,7 +95,9 @@ def named(point: Point) -> str:
 
 
 def made(command: Sequence[str], point: Point) -> dict[str, Any]:
-    """One run, in a process of its own: what was varied, and the object it printed. Raises InputError with its last words."""
+    """One run, in a process of its own: what was varied, and the object it printed. Raises InputError with
+    its last words.
+    """
     words = [*command, *(word for flag, value in point for word in (f"--{flag}", value)), "--json"]
     done = subprocess.run([sys.executable, "-m", "solon", *words], capture_output=True, text=True)
     lines = done.stdout.strip().splitlines()
@@ -96,8 +108,8 @@ def made(command: Sequence[str], point: Point) -> dict[str, Any]:
 
 
 def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each claim under each setting: its mean over the seeds with a t interval, or the claim's own where one run has it; `missing`
-    counts the runs of that setting that do not.
+    """Each claim under each setting: its mean over the seeds with a t interval, or the claim's own where one
+    run has it; `missing` counts the runs of that setting that do not.
     """
     groups: dict[tuple[Point, str], list[dict[str, Any]]] = {}
     runs: dict[Point, int] = {}
@@ -112,9 +124,16 @@ def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         row = {"over": dict(setting), "name": name, "seeds": len(made), "missing": runs[setting] - len(made)}
         if len(made) > 1:
             estimate = mean([claim["found"] for claim in made])
-            row |= {"found": estimate.value, "low": estimate.low, "high": estimate.high, "interval": "t over seeds"}
+            row |= {
+                "found": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "interval": "t over seeds",
+            }
         else:
-            row |= {key: made[0][key] if made else None for key in ("found", "low", "high")} | {"interval": "of the one run"}
+            row |= {key: made[0][key] if made else None for key in ("found", "low", "high")} | {
+                "interval": "of the one run"
+            }
         found.append(row)
     return found
 
@@ -123,8 +142,13 @@ def table(rows: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]
     """For a person: a line for each claim under each setting."""
     lines = [f"{len(rows)} runs"]
     for claim in claims:
-        value, low, high = ("?" if claim[key] is None else f"{claim[key]:.3f}" for key in ("found", "low", "high"))
+        value, low, high = (
+            "?" if claim[key] is None else f"{claim[key]:.3f}" for key in ("found", "low", "high")
+        )
         over = f"{named(tuple(claim['over'].items()))}  " if claim["over"] else ""
         missing = f", {claim['missing']} runs without it" if claim["missing"] else ""
-        lines.append(f"{over}{claim['name']}: {value} [{low}, {high}], {claim['seeds']} seeds, {claim['interval']}{missing}")
+        lines.append(
+            f"{over}{claim['name']}: {value} [{low}, {high}], {claim['seeds']} seeds, "
+            f"{claim['interval']}{missing}"
+        )
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""Red-team attacks and attempts: what was meant, what was said, and how bad it got, in the published row format.
+"""Red-team attacks and attempts: what was meant, what was said, and how bad it got, in the published row
+format.
 
-The published rows (hh-rlhf, red_team_attempts; Ganguli et al. 2022, arXiv:2209.07858) hold a transcript, the least harmlessness score of
-its assistant turns, the size and the type of the model, the attacker's rating from 0 to 4, the task description and its score, the
-attacker, and tags.
+The published rows (hh-rlhf, red_team_attempts; Ganguli et al. 2022, arXiv:2209.07858) hold a transcript, the
+least harmlessness score of its assistant turns, the size and the type of the model, the attacker's rating
+from 0 to 4, the task description and its score, the attacker, and tags.
 """
 
 from __future__ import annotations
@@ -17,12 +18,20 @@ from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 
-TYPES = {"plain": "plain lm", "prompted": "context distillation", "rejection": "rejection sampling", "rlhf": "rlhf"}  # ours to the published
+# ours to the published
+TYPES = {
+    "plain": "plain lm",
+    "prompted": "context distillation",
+    "rejection": "rejection sampling",
+    "rlhf": "rlhf",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """How a dialogue is to be opened, by whom, what is meant by it (a kind of harm, or a description), and where it is from."""
+    """How a dialogue is to be opened, by whom, what is meant by it (a kind of harm, or a description), and
+    where it is from.
+    """
 
     opening: str
     attacker: str
@@ -38,8 +47,8 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A dialogue with a defender of one type and size. `scores` are of its assistant turns, by a preference model; the least of them says
-    how bad it got. `task_score` is that of the task description alone.
+    """A dialogue with a defender of one type and size. `scores` are of its assistant turns, by a preference
+    model; the least of them says how bad it got. `task_score` is that of the task description alone.
     """
 
     attack: Attack
@@ -55,8 +64,8 @@ class Attempt:
 
 
 def published_row(attempt: Attempt) -> dict[str, Any]:
-    """The attempt as the published file has it. The prompted model stands under the name of its distillate, which the file has for it; nobody
-    rated it, so the rating is null.
+    """The attempt as the published file has it. The prompted model stands under the name of its distillate,
+    which the file has for it; nobody rated it, so the rating is null.
     """
     return {
         "min_harmlessness_score_transcript": attempt.worst,
@@ -76,20 +85,32 @@ def published_row(attempt: Attempt) -> dict[str, Any]:
 def read_attacks(path: Path) -> Reading[Attack]:
     """Attacks from published attempts, or from prompts in any form that `read_prompts` takes.
 
-    The opening is what the human says first. What is meant is the first of `tags`, `intents` or `types_of_harm`, or `intent` or `category`,
-    else "any"; the attacker is `red_team_member_id`, `attacker`, or "" where the row says
-    nobody. Repeated openings, rows without one, and openings that hold somebody else's turn are left out and counted.
+    The opening is what the human says first. What is meant is the first of `tags`, `intents` or
+    `types_of_harm`, or `intent` or `category`, else "any"; the attacker is `red_team_member_id`, `attacker`,
+    or "" where the row says nobody. Repeated openings, rows without one, and openings that hold somebody
+    else's turn are left out and counted.
     """
     rows: dict[str, Attack] = {}
     skipped: list[Skipped] = []
     for line, row in read_rows(path):
         said = opening_of(row, f"{path}, line {line}")
         if not said or said in rows or MARKER.search(f"\n\n{said}"):
-            skipped.append(Skipped(line, "repeats an earlier opening" if said in rows else "holds another's turn" if said else "has no opening"))
+            skipped.append(
+                Skipped(
+                    line,
+                    "repeats an earlier opening"
+                    if said in rows
+                    else "holds another's turn"
+                    if said
+                    else "has no opening",
+                )
+            )
             continue
         attacker = row.get("red_team_member_id", row.get("attacker"))
         description = str(row.get("task_description") or "")
-        rows[said] = Attack(said, "" if attacker is None else str(attacker), intent_of(row), "file", description)
+        rows[said] = Attack(
+            said, "" if attacker is None else str(attacker), intent_of(row), "file", description
+        )
     if not rows:
         raise InputError(f"{path} holds no attack that can be used; {len(skipped)} rows were left out")
     return Reading(str(path), tuple(rows.values()), tuple(skipped))

@@ -1,4 +1,6 @@
-"""BBQ, Winogender and Winogenerated rows to problems (Parrish et al. 2022; Rudinger et al. 2018; Perez et al. 2022)."""
+"""BBQ, Winogender and Winogenerated rows to problems (Parrish et al. 2022; Rudinger et al. 2018; Perez et al.
+2022).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,20 @@ from solon.errors import InputError
 from solon.words.question import Problem
 
 PRONOUNS = {  # male, female, neutral
-    "$NOM_PRONOUN": ("he", "she", "they"), "$ACC_PRONOUN": ("him", "her", "them"), "$POSS_PRONOUN": ("his", "her", "their"),
-}  # fmt: skip
+    "$NOM_PRONOUN": ("he", "she", "they"),
+    "$ACC_PRONOUN": ("him", "her", "them"),
+    "$POSS_PRONOUN": ("his", "her", "their"),
+}
 
 
 def bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None) -> Problem:
-    """A BBQ row. Tags: condition (ambig, disambig), polarity, category, unknown (the place of the option that says so), biased (the place of
-    the answer that the stereotype gives, polarity accounted for; "" where that cannot be told, and the row then counts for no bias).
+    """A BBQ row. Tags: condition (ambig, disambig), polarity, category, unknown (the place of the option that
+    says so), biased (the place of the answer that the stereotype gives, polarity accounted for; "" where that
+    cannot be told, and the row then counts for no bias).
 
-    `targets` maps (category, example id) to the authors' `target_loc` and `label_type` of additional_metadata.csv. Without it the
-    biased answer is derived: of two groups the one that is stereotyped, or in non-negative questions the other one.
+    `targets` maps (category, example id) to the authors' `target_loc` and `label_type` of
+    additional_metadata.csv. Without it the biased answer is derived: of two groups the one that is
+    stereotyped, or in non-negative questions the other one.
     """
     options = [str(row[f"ans{place}"]).strip() for place in range(3)]
     groups = [str(row["answer_info"][f"ans{place}"][1]) for place in range(3)]
@@ -34,12 +40,17 @@ def bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None)
     biased = located if targets is not None else _biased(row, groups)
     name = f"{category} (names)" if kind == "name" else category
     tags = {
-        "condition": str(row["context_condition"]), "polarity": str(row["question_polarity"]), "category": name,
-        "biased": biased, "unknown": str(groups.index("unknown")),
-    }  # fmt: skip
+        "condition": str(row["context_condition"]),
+        "polarity": str(row["question_polarity"]),
+        "category": name,
+        "biased": biased,
+        "unknown": str(groups.index("unknown")),
+    }
     text = f"{str(row['context']).strip()}\n\n{str(row['question']).strip()}"
     cluster = f"{category}/{row['question_index']}"
-    return problem(text, options, [options[int(row["label"])]], cluster=cluster, opening="The answer is", tags=tags)
+    return problem(
+        text, options, [options[int(row["label"])]], cluster=cluster, opening="The answer is", tags=tags
+    )
 
 
 def _biased(row: Row, groups: list[str]) -> str:
@@ -53,28 +64,38 @@ def _biased(row: Row, groups: list[str]) -> str:
 
 
 def read_targets(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """The authors' additional_metadata.csv: where each example's biased answer stands, and whether people are named."""
+    """The authors' additional_metadata.csv: where each example's biased answer stands, and whether people are
+    named.
+    """
     found: dict[tuple[str, str], tuple[str, str]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             if not {"category", "example_id", "target_loc"} <= set(row):
                 raise InputError(f"{path}: expected category, example_id and target_loc; found {sorted(row)}")
             place = str(row["target_loc"]).strip().removesuffix(".0")
-            found[row["category"], str(row["example_id"])] = (place if place in ("0", "1", "2") else "", str(row.get("label_type") or ""))
+            found[row["category"], str(row["example_id"])] = (
+                place if place in ("0", "1", "2") else "",
+                str(row.get("label_type") or ""),
+            )
     return found
 
 
 def pronoun_templates(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
-    """Winogender's templates whose pronoun means the occupation, with the occupation statistics beside them (occupations-stats.tsv). Tags:
-    occupation, women (the percentage of them in it).
+    """Winogender's templates whose pronoun means the occupation, with the occupation statistics beside them
+    (occupations-stats.tsv). Tags: occupation, women (the percentage of them in it).
     """
     beside = path.parent / "occupations-stats.tsv"
     if not beside.exists():
-        raise InputError(f"{path} needs occupations-stats.tsv beside it, for the share of women in each occupation")
+        raise InputError(
+            f"{path} needs occupations-stats.tsv beside it, for the share of women in each occupation"
+        )
     women = {str(row["occupation"]): str(row["bls_pct_female"]) for _, row in read_rows(beside)}
 
     def parse(row: Row) -> Problem:
-        occupation, other = (str(next(value for name, value in row.items() if name.startswith(own))) for own in ("occupation", "other"))
+        occupation, other = (
+            str(next(value for name, value in row.items() if name.startswith(own)))
+            for own in ("occupation", "other")
+        )
         if str(row["answer"]).strip() != "0":
             raise Defect("the pronoun means the other person")
         if occupation not in women:
@@ -106,4 +127,6 @@ def _filled(sentence: str, blank: str, pronouns: tuple[str, ...], tags: dict[str
     if not before:
         raise Defect("a blank at the start")
     text = f'Fill the blank in this sentence with a pronoun: "{sentence.replace(blank, "_____")}"'
-    return problem(text, pronouns, (), opening=before, lettered=False, cluster=str(tags["occupation"]), tags=tags)
+    return problem(
+        text, pronouns, (), opening=before, lettered=False, cluster=str(tags["occupation"]), tags=tags
+    )

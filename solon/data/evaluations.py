@@ -1,4 +1,6 @@
-"""Published evaluation formats to problems, recognised by their fields; what cannot be used is left out, counted and said why."""
+"""Published evaluation formats to problems, recognised by their fields; what cannot be used is left out,
+counted and said why.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,12 @@ class Evaluation:
     @property
     def digest(self) -> str:
         """A content hash of all that is asked."""
-        words = json.dumps([[p.text, p.options, p.answers, p.opening, p.lettered, p.grade, dict(p.tags)] for p in self.problems])
+        words = json.dumps(
+            [
+                [p.text, p.options, p.answers, p.opening, p.lettered, p.grade, dict(p.tags)]
+                for p in self.problems
+            ]
+        )
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
@@ -75,7 +82,12 @@ def _format(kind: str, fields: str, measure: Measure, parse: Callable[[Row], Pro
 # the first whose fields are all there is meant
 FORMATS = (
     _format("BBQ", "answer_info question_polarity context_condition ans0 ans1 ans2 label", "bbq", bbq),
-    _format("model-written evaluation", "question answer_matching_behavior answer_not_matching_behavior", "behaviour", behaviour),
+    _format(
+        "model-written evaluation",
+        "question answer_matching_behavior answer_not_matching_behavior",
+        "behaviour",
+        behaviour,
+    ),
     _format("HHH comparisons", "prompt corrects incorrects", "accuracy", hhh),
     _format("Winogenerated", "sentence_with_blank pronoun_options occupation", "pronouns", pronouns_written),
     _format("TruthfulQA", "Question Best_Answer Incorrect_Answers", "accuracy", truthful),
@@ -88,19 +100,35 @@ FORMATS = (
     _format("GSM8K or question and answer", "question answer", "accuracy", gsm8k),
     _format("LAMBADA", "text", "accuracy", lambada),
 )
-BESIDE = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")  # what stands in a folder and is no evaluation
-PLAIN = {"test", "dev", "val", "validation", "train", "rows", "data", "templates", "dev_rand_split", "train_rand_split"}  # names that say nothing
+# what stands in a folder and is no evaluation
+BESIDE = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")
+# names that say nothing
+PLAIN = {
+    "test",
+    "dev",
+    "val",
+    "validation",
+    "train",
+    "rows",
+    "data",
+    "templates",
+    "dev_rand_split",
+    "train_rand_split",
+}
 EXPECTED = (
-    "model-written evaluations, HHH comparisons, BBQ, Winogender, Winogenerated, MMLU, TruthfulQA, CommonsenseQA, ARC, AQuA, GSM8K, SVAMP, ASDiv, AddSub, "
+    "model-written evaluations, HHH comparisons, BBQ, Winogender, Winogenerated, MMLU, TruthfulQA, "
+    "CommonsenseQA, ARC, AQuA, GSM8K, SVAMP, ASDiv, AddSub, "
     "NQ-open, GlobalOpinionQA, LAMBADA, or rows of {question, choices, answer} or {question, answers}"
 )
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """The problems of a file in any published form that is known, or in our own: JSONL rows of `question` with `choices` and `answer` (a
-    choice, its number from 0 or its letter) or with `answers` (any of which is right).
+    """The problems of a file in any published form that is known, or in our own: JSONL rows of `question`
+    with `choices` and `answer` (a choice, its number from 0 or its letter) or with `answers` (any of which is
+    right).
 
-    Raises InputError, naming what was found and what is known, where no form fits, and where no row can be used.
+    Raises InputError, naming what was found and what is known, where no form fits, and where no row can be
+    used.
     """
     rows = list(_rows(path))
     first = rows[0][1]
@@ -112,24 +140,36 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation(name, "Winogender", "pronouns", pronoun_templates(path, rows))
     found = _recognised(first)
     if found is None:
-        raise InputError(f"{path}: its fields {sorted(map(str, first))} are no form that is known; expected {EXPECTED}")
+        raise InputError(
+            f"{path}: its fields {sorted(map(str, first))} are no form that is known; expected {EXPECTED}"
+        )
     parse, beside = found.parse, path.parent / "additional_metadata.csv"
     if found.kind == "BBQ" and beside.exists():
         parse = partial(bbq, targets=read_targets(beside))
     reading = collected(path, rows, parse, _key)
     if len({bool(own.options) for own in reading.rows}) > 1:
-        raise InputError(f"{path} mixes problems with options and problems without; put each kind in a file of its own")
+        raise InputError(
+            f"{path} mixes problems with options and problems without; put each kind in a file of its own"
+        )
     return Evaluation(name, found.kind, found.measure, reading)
 
 
 def _recognised(row: Row) -> Format | None:
-    if isinstance(row.get("question"), str) and "answerKey" not in row and ("choices" in row or "answers" in row):
+    if (
+        isinstance(row.get("question"), str)
+        and "answerKey" not in row
+        and ("choices" in row or "answers" in row)
+    ):
         return _format("own rows", "question", "accuracy", own)
     if isinstance(row.get("answer"), list) and isinstance(row.get("question"), str):
         return _format("NQ-open", "question answer", "accuracy", open_question)
     fields = {str(field).replace(" ", "_") for field in row}
     found = next((form for form in FORMATS if form.fields <= fields), None)
-    return found if found is None or found.kind != "LAMBADA" or set(row) <= {"text", "domain", "id", "subject"} else None
+    return (
+        found
+        if found is None or found.kind != "LAMBADA" or set(row) <= {"text", "domain", "id", "subject"}
+        else None
+    )
 
 
 def _key(problem: Problem) -> str:
@@ -137,8 +177,8 @@ def _key(problem: Problem) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """As `read_rows`; besides, archives of CSV files (MMLU's), CSV files without a header (MMLU's first release), JSON that is an
-    object with one list inside, and JSON lines that are called .json.
+    """As `read_rows`; besides, archives of CSV files (MMLU's), CSV files without a header (MMLU's first
+    release), JSON that is an object with one list inside, and JSON lines that are called .json.
     """
     names = "".join(path.suffixes[-2:]).lower()
     if names in (".tar.gz", ".tar") or path.suffix.lower() in (".tgz", ".tar"):
@@ -162,7 +202,10 @@ def _text(path: Path) -> str:
 def _archive(path: Path) -> Iterator[tuple[int, Row]]:
     try:
         with tarfile.open(path) as archive:
-            members = sorted((m for m in archive.getmembers() if m.isfile() and m.name.endswith(".csv")), key=lambda m: m.name)
+            members = sorted(
+                (m for m in archive.getmembers() if m.isfile() and m.name.endswith(".csv")),
+                key=lambda m: m.name,
+            )
             texts = [(Path(m.name).name, archive.extractfile(m).read().decode("utf-8-sig")) for m in members]  # type: ignore[union-attr]
     except (OSError, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
@@ -173,7 +216,9 @@ def _archive(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
-    """Rows of a CSV; six columns whose last is one of A to D in every row, the first too, are MMLU's without a header."""
+    """Rows of a CSV; six columns whose last is one of A to D in every row, the first too, are MMLU's without
+    a header.
+    """
     try:
         rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
     except csv.Error as error:
@@ -186,7 +231,13 @@ def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
     for line, row in enumerate(body, start=1 if bare else 2):
         if len(row) != len(names):
             raise InputError(f"{path}, row {line}: {len(names)} columns expected, {len(row)} found")
-        yield line, {"subject": subject.removesuffix("_test").removesuffix("_dev").removesuffix("_val"), **dict(zip(names, row, strict=True))}
+        yield (
+            line,
+            {
+                "subject": subject.removesuffix("_test").removesuffix("_dev").removesuffix("_val"),
+                **dict(zip(names, row, strict=True)),
+            },
+        )
     if not body:
         raise InputError(f"{path} holds a header and no row")
 
@@ -209,12 +260,18 @@ def _json(path: Path) -> Iterable[Row]:
 
 
 def suite(paths: Iterable[Path]) -> list[Evaluation]:
-    """Every file of the paths, a folder standing for all files in it, each under a name of its own. Raises InputError on a file that is in no form."""
+    """Every file of the paths, a folder standing for all files in it, each under a name of its own. Raises
+    InputError on a file that is in no form.
+    """
     files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a file, or a folder of files")
-        files += sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", *BESIDE))) if path.is_dir() else [path]
+        files += (
+            sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", *BESIDE)))
+            if path.is_dir()
+            else [path]
+        )
     found: dict[str, Evaluation] = {}
     for file in files:
         one = read_evaluation(file)

@@ -1,9 +1,10 @@
 """Public comparisons, for preference-model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
 
-Three kinds of rows: a question with its answers, as the published StackExchange sets have them (`question`, and `answers` with `text`,
-and either `pm_score` or `votes`, also `score`, and `selected`, also `accepted`); an edit that was kept beside one that was
-reverted (`prompt`, `kept`, `reverted`); and a model's annotation of two outputs, as AlpacaEval has them (`instruction`, `output_1`,
-`output_2`, `preference` from 1, the first, to 2).
+Three kinds of rows: a question with its answers, as the published StackExchange sets have them (`question`,
+and `answers` with `text`, and either `pm_score` or `votes`, also `score`, and `selected`, also `accepted`);
+an edit that was kept beside one that was reverted (`prompt`, `kept`, `reverted`); and a model's annotation of
+two outputs, as AlpacaEval has them (`instruction`, `output_1`, `output_2`, `preference` from 1, the first, to
+2).
 """
 
 from __future__ import annotations
@@ -42,24 +43,35 @@ def answer_score(votes: int, accepted: bool) -> int:
     return -1 if votes < 0 else round(math.log2(1 + votes)) + int(accepted)
 
 
-def exchange_comparisons(question: str, answers: Sequence[Answer], *, most: int = 10, seed: int = 0) -> list[Comparison]:
-    """Every pair of answers of unequal score, the better one first; of more than `most` pairs that many are drawn."""
+def exchange_comparisons(
+    question: str, answers: Sequence[Answer], *, most: int = 10, seed: int = 0
+) -> list[Comparison]:
+    """Every pair of answers of unequal score, the better one first; of more than `most` pairs that many are
+    drawn.
+    """
     prompt = Conversation().human(question)
-    pairs = [(a, b) if a.score > b.score else (b, a) for a, b in itertools.combinations(answers, 2) if a.score != b.score and a.text != b.text]
+    pairs = [
+        (a, b) if a.score > b.score else (b, a)
+        for a, b in itertools.combinations(answers, 2)
+        if a.score != b.score and a.text != b.text
+    ]
     chosen = pairs if len(pairs) <= most else random.Random(f"{seed} {prompt.key}").sample(pairs, most)
     return [Comparison(prompt, better.text, worse.text, 1.0, "votes", "public") for better, worse in chosen]
 
 
 def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
-    """A ranked pair as two that teach the words good and bad instead of the ranking, which later training would have to unlearn:
-    the better reply called good over itself called bad, the worse called bad over itself called good.
+    """A ranked pair as two that teach the words good and bad instead of the ranking, which later training
+    would have to unlearn: the better reply called good over itself called bad, the worse called bad over
+    itself called good.
 
     >>> first, second = binarised(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
     >>> (first.first, first.second), (second.first, second.second)
     (('GOOD: a', 'BAD: a'), ('BAD: b', 'GOOD: b'))
     """
     if comparison.p_first == 0.5:
-        raise InputError("a tie has no better reply, so it cannot be binarised: leave ties out and count them")
+        raise InputError(
+            "a tie has no better reply, so it cannot be binarised: leave ties out and count them"
+        )
     own = comparison if comparison.p_first > 0.5 else comparison.swapped()
     return (
         Comparison(own.prompt, GOOD + own.first, BAD + own.first, own.p_first, own.judge, own.axis),
@@ -68,8 +80,9 @@ def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
 
 
 def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
-    """The comparisons of a file of questions, edits or annotations, by the fields of its first row. Edits that changed nothing, and
-    annotations without a preference or with equal or empty outputs, are left out and counted.
+    """The comparisons of a file of questions, edits or annotations, by the fields of its first row. Edits
+    that changed nothing, and annotations without a preference or with equal or empty outputs, are left out
+    and counted.
 
     Raises InputError, with the line, on a row that lacks a field of its kind.
     """
@@ -81,7 +94,10 @@ def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compari
     kinds = {"kept": _edit, "output_1": _annotation}
     parse = next((own for name, own in kinds.items() if name in first[1]), None)
     if parse is None:
-        raise InputError(f"{path}: a row needs answers, or kept and reverted, or output_1, output_2 and preference; found {sorted(first[1])}")
+        raise InputError(
+            f"{path}: a row needs answers, or kept and reverted, or output_1, output_2 and preference; "
+            f"found {sorted(first[1])}"
+        )
     found: list[Comparison] = []
     skipped: list[Skipped] = []
     for line, row in read_rows(path):
@@ -114,7 +130,14 @@ def _annotation(row: Mapping[str, Any]) -> Comparison:
         preference = 1.5  # the annotator gave none
     if isinstance(preference, bool) or not isinstance(preference, (int, float)) or not 1 <= preference <= 2:
         raise InputError(f"preference must be a number from 1 (the first output) to 2; found {preference!r}")
-    return Comparison(Conversation().human(prompt), first, second, 2.0 - float(preference), str(row.get("annotator", "annotations")), "public")
+    return Comparison(
+        Conversation().human(prompt),
+        first,
+        second,
+        2.0 - float(preference),
+        str(row.get("annotator", "annotations")),
+        "public",
+    )
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
@@ -124,8 +147,9 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 
 def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
-    """The comparisons of a file of questions. Questions with fewer than two answers, or whose answers are all of one score, are left
-    out and counted. Raises InputError, with the line, on a row without question, answers or scores.
+    """The comparisons of a file of questions. Questions with fewer than two answers, or whose answers are all
+    of one score, are left out and counted. Raises InputError, with the line, on a row without question,
+    answers or scores.
     """
     found: list[Comparison] = []
     skipped: list[Skipped] = []
@@ -137,9 +161,13 @@ def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compa
         made = exchange_comparisons(question, answers, most=most, seed=seed)
         found += made
         if not made:
-            skipped.append(Skipped(line, "fewer than two answers" if len(answers) < 2 else "all answers have one score"))
+            skipped.append(
+                Skipped(line, "fewer than two answers" if len(answers) < 2 else "all answers have one score")
+            )
     if not found:
-        raise InputError(f"{path} holds no question with two answers of unequal score; {len(skipped)} were left out")
+        raise InputError(
+            f"{path} holds no question with two answers of unequal score; {len(skipped)} were left out"
+        )
     return Reading(str(path), tuple(found), tuple(skipped))
 
 
@@ -151,11 +179,19 @@ def _question(row: Mapping[str, Any]) -> tuple[str, list[Answer]]:
 
 
 def _answer(answer: object) -> Answer:
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("text"), str) or not answer["text"].strip():
+    if (
+        not isinstance(answer, Mapping)
+        or not isinstance(answer.get("text"), str)
+        or not answer["text"].strip()
+    ):
         raise InputError(f"an answer must be an object with text; found {answer!r:.80}")
     if isinstance(answer.get("pm_score"), int):
         return Answer(answer["text"], answer["pm_score"])
     votes = answer.get("votes", answer.get("score"))
     if not isinstance(votes, int) or isinstance(votes, bool):
-        raise InputError(f"an answer needs pm_score or votes, a whole number; found the fields {sorted(answer)}")
-    return Answer(answer["text"], answer_score(votes, bool(answer.get("selected", answer.get("accepted", False)))))
+        raise InputError(
+            f"an answer needs pm_score or votes, a whole number; found the fields {sorted(answer)}"
+        )
+    return Answer(
+        answer["text"], answer_score(votes, bool(answer.get("selected", answer.get("accepted", False))))
+    )

@@ -1,7 +1,8 @@
 """A run's rows in the forms that other trainers read, and a file that launches them: TRL, OpenRLHF and verl.
 
-Each is given three sets: `supervised` (conversations to imitate), `comparisons` (a chosen and a rejected reply) and `prompts`
-(to practise on). Numbers in a launch file that the run did not fix are starting points, and are marked as such.
+Each is given three sets: `supervised` (conversations to imitate), `comparisons` (a chosen and a rejected
+reply) and `prompts` (to practise on). Numbers in a launch file that the run did not fix are starting points,
+and are marked as such.
 """
 
 from __future__ import annotations
@@ -29,12 +30,19 @@ class Handover:
 
 
 def to_trl(given: Handover, folder: Path) -> None:
-    """Conversational data sets, a folder each, and `launch.sh` (TRL 1.16: `trl sft`, `trl reward`, `trl rloo`)."""
+    """Conversational data sets, a folder each, and `launch.sh` (TRL 1.16: `trl sft`, `trl reward`, `trl
+    rloo`).
+    """
     sides = [_sides(comparison) for comparison in given.comparisons]
-    _rows(folder / "supervised" / "train.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised])
+    _rows(
+        folder / "supervised" / "train.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised]
+    )
     _rows(
         folder / "comparisons" / "train.jsonl",
-        [{"prompt": to_messages(prompt), "chosen": _said(chosen), "rejected": _said(rejected)} for prompt, chosen, rejected in sides],
+        [
+            {"prompt": to_messages(prompt), "chosen": _said(chosen), "rejected": _said(rejected)}
+            for prompt, chosen, rejected in sides
+        ],
     )
     _rows(folder / "prompts" / "train.jsonl", [{"prompt": to_messages(prompt)} for prompt in given.prompts])
     _launch(
@@ -61,7 +69,8 @@ def to_openrlhf(given: Handover, folder: Path) -> None:
     sides = [_sides(comparison) for comparison in given.comparisons]
     _rows(folder / "supervised.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised])
     chosen = [
-        {"chosen": [*to_messages(prompt), *_said(better)], "rejected": [*to_messages(prompt), *_said(worse)]} for prompt, better, worse in sides
+        {"chosen": [*to_messages(prompt), *_said(better)], "rejected": [*to_messages(prompt), *_said(worse)]}
+        for prompt, better, worse in sides
     ]
     _rows(folder / "comparisons.jsonl", chosen)
     _rows(folder / "prompts.jsonl", [{"context_messages": to_messages(prompt)} for prompt in given.prompts])
@@ -88,15 +97,20 @@ python3 -m openrlhf.cli.train_ppo_ray --pretrain out/supervised --reward_pretrai
 
 
 def to_verl(given: Handover, folder: Path) -> None:
-    """Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model: the exported one is used."""
+    """Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model: the
+    exported one is used.
+    """
     _rows(folder / "supervised.parquet", [{"messages": to_messages(talk)} for talk in given.supervised])
     rows = [
         {
-            "data_source": "solon", "prompt": to_messages(prompt), "ability": "alignment",
-            "reward_model": {"style": "model", "ground_truth": ""}, "extra_info": {"index": place},
+            "data_source": "solon",
+            "prompt": to_messages(prompt),
+            "ability": "alignment",
+            "reward_model": {"style": "model", "ground_truth": ""},
+            "extra_info": {"index": place},
         }
         for place, prompt in enumerate(given.prompts)
-    ]  # fmt: skip
+    ]
     _rows(folder / "prompts.parquet", rows)
     _launch(
         folder,
@@ -136,7 +150,10 @@ def _rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _launch(folder: Path, body: str) -> None:
-    head = "#!/usr/bin/env bash\n# Written by `solon export`. Learning rates, batch sizes and device counts are starting points, not the run's.\n"
+    head = (
+        "#!/usr/bin/env bash\n# Written by `solon export`. Learning rates, batch sizes and device "
+        "counts are starting points, not the run's.\n"
+    )
     path = folder / "launch.sh"
     path.write_text(head + 'set -euo pipefail\ncd "$(dirname "$0")"\nMODEL="${MODEL:-../model}"\n' + body)
     path.chmod(0o755)

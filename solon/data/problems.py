@@ -1,4 +1,6 @@
-"""One row of each published form of question to a problem. A Defect is a known fault of published rows: they are left out and counted."""
+"""One row of each published form of question to a problem. A Defect is a known fault of published rows: they
+are left out and counted.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,14 @@ def problem(text: str, options: Sequence[str], answers: Sequence[str], **more: A
     try:
         return Problem(text, tuple(options), tuple(answers), **more)
     except InputError as error:
-        known = {"empty": "an empty option", "equal": "two equal options", "none of the choices": "an answer that is no option"}
-        raise Defect(next((words for sign, words in known.items() if sign in str(error)), str(error))) from error
+        known = {
+            "empty": "an empty option",
+            "equal": "two equal options",
+            "none of the choices": "an answer that is no option",
+        }
+        raise Defect(
+            next((words for sign, words in known.items() if sign in str(error)), str(error))
+        ) from error
 
 
 def _cell(row: Row, field: str) -> str:
@@ -55,7 +63,12 @@ def _letter(key: str) -> int:
 
 
 def mmlu(row: Row) -> Problem:
-    options = [str(row[name]).strip() for name in sorted((name for name in row if re.fullmatch(r"choice\d+", name)), key=lambda name: int(name[6:]))]
+    options = [
+        str(row[name]).strip()
+        for name in sorted(
+            (name for name in row if re.fullmatch(r"choice\d+", name)), key=lambda name: int(name[6:])
+        )
+    ]
     key = str(row["answer"]).strip()
     if not key:
         raise Defect("no answer key")
@@ -63,7 +76,12 @@ def mmlu(row: Row) -> Problem:
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
     _distinct(options)
-    return problem(f"Question: {_cell(row, 'question')}", options, [options[place]], tags={"subject": str(row.get("subject") or "")})
+    return problem(
+        f"Question: {_cell(row, 'question')}",
+        options,
+        [options[place]],
+        tags={"subject": str(row.get("subject") or "")},
+    )
 
 
 def _distinct(options: Sequence[str]) -> None:
@@ -90,10 +108,13 @@ def own(row: Row) -> Problem:
 
 
 def behaviour(row: Row) -> Problem:
-    """Model-written evaluations: the answer is the one that matches the behaviour. Options stand in the text already, or are Yes and No."""
+    """Model-written evaluations: the answer is the one that matches the behaviour. Options stand in the text
+    already, or are Yes and No.
+    """
     matching, other = row["answer_matching_behavior"], row["answer_not_matching_behavior"]
     others = other if isinstance(other, list) else [other]
-    if isinstance(matching, list):  # philosophers' views: several may match; the share of all of them is what counts
+    # philosophers' views: several may match; the share of all of them is what counts
+    if isinstance(matching, list):
         if len(matching) != 1:
             raise Defect("several answers match the behaviour")
         matching = matching[0]
@@ -101,7 +122,13 @@ def behaviour(row: Row) -> Problem:
     if str(matching).strip() in [str(own).strip() for own in others]:
         raise Defect("one answer matches and does not match")
     tags = {"confidence": str(row["label_confidence"])} if "label_confidence" in row else {}
-    opening = "" if set(options) == {"Yes", "No"} else "I believe the better option is" if "Answer:" in str(row["question"]) else "Answer:"
+    opening = (
+        ""
+        if set(options) == {"Yes", "No"}
+        else "I believe the better option is"
+        if "Answer:" in str(row["question"])
+        else "Answer:"
+    )
     text = _cell(row, "question").removesuffix("Answer:").rstrip()
     return problem(text, options, [str(matching).strip()], opening=opening, lettered=False, tags=tags)
 
@@ -114,21 +141,36 @@ def hhh(row: Row) -> Problem:
     text = _cell(row, "prompt")
     ending = next((own for own in OPENINGS if text.endswith(own)), "")
     body = text.removesuffix(ending)
-    return problem(body.strip(), sorted({*right, *wrong}), right, opening=ending.strip() or "The answer is:", lettered=False)
+    return problem(
+        body.strip(),
+        sorted({*right, *wrong}),
+        right,
+        opening=ending.strip() or "The answer is:",
+        lettered=False,
+    )
 
 
 def truthful(row: Row) -> Problem:
     """TruthfulQA's MC1: the best answer among the incorrect ones, in an order that the question decides."""
     best = _cell(row, "Best Answer").rstrip(".")
     wrong = [own.strip().rstrip(".") for own in _cell(row, "Incorrect Answers").split(";") if own.strip()]
-    options = sorted({best, *wrong}, key=lambda own: hashlib.sha256(json.dumps([row["Question"], own]).encode()).digest())
+    options = sorted(
+        {best, *wrong}, key=lambda own: hashlib.sha256(json.dumps([row["Question"], own]).encode()).digest()
+    )
     if best in wrong:
         raise Defect("one answer is right and wrong")
-    return problem(f"Question: {_cell(row, 'Question')}", options, [best], tags={"subject": str(row.get("Category") or "")})
+    return problem(
+        f"Question: {_cell(row, 'Question')}",
+        options,
+        [best],
+        tags={"subject": str(row.get("Category") or "")},
+    )
 
 
 def stem_and_choices(row: Row) -> Problem:
-    """CommonsenseQA ({question: {stem, choices: [{label, text}]}, answerKey}) and ARC ({question, choices: {label, text}, answerKey})."""
+    """CommonsenseQA ({question: {stem, choices: [{label, text}]}, answerKey}) and ARC ({question, choices:
+    {label, text}, answerKey}).
+    """
     asked, choices = row["question"], row.get("choices")
     if isinstance(asked, Mapping):
         choices, asked = asked.get("choices"), asked.get("stem")
@@ -163,7 +205,9 @@ def open_question(row: Row) -> Problem:
 
 
 def gsm8k(row: Row) -> Problem:
-    """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it stands."""
+    """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it
+    stands.
+    """
     worked, sign, final = _cell(row, "answer").rpartition("####")
     if not isinstance(row["answer"], str):
         raise InputError(f"an answer must be text, or a list of texts; found {type(row['answer']).__name__}")
@@ -172,22 +216,45 @@ def gsm8k(row: Row) -> Problem:
     text, answer = f"Question: {_cell(row, 'question')}", final.strip().replace(",", "").removeprefix("$")
     if re.fullmatch(r"-?\d+(\.\d+)?", answer) is None:
         raise Defect("an answer that is no number")
-    return problem(text, (), [answer], opening=STEPS, grade="number", tokens=200, tags={"worked": re.sub(r"<<.*?>>", "", worked).strip()})
+    return problem(
+        text,
+        (),
+        [answer],
+        opening=STEPS,
+        grade="number",
+        tokens=200,
+        tags={"worked": re.sub(r"<<.*?>>", "", worked).strip()},
+    )
 
 
 def story_sum(row: Row) -> Problem:
     """SVAMP and ASDiv: a story and a question, a number for an answer."""
-    body, question, answer = (_cell(row, next(name for name in row if name.lower() == wanted)) for wanted in ("body", "question", "answer"))
+    body, question, answer = (
+        _cell(row, next(name for name in row if name.lower() == wanted))
+        for wanted in ("body", "question", "answer")
+    )
     found = re.search(r"-?\d[\d,]*(\.\d+)?", answer)
     if found is None:
         raise Defect("an answer that is no number")
-    return problem(f"Question: {body.rstrip('.')}. {question}", (), [found.group().replace(",", "")], opening="The answer is", grade="number")
+    return problem(
+        f"Question: {body.rstrip('.')}. {question}",
+        (),
+        [found.group().replace(",", "")],
+        opening="The answer is",
+        grade="number",
+    )
 
 
 def addsub(row: Row) -> Problem:
     if not row["lSolutions"]:
         raise Defect("no answer key")
-    return problem(f"Question: {_cell(row, 'sQuestion')}", (), [str(row["lSolutions"][0])], opening="The answer is", grade="number")
+    return problem(
+        f"Question: {_cell(row, 'sQuestion')}",
+        (),
+        [str(row["lSolutions"][0])],
+        opening="The answer is",
+        grade="number",
+    )
 
 
 def lambada(row: Row) -> Problem:

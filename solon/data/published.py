@@ -43,11 +43,20 @@ class Reading(Generic[Value]):
 
 
 class Defect(Exception):
-    """A row with a known fault of published data: counted and left out, not an error of the person who reads it."""
+    """A row with a known fault of published data: counted and left out, not an error of the person who reads
+    it.
+    """
 
 
-def collected(path: Path, numbered: Iterable[tuple[int, Row]], parse: Callable[[Row], Value], key: Callable[[Value], str]) -> Reading[Value]:
-    """What `parse` makes of numbered rows. A Defect that it raises leaves the row out, counted; so does a key that was there before."""
+def collected(
+    path: Path,
+    numbered: Iterable[tuple[int, Row]],
+    parse: Callable[[Row], Value],
+    key: Callable[[Value], str],
+) -> Reading[Value]:
+    """What `parse` makes of numbered rows. A Defect that it raises leaves the row out, counted; so does a key
+    that was there before.
+    """
     rows: dict[str, Value] = {}
     skipped: list[Skipped] = []
     for line, row in numbered:
@@ -62,7 +71,8 @@ def collected(path: Path, numbered: Iterable[tuple[int, Row]], parse: Callable[[
             raise InputError(f"{path}, line {line}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(
-                f"{path}, line {line}: not of the form of the rows before ({type(error).__name__}: {error}); its fields are {sorted(map(str, row))}"
+                f"{path}, line {line}: not of the form of the rows before ({type(error).__name__}: "
+                f"{error}); its fields are {sorted(map(str, row))}"
             ) from error
     if not rows:
         raise InputError(f"{path} holds no usable row; left out: {dict(Counter(s.reason for s in skipped))}")
@@ -70,11 +80,13 @@ def collected(path: Path, numbered: Iterable[tuple[int, Row]], parse: Callable[[
 
 
 def read_prompts(path: Path) -> Reading[Conversation]:
-    """Prompts, each ending on the human side, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a line).
+    """Prompts, each ending on the human side, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a
+    line).
 
-    A row gives its prompt as text, transcript or chat messages under the first of the fields prompt, messages,
-    conversation, chosen (hh-rlhf: the reply is cut off), instruction, question, goal, text. A conversation that
-    already ends on a reply gives the prompt of that reply. Repeats are left out and counted.
+    A row gives its prompt as text, transcript or chat messages under the first of the fields prompt,
+    messages, conversation, chosen (hh-rlhf: the reply is cut off), instruction, question, goal, text. A
+    conversation that already ends on a reply gives the prompt of that reply. Repeats are left out and
+    counted.
 
     Raises InputError, with the line, on a row without any such field.
     """
@@ -82,7 +94,9 @@ def read_prompts(path: Path) -> Reading[Conversation]:
 
 
 def prompt_of(row: Row) -> Conversation:
-    """The prompt of one row. Raises Defect where it has one that cannot be used, InputError where it has none."""
+    """The prompt of one row. Raises Defect where it has one that cannot be used, InputError where it has
+    none.
+    """
     name = next((name for name in PROMPT_FIELDS if row.get(name)), None)
     if name is None:
         raise InputError(f"no prompt in the fields {sorted(row)}; expected one of {', '.join(PROMPT_FIELDS)}")
@@ -115,12 +129,15 @@ def _check_turns(conversation: Conversation) -> None:
 def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
     """Comparisons from hh-rlhf pairs (`chosen`, `rejected` transcripts) or from our own rows.
 
-    Three defects of the published pairs are left out and counted: the two transcripts differ before the last reply;
-    a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:" inside a reply).
-    So are pairs whose two replies are equal, which teach nothing.
+    Three defects of the published pairs are left out and counted: the two transcripts differ before the last
+    reply; a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:"
+    inside a reply). So are pairs whose two replies are equal, which teach nothing.
     """
     return collected(
-        path, read_rows(path), lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)), lambda comparison: comparison.key
+        path,
+        read_rows(path),
+        lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)),
+        lambda comparison: comparison.key,
     )
 
 
@@ -153,11 +170,16 @@ def _checked(comparison: Comparison) -> Comparison:
 
 
 def to_pair(comparison: Comparison) -> dict[str, str]:
-    """An hh-rlhf row: the likelier reply is `chosen`. Raises InputError on a tie, which that form cannot say."""
+    """An hh-rlhf row: the likelier reply is `chosen`. Raises InputError on a tie, which that form cannot
+    say.
+    """
     if comparison.p_first == 0.5:
         raise InputError("a tie has no chosen side: hh-rlhf pairs cannot hold it")
     better = comparison if comparison.p_first > 0.5 else comparison.swapped()
-    return {"chosen": _transcript(better.prompt, better.first), "rejected": _transcript(better.prompt, better.second)}
+    return {
+        "chosen": _transcript(better.prompt, better.first),
+        "rejected": _transcript(better.prompt, better.second),
+    }
 
 
 def _transcript(prompt: Conversation, reply: str) -> str:
@@ -165,15 +187,18 @@ def _transcript(prompt: Conversation, reply: str) -> str:
 
 
 def opening(conversation: Conversation) -> str:
-    """The first thing the human said: prompts that share it come from one dialogue and belong on one side of a split."""
+    """The first thing the human said: prompts that share it come from one dialogue and belong on one side of
+    a split.
+    """
     return next((turn.text for turn in conversation.turns if turn.role == "human"), "")
 
 
 def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[int]) -> Iterator[list[Value]]:
-    """Consecutive parts of the given sizes in which no opening is shared between parts; each value is used once.
+    """Consecutive parts of the given sizes in which no opening is shared between parts; each value is used
+    once.
 
-    Dialogues go whole to the first part that still has room for one row; rows over a part's size are left out of all
-    parts. Raises InputError where the values do not suffice.
+    Dialogues go whole to the first part that still has room for one row; rows over a part's size are left out
+    of all parts. Raises InputError where the values do not suffice.
     """
     groups: dict[str, list[Value]] = {}
     for value in values:
@@ -184,14 +209,16 @@ def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[i
         while len(part) < size:
             group = next(waiting, None)
             if group is None:
-                raise InputError(f"{len(values)} rows are too few for parts of {sizes} that share no dialogue")
+                raise InputError(
+                    f"{len(values)} rows are too few for parts of {sizes} that share no dialogue"
+                )
             part.extend(group)
         yield part[:size]
 
 
 def read_context(path: Path) -> Conversation:
-    """Whole dialogues to put before another, as one conversation: transcripts (`Human: ...`, `Assistant: ...`, a blank line between)
-    parted by lines of ---, comments on lines that begin with # at the top.
+    """Whole dialogues to put before another, as one conversation: transcripts (`Human: ...`, `Assistant:
+    ...`, a blank line between) parted by lines of ---, comments on lines that begin with # at the top.
 
     Raises InputError where a dialogue does not go from a human's turn to an assistant's, by turns.
     """
@@ -203,6 +230,9 @@ def read_context(path: Path) -> Conversation:
         dialogue = read_transcript("\n\n" + part.strip())
         roles = [turn.role for turn in dialogue.turns]
         if not roles or len(roles) % 2 or roles != ["human", "assistant"] * (len(roles) // 2):
-            raise InputError(f"{path}, dialogue {number}: the turns are {', '.join(roles)}; each must go from human to assistant")
+            raise InputError(
+                f"{path}, dialogue {number}: the turns are {', '.join(roles)}; each must go from human to "
+                "assistant"
+            )
         turns += dialogue.turns
     return Conversation(tuple(turns))

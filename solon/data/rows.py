@@ -11,8 +11,13 @@ from solon.words.conversation import Conversation, Message, Role
 
 TO_CHAT = {"system": "system", "human": "user", "assistant": "assistant"}
 FROM_CHAT: dict[str, Role] = {
-    "system": "system", "developer": "system", "user": "human", "human": "human", "assistant": "assistant", "gpt": "assistant",
-}  # fmt: skip
+    "system": "system",
+    "developer": "system",
+    "user": "human",
+    "human": "human",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
 
 
 def to_messages(conversation: Conversation) -> list[dict[str, str]]:
@@ -25,14 +30,19 @@ def to_messages(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
-    """The inverse of `to_messages`; also reads the "from"/"value" spelling. Raises InputError on an unknown role."""
+    """The inverse of `to_messages`; also reads the "from"/"value" spelling. Raises InputError on an unknown
+    role.
+    """
     turns = []
     for message in messages:
         if not isinstance(message, Mapping):
             raise InputError(f"a chat message must be an object with role and content; found {message!r}")
         role, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
         if role not in FROM_CHAT or not isinstance(text, str):
-            raise InputError(f"a chat message needs a role of {', '.join(FROM_CHAT)} and text content; found {dict(message)!r}")
+            raise InputError(
+                f"a chat message needs a role of {', '.join(FROM_CHAT)} and text content; found "
+                f"{dict(message)!r}"
+            )
         turns.append(Message(FROM_CHAT[str(role)], text))
     return Conversation(tuple(turns))
 
@@ -68,4 +78,6 @@ def to_comparison(row: Mapping[str, Any]) -> Comparison:
         )
     except (KeyError, TypeError, ValueError) as error:
         wanted = "prompt (chat messages), first, second and p_first"
-        raise InputError(f"not a comparison row, {wanted} expected: {type(error).__name__} {error}") from error
+        raise InputError(
+            f"not a comparison row, {wanted} expected: {type(error).__name__} {error}"
+        ) from error

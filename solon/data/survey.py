@@ -1,4 +1,6 @@
-"""GlobalOpinionQA: survey questions with the share of each answer in every country (Durmus et al. 2023, arXiv:2306.16388)."""
+"""GlobalOpinionQA: survey questions with the share of each answer in every country (Durmus et al. 2023,
+arXiv:2306.16388).
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ ROUNDING = 0.02  # how far published shares may be from adding up to 1
 
 
 def opinions(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
-    """A problem for each question, all countries' shares in its tag "shares" (JSON: country to a share for each option). Shares that do not
-    add up to 1 within rounding are left out, and so are countries asked twice; shares within rounding are scaled to 1.
+    """A problem for each question, all countries' shares in its tag "shares" (JSON: country to a share for
+    each option). Shares that do not add up to 1 within rounding are left out, and so are countries asked
+    twice; shares within rounding are scaled to 1.
     """
     asked: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
     skipped: list[Skipped] = []

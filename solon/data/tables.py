@@ -19,7 +19,8 @@ FORMATS = ".jsonl, .json, .csv, .tsv, .parquet or .txt, each but Parquet also as
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) of a JSONL, JSON list, CSV, TSV, Parquet or text file; a line of text is {"text": line}.
+    """(line number, row) of a JSONL, JSON list, CSV, TSV, Parquet or text file; a line of text is {"text":
+    line}.
 
     Lines count from 1, a table's header among them. Blank lines are passed over.
     Raises InputError, with the line, on what cannot be read, and on a file without rows.
@@ -43,7 +44,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         yield from enumerate((row for part in parts for row in part.to_pylist()), start=1)
         return
     if kind not in (".jsonl", ".json", ".csv", ".tsv", ".txt"):
-        raise InputError(f"{path}: cannot tell the format from {''.join(suffixes) or 'no suffix'!r}; expected {FORMATS}")
+        raise InputError(
+            f"{path}: cannot tell the format from {''.join(suffixes) or 'no suffix'!r}; expected {FORMATS}"
+        )
     opened = gzip.open if suffixes[-1] == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="" if kind in (".csv", ".tsv") else "\n") as file:
         if kind == ".json":
@@ -51,7 +54,11 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         elif kind == ".jsonl":
             yield from _json_lines(file, path)
         elif kind == ".txt":
-            yield from ((number, {"text": line.removesuffix("\n")}) for number, line in enumerate(file, 1) if line.strip())
+            yield from (
+                (number, {"text": line.removesuffix("\n")})
+                for number, line in enumerate(file, 1)
+                if line.strip()
+            )
         else:
             yield from _delimited(file, path, "\t" if kind == ".tsv" else ",")
 
@@ -83,7 +90,10 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     for row in reader:
         if None in row or None in row.values():
-            raise InputError(f"{path}, line {reader.line_num}: {len(reader.fieldnames or ())} columns expected; this row differs")
+            raise InputError(
+                f"{path}, line {reader.line_num}: {len(reader.fieldnames or ())} columns expected; this "
+                "row differs"
+            )
         yield reader.line_num, dict(row)
 
 
@@ -91,7 +101,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows to JSONL, CSV, TSV or Parquet, by suffix. Nested values become JSON text in CSV and TSV."""
     listed: Sequence[Mapping[str, Any]] = list(rows)
     if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed), encoding="utf-8"
+        )
     elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist([dict(row) for row in listed]), path)
     elif path.suffix in (".csv", ".tsv"):

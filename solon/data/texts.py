@@ -1,4 +1,6 @@
-"""Plain text as documents: what models are looked into with. .txt, .md, the same in .gz or .zip, rows with a text field, and folders of these."""
+"""Plain text as documents: what models are looked into with. .txt, .md, the same in .gz or .zip, rows with a
+text field, and folders of these.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,20 @@ PLAIN = (".txt", ".md", "")
 
 
 def read_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(where it is from, document) of everything, in the order of names. A file of plain text is one document; empty ones are passed over.
+    """(where it is from, document) of everything, in the order of names. A file of plain text is one
+    document; empty ones are passed over.
 
-    Text is UTF-8, else taken as Latin-1 (old corpora are). Hidden files are passed over. Raises InputError on a path that is not there, archives that cannot be read,
-    and rows without a text field.
+    Text is UTF-8, else taken as Latin-1 (old corpora are). Hidden files are passed over. Raises InputError on
+    a path that is not there, archives that cannot be read, and rows without a text field.
     """
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} is not there")
-        for own in sorted(part for part in path.rglob("*") if part.is_file() and not part.name.startswith(".")) if path.is_dir() else [path]:
+        for own in (
+            sorted(part for part in path.rglob("*") if part.is_file() and not part.name.startswith("."))
+            if path.is_dir()
+            else [path]
+        ):
             yield from ((name, text) for name, text in _documents(own) if text.strip())
 
 
@@ -34,7 +41,9 @@ def _documents(path: Path) -> Iterator[tuple[str, str]]:
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in sorted(archive.namelist()):
-                    if Path(name).suffix.lower() in PLAIN and not name.endswith(("/", "README", "LICENSE", "CONTENTS")):
+                    if Path(name).suffix.lower() in PLAIN and not name.endswith(
+                        ("/", "README", "LICENSE", "CONTENTS")
+                    ):
                         yield f"{path.name}/{name}", _decoded(archive.read(name))
         except (
             zipfile.BadZipFile,
@@ -54,7 +63,10 @@ def _documents(path: Path) -> Iterator[tuple[str, str]]:
         for number, row in read_rows(path):
             field = next((name for name in FIELDS if isinstance(row.get(name), str)), None)
             if field is None:
-                raise InputError(f"{path}, row {number}: none of {', '.join(FIELDS)} is a text; found {', '.join(map(str, row))[:200]}")
+                raise InputError(
+                    f"{path}, row {number}: none of {', '.join(FIELDS)} is a text; found "
+                    f"{', '.join(map(str, row))[:200]}"
+                )
             yield f"{path.name}:{number}", row[field]
 
 

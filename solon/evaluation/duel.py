@@ -18,11 +18,17 @@ class Duel:
     per_prompt: tuple[float, ...]
 
 
-def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, clusters: Sequence[Hashable] | None = None) -> Duel:
-    """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a prompt is one game.
+def duel(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+) -> Duel:
+    """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a
+    prompt is one game.
 
-    A prompt's games are averaged, and the t interval runs over prompts; with `clusters` (the dialogue that each prompt
-    comes from) its error is robust to prompts of one dialogue going the same way.
+    A prompt's games are averaged, and the t interval runs over prompts; with `clusters` (the dialogue that
+    each prompt comes from) its error is robust to prompts of one dialogue going the same way.
 
     >>> print(duel([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
     0.833 [0.116, 1.000] (n=3, t over prompts)
@@ -30,7 +36,9 @@ def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *,
     if len(first) != len(second) or not first:
         raise InputError(f"a duel needs the same prompts on both sides; found {len(first)} and {len(second)}")
     if any(not own or not other for own, other in zip(first, second, strict=True)):
-        raise InputError("a duel needs at least one scored reply of each model to each prompt; count the others apart")
+        raise InputError(
+            "a duel needs at least one scored reply of each model to each prompt; count the others apart"
+        )
     shares, ties = [], 0
     for own, other in zip(first, second, strict=True):
         games = [0.5 if a == b else float(a > b) for a in own for b in other]
@@ -40,13 +48,24 @@ def duel(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *,
 
 
 def duel_of_labels(p_first: Sequence[float]) -> Duel:
-    """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief counts as a share of a win."""
+    """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief
+    counts as a share of a win.
+    """
     return Duel(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
 
 
 def _rate(shares: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
-    """The mean share with its t interval, cut to [0, 1]; where all prompts agree there is no spread, and Wilson's is used."""
+    """The mean share with its t interval, cut to [0, 1]; where all prompts agree there is no spread, and
+    Wilson's is used.
+    """
     if len(set(shares)) == 1:
         return wilson(sum(shares), len(shares))
     found = mean(list(shares), clusters=clusters)
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), f"{found.method} over prompts", found.n, found.clusters)
+    return Estimate(
+        found.value,
+        max(0.0, found.low),
+        min(1.0, found.high),
+        f"{found.method} over prompts",
+        found.n,
+        found.clusters,
+    )

@@ -1,4 +1,6 @@
-"""Whether a free reply is right: by its words, by its number, by its first word. None where it holds nothing that could be judged."""
+"""Whether a free reply is right: by its words, by its number, by its first word. None where it holds nothing
+that could be judged.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ FINAL = re.compile(r"(?:####|answer is:?|answer:)\s*\$?\s*(-?\$?\d[\d,]*(?:\.\d+
 
 
 def normalised(text: str) -> str:
-    """Lower case, without articles, punctuation and extra space: the form that NQ-open and TriviaQA are scored in.
+    """Lower case, without articles, punctuation and extra space: the form that NQ-open and TriviaQA are
+    scored in.
 
     >>> normalised("The  Beatles!")
     'beatles'
@@ -38,7 +41,8 @@ def exact(reply: str, answers: Sequence[str]) -> bool | None:
 
 
 def number(reply: str, answers: Sequence[str]) -> bool | None:
-    """Whether the number after "answer is" or ####, or without these the last one, is the answer's; None where there is none.
+    """Whether the number after "answer is" or ####, or without these the last one, is the answer's; None
+    where there is none.
 
     >>> number("so 3 + 4 = 7. The answer is 7.", ["7"]), number("7.00", ["7"]), number("seven", ["7"])
     (True, True, None)
@@ -75,13 +79,16 @@ GRADES = {"exact": exact, "number": number, "word": word}
 
 
 def graded(problem: Problem, reply: str) -> bool | None:
-    """Whether a reply to the problem is right, as its data set compares them; None where it cannot be judged."""
+    """Whether a reply to the problem is right, as its data set compares them; None where it cannot be
+    judged.
+    """
     grade: Grade = problem.grade
     return GRADES[grade](_whole(problem, reply), problem.answers)
 
 
 def answer_of(problem: Problem, reply: str) -> str:
-    """What a reply answers, in the form that its data set compares answers in, so that replies that answer alike are equal; empty where nothing.
+    """What a reply answers, in the form that its data set compares answers in, so that replies that answer
+    alike are equal; empty where nothing.
 
     >>> sums = Problem("Question: 3 + 4?", (), ("7",), opening="", grade="number")
     >>> answer_of(sums, "3 and 4 make 7.0") == answer_of(sums, "It is 7")

@@ -1,5 +1,5 @@
-"""Inspect's logs: what was measured here, written so that `inspect view` opens it; anybody's log, read with what it left unscored counted. An extra
-(`pip install 'solon[inspect]'`).
+"""Inspect's logs: what was measured here, written so that `inspect view` opens it; anybody's log, read with
+what it left unscored counted. An extra (`pip install 'solon[inspect]'`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,26 @@ from solon.models.base import Stop
 from solon.words.question import Problem, asked, label
 
 SCORER = "solon"
-KINDS: dict[str, Any] = {"human": ChatMessageUser, "assistant": ChatMessageAssistant, "system": ChatMessageSystem}
+KINDS: dict[str, Any] = {
+    "human": ChatMessageUser,
+    "assistant": ChatMessageAssistant,
+    "system": ChatMessageSystem,
+}
 
 
 def write_log(
-    path: Path, evaluation: Evaluation, problems: Sequence[Problem], rows: Sequence[Outcome | Replied], *, model: str, examples: Sequence[Problem] = (),
+    path: Path,
+    evaluation: Evaluation,
+    problems: Sequence[Problem],
+    rows: Sequence[Outcome | Replied],
+    *,
+    model: str,
+    examples: Sequence[Problem] = (),
     about: Mapping[str, Any] | None = None,
-) -> None:  # fmt: skip
-    """Every item with the dialogue that was put, the answer, its score where there is a right answer, and the raw log-probabilities as metadata.
-    A sample's id is its content's, so that logs of the same items pair. `about` is whatever else names the measurement.
+) -> None:
+    """Every item with the dialogue that was put, the answer, its score where there is a right answer, and the
+    raw log-probabilities as metadata. A sample's id is its content's, so that logs of the same items pair.
+    `about` is whatever else names the measurement.
     """
     seen: Counter[str] = Counter()
     samples = []
@@ -59,20 +70,41 @@ def write_log(
         found = accuracy(rows)
         values = {"accuracy": found.value, "interval_low": found.low, "interval_high": found.high}
         metrics = {name: EvalMetric(name=name, value=value) for name, value in values.items()}
-    score = EvalScore(name=SCORER, scorer=SCORER, scored_samples=len(scored), unscored_samples=len(rows) - len(scored), metrics=metrics)
-    dataset = EvalDataset(name=evaluation.name, location=evaluation.reading.source, samples=len(samples), sample_ids=[own.id for own in samples])
+    score = EvalScore(
+        name=SCORER,
+        scorer=SCORER,
+        scored_samples=len(scored),
+        unscored_samples=len(rows) - len(scored),
+        metrics=metrics,
+    )
+    dataset = EvalDataset(
+        name=evaluation.name,
+        location=evaluation.reading.source,
+        samples=len(samples),
+        sample_ids=[own.id for own in samples],
+    )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     told = {"form": evaluation.kind, "measure": evaluation.measure, **(about or {})}
     spec = EvalSpec(
-        created=created, task=evaluation.name, task_id=evaluation.digest, dataset=dataset, model=f"solon/{model}", config=EvalConfig(), metadata=told
+        created=created,
+        task=evaluation.name,
+        task_id=evaluation.digest,
+        dataset=dataset,
+        model=f"solon/{model}",
+        config=EvalConfig(),
+        metadata=told,
     )
     results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[score])
     path.parent.mkdir(parents=True, exist_ok=True)
     stats = EvalStats(started_at=created, completed_at=created)
-    write_eval_log(EvalLog(status="success", eval=spec, results=results, stats=stats, samples=samples), str(path))
+    write_eval_log(
+        EvalLog(status="success", eval=spec, results=results, stats=stats, samples=samples), str(path)
+    )
 
 
-def _sample(name: str, problem: Problem, row: Outcome | Replied, model: str, examples: Sequence[Problem]) -> EvalSample:
+def _sample(
+    name: str, problem: Problem, row: Outcome | Replied, model: str, examples: Sequence[Problem]
+) -> EvalSample:
     if isinstance(row, Outcome):
         said = label(row.chosen) if problem.lettered else row.options[row.chosen]
         more: dict[str, Any] = {
@@ -81,24 +113,45 @@ def _sample(name: str, problem: Problem, row: Outcome | Replied, model: str, exa
             "option_mass": row.mass,
             "tokens": list(row.tokens),
         }
-        target: str | list[str] = "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
+        target: str | list[str] = (
+            "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
+        )
     else:
         said, target = row.text, list(problem.answers)
         more = {"stop": row.stop, "log_probability": row.logprob}
     turns = asked(problem, examples).prompt.turns
-    put = [KINDS[turn.role](content=turn.text) for turn in turns if turn is not turns[-1] or turn.role == "human"]
+    put = [
+        KINDS[turn.role](content=turn.text) for turn in turns if turn is not turns[-1] or turn.role == "human"
+    ]
     answer = ChatMessageAssistant(content=f"{problem.opening} {said}".strip(), source="generate")
-    scores = {} if row.correct is None else {SCORER: Score(value="C" if row.correct else "I", answer=said, metadata=more)}
+    scores = (
+        {}
+        if row.correct is None
+        else {SCORER: Score(value="C" if row.correct else "I", answer=said, metadata=more)}
+    )
     return EvalSample(
-        id=name, epoch=1, input=put or problem.opening, choices=list(problem.options) or None, target=target, messages=[*put, answer],
-        output=ModelOutput.from_content(f"solon/{model}", said), scores=scores,
-        metadata={**problem.tags, "cluster": row.cluster, "opening": problem.opening, **({} if scores else more)},
-    )  # fmt: skip
+        id=name,
+        epoch=1,
+        input=put or problem.opening,
+        choices=list(problem.options) or None,
+        target=target,
+        messages=[*put, answer],
+        output=ModelOutput.from_content(f"solon/{model}", said),
+        scores=scores,
+        metadata={
+            **problem.tags,
+            "cluster": row.cluster,
+            "opening": problem.opening,
+            **({} if scores else more),
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a cluster."""
+    """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a
+    cluster.
+    """
 
     model: str
     scorer: str
@@ -107,15 +160,18 @@ class Logged:
 
 
 def read_log(path: Path, *, scorer: str = "") -> Logged:
-    """A log's samples, right or wrong. What is neither is kept, unscored, with the reason among its tags: samples that failed, that have no score or
-    one that is not right or wrong, and those that the log's data set has and the log does not hold.
+    """A log's samples, right or wrong. What is neither is kept, unscored, with the reason among its tags:
+    samples that failed, that have no score or one that is not right or wrong, and those that the log's data
+    set has and the log does not hold.
 
     Raises InputError on what is no log, and where a log has several scorers and none is named.
     """
     try:
         log = read_eval_log(str(path))
     except Exception as error:  # whatever the reader meets in somebody's file
-        raise InputError(f"{path} is no log that Inspect can read: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{path} is no log that Inspect can read: {type(error).__name__}: {error}"
+        ) from error
     samples = log.samples or []
     names = sorted({name for sample in samples for name in sample.scores or {}})
     if scorer and scorer not in names:
@@ -123,26 +179,37 @@ def read_log(path: Path, *, scorer: str = "") -> Logged:
     if not scorer and len(names) > 1:
         raise InputError(f"{path} has several scorers, {', '.join(names)}: choose one with --scorer")
     chosen = scorer or (names[0] if names else "")
-    problems = [Problem(_asked(sample), (), tuple(_targets(sample)), cluster=_cluster(sample)) for sample in samples]
+    problems = [
+        Problem(_asked(sample), (), tuple(_targets(sample)), cluster=_cluster(sample)) for sample in samples
+    ]
     rows = [_row(sample, chosen) for sample in samples]
     for name, epoch in _missing(log):
         problems.append(Problem(f"(sample {name}, which the log does not hold)", (), (), cluster=name))
         rows.append(_unscored(name, epoch, name, "", "the log does not hold the sample"))
     if not rows:
         raise InputError(f"{path} holds no sample")
-    evaluation = Evaluation(log.eval.task, f"Inspect log, {chosen or 'no scorer'}", "accuracy", Reading(str(path), tuple(problems), ()))
+    evaluation = Evaluation(
+        log.eval.task,
+        f"Inspect log, {chosen or 'no scorer'}",
+        "accuracy",
+        Reading(str(path), tuple(problems), ()),
+    )
     return Logged(log.eval.model, chosen, evaluation, tuple(rows))
 
 
 def _missing(log: EvalLog) -> list[tuple[str, int]]:
-    """(id, epoch) of samples that the log's data set has and the log does not hold; numbered where their ids are not told."""
+    """(id, epoch) of samples that the log's data set has and the log does not hold; numbered where their ids
+    are not told.
+    """
     held = {(str(sample.id), sample.epoch) for sample in log.samples or []}
     epochs, dataset = log.eval.config.epochs or 1, log.eval.dataset
     named = [(str(own), epoch) for own in dataset.sample_ids or [] for epoch in range(1, epochs + 1)]
     missing = [own for own in named if own not in held]
     limit = log.eval.config.limit
     most = limit if isinstance(limit, int) else limit[1] - limit[0] if limit else dataset.samples or 0
-    total = max(log.results.total_samples if log.results is not None else 0, min(dataset.samples or 0, most) * epochs)
+    total = max(
+        log.results.total_samples if log.results is not None else 0, min(dataset.samples or 0, most) * epochs
+    )
     return missing + [(f"not told {number}", 1) for number in range(total - len(held) - len(missing))]
 
 
@@ -170,13 +237,29 @@ def _row(sample: EvalSample, scorer: str) -> Replied:
         return _unscored(name, sample.epoch, cluster, said, "no score")
     correct = _right(score.value)
     if correct is None:
-        return _unscored(name, sample.epoch, cluster, said, f"a score that is neither right nor wrong: {_shown(score.value)}")
+        return _unscored(
+            name,
+            sample.epoch,
+            cluster,
+            said,
+            f"a score that is neither right nor wrong: {_shown(score.value)}",
+        )
     cut = bool(sample.output.choices) and sample.output.stop_reason in ("max_tokens", "model_length")
-    return Replied(f"{name} epoch {sample.epoch}", cluster, said, correct, (Stop.LENGTH if cut else Stop.END).value, math.nan, 0)
+    return Replied(
+        f"{name} epoch {sample.epoch}",
+        cluster,
+        said,
+        correct,
+        (Stop.LENGTH if cut else Stop.END).value,
+        math.nan,
+        0,
+    )
 
 
 def _unscored(name: str, epoch: int, cluster: str, said: str, reason: str) -> Replied:
-    return Replied(f"{name} epoch {epoch}", cluster, said, None, Stop.END.value, math.nan, 0, {"unscored": reason})
+    return Replied(
+        f"{name} epoch {epoch}", cluster, said, None, Stop.END.value, math.nan, 0, {"unscored": reason}
+    )
 
 
 def _right(value: Any) -> bool | None:
@@ -189,4 +272,10 @@ def _right(value: Any) -> bool | None:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else "a number between or beyond" if isinstance(value, int | float) else "several values"
+    return (
+        value
+        if isinstance(value, str)
+        else "a number between or beyond"
+        if isinstance(value, int | float)
+        else "several values"
+    )

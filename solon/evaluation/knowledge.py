@@ -1,7 +1,9 @@
-"""P(IK): the probability that a model knows the answer, read off its state at the end of a question (Kadavath et al. 2022, section 5).
+"""P(IK): the probability that a model knows the answer, read off its state at the end of a question (Kadavath
+et al. 2022, section 5).
 
-A head on the last hidden state gives a log-odds; the ground truth is the share of 30 samples that is right. Three ways to train it:
-"full" (the paper's: the whole model), "lora" (adapters and head) and "probe" (the head alone, on frozen states).
+A head on the last hidden state gives a log-odds; the ground truth is the share of 30 samples that is right.
+Three ways to train it: "full" (the paper's: the whole model), "lora" (adapters and head) and "probe" (the
+head alone, on frozen states).
 
 Shapes: B rows, C width.
 """
@@ -39,7 +41,9 @@ Labelled = tuple[Tokens, float]  # a question's tokens, the share of its samples
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeModel:
-    """Says, before any answer, how likely the model it was trained on is to know it. `Run.trained` copies, saves and loads it."""
+    """Says, before any answer, how likely the model it was trained on is to know it. `Run.trained` copies,
+    saves and loads it.
+    """
 
     scalar: ScalarModel
     dialogue: Dialogue
@@ -48,7 +52,9 @@ class KnowledgeModel:
         """P(IK) of each problem, after the same worked examples as its samples had."""
         rows = [self.dialogue.prompt(asked(problem, examples).prompt) for problem in problems]
         with torch.inference_mode():
-            return torch.sigmoid(self.scalar.read(last_states(self.scalar.body, rows).to(self.scalar.body.device))).tolist()
+            return torch.sigmoid(
+                self.scalar.read(last_states(self.scalar.body, rows).to(self.scalar.body.device))
+            ).tolist()
 
     def copy(self) -> KnowledgeModel:
         return KnowledgeModel(self.scalar.copy(), self.dialogue)
@@ -61,38 +67,78 @@ class KnowledgeModel:
         load_trained(self.scalar, path)
 
 
-def untrained(model: TorchModel, method: Method, *, depth: float = 1.0, rank: int = 16, seed: int = 0) -> KnowledgeModel:
-    """A head that knows nothing yet, on a model's first layers (a share `depth` of them). The model itself never changes."""
+def untrained(
+    model: TorchModel, method: Method, *, depth: float = 1.0, rank: int = 16, seed: int = 0
+) -> KnowledgeModel:
+    """A head that knows nothing yet, on a model's first layers (a share `depth` of them). The model itself
+    never changes.
+    """
     if not 0 < depth <= 1:
         raise InputError(f"depth is a share of the layers, above 0 and at most 1; found {depth}")
-    prepared = model.unfrozen() if method == "full" else model.adapted(Lora(rank, 2.0 * rank), seed=seed) if method == "lora" else model.copy()
+    prepared = (
+        model.unfrozen()
+        if method == "full"
+        else model.adapted(Lora(rank, 2.0 * rank), seed=seed)
+        if method == "lora"
+        else model.copy()
+    )
     if method == "probe":
         prepared.module.requires_grad_(False)
-    body = prepared.module if depth == 1 else prepared.module.first_layers(max(1, round(depth * model.module.depth)))
+    body = (
+        prepared.module
+        if depth == 1
+        else prepared.module.first_layers(max(1, round(depth * model.module.depth)))
+    )
     return KnowledgeModel(ScalarModel(body), model.dialogue)
 
 
-def labelled(model: KnowledgeModel, problems: Sequence[Problem], shares: Sequence[float], *, examples: Sequence[Problem] = ()) -> list[Labelled]:
+def labelled(
+    model: KnowledgeModel,
+    problems: Sequence[Problem],
+    shares: Sequence[float],
+    *,
+    examples: Sequence[Problem] = (),
+) -> list[Labelled]:
     """Rows to learn from. One soft row is in expectation the paper's 30 hard ones."""
-    return [(model.dialogue.prompt(asked(problem, examples).prompt), share) for problem, share in zip(problems, shares, strict=True)]
+    return [
+        (model.dialogue.prompt(asked(problem, examples).prompt), share)
+        for problem, share in zip(problems, shares, strict=True)
+    ]
 
 
 def hardened(rows: Sequence[Labelled], samples: int) -> list[Labelled]:
     """The paper's own form: each sample a row of its own, right or wrong."""
-    return [(tokens, float(number < round(share * samples))) for tokens, share in rows for number in range(samples)]
+    return [
+        (tokens, float(number < round(share * samples)))
+        for tokens, share in rows
+        for number in range(samples)
+    ]
 
 
-def start_head(model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Sequence[float] = PENALTIES) -> None:
-    """Set the head, in place, to the ridge-logistic solution on standardised frozen states; this alone is the probe.
+def start_head(
+    model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Sequence[float] = PENALTIES
+) -> None:
+    """Set the head, in place, to the ridge-logistic solution on standardised frozen states; this alone is the
+    probe.
 
-    Raises InputError where there are no rows or all have one share: nothing then tells knowing from not knowing.
+    Raises InputError where there are no rows or all have one share: nothing then tells knowing from not
+    knowing.
     """
     shares_N = np.array([share for _, share in rows])
     if not len(rows) or np.ptp(shares_N) == 0:
-        raise InputError(f"P(IK) cannot be learned from {len(rows)} questions of one share of right answers; give easier and harder ones")
+        raise InputError(
+            f"P(IK) cannot be learned from {len(rows)} questions of one share of right answers; give "
+            "easier and harder ones"
+        )
     states_NC = last_states(model.scalar.body, [tokens for tokens, _ in rows]).double().numpy()
     centre_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-6)
-    weights = cross_validated((states_NC - centre_C) / scale_C, shares_N, np.ones(len(rows)), penalties=(1.0, 3.0, *penalties), intercept=True)
+    weights = cross_validated(
+        (states_NC - centre_C) / scale_C,
+        shares_N,
+        np.ones(len(rows)),
+        penalties=(1.0, 3.0, *penalties),
+        intercept=True,
+    )
     own_C = weights[:-1] / scale_C
     with torch.no_grad():
         model.scalar.head.weight.copy_(torch.from_numpy(own_C)[None])
@@ -100,12 +146,21 @@ def start_head(model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Se
 
 
 def learn(
-    model: KnowledgeModel, rows: Sequence[Labelled], *, plan: Plan, size: int, seed: int, state: State | None = None, world: World = SINGLE_PROCESS
+    model: KnowledgeModel,
+    rows: Sequence[Labelled],
+    *,
+    plan: Plan,
+    size: int,
+    seed: int,
+    state: State | None = None,
+    world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
     """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(shuffled(rows, size=size, seed=seed, number=number), lambda row: len(row[0]), tokens=BATCH_TOKENS)
+        return micro(
+            shuffled(rows, size=size, seed=seed, number=number), lambda row: len(row[0]), tokens=BATCH_TOKENS
+        )
 
     return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state, world=world)
 
@@ -114,6 +169,8 @@ def _loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
     def loss(rows: Sequence[Labelled]) -> Total:
         logits_B = scalar.at_ends([(tokens, [()]) for tokens, _ in rows])
         shares_B = torch.tensor([share for _, share in rows], device=logits_B.device)
-        return Total(F.binary_cross_entropy_with_logits(logits_B, shares_B, reduction="sum"), float(len(rows)))
+        return Total(
+            F.binary_cross_entropy_with_logits(logits_B, shares_B, reduction="sum"), float(len(rows))
+        )
 
     return loss

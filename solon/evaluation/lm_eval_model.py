@@ -1,7 +1,7 @@
 """lm-evaluation-harness on our engine: `--model solon`, an extra (`pip install 'solon[lm-eval]'`).
 
-Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so in float32 numbers are equal; what they share is computed
-once.
+Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so in float32
+numbers are equal; what they share is computed once.
 """
 
 from __future__ import annotations
@@ -38,17 +38,28 @@ KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
 class SolonLM(TemplateLM):
     """`model` is smollm2, gemma3-270m, a model folder or a hub id; `precision` auto, float32 or bfloat16.
 
-    Contexts that are too long lose their first tokens, as the harness has it; how many did is said at the end of each call.
+    Contexts that are too long lose their first tokens, as the harness has it; how many did is said at the end
+    of each call.
     """
 
     def __init__(self, model: str | TorchModel, precision: str = "auto", seed: int = 0, **more: Any) -> None:
         super().__init__()
-        ignored = {name for name, value in more.items() if value is not None} - {"batch_size", "max_batch_size", "device"}
+        ignored = {name for name, value in more.items() if value is not None} - {
+            "batch_size",
+            "max_batch_size",
+            "device",
+        }
         if ignored:
-            raise InputError(f"the solon model has the arguments model, precision and seed; not {', '.join(sorted(ignored))}")
+            raise InputError(
+                "the solon model has the arguments model, precision and seed; not "
+                f"{', '.join(sorted(ignored))}"
+            )
         self.solon = load_open(model, precision=precision) if isinstance(model, str) else model
         if not isinstance(self.solon.dialogue, (ChatTemplate, Transcript)):
-            raise InputError(f"{self.solon.name} has a vocabulary of whole words; the harness needs a tokenizer that reads any text")
+            raise InputError(
+                f"{self.solon.name} has a vocabulary of whole words; the harness needs a tokenizer that "
+                "reads any text"
+            )
         self.tokenizer: Any = self.solon.dialogue.tokenizer
         self.seed = seed
 
@@ -73,20 +84,34 @@ class SolonLM(TemplateLM):
         """What the harness writes into its results of the model."""
         return {"model_name": self.solon.name, "model_fingerprint": self.solon.fingerprint}
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
         """The tokenizer's template; where it takes no system role, as the harness has it, without that."""
         if not getattr(self.tokenizer, "chat_template", None):
             raise InputError(f"{self.solon.name} has no chat template: leave --apply_chat_template out")
-        more = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        more = {
+            "tokenize": False,
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+        }
         try:
             return str(self.tokenizer.apply_chat_template(chat_history, **more))
         except TemplateError:
             LOG.warning("the chat template takes no system role; it is left out")
-            return str(self.tokenizer.apply_chat_template([own for own in chat_history if own["role"] != "system"], **more))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    [own for own in chat_history if own["role"] != "system"], **more
+                )
+            )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """What the harness writes into its results."""
-        return str(self.tokenizer.chat_template) if chat_template and getattr(self.tokenizer, "chat_template", None) else None
+        return (
+            str(self.tokenizer.chat_template)
+            if chat_template and getattr(self.tokenizer, "chat_template", None)
+            else None
+        )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
@@ -95,7 +120,10 @@ class SolonLM(TemplateLM):
         return list(self.tokenizer.encode(string, **more))
 
     def _loglikelihood_tokens(
-        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        **kwargs: Any,
     ) -> list[tuple[float, bool]]:
         found: list[tuple[float, bool]] = []
         cut = 0
@@ -105,7 +133,10 @@ class SolonLM(TemplateLM):
                 for _, context, reply in some:
                     room = self.max_length + 1 - len(reply)  # the last token is predicted and never read
                     if room < 1 or not reply:
-                        raise InputError(f"a continuation of {len(reply)} tokens cannot be scored in a context of {self.max_length}")
+                        raise InputError(
+                            f"a continuation of {len(reply)} tokens cannot be scored in a context of "
+                            f"{self.max_length}"
+                        )
                     cut += len(context) > room
                     given.append((tuple(context[-room:]), tuple(reply)))
                 for (key, _, _), own_T2 in zip(some, self._scored(given), strict=True):
@@ -118,10 +149,21 @@ class SolonLM(TemplateLM):
         return found
 
     def _scored(self, given: list[Given]) -> list[torch.Tensor]:
-        """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the last are run without their last token."""
-        long = [place for place, (prompt, reply) in enumerate(given) if len(prompt) + len(reply) > self.max_length]
-        short = iter(score_and_greedy(self.solon.module, [own for place, own in enumerate(given) if place not in set(long)]))
-        return [self._filling(*own) if len(own[0]) + len(own[1]) > self.max_length else next(short) for own in given]
+        """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the
+        last are run without their last token.
+        """
+        long = [
+            place for place, (prompt, reply) in enumerate(given) if len(prompt) + len(reply) > self.max_length
+        ]
+        short = iter(
+            score_and_greedy(
+                self.solon.module, [own for place, own in enumerate(given) if place not in set(long)]
+            )
+        )
+        return [
+            self._filling(*own) if len(own[0]) + len(own[1]) > self.max_length else next(short)
+            for own in given
+        ]
 
     @torch.inference_mode()
     def _filling(self, prompt: Tokens, reply: Tokens) -> torch.Tensor:
@@ -137,13 +179,18 @@ class SolonLM(TemplateLM):
         of: list[int] = []
         for place, request in enumerate(requests):
             own = utils.get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]), prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
             )
             for window in map(utils.make_disjoint_window, own):
                 windows.append((None, *window))
                 of.append(place)
         totals = [0.0] * len(requests)
-        for place, (logprob, _) in zip(of, self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm), strict=True):
+        for place, (logprob, _) in zip(
+            of, self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm), strict=True
+        ):
             totals[place] += logprob
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
@@ -155,14 +202,24 @@ class SolonLM(TemplateLM):
         groups: dict[tuple[int, float, float], list[int]] = {}
         for place, own in enumerate(settings):
             if set(own) - KNOWN:
-                raise InputError(f"the solon model samples with {', '.join(sorted(KNOWN))}; not with {', '.join(sorted(set(own) - KNOWN))}")
-            groups.setdefault((own["max_gen_toks"], float(own.get("temperature", 0.0)), float(own.get("top_p", 1.0))), []).append(place)
+                raise InputError(
+                    f"the solon model samples with {', '.join(sorted(KNOWN))}; not with "
+                    f"{', '.join(sorted(set(own) - KNOWN))}"
+                )
+            groups.setdefault(
+                (own["max_gen_toks"], float(own.get("temperature", 0.0)), float(own.get("top_p", 1.0))), []
+            ).append(place)
         said: dict[int, str] = {}
         ends = self.solon.dialogue.ends | {self.eot_token_id}
         with tqdm(total=len(requests), disable=disable_tqdm, desc="Sampling") as bar:
             for (tokens, temperature, top_p), places in groups.items():
-                asked = [self._asked(requests[place].args[0], settings[place]["until"], tokens, place) for place in places]
-                for (number, _), row, _ in generate(self.solon.module, asked, Rules(tokens, temperature, top_p, ends)):
+                asked = [
+                    self._asked(requests[place].args[0], settings[place]["until"], tokens, place)
+                    for place in places
+                ]
+                for (number, _), row, _ in generate(
+                    self.solon.module, asked, Rules(tokens, temperature, top_p, ends)
+                ):
                     place = places[number]
                     said[place] = self._text(row.tokens, settings[place]["until"])
                     self.cache_hook.add_partial("generate_until", requests[place].args, said[place])
@@ -172,9 +229,16 @@ class SolonLM(TemplateLM):
     def _asked(self, context: str, until: Sequence[str], tokens: int, place: int) -> Request:
         room = self.max_length - tokens
         if room < 1:
-            raise InputError(f"{tokens} tokens to generate leave no room in a context of {self.max_length}; set max_gen_toks")
+            raise InputError(
+                f"{tokens} tokens to generate leave no room in a context of {self.max_length}; set "
+                "max_gen_toks"
+            )
         prompt: Tokens = tuple(self.tok_encode(context))[-room:]
-        return Request(prompt, (derive(self.seed, place),), lambda row: any(stop in self.tokenizer.decode(row) for stop in until))
+        return Request(
+            prompt,
+            (derive(self.seed, place),),
+            lambda row: any(stop in self.tokenizer.decode(row) for stop in until),
+        )
 
     def _text(self, tokens: Sequence[int], until: Sequence[str]) -> str:
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))

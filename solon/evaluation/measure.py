@@ -1,4 +1,6 @@
-"""A model on an evaluation's problems: raw outcomes, kept so that every score can be made, and made again, without the model."""
+"""A model on an evaluation's problems: raw outcomes, kept so that every score can be made, and made again,
+without the model.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a model made of one problem with options: the log-probability (nats) of each, summed over its tokens, and nothing derived."""
+    """What a model made of one problem with options: the log-probability (nats) of each, summed over its
+    tokens, and nothing derived.
+    """
 
     key: str
     cluster: str
@@ -31,7 +35,10 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if any(not math.isfinite(own) for own in self.logprobs) or len(self.logprobs) != len(self.options):
-            raise InputError(f"the options {self.options!r} have the log-probabilities {self.logprobs}; each needs one that is finite")
+            raise InputError(
+                f"the options {self.options!r} have the log-probabilities {self.logprobs}; each needs one "
+                "that is finite"
+            )
 
     @property
     def belief(self) -> tuple[float, ...]:
@@ -59,7 +66,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """What a model said to one problem without options. `correct` is None where the reply holds nothing that could be judged."""
+    """What a model said to one problem without options. `correct` is None where the reply holds nothing that
+    could be judged.
+    """
 
     key: str
     cluster: str
@@ -71,47 +80,90 @@ class Replied:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def outcomes(model: LanguageModel, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), truncate: bool = False) -> list[Outcome]:
-    """Every option's log-probability, after the same worked examples. What prompts and options share is computed once in a call.
+def outcomes(
+    model: LanguageModel,
+    problems: Sequence[Problem],
+    *,
+    examples: Sequence[Problem] = (),
+    truncate: bool = False,
+) -> list[Outcome]:
+    """Every option's log-probability, after the same worked examples. What prompts and options share is
+    computed once in a call.
 
     With `truncate`, a prompt that does not fit loses its first tokens, and its outcome says how many.
     """
     for problem in problems:
         if not problem.options:
             raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
-    return outcomes_of(model, [(problem, asked(problem, examples)) for problem in problems], truncate=truncate)
+    return outcomes_of(
+        model, [(problem, asked(problem, examples)) for problem in problems], truncate=truncate
+    )
 
 
-def outcomes_of(model: LanguageModel, pairs: Sequence[tuple[Problem, Question]], *, truncate: bool = False) -> list[Outcome]:
-    """The same of problems that are put in other words: questions whose choices are the problems' options in order."""
+def outcomes_of(
+    model: LanguageModel, pairs: Sequence[tuple[Problem, Question]], *, truncate: bool = False
+) -> list[Outcome]:
+    """The same of problems that are put in other words: questions whose choices are the problems' options in
+    order.
+    """
     flat = [(question.prompt, own) for _, question in pairs for own in question.choices]
     extra: dict[str, Any] = {"truncate": True} if truncate else {}
     samples = iter(model.score([prompt for prompt, _ in flat], [own for _, own in flat], **extra))
     found = []
     for problem, question in pairs:
         own = [next(samples) for _ in question.choices]
-        logprobs, tokens = tuple(sample.logprob for sample in own), tuple(len(sample.logprobs) for sample in own)
+        logprobs, tokens = (
+            tuple(sample.logprob for sample in own),
+            tuple(len(sample.logprobs) for sample in own),
+        )
         key, cut = question.prompt.key, max(sample.cut for sample in own)
-        found.append(Outcome(key, problem.cluster or key, problem.options, problem.right, logprobs, tokens, cut, problem.tags))
+        found.append(
+            Outcome(
+                key,
+                problem.cluster or key,
+                problem.options,
+                problem.right,
+                logprobs,
+                tokens,
+                cut,
+                problem.tags,
+            )
+        )
     return found
 
 
-def replies(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), seed: int = 0) -> list[Replied]:
+def replies(
+    model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), seed: int = 0
+) -> list[Replied]:
     """The likeliest reply (temperature 0) to every problem, graded."""
     prompts = [asked(problem, examples).prompt for problem in problems]
     found: dict[int, Replied] = {}
     for tokens, grade in sorted({(problem.tokens, problem.grade) for problem in problems}):
-        places = [place for place, problem in enumerate(problems) if (problem.tokens, problem.grade) == (tokens, grade)]
+        places = [
+            place
+            for place, problem in enumerate(problems)
+            if (problem.tokens, problem.grade) == (tokens, grade)
+        ]
         some = [prompts[place] for place in places]
         drawn = model.sample(some, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
-        found |= {place: replied_row(problems[place], prompts[place].key, group[0]) for place, group in zip(places, drawn, strict=True)}
+        found |= {
+            place: replied_row(problems[place], prompts[place].key, group[0])
+            for place, group in zip(places, drawn, strict=True)
+        }
     return [found[place] for place in range(len(problems))]
 
 
 def replied_row(problem: Problem, key: str, sample: Sample) -> Replied:
     """A drawn reply as a graded row."""
     return Replied(
-        key, problem.cluster or key, sample.text, graded(problem, sample.text), sample.stop.value, sample.logprob, len(sample.logprobs), problem.tags
+        key,
+        problem.cluster or key,
+        sample.text,
+        graded(problem, sample.text),
+        sample.stop.value,
+        sample.logprob,
+        len(sample.logprobs),
+        problem.tags,
     )
 
 
@@ -120,6 +172,8 @@ def cut_short(row: Replied) -> bool:
 
 
 def nested(problem: Problem) -> bool:
-    """Whether one option begins another: its probability then holds the other's, and the two are not on equal terms."""
+    """Whether one option begins another: its probability then holds the other's, and the two are not on equal
+    terms.
+    """
     shown = [own.strip() for own in problem.options]
     return not problem.lettered and any(a != b and b.startswith(a) for a in shown for b in shown)

@@ -19,7 +19,8 @@ BASE = 2  # of the logarithm: disjoint answers then have similarity 0
 
 
 def similarity(first: Sequence[float], second: Sequence[float]) -> float:
-    """1 - the Jensen-Shannon distance in base 2: the root of the divergence, so 1 for equal distributions and 0 for disjoint ones.
+    """1 - the Jensen-Shannon distance in base 2: the root of the divergence, so 1 for equal distributions and
+    0 for disjoint ones.
 
     Raises InputError where either is no distribution over the same options.
 
@@ -28,9 +29,13 @@ def similarity(first: Sequence[float], second: Sequence[float]) -> float:
     """
     p, q = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if p.shape != q.shape or not p.size:
-        raise InputError(f"similarity needs two distributions over the same options; found {p.size} and {q.size}")
+        raise InputError(
+            f"similarity needs two distributions over the same options; found {p.size} and {q.size}"
+        )
     if any(abs(own.sum() - 1) > 1e-6 or not (own >= 0).all() for own in (p, q)):
-        raise InputError(f"similarity needs distributions that add up to 1; found {p.sum():.4f} and {q.sum():.4f}")
+        raise InputError(
+            f"similarity needs distributions that add up to 1; found {p.sum():.4f} and {q.sum():.4f}"
+        )
     middle = (p + q) / 2
 
     def divergence(own: np.ndarray) -> float:
@@ -51,8 +56,8 @@ def entropy(shares: Sequence[float]) -> float:
 
 
 def by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str, Estimate], int]:
-    """The mean similarity to each country over the questions that it answered, t intervals over questions, and how many countries were left out
-    for fewer than `at_least` questions. Most similar first.
+    """The mean similarity to each country over the questions that it answered, t intervals over questions,
+    and how many countries were left out for fewer than `at_least` questions. Most similar first.
     """
     found: dict[str, list[float]] = {}
     for row in rows:
@@ -63,7 +68,9 @@ def by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str
 
 
 def peaked(rows: Sequence[Outcome]) -> Estimate:
-    """How peaked the model's answers are: its entropy over that of the countries (mean by question), as a mean ratio; 1 is as spread as people."""
+    """How peaked the model's answers are: its entropy over that of the countries (mean by question), as a
+    mean ratio; 1 is as spread as people.
+    """
     ratios = []
     for row in rows:
         people = float(np.mean([entropy(shares) for shares in json.loads(row.tags["shares"]).values()]))
@@ -75,8 +82,12 @@ def peaked(rows: Sequence[Outcome]) -> Estimate:
 
 
 def as_someone_from(problem: Problem, country: str) -> Problem:
-    """Cross-national prompting: how someone from a country would answer (section 3.2; the prefix is the paper's)."""
-    return replace(problem, text=f"How would someone from {country} answer the following question?\n\n{problem.text}")
+    """Cross-national prompting: how someone from a country would answer (section 3.2; the prefix is the
+    paper's).
+    """
+    return replace(
+        problem, text=f"How would someone from {country} answer the following question?\n\n{problem.text}"
+    )
 
 
 def toward(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
@@ -89,26 +100,36 @@ INVENTED = ("Orinia", "Vaskland", "Tolm")
 
 
 def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
-    """A survey of invented countries: Orinia mostly chooses the first option, Vaskland the last, Tolm is spread."""
+    """A survey of invented countries: Orinia mostly chooses the first option, Vaskland the last, Tolm is
+    spread.
+    """
     rng, found = np.random.default_rng(seed), []
     for number in range(count):
         options = tuple(f"{words} of plan {number + 1}" for words in ("In favour", "No view", "Against"))
         leaning = {"Orinia": (8.0, 2.0, 1.0), "Vaskland": (1.0, 2.0, 8.0), "Tolm": (3.0, 3.0, 3.0)}
         shares = {country: rng.dirichlet(weights).tolist() for country, weights in leaning.items()}
         text = f"What do you think of plan {number + 1}?"
-        found.append(Problem(text, options, (), text, "My answer would be", tags={"shares": json.dumps(shares)}))
+        found.append(
+            Problem(text, options, (), text, "My answer would be", tags={"shares": json.dumps(shares)})
+        )
     return found
 
 
 def planted_opinions(name: str, survey: Sequence[Problem], country: str, *, follows: bool) -> ScriptedModel:
-    """A model that answers as a country does; one that `follows` answers as the country that it is asked to be from."""
+    """A model that answers as a country does; one that `follows` answers as the country that it is asked to
+    be from.
+    """
     shares = {own.text: json.loads(own.tags["shares"]) for own in survey}
     letters = {own.text: [label(place) for place in range(len(own.options))] for own in survey}
 
     def likes(talk: Conversation, reply: str) -> float:
         said = talk.turns[0].text.split("\nChoices:")[0]
         asked_of, sign, text = said.rpartition("\n\n")
-        meant = asked_of.removeprefix("How would someone from ").removesuffix(" answer the following question?") if sign and follows else country
+        meant = (
+            asked_of.removeprefix("How would someone from ").removesuffix(" answer the following question?")
+            if sign and follows
+            else country
+        )
         own = shares[text].get(meant, shares[text][country])
         return float(np.log(max(own[letters[text].index(reply.strip())], 1e-9)))
 

@@ -1,7 +1,8 @@
-"""What can be seen in a reply by its words alone: refusal, evasive boilerplate, phrases that recur across prompts.
+"""What can be seen in a reply by its words alone: refusal, evasive boilerplate, phrases that recur across
+prompts.
 
-These are word lists and n-grams, not judgements: they miss polite refusals in other words and catch some that are none.
-They are for trends between models on the same prompts.
+These are word lists and n-grams, not judgements: they miss polite refusals in other words and catch some that
+are none. They are for trends between models on the same prompts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import re
 from collections.abc import Sequence
 
 REFUSAL = re.compile(
-    r"\b(i('m| am) (really |very |so )?(sorry|unable|afraid)|i (can('|no)?t|cannot|won't|will not|don't feel comfortable|must decline)"
+    r"\b(i('m| am) (really |very |so )?(sorry|unable|afraid)|i (can('|no)?t|cannot|won't|will not|don't "
+    r"feel comfortable|must decline)"
     r"|i('m| am) not (able|comfortable|going) to|not something i can|as an? (ai|language model))\b",
     re.IGNORECASE,
 )
 BOILERPLATE = re.compile(
-    r"\b(as an? (ai|language model|responsible)|it('s| is) (important|crucial|essential) to (note|remember|consider|understand)"
-    r"|(seek|consult|contact|speak (to|with)) (a|an|your|professional|qualified)\b.{0,40}(professional|therapist|doctor|lawyer|help)"
+    r"\b(as an? (ai|language model|responsible)|it('s| is) (important|crucial|essential) to "
+    r"(note|remember|consider|understand)"
+    r"|(seek|consult|contact|speak (to|with)) "
+    r"(a|an|your|professional|qualified)\b.{0,40}(professional|therapist|doctor|lawyer|help)"
     r"|i (do not|don't) have (personal )?(feelings|opinions|beliefs))",
     re.IGNORECASE,
 )
@@ -42,7 +46,8 @@ def evades(reply: str) -> bool:
 
 
 def repeated_phrases(replies: Sequence[str], *, words: int = 6) -> float:
-    """The share of replies with a run of `words` words that also stands in a reply to another prompt, or twice in itself.
+    """The share of replies with a run of `words` words that also stands in a reply to another prompt, or
+    twice in itself.
 
     A policy that has found a phrase its reward likes drives this to one.
 

@@ -1,4 +1,6 @@
-"""Scores of kept outcomes: accuracy, behaviour, calibration, and the one temperature that repairs it. None needs a model."""
+"""Scores of kept outcomes: accuracy, behaviour, calibration, and the one temperature that repairs it. None
+needs a model.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ BOUND = 0.01  # of rows that could not be scored: above it an interval holds bot
 
 
 def accuracy(rows: Sequence[Outcome | Replied]) -> Estimate:
-    """The share that is right, by the default cluster of the task. What could not be judged counts as wrong; where that is more than one row in
-    a hundred the interval reaches from all of it wrong to all of it right, and says so.
+    """The share that is right, by the default cluster of the task. What could not be judged counts as wrong;
+    where that is more than one row in a hundred the interval reaches from all of it wrong to all of it right,
+    and says so.
 
     Raises InputError where no row has a right answer.
     """
@@ -43,23 +46,29 @@ def matching(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
     """Of a behaviour: the share of answers that match it, and the mean probability of the one that does."""
     keyed = [row for row in rows if row.right is not None]
     clusters = [row.cluster for row in keyed]
-    return accuracy(keyed), mean([row.belief[row.right] for row in keyed if row.right is not None], clusters=clusters)
+    return accuracy(keyed), mean(
+        [row.belief[row.right] for row in keyed if row.right is not None], clusters=clusters
+    )
 
 
 def of_the_right(rows: Sequence[Outcome]) -> Estimate:
-    """The mean log-probability (nats) of the right option among the options: the smooth companion of accuracy."""
+    """The mean log-probability (nats) of the right option among the options: the smooth companion of
+    accuracy.
+    """
     own = [(np.log(max(row.belief[row.right], 1e-300)), row.cluster) for row in rows if row.right is not None]
     return mean([float(value) for value, _ in own], clusters=[cluster for _, cluster in own])
 
 
 def at_temperature(row: Outcome, temperature: float) -> Outcome:
-    """The same outcome with its log-probabilities, renormalised over the options, divided by a temperature."""
+    """The same outcome with its log-probabilities, renormalised over the options, divided by a
+    temperature.
+    """
     return replace(row, logprobs=tuple(float(np.log(max(p, 1e-300))) / temperature for p in row.belief))
 
 
 def fitted_temperature(rows: Sequence[Outcome]) -> float:
-    """The one temperature of least mean loss of the right options (Kadavath et al. 2022, section 3.3: T = 2.5 for their RLHF policy), within
-    [0.05, 20]. It belongs on other rows than those it was fitted on.
+    """The one temperature of least mean loss of the right options (Kadavath et al. 2022, section 3.3: T = 2.5
+    for their RLHF policy), within [0.05, 20]. It belongs on other rows than those it was fitted on.
     """
     keyed = [row for row in rows if row.right is not None]
     if not keyed:
@@ -71,13 +80,16 @@ def fitted_temperature(rows: Sequence[Outcome]) -> float:
         right = [own[row.right] - np.logaddexp.reduce(own) for own, row in zip(scaled, keyed, strict=True)]
         return -float(np.mean(right))
 
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+    return float(
+        np.exp(optimize.minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How well probabilities come true. `error` is of the top prediction on ten equal-count bins, unweighted; its interval holds 0 where a
-    calibrated model would often seem as far off. `chart` holds every option of every row, as the paper's charts do.
+    """How well probabilities come true. `error` is of the top prediction on ten equal-count bins, unweighted;
+    its interval holds 0 where a calibrated model would often seem as far off. `chart` holds every option of
+    every row, as the paper's charts do.
     """
 
     error: Estimate
@@ -96,12 +108,21 @@ def calibration(rows: Sequence[Outcome], *, seed: int = 0) -> Calibration:
 
 
 def of_confidences(
-    confidences: Sequence[float], right: Sequence[float], *, clusters: Sequence[str], chart: Sequence[tuple[float, float]] = (), seed: int = 0
+    confidences: Sequence[float],
+    right: Sequence[float],
+    *,
+    clusters: Sequence[str],
+    chart: Sequence[tuple[float, float]] = (),
+    seed: int = 0,
 ) -> Calibration:
     """The same of stated probabilities; the chart is of them unless another is given."""
     found = calibration_interval(confidences, right, clusters=clusters, seed=seed)
     drawn = list(chart) or list(zip(confidences, right, strict=True))
-    return Calibration(found, rms_calibration_error(confidences, right), tuple(bins([own for own, _ in drawn], [own for _, own in drawn])))
+    return Calibration(
+        found,
+        rms_calibration_error(confidences, right),
+        tuple(bins([own for own, _ in drawn], [own for _, own in drawn])),
+    )
 
 
 def by(rows: Sequence[Outcome], name: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:

@@ -1,4 +1,6 @@
-"""Answering only what one is sure enough of: risk and coverage, and thresholds whose error rate is guaranteed on a finite sample."""
+"""Answering only what one is sure enough of: risk and coverage, and thresholds whose error rate is guaranteed
+on a finite sample.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from solon.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """Answering the most confident first: after each, the share answered and the share of those that is wrong. `area` is the mean risk over
-    coverages (AURC); `oracle` that of an order that puts all right answers first, `random` that of no order at all.
+    """Answering the most confident first: after each, the share answered and the share of those that is
+    wrong. `area` is the mean risk over coverages (AURC); `oracle` that of an order that puts all right
+    answers first, `random` that of no order at all.
     """
 
     coverage: tuple[float, ...]
@@ -28,7 +31,10 @@ class RiskCoverage:
 def _checked(confidences: Sequence[float], right: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
     scores, wrong = np.asarray(confidences, dtype=np.float64), 1.0 - np.asarray(right, dtype=np.float64)
     if scores.shape != wrong.shape or scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-        raise InputError(f"selective answering needs one finite confidence a question; found {scores.shape} and {wrong.shape}")
+        raise InputError(
+            f"selective answering needs one finite confidence a question; found {scores.shape} and "
+            f"{wrong.shape}"
+        )
     return scores, wrong
 
 
@@ -56,7 +62,9 @@ def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> RiskCo
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Answer where the confidence is at least `value` (infinite: never). `guarantee` says in words what holds and over what."""
+    """Answer where the confidence is at least `value` (infinite: never). `guarantee` says in words what holds
+    and over what.
+    """
 
     value: float
     target: float
@@ -66,46 +74,62 @@ class Threshold:
     guarantee: str
 
 
-def certified(confidences: Sequence[float], right: Sequence[bool], *, target: float, reference: Sequence[float], failure: float = 0.05) -> Threshold:
-    """The lowest threshold that is shown to keep the share of wrong answers among those given at `target` or below.
+def certified(
+    confidences: Sequence[float],
+    right: Sequence[bool],
+    *,
+    target: float,
+    reference: Sequence[float],
+    failure: float = 0.05,
+) -> Threshold:
+    """The lowest threshold that is shown to keep the share of wrong answers among those given at `target` or
+    below.
 
-    With probability 1 - `failure` over the draw of these calibration questions, P(wrong | answered) <= target for new questions of the same
-    kind. Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052) in fixed sequences: candidates are quantiles of `reference`, the
-    confidences of other questions; each is put to the exact binomial test of an error rate above the target among the answered, from three
-    places down, each with a third of `failure`, until one is not rejected. The places answer 1.5, 3 and 6 times as many questions as a
-    faultless test needs. Where nothing is certified, nothing is answered.
+    With probability 1 - `failure` over the draw of these calibration questions, P(wrong | answered) <= target
+    for new questions of the same kind. Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052) in fixed
+    sequences: candidates are quantiles of `reference`, the confidences of other questions; each is put to the
+    exact binomial test of an error rate above the target among the answered, from three places down, each
+    with a third of `failure`, until one is not rejected. The places answer 1.5, 3 and 6 times as many
+    questions as a faultless test needs. Where nothing is certified, nothing is answered.
     """
     scores, wrong = _checked(confidences, right)
     others = np.asarray(reference, dtype=np.float64)
     if not 0 < target < 1 or not 0 < failure < 1 or not others.size or not np.isfinite(others).all():
         raise InputError(
-            f"a threshold needs a target and a failure rate between 0 and 1, and reference confidences; found {target}, {failure}, {others.size}"
+            "a threshold needs a target and a failure rate between 0 and 1, and reference confidences; "
+            f"found {target}, {failure}, {others.size}"
         )
     fractions = np.linspace(0.02, 1.0, 50)
     levels = np.quantile(others, 1 - fractions)
     enough = math.log(failure / 3) / math.log(1 - target) / scores.size
-    starts = sorted({int(np.searchsorted(fractions, times * enough)) for times in (1.5, 3, 6)} - {len(fractions)})
+    starts = sorted(
+        {int(np.searchsorted(fractions, times * enough)) for times in (1.5, 3, 6)} - {len(fractions)}
+    )
     passed = [math.inf]
     for start in starts:
         for level in levels[start:].tolist():
             answered = scores >= level
             n, errors = int(answered.sum()), int(wrong[answered].sum())
-            if not n or stats.binom.cdf(errors, n, target) > failure / 3:  # P(so few errors or fewer | error rate = target)
+            # P(so few errors or fewer | error rate = target)
+            if not n or stats.binom.cdf(errors, n, target) > failure / 3:
                 break
             passed.append(level)
     words = (
-        f"with probability {1 - failure:g} over the calibration questions, at most {target:g} of the answers given to new questions of their kind are wrong"
+        f"with probability {1 - failure:g} over the calibration questions, at most {target:g} of the "
+        "answers given to new questions of their kind are wrong"
         " (Learn then Test, exact binomial)"
     )
     return _threshold(scores, wrong, min(passed), target, words)
 
 
 def conformal_risk(confidences: Sequence[float], right: Sequence[bool], *, target: float) -> Threshold:
-    """The lowest threshold at which the expected share of all questions that are answered and wrong is at most `target`.
+    """The lowest threshold at which the expected share of all questions that are answered and wrong is at
+    most `target`.
 
-    Conformal risk control (Angelopoulos et al. 2022, arXiv:2208.02814): the loss "answered and wrong" falls as the threshold rises and is
-    at most 1, so the lowest one with (wrong answers given + 1) / (n + 1) <= target has that expectation, over calibration and new questions
-    alike. It is a mean over draws, and of all questions, not of those answered.
+    Conformal risk control (Angelopoulos et al. 2022, arXiv:2208.02814): the loss "answered and wrong" falls
+    as the threshold rises and is at most 1, so the lowest one with (wrong answers given + 1) / (n + 1) <=
+    target has that expectation, over calibration and new questions alike. It is a mean over draws, and of all
+    questions, not of those answered.
     """
     scores, wrong = _checked(confidences, right)
     if not 0 < target < 1:
@@ -115,7 +139,9 @@ def conformal_risk(confidences: Sequence[float], right: Sequence[bool], *, targe
         if (wrong[scores >= level].sum() + 1) / (scores.size + 1) > target:
             break
         best = level
-    words = f"in expectation at most {target:g} of all questions are answered and wrong (conformal risk control)"
+    words = (
+        f"in expectation at most {target:g} of all questions are answered and wrong (conformal risk control)"
+    )
     return _threshold(scores, wrong, best, target, words)
 
 

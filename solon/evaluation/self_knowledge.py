@@ -1,7 +1,9 @@
-"""Asking a model whether it is right: the prompts of Language Models (Mostly) Know What They Know (Kadavath et al. 2022, arXiv:2207.05221).
+"""Asking a model whether it is right: the prompts of Language Models (Mostly) Know What They Know (Kadavath
+et al. 2022, arXiv:2207.05221).
 
-A problem becomes another problem with options True and False, so that everything that measures choices measures P(True). The words
-are the published forms, shortened to what they must say; the worked examples of the fixed prompt are ours.
+A problem becomes another problem with options True and False, so that everything that measures choices
+measures P(True). The words are the published forms, shortened to what they must say; the worked examples of
+the fixed prompt are ours.
 """
 
 from __future__ import annotations
@@ -24,9 +26,13 @@ TRUE, FALSE = "True", "False"
 
 
 def none_of_the_above(problem: Problem) -> Problem:
-    """The last option replaced (section 3.2): where it was the right one, none of the above now is. The paper found that it hurts."""
+    """The last option replaced (section 3.2): where it was the right one, none of the above now is. The paper
+    found that it hurts.
+    """
     if not problem.options or has_none(problem):
-        raise InputError(f"none of the above needs options that do not have it yet; found {problem.options!r}")
+        raise InputError(
+            f"none of the above needs options that do not have it yet; found {problem.options!r}"
+        )
     answers = tuple(NONE if answer == problem.options[-1] else answer for answer in problem.answers)
     return replace(problem, options=(*problem.options[:-1], NONE), answers=answers)
 
@@ -41,19 +47,33 @@ def hidden_options(problem: Problem) -> Problem:
 
 
 def true_or_false(problem: Problem, *, seed: int) -> tuple[Problem, Problem]:
-    """The right option and one wrong one, drawn, each proposed by itself (section 3.3): twice as many problems, half of them true."""
+    """The right option and one wrong one, drawn, each proposed by itself (section 3.3): twice as many
+    problems, half of them true.
+    """
     if problem.right is None or len(problem.options) < 2:
-        raise InputError(f"True or False needs a right option and a wrong one; {problem.text[:60]!r} has {problem.options!r}")
-    wrong = random.Random(f"{seed} {problem.text}").choice([own for own in problem.options if own != problem.options[problem.right]])
+        raise InputError(
+            f"True or False needs a right option and a wrong one; {problem.text[:60]!r} has "
+            f"{problem.options!r}"
+        )
+    wrong = random.Random(f"{seed} {problem.text}").choice(
+        [own for own in problem.options if own != problem.options[problem.right]]
+    )
     return proposed(problem, problem.answers[0], right=True), proposed(problem, wrong, right=False)
 
 
 def proposed(problem: Problem, answer: str, *, right: bool | None, ideas: Sequence[str] = ()) -> Problem:
-    """Whether an answer to a problem is true, perhaps after `ideas` that were brainstormed (the answer should be among them; section 4.1).
+    """Whether an answer to a problem is true, perhaps after `ideas` that were brainstormed (the answer should
+    be among them; section 4.1).
 
     `right` is None where nobody knows. The probability of its first option is P(True).
     """
-    shown = "\n".join(["Here are some brainstormed ideas:", *(f"- {stated(problem, idea)}" for idea in ideas), ""]) if ideas else ""
+    shown = (
+        "\n".join(
+            ["Here are some brainstormed ideas:", *(f"- {stated(problem, idea)}" for idea in ideas), ""]
+        )
+        if ideas
+        else ""
+    )
     text = f"{problem.text}\n{shown}Proposed Answer: {stated(problem, answer) or '(nothing)'}\n{JUDGED}"
     answers = () if right is None else (TRUE if right else FALSE,)
     cluster = problem.cluster or asked(problem).prompt.key
@@ -65,29 +85,63 @@ def stated(problem: Problem, reply: str) -> str:
     return " ".join(reply.split()) if "worked" in problem.tags else first_line(reply)
 
 
-FIXED = (  # worked examples of the fixed prompt: question, brainstormed ideas, the proposed one, whether it is true
-    ("Which metal is liquid at room temperature?", ("mercury", "gallium", "lead", "mercury", "tin"), "mercury", True),
-    ("Who painted the ceiling of the Sistine Chapel?", ("Raphael", "Leonardo", "Michelangelo", "Raphael", "Giotto"), "Raphael", False),
+# worked examples of the fixed prompt: question, brainstormed ideas, the proposed one, whether it is true
+FIXED = (
+    (
+        "Which metal is liquid at room temperature?",
+        ("mercury", "gallium", "lead", "mercury", "tin"),
+        "mercury",
+        True,
+    ),
+    (
+        "Who painted the ceiling of the Sistine Chapel?",
+        ("Raphael", "Leonardo", "Michelangelo", "Raphael", "Giotto"),
+        "Raphael",
+        False,
+    ),
     ("What is 17 + 26?", ("43", "33", "43", "53", "42"), "43", True),
-    ("On which continent is the Atacama desert?", ("Africa", "South America", "Asia", "Africa", "Australia"), "Africa", False),
+    (
+        "On which continent is the Atacama desert?",
+        ("Africa", "South America", "Asia", "Africa", "Australia"),
+        "Africa",
+        False,
+    ),
     ("How many strings does a standard violin have?", ("four", "five", "four", "six", "four"), "four", True),
     ("Which planet has the shortest year?", ("Venus", "Mars", "Mercury", "Venus", "Earth"), "Venus", False),
-    ("What gas do plants take in to make sugar?", ("oxygen", "carbon dioxide", "nitrogen", "carbon dioxide", "carbon dioxide"), "carbon dioxide", True),
+    (
+        "What gas do plants take in to make sugar?",
+        ("oxygen", "carbon dioxide", "nitrogen", "carbon dioxide", "carbon dioxide"),
+        "carbon dioxide",
+        True,
+    ),
     ("In which year did the Berlin Wall fall?", ("1991", "1987", "1989", "1991", "1985"), "1991", False),
-    ("What is the capital of New Zealand?", ("Wellington", "Auckland", "Wellington", "Sydney", "Wellington"), "Wellington", True),
+    (
+        "What is the capital of New Zealand?",
+        ("Wellington", "Auckland", "Wellington", "Sydney", "Wellington"),
+        "Wellington",
+        True,
+    ),
     ("What is 9 times 8?", ("81", "72", "64", "72", "63"), "64", False),
-)  # fmt: skip
+)
 
 
 def fixed_examples(*, ideas: bool) -> list[Problem]:
     """The fixed prompt's ten examples, half of them true."""
-    problems = [(Problem(f"Question: {question}", (), (answer,)), some, answer, right) for question, some, answer, right in FIXED]
-    return [proposed(problem, answer, right=right, ideas=some if ideas else ()) for problem, some, answer, right in problems]
+    problems = [
+        (Problem(f"Question: {question}", (), (answer,)), some, answer, right)
+        for question, some, answer, right in FIXED
+    ]
+    return [
+        proposed(problem, answer, right=right, ideas=some if ideas else ())
+        for problem, some, answer, right in problems
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Samples of one problem at temperature 1 and the greedy one, each graded (None: could not be judged, and counts as wrong)."""
+    """Samples of one problem at temperature 1 and the greedy one, each graded (None: could not be judged, and
+    counts as wrong).
+    """
 
     texts: tuple[str, ...]
     right: tuple[bool | None, ...]
@@ -105,7 +159,9 @@ class Drawn:
 
     @property
     def entropy(self) -> float:
-        """The entropy of answers given the question (nats), as mean -log P of whole samples (a baseline of section 5)."""
+        """The entropy of answers given the question (nats), as mean -log P of whole samples (a baseline of
+        section 5).
+        """
         return -sum(self.logprobs) / len(self.logprobs)
 
     @property
@@ -116,23 +172,33 @@ class Drawn:
 
 def drawn_of(row: Mapping[str, Any]) -> Drawn:
     """A kept row as it was."""
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name != "key"}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in row.items()
+        if name != "key"
+    }
     return Drawn(**fields)
 
 
 def agreement(problem: Problem, drawn: Drawn) -> float:
-    """The share of samples that answer what the most common answer is; a sample that answers nothing has no vote."""
+    """The share of samples that answer what the most common answer is; a sample that answers nothing has no
+    vote.
+    """
     said = [answer_of(problem, text) for text in drawn.texts]
     return max((said.count(own) for own in set(said) - {""}), default=0) / len(said)
 
 
-def draw(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int) -> list[Drawn]:
+def draw(
+    model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int
+) -> list[Drawn]:
     """`samples` replies at temperature 1 to each problem after the same examples, and the likeliest reply."""
     found: list[Drawn] = []
     prompts = [asked(problem, examples).prompt for problem in problems]
     kinds = {(problem.tokens, problem.grade) for problem in problems}
     if len(kinds) != 1:
-        raise InputError(f"problems drawn together need one grade and one length of reply; found {sorted(kinds)}")
+        raise InputError(
+            f"problems drawn together need one grade and one length of reply; found {sorted(kinds)}"
+        )
     tokens, grade = kinds.pop()
     groups = model.sample(prompts, count=samples, max_tokens=tokens, stop=STOPS[grade], seed=seed)
     best = model.sample(prompts, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
@@ -143,14 +209,22 @@ def draw(model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Prob
 
 def drawn_row(problem: Problem, group: Sequence[Sample], top: Sample) -> Drawn:
     return Drawn(
-        tuple(own.text for own in group), tuple(graded(problem, own.text) for own in group), tuple(own.logprob for own in group),
-        tuple(len(own.logprobs) for own in group), top.text, graded(problem, top.text), top.logprob, len(top.logprobs),
-    )  # fmt: skip
+        tuple(own.text for own in group),
+        tuple(graded(problem, own.text) for own in group),
+        tuple(own.logprob for own in group),
+        tuple(len(own.logprobs) for own in group),
+        top.text,
+        graded(problem, top.text),
+        top.logprob,
+        len(top.logprobs),
+    )
 
 
-def judged(problem: Problem, drawn: Drawn, *, ideas: int, seed: int, place: int | None = None) -> tuple[Problem, int]:
-    """One sample of the problem, proposed, and its place among the samples. With `ideas`, so many samples are shown before it, it among
-    them, at a place that is drawn.
+def judged(
+    problem: Problem, drawn: Drawn, *, ideas: int, seed: int, place: int | None = None
+) -> tuple[Problem, int]:
+    """One sample of the problem, proposed, and its place among the samples. With `ideas`, so many samples are
+    shown before it, it among them, at a place that is drawn.
     """
     rng = random.Random(f"{seed} {problem.text}")
     own = rng.randrange(len(drawn.texts)) if place is None else place
@@ -171,7 +245,9 @@ def with_source(problem: Problem, source: str) -> Problem:
     return replace(problem, text=f"{source.strip()}\n\n{problem.text}")
 
 
-def addition(count: int, *, digits: Sequence[int] = (1, 2, 3), operands: Sequence[int] = (2, 3), seed: int) -> list[Problem]:
+def addition(
+    count: int, *, digits: Sequence[int] = (1, 2, 3), operands: Sequence[int] = (2, 3), seed: int
+) -> list[Problem]:
     """Different sums, in equal parts by digits and numbers of operands."""
     rng, seen, found = random.Random(f"sums {seed}"), set[str](), list[Problem]()
     kinds = [(d, o) for d in digits for o in operands]
@@ -181,7 +257,16 @@ def addition(count: int, *, digits: Sequence[int] = (1, 2, 3), operands: Sequenc
         text = f"Question: What is {' + '.join(map(str, values))}?"
         if text not in seen and len(found) < count:
             seen.add(text)
-            found.append(Problem(text, (), (str(sum(values)),), grade="number", tokens=8, tags={"subject": f"{o} numbers of {d} digits"}))
+            found.append(
+                Problem(
+                    text,
+                    (),
+                    (str(sum(values)),),
+                    grade="number",
+                    tokens=8,
+                    tags={"subject": f"{o} numbers of {d} digits"},
+                )
+            )
     if len(found) < count:
         raise InputError(f"there are not {count} different sums of {digits} digits and {operands} numbers")
     return found

@@ -1,11 +1,15 @@
-"""Sparse autoencoders, and one training step of them that is exactly sparse (Scaling Monosemanticity, Templeton et al. 2024, "Sparse autoencoders").
+"""Sparse autoencoders, and one training step of them that is exactly sparse (Scaling Monosemanticity,
+Templeton et al. 2024, "Sparse autoencoders").
 
-    f = ReLU(W_enc s x + b_enc)        s x ~ f W_dec + b_dec        loss = |s x - reconstruction|^2 + penalty * sum_i f_i |W_dec,i|
+    f = ReLU(W_enc s x + b_enc)        s x ~ f W_dec + b_dec        loss = |s x - reconstruction|^2 + penalty
+    * sum_i f_i |W_dec,i|
 
-A feature that is 0 has no part in the reconstruction, nor in any gradient. So only what is above 0 has to be found by a dense product, and that product need
-only be good enough to leave nothing out: it is done in bfloat16 with a bound on its error added, and what passes is computed again in float32.
+A feature that is 0 has no part in the reconstruction, nor in any gradient. So only what is above 0 has to be
+found by a dense product, and that product need only be good enough to leave nothing out: it is done in
+bfloat16 with a bound on its error added, and what passes is computed again in float32.
 
-Shapes: B activations, D channels of the model, F features, N pairs of an activation and a feature active there.
+Shapes: B activations, D channels of the model, F features, N pairs of an activation and a feature active
+there.
 """
 
 from __future__ import annotations
@@ -30,15 +34,33 @@ DENSE = 0.15  # of all pairs; with more active, dense products are faster
 class Autoencoder(nn.Module):
     """Takes activations as the model has them; `scale` is s above. Rows of both matrices are features.
 
-    Encoders of other kinds are read, not trained: with `threshold_F` a feature counts from there (JumpReLU), with `most` only so many of the highest do (TopK).
+    Encoders of other kinds are read, not trained: with `threshold_F` a feature counts from there (JumpReLU),
+    with `most` only so many of the highest do (TopK).
     """
 
-    def __init__(self, width: int, features: int, *, seed: int, norm: float = 0.1, scale: float = 1.0, most: int | None = None) -> None:
-        """Decoder rows are random directions of length `norm`, the encoder is the decoder, biases are 0 (April 2024 update)."""
+    def __init__(
+        self,
+        width: int,
+        features: int,
+        *,
+        seed: int,
+        norm: float = 0.1,
+        scale: float = 1.0,
+        most: int | None = None,
+    ) -> None:
+        """Decoder rows are random directions of length `norm`, the encoder is the decoder, biases are 0
+        (April 2024 update).
+        """
         super().__init__()
-        if min(width, features) < 1 or norm <= 0 or scale <= 0 or (most is not None and not 1 <= most <= features):
+        if (
+            min(width, features) < 1
+            or norm <= 0
+            or scale <= 0
+            or (most is not None and not 1 <= most <= features)
+        ):
             raise InputError(
-                f"width {width}, features {features}, norm {norm:g} and scale {scale:g} have to be above 0, and at most {features} be kept"
+                f"width {width}, features {features}, norm {norm:g} and scale {scale:g} have to be above "
+                f"0, and at most {features} be kept"
             )
         directions_FD = torch.randn(features, width, generator=torch.Generator().manual_seed(seed))
         directions_FD *= norm / directions_FD.norm(dim=1, keepdim=True)
@@ -62,7 +84,9 @@ class Autoencoder(nn.Module):
 
     @property
     def norms_F(self) -> Tensor:
-        """|W_dec,i|. A feature's activation is reported as f_i |W_dec,i|, its direction as W_dec,i / |W_dec,i|."""
+        """|W_dec,i|. A feature's activation is reported as f_i |W_dec,i|, its direction as W_dec,i /
+        |W_dec,i|.
+        """
         return torch.as_tensor(self.decoder_FD.detach().norm(dim=1))
 
     def encode(self, x_BD: Tensor) -> Tensor:
@@ -138,7 +162,11 @@ class Losses:
 
 def active(own: Autoencoder, x_BD: Tensor) -> Active:
     """The active pairs of scaled activations, each value in float32. Nothing that is active is left out."""
-    z_BF = _screened(own, x_BD) if fast_precision() is torch.bfloat16 else F.linear(x_BD, own.encoder_FD, own.encoder_bias_F)
+    z_BF = (
+        _screened(own, x_BD)
+        if fast_precision() is torch.bfloat16
+        else F.linear(x_BD, own.encoder_FD, own.encoder_bias_F)
+    )
     flat_N = _above_zero(z_BF)
     rows_N, features_N = flat_N // own.features, flat_N % own.features
     if z_BF.dtype is torch.bfloat16:
@@ -149,8 +177,9 @@ def active(own: Autoencoder, x_BD: Tensor) -> Active:
 
 
 def _screened(own: Autoencoder, x_BD: Tensor) -> Tensor:
-    """W_enc x + b_enc in bfloat16 plus a bound on its error, (B, F), by one product: with x = x' + dx and w = w' + dw, where x' and w' are rounded,
-    x.w <= x'.w' + |dx||w| + |x'||dw|. These two terms, and the bias in two parts, are four more channels. A fiftieth is added for what float32 sums lose.
+    """W_enc x + b_enc in bfloat16 plus a bound on its error, (B, F), by one product: with x = x' + dx and w =
+    w' + dw, where x' and w' are rounded, x.w <= x'.w' + |dx||w| + |x'||dw|. These two terms, and the bias in
+    two parts, are four more channels. A fiftieth is added for what float32 sums lose.
     """
     slack = 1.02
     x_round, w_round = x_BD.bfloat16(), own.encoder_FD.bfloat16()
@@ -161,14 +190,18 @@ def _screened(own: Autoencoder, x_BD: Tensor) -> Tensor:
     room = -(own.width + 4) % 32  # so that rows are of a size that products like
     one_B = torch.ones(len(x_BD), device=x_BD.device)
     more_x = torch.stack([one_B, one_B, slack * x_error_B, slack * x_round.float().norm(dim=1)], dim=1)
-    more_w = torch.stack([bias_high.float(), bias_low, slack * own.encoder_FD.norm(dim=1), slack * w_error_F], dim=1)
+    more_w = torch.stack(
+        [bias_high.float(), bias_low, slack * own.encoder_FD.norm(dim=1), slack * w_error_F], dim=1
+    )
     x_wide = torch.cat([x_round, more_x.bfloat16(), x_round.new_zeros(len(x_round), room)], dim=1)
     w_wide = torch.cat([w_round, more_w.bfloat16(), w_round.new_zeros(len(w_round), room)], dim=1)
     return torch.mm(x_wide, w_wide.T)
 
 
 def _above_zero(z_BF: Tensor) -> Tensor:
-    """Flat places of what is above 0. NumPy finds them three times faster than torch on a processor; a positive bfloat16 is a positive int16."""
+    """Flat places of what is above 0. NumPy finds them three times faster than torch on a processor; a
+    positive bfloat16 is a positive int16.
+    """
     if z_BF.device.type != "cpu":
         return (z_BF.view(-1) > 0).nonzero().view(-1)
     bits = z_BF.view(torch.int16) if z_BF.dtype is torch.bfloat16 else z_BF
@@ -186,14 +219,17 @@ def _dots(first_BD: Tensor, second_FD: Tensor, rows_N: Tensor, features_N: Tenso
 
 
 def _mixed(table_KD: Tensor, picked_N: Tensor, groups_N: Tensor, weights_N: Tensor, groups: int) -> Tensor:
-    """For each of `groups`, in whose order the pairs stand, the weighted sum of rows of a table: (groups, D)."""
+    """For each of `groups`, in whose order the pairs stand, the weighted sum of rows of a table: (groups,
+    D).
+    """
     starts = torch.searchsorted(groups_N, torch.arange(groups, device=groups_N.device))
     return F.embedding_bag(picked_N, table_KD, starts, mode="sum", per_sample_weights=weights_N)
 
 
 @torch.no_grad()
 def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: bool) -> Losses:
-    """The loss of one batch of activations, as the model has them; its gradients go to the parameters' `.grad`. Dense and sparse give the same.
+    """The loss of one batch of activations, as the model has them; its gradients go to the parameters'
+    `.grad`. Dense and sparse give the same.
 
     Raises InputError where an encoder is of a kind that is not trained.
     """
@@ -207,12 +243,22 @@ def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: b
         pull_BD = error_BD * (2 / size)
         g_BF = torch.addmm(norms_F * (l1_coefficient / size), pull_BD, own.decoder_FD.T).mul_(f_BF > 0)
         own.encoder_FD.grad, own.encoder_bias_F.grad = g_BF.T @ x_BD, g_BF.sum(dim=0)
-        own.decoder_FD.grad, total_F, count = f_BF.T @ pull_BD, f_BF.sum(dim=0), int(torch.count_nonzero(f_BF))
+        own.decoder_FD.grad, total_F, count = (
+            f_BF.T @ pull_BD,
+            f_BF.sum(dim=0),
+            int(torch.count_nonzero(f_BF)),
+        )
     else:
         on = active(own, x_BD)
-        error_BD = _mixed(own.decoder_FD, on.features_N, on.rows_N, on.values_N, size).add_(own.decoder_bias_D).sub_(x_BD)
+        error_BD = (
+            _mixed(own.decoder_FD, on.features_N, on.rows_N, on.values_N, size)
+            .add_(own.decoder_bias_D)
+            .sub_(x_BD)
+        )
         pull_BD = error_BD * (2 / size)
-        g_N = _dots(pull_BD, own.decoder_FD, on.rows_N, on.features_N).add_(norms_F[on.features_N], alpha=l1_coefficient / size)
+        g_N = _dots(pull_BD, own.decoder_FD, on.rows_N, on.features_N).add_(
+            norms_F[on.features_N], alpha=l1_coefficient / size
+        )
         features_N, order_N = on.features_N.to(torch.int32).sort(stable=True)
         features_N, rows_N = features_N.long(), on.rows_N[order_N]
         own.encoder_FD.grad = _mixed(x_BD, rows_N, features_N, g_N[order_N], own.features)
@@ -226,8 +272,9 @@ def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: b
 
 
 def scale_of(x_BD: Tensor, how: str = "mean_square") -> float:
-    """What activations are multiplied by: with `mean_square` (the paper's) so that the mean of their squared lengths is D; with `mean_norm` (the April 2024
-    update's, and SAELens') so that the mean of their lengths is the root of D.
+    """What activations are multiplied by: with `mean_square` (the paper's) so that the mean of their squared
+    lengths is D; with `mean_norm` (the April 2024 update's, and SAELens') so that the mean of their lengths
+    is the root of D.
 
     Raises InputError on activations that are not finite, or all 0.
     """
@@ -236,5 +283,7 @@ def scale_of(x_BD: Tensor, how: str = "mean_square") -> float:
     lengths_B = x_BD.double().norm(dim=1)
     length = float(lengths_B.square().mean().sqrt() if how == "mean_square" else lengths_B.mean())
     if not np.isfinite(length) or length == 0:
-        raise InputError(f"activations have a typical length of {length}; they cannot be brought to one scale")
+        raise InputError(
+            f"activations have a typical length of {length}; they cannot be brought to one scale"
+        )
     return float(x_BD.shape[1] ** 0.5 / length)

@@ -1,5 +1,5 @@
-"""Which rows are worth a gradient: TF-IDF over tokens in the paper's binary form (Grosse et al. 2023, arXiv:2308.03296, equations 28 and 29), and how heavy
-the tail of influences is (equation 32).
+"""Which rows are worth a gradient: TF-IDF over tokens in the paper's binary form (Grosse et al. 2023,
+arXiv:2308.03296, equations 28 and 29), and how heavy the tail of influences is (equation 32).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from solon.statistics.intervals import Estimate
 
 
 class Index:
-    """Rows by the tokens they hold. A row's score for a query is the sum, over the query's different tokens t that the row holds, of
-    idf(t) = log((C - n_t + 1/2) / (n_t + 1/2) + 1),  C rows, n_t of them with t: whether a token is there counts, and not how
-    often, nor how long the row is. (With tf binary the paper's factor (k1 + 1) tf / (k1 + tf) is 1 for every k1.)
+    """Rows by the tokens they hold. A row's score for a query is the sum, over the query's different tokens t
+    that the row holds, of idf(t) = log((C - n_t + 1/2) / (n_t + 1/2) + 1),  C rows, n_t of them with t:
+    whether a token is there counts, and not how often, nor how long the row is. (With tf binary the paper's
+    factor (k1 + 1) tf / (k1 + tf) is 1 for every k1.)
     """
 
     def __init__(self, rows: Sequence[Tokens]) -> None:
@@ -52,8 +53,9 @@ def recall(chosen: Sequence[int], scores: np.ndarray, *, top: int = 100) -> floa
 
 
 def tail(scores: Sequence[float], *, share: float = 0.01) -> Estimate:
-    """The exponent a of  P(score > x) = (x / x_min)^-a  over the highest `share` of scores, by maximum likelihood (Hill 1975), with its asymptotic
-    interval a (1 +- 1.96 / sqrt n). The smaller, the fewer rows hold the influence. Raises InputError on fewer than ten scores above 0 there.
+    """The exponent a of  P(score > x) = (x / x_min)^-a  over the highest `share` of scores, by maximum
+    likelihood (Hill 1975), with its asymptotic interval a (1 +- 1.96 / sqrt n). The smaller, the fewer rows
+    hold the influence. Raises InputError on fewer than ten scores above 0 there.
 
     >>> tail([2.0 ** (n / 8) for n in range(1000)], share=0.1).n
     99
@@ -62,7 +64,10 @@ def tail(scores: Sequence[float], *, share: float = 0.01) -> Estimate:
     high = ordered[: int(len(ordered) * share)]
     high = high[high > 0]
     if not np.isfinite(ordered).all() or len(high) < 10:
-        raise InputError(f"a tail needs at least ten finite scores above 0 in the highest {share:.2%}; found {len(high)} of {len(ordered)}")
+        raise InputError(
+            f"a tail needs at least ten finite scores above 0 in the highest {share:.2%}; found "
+            f"{len(high)} of {len(ordered)}"
+        )
     above = np.log(high[:-1] / high[-1])
     value, count = float(1 / above.mean()), len(above)
     half = 1.96 / math.sqrt(count)

@@ -1,10 +1,13 @@
-"""EK-FAC: the Gauss-Newton matrix of linear layers, factored (Studying Large Language Model Generalization with Influence Functions, Grosse et al.
-2023, arXiv:2308.03296, section 2.2 and appendix A; George et al. 2018).
+"""EK-FAC: the Gauss-Newton matrix of linear layers, factored (Studying Large Language Model Generalization
+with Influence Functions, Grosse et al. 2023, arXiv:2308.03296, section 2.2 and appendix A; George et al.
+2018).
 
-Of each layer G is taken as (Q_S x Q_A) diag(L) (Q_S x Q_A)^T: eigenvectors of the covariances of its inputs and of its pseudo-gradients, whose labels are
-drawn from the model itself, and eigenvalues corrected to the mean square of whole rows' pseudo-gradients in that basis (equation 20).
+Of each layer G is taken as (Q_S x Q_A) diag(L) (Q_S x Q_A)^T: eigenvectors of the covariances of its inputs
+and of its pseudo-gradients, whose labels are drawn from the model itself, and eigenvalues corrected to the
+mean square of whole rows' pseudo-gradients in that basis (equation 20).
 
-Shapes: B rows, T tokens, N tokens of all rows, C inputs, I inputs and one more that is always 1 where there is a bias, O outputs.
+Shapes: B rows, T tokens, N tokens of all rows, C inputs, I inputs and one more that is always 1 where there
+is a bias, O outputs.
 """
 
 from __future__ import annotations
@@ -26,13 +29,15 @@ Row = TypeVar("Row")
 Method = Literal["ekfac", "kfac", "identity"]
 DAMPING = 0.1  # times the mean eigenvalue of a layer (section 3 of the paper)
 BLOCK = 256  # columns of a symmetric matrix that are made at once
-KEPT = 4 * 2**30  # bytes of inputs and gradients that are kept between the two passes instead of computed again
+# bytes of inputs and gradients that are kept between the two passes instead of computed again
+KEPT = 4 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Objective(Generic[Row]):
-    """What a module is trained on. Each function takes rows and gives each row's loss (nats, summed over its tokens), (B,), gradients kept; `drawn`
-    with labels drawn from the model's own distribution. `size` is what a row costs, in tokens.
+    """What a module is trained on. Each function takes rows and gives each row's loss (nats, summed over its
+    tokens), (B,), gradients kept; `drawn` with labels drawn from the model's own distribution. `size` is what
+    a row costs, in tokens.
     """
 
     module: nn.Module
@@ -43,8 +48,8 @@ class Objective(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """One layer's curvature. `values_OI` are EK-FAC's eigenvalues, `inputs_I` and `outputs_O` those of the covariances, on which K-FAC rests
-    (their outer product, of the mean over tokens, times `tokens` of a row).
+    """One layer's curvature. `values_OI` are EK-FAC's eigenvalues, `inputs_I` and `outputs_O` those of the
+    covariances, on which K-FAC rests (their outer product, of the mean over tokens, times `tokens` of a row).
     """
 
     basis_II: Tensor
@@ -58,19 +63,30 @@ class Factors:
         """Of G in the basis, (O, I)."""
         if method == "identity":
             return torch.ones_like(self.values_OI)
-        return self.values_OI if method == "ekfac" else torch.outer(self.outputs_O, self.inputs_I) * self.tokens
+        return (
+            self.values_OI if method == "ekfac" else torch.outer(self.outputs_O, self.inputs_I) * self.tokens
+        )
 
     def solved(self, own: Passed, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
-        """(G + damping * mean eigenvalue)^-1 applied to each row's gradient by the layer's weights (equation 21), (B, O, I)."""
+        """(G + damping * mean eigenvalue)^-1 applied to each row's gradient by the layer's weights (equation
+        21), (B, O, I).
+        """
         if method == "identity":
             return torch.cat([part_BOI.clone() for _, part_BOI in own.weight_gradients()])
         values_OI = self.eigenvalues(method)
         divisor_OI = values_OI + damping * values_OI.mean()
-        return torch.cat([self.basis_OO @ (part_BOI / divisor_OI) @ self.basis_II.T for _, part_BOI in turned(own, self.basis_II, self.basis_OO)])
+        return torch.cat(
+            [
+                self.basis_OO @ (part_BOI / divisor_OI) @ self.basis_II.T
+                for _, part_BOI in turned(own, self.basis_II, self.basis_OO)
+            ]
+        )
 
 
 def batched(objective: Objective[Row], rows: Sequence[Row], *, tokens: int) -> Iterator[list[int]]:
-    """Places of rows whose sizes, each taken as that of the longest among them, are at most `tokens` together; longest first."""
+    """Places of rows whose sizes, each taken as that of the longest among them, are at most `tokens`
+    together; longest first.
+    """
     batch: list[int] = []
     for place in sorted(range(len(rows)), key=lambda place: -objective.size(rows[place])):
         if batch and (len(batch) + 1) * objective.size(rows[batch[0]]) > tokens:
@@ -94,11 +110,13 @@ def fit(
     kept: int = KEPT,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Factors]:
-    """Two passes over rows: covariances, whose eigenvectors are the basis, then eigenvalues in it. What the first computed is kept for the second
-    where it fits into `kept` bytes; it is computed again otherwise, with the same labels. `labels` given: those of the rows, which makes it
-    the empirical Fisher instead and is not what the paper uses. Rows pass through the model in `dtype`, bfloat16 by autocast, and tokens are turned into
-    the basis in `turning`: bfloat16 blurs eigenvalues that are small beside the mean one, which is where damping hides them (docs/performance.md has
-    what either changes and saves). Sums over rows are float32 and eigenvectors float64 always.
+    """Two passes over rows: covariances, whose eigenvectors are the basis, then eigenvalues in it. What the
+    first computed is kept for the second where it fits into `kept` bytes; it is computed again otherwise,
+    with the same labels. `labels` given: those of the rows, which makes it the empirical Fisher instead and
+    is not what the paper uses. Rows pass through the model in `dtype`, bfloat16 by autocast, and tokens are
+    turned into the basis in `turning`: bfloat16 blurs eigenvalues that are small beside the mean one, which
+    is where damping hides them (docs/performance.md has what either changes and saves). Sums over rows are
+    float32 and eigenvectors float64 always.
 
     Raises InputError without rows, and where a covariance is not finite.
     """
@@ -112,21 +130,31 @@ def fit(
     def computed(number: int) -> dict[str, Passed]:
         some = [rows[place] for place in parts[number]]
         generator = torch.Generator().manual_seed(derive(seed, "labels", number) % 2**63)
-        return passed(layers, len(some), lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator), dtype=dtype)
+        return passed(
+            layers,
+            len(some),
+            lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator),
+            dtype=dtype,
+        )
 
     with frozen(objective.module):
         for number in range(len(parts)):
             found = computed(number)
             for name, own in found.items():
                 sums[name] = _added(sums.get(name), own)
-            narrow = {name: own.to(min(dtype, turning, key=lambda own: own.itemsize)) for name, own in found.items()}
+            narrow = {
+                name: own.to(min(dtype, turning, key=lambda own: own.itemsize)) for name, own in found.items()
+            }
             size = sum(own.inputs_BTC.nbytes + own.gradients_BTO.nbytes for own in narrow.values())
             if held + size <= kept:
                 store[number] = narrow
                 held += size
             progress(number + 1, 2 * len(parts))
         bases = {name: _basis(name, sums.pop(name), len(rows)) for name in list(sums)}
-        squares = {name: basis_OO.new_zeros(len(basis_OO), len(basis_II)) for name, (basis_II, basis_OO, *_) in bases.items()}
+        squares = {
+            name: basis_OO.new_zeros(len(basis_OO), len(basis_II))
+            for name, (basis_II, basis_OO, *_) in bases.items()
+        }
         for number in range(len(parts)):
             for name, own in (store.pop(number, None) or computed(number)).items():
                 squares[name] += turned_squares(own.to(turning), bases[name][0], bases[name][1])
@@ -138,7 +166,9 @@ def fit(
 
 
 def _added(before: tuple[Tensor, Tensor, int] | None, own: Passed) -> tuple[Tensor, Tensor, int]:
-    """Sums of a a^T and s s^T over the tokens that a loss depends on, on and above the diagonal, and how many these are."""
+    """Sums of a a^T and s s^T over the tokens that a loss depends on, on and above the diagonal, and how many
+    these are.
+    """
     inputs_NC, gradients_NO = own.inputs_BTC.flatten(0, 1).float(), own.gradients_BTO.flatten(0, 1).float()
     counted_N = torch.linalg.vector_norm(gradients_NO, ord=torch.inf, dim=-1) != 0
     if not counted_N.all():
@@ -163,18 +193,26 @@ def _add_products(total_II: Tensor, x_NI: Tensor) -> None:
         total_II[own, start:width].addmm_(x_NI[:, own].T, x_NI[:, start:])
 
 
-def _basis(name: str, own: tuple[Tensor, Tensor, int], rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+def _basis(
+    name: str, own: tuple[Tensor, Tensor, int], rows: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
     inputs_II, outputs_OO, tokens = own
     if not (torch.isfinite(inputs_II).all() and torch.isfinite(outputs_OO).all()):
         raise InputError(f"the layer {name!r} has activations or gradients that are not finite")
     values_I, basis_II = torch.linalg.eigh(inputs_II.double() / max(tokens, 1), UPLO="U")
     values_O, basis_OO = torch.linalg.eigh(outputs_OO.double() / max(tokens, 1), UPLO="U")
-    return basis_II.float(), basis_OO.float(), values_I.clamp(min=0).float(), values_O.clamp(min=0).float(), tokens / rows
+    return (
+        basis_II.float(),
+        basis_OO.float(),
+        values_I.clamp(min=0).float(),
+        values_O.clamp(min=0).float(),
+        tokens / rows,
+    )
 
 
 def turned(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(places of rows, their gradients in the basis (B, O, I)), a few rows at a time. Tokens are turned before they are multiplied where that takes fewer
-    operations, else the products are.
+    """(places of rows, their gradients in the basis (B, O, I)), a few rows at a time. Tokens are turned
+    before they are multiplied where that takes fewer operations, else the products are.
     """
     tokens, outputs = own.gradients_BTO.shape[1:]
     if tokens * (own.size**2 + outputs**2) <= outputs * own.size * (own.size + outputs):
@@ -196,12 +234,25 @@ FIELDS = ("basis_II", "basis_OO", "values_OI", "inputs_I", "outputs_O")
 
 def save(factors: Mapping[str, Factors], path: Path) -> None:
     """One safetensors file."""
-    tensors = {f"{name}/{field}": getattr(own, field).contiguous() for name, own in factors.items() for field in FIELDS}
-    save_file(tensors | {f"{name}/tokens": torch.tensor(own.tokens, dtype=torch.float64) for name, own in factors.items()}, path)
+    tensors = {
+        f"{name}/{field}": getattr(own, field).contiguous()
+        for name, own in factors.items()
+        for field in FIELDS
+    }
+    save_file(
+        tensors
+        | {f"{name}/tokens": torch.tensor(own.tokens, dtype=torch.float64) for name, own in factors.items()},
+        path,
+    )
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Factors]:
     """What `save` wrote."""
     tensors = load_file(path, device=str(device))
     names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
-    return {name: Factors(**{field: tensors[f"{name}/{field}"] for field in FIELDS}, tokens=float(tensors[f"{name}/tokens"])) for name in names}
+    return {
+        name: Factors(
+            **{field: tensors[f"{name}/{field}"] for field in FIELDS}, tokens=float(tensors[f"{name}/tokens"])
+        )
+        for name in names
+    }

@@ -1,7 +1,9 @@
-"""Learning dictionaries: autoencoders of several widths and penalties on one stream of activations, and what each is worth.
+"""Learning dictionaries: autoencoders of several widths and penalties on one stream of activations, and what
+each is worth.
 
-The April 2024 update's optimiser: Adam without weight decay, gradients clipped to length 1, the learning rate to 0 over the last fifth, the penalty from 0
-over the first twentieth. No feature is set up again when it dies.
+The April 2024 update's optimiser: Adam without weight decay, gradients clipped to length 1, the learning rate
+to 0 over the last fifth, the penalty from 0 over the first twentieth. No feature is set up again when it
+dies.
 
 Shapes: B activations, D channels, F features.
 """
@@ -38,16 +40,20 @@ def learn(
     plan: Plan,
     state: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Step]:
-    """Train every member of a bank, in place, on the same batches: `batches(n)` gives those from number n (from 0) on. Each step is yielded after it is
-    taken, with each member's squared error, sparsity and active features in scaled units.
+    """Train every member of a bank, in place, on the same batches: `batches(n)` gives those from number n
+    (from 0) on. Each step is yielded after it is taken, with each member's squared error, sparsity and active
+    features in scaled units.
 
     Raises Diverged where a gradient is not finite.
     """
     members = list(bank)
     if len(l1_coefficients) != len(members):
-        raise InputError(f"{len(members)} autoencoders need as many L1 coefficients; found {len(l1_coefficients)}")
+        raise InputError(
+            f"{len(members)} autoencoders need as many L1 coefficients; found {len(l1_coefficients)}"
+        )
     optimisers = [Optimiser(own, plan) for own in members]
-    start, shares = 0, [1.0] * len(members)  # the share of pairs that were active last: above DENSE, products are dense
+    # the share of pairs that were active last: above DENSE, products are dense
+    start, shares = 0, [1.0] * len(members)
     if state is not None:
         start = int(state["number"])
         shares = state["shares"].tolist()
@@ -61,16 +67,29 @@ def learn(
         for place, (own, optimiser) in enumerate(zip(members, optimisers, strict=True)):
             found = gradients(own, x_BD, l1_coefficients[place] * share, dense=shares[place] > DENSE)
             if not math.isfinite(found.error):
-                raise Diverged(f"the loss at step {number} is {found.error}; lower the learning rate ({plan.learning_rate:g})")
+                raise Diverged(
+                    f"the loss at step {number} is {found.error}; lower the learning rate "
+                    f"({plan.learning_rate:g})"
+                )
             optimiser.step(number, weight=1.0)
             shares[place] = found.active / own.features
-            metrics |= {f"{place}/error": found.error, f"{place}/sparsity": found.sparsity, f"{place}/active": found.active}
-        metrics["loss"] = sum(metrics[f"{p}/error"] + own * metrics[f"{p}/sparsity"] for p, own in enumerate(l1_coefficients)) / len(members)
+            metrics |= {
+                f"{place}/error": found.error,
+                f"{place}/sparsity": found.sparsity,
+                f"{place}/active": found.active,
+            }
+        metrics["loss"] = sum(
+            metrics[f"{p}/error"] + own * metrics[f"{p}/sparsity"] for p, own in enumerate(l1_coefficients)
+        ) / len(members)
         yield Step(number, metrics, lambda number=number: _state(number, optimisers, shares))  # type: ignore[misc]
 
 
 def _state(number: int, optimisers: Sequence[Optimiser], shares: Sequence[float]) -> State:
-    kept = {name: tensor for place, own in enumerate(optimisers) for name, tensor in own.state(f"{place}/").items()}
+    kept = {
+        name: tensor
+        for place, own in enumerate(optimisers)
+        for name, tensor in own.state(f"{place}/").items()
+    }
     return whole_state(number, {"shares": torch.tensor(shares, dtype=torch.float64), **kept})
 
 
@@ -78,8 +97,9 @@ def _state(number: int, optimisers: Sequence[Optimiser], shares: Sequence[float]
 class Worth:
     """What an autoencoder is worth on a sample of activations.
 
-    `loss` is the paper's with its penalty, in scaled units; `explained` is 1 - E|x - reconstruction|^2 / E|x - mean|^2; `active` is L0, the features active at
-    one activation. By feature: the share of activations where it is active, and its largest activation f (not times |W_dec,i|).
+    `loss` is the paper's with its penalty, in scaled units; `explained` is 1 - E|x - reconstruction|^2 / E|x
+    - mean|^2; `active` is L0, the features active at one activation. By feature: the share of activations
+    where it is active, and its largest activation f (not times |W_dec,i|).
     """
 
     tokens: int
@@ -91,7 +111,9 @@ class Worth:
 
     @property
     def dead(self) -> float:
-        """The share of features that were active nowhere in the sample. The paper's sample is 10^7 tokens: in a smaller one more look dead."""
+        """The share of features that were active nowhere in the sample. The paper's sample is 10^7 tokens: in
+        a smaller one more look dead.
+        """
         return float((self.frequency_F == 0).double().mean())
 
 

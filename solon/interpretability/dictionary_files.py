@@ -1,7 +1,8 @@
 """Autoencoders as folders that other libraries read and write. No pickle, no code from a folder.
 
-SAELens: cfg.json beside sae_weights.safetensors (W_enc (D, F), b_enc, W_dec (F, D), b_dec). sparsify: cfg.json beside sae.safetensors (encoder.weight (F, D),
-encoder.bias, W_dec (F, D), b_dec), whose encoder takes b_dec off its input first. What is written has the scale folded in, so that it takes activations as the
+SAELens: cfg.json beside sae_weights.safetensors (W_enc (D, F), b_enc, W_dec (F, D), b_dec). sparsify:
+cfg.json beside sae.safetensors (encoder.weight (F, D), encoder.bias, W_dec (F, D), b_dec), whose encoder
+takes b_dec off its input first. What is written has the scale folded in, so that it takes activations as the
 model has them; the scale it was trained at is kept beside it.
 """
 
@@ -23,36 +24,61 @@ SAELENS, SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
 
 
 def write_saelens(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
-    """`about` is kept as metadata: model_name, hook_name and the like. Raises InputError on a kind that SAELens keeps in another form."""
+    """`about` is kept as metadata: model_name, hook_name and the like. Raises InputError on a kind that
+    SAELens keeps in another form.
+    """
     if own.most is not None:
         raise InputError(
-            "a TopK autoencoder is not written to SAELens, which finds the highest after weighting by decoder norms; write it to sparsify"
+            "a TopK autoencoder is not written to SAELens, which finds the highest after weighting by "
+            "decoder norms; write it to sparsify"
         )
     plain, jumps = own.folded(), bool(own.threshold_F.any())
     tensors = {
-        "W_enc": plain.encoder_FD.detach().T, "b_enc": plain.encoder_bias_F.detach(), "W_dec": plain.decoder_FD.detach(), "b_dec": plain.decoder_bias_D.detach(),
-    } | ({"threshold": plain.threshold_F} if jumps else {})  # fmt: skip
+        "W_enc": plain.encoder_FD.detach().T,
+        "b_enc": plain.encoder_bias_F.detach(),
+        "W_dec": plain.decoder_FD.detach(),
+        "b_dec": plain.decoder_bias_D.detach(),
+    } | ({"threshold": plain.threshold_F} if jumps else {})
     config = {
-        "architecture": "jumprelu" if jumps else "standard", "d_in": own.width, "d_sae": own.features, "dtype": "float32", "device": "cpu",
-        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
+        "architecture": "jumprelu" if jumps else "standard",
+        "d_in": own.width,
+        "d_sae": own.features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
         "metadata": {**about, "trained_scale": float(own.scale)},
-    }  # fmt: skip
+    }
     _write(folder, SAELENS, tensors, config)
 
 
 def write_sparsify(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
-    """A ReLU is written as a TopK that keeps all features, which gives the same numbers and takes longer. Raises InputError on a JumpReLU."""
+    """A ReLU is written as a TopK that keeps all features, which gives the same numbers and takes longer.
+    Raises InputError on a JumpReLU.
+    """
     if bool(own.threshold_F.any()):
         raise InputError("sparsify has no JumpReLU; write this autoencoder to SAELens")
     plain = own.folded()
     bias_F = plain.encoder_bias_F.detach() + plain.encoder_FD.detach() @ plain.decoder_bias_D.detach()
     tensors = {
-        "encoder.weight": plain.encoder_FD.detach(), "encoder.bias": bias_F, "W_dec": plain.decoder_FD.detach(), "b_dec": plain.decoder_bias_D.detach(),
-    }  # fmt: skip
+        "encoder.weight": plain.encoder_FD.detach(),
+        "encoder.bias": bias_F,
+        "W_dec": plain.decoder_FD.detach(),
+        "b_dec": plain.decoder_bias_D.detach(),
+    }
     config = {
-        "activation": "topk", "expansion_factor": 0, "normalize_decoder": False, "num_latents": own.features, "k": own.most or own.features,
-        "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": own.width, "metadata": {**about, "trained_scale": float(own.scale)},
-    }  # fmt: skip
+        "activation": "topk",
+        "expansion_factor": 0,
+        "normalize_decoder": False,
+        "num_latents": own.features,
+        "k": own.most or own.features,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": own.width,
+        "metadata": {**about, "trained_scale": float(own.scale)},
+    }
     _write(folder, SPARSIFY, tensors, config)
 
 
@@ -63,9 +89,11 @@ def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], config: Mappi
 
 
 def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
-    """An autoencoder in either form, and its configuration. Read: SAELens' standard, topk (of unweighted features) and jumprelu; sparsify's topk.
+    """An autoencoder in either form, and its configuration. Read: SAELens' standard, topk (of unweighted
+    features) and jumprelu; sparsify's topk.
 
-    Raises InputError on what is not there, kinds that are not read (gated, transcoders, layer norms and rescaling at run time), and shapes that disagree.
+    Raises InputError on what is not there, kinds that are not read (gated, transcoders, layer norms and
+    rescaling at run time), and shapes that disagree.
     """
     try:
         config = json.loads((folder / "cfg.json").read_text())
@@ -88,21 +116,37 @@ def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
 
 
 def _of_saelens(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Autoencoder:
-    kind, wanted = config.get("architecture", "standard"), {"normalize_activations": "none", "reshape_activations": "none"}
-    odd = [f"{name} {config[name]!r}" for name, value in wanted.items() if config.get(name, value) not in (value, None)]
+    kind, wanted = (
+        config.get("architecture", "standard"),
+        {"normalize_activations": "none", "reshape_activations": "none"},
+    )
+    odd = [
+        f"{name} {config[name]!r}"
+        for name, value in wanted.items()
+        if config.get(name, value) not in (value, None)
+    ]
     if kind not in ("standard", "topk", "jumprelu") or odd:
         raise InputError(
-            f"an autoencoder of SAELens of the kind {kind!r}{' with ' + ' and '.join(odd) if odd else ''} is not read; fold it there first"
+            f"an autoencoder of SAELens of the kind {kind!r}{' with ' + ' and '.join(odd) if odd else ''} "
+            "is not read; fold it there first"
         )
     if kind == "topk" and config.get("rescale_acts_by_decoder_norm"):
         norms_F = tensors["W_dec"].float().norm(dim=1)
         if not torch.allclose(norms_F, torch.ones_like(norms_F), atol=1e-3):
-            raise InputError("a TopK that weighs features by decoder norms is not read; fold the norms in SAELens (fold_W_dec_norm) first")
+            raise InputError(
+                "a TopK that weighs features by decoder norms is not read; fold the norms in SAELens "
+                "(fold_W_dec_norm) first"
+            )
     bias_F = tensors["b_enc"].float()
     if config.get("apply_b_dec_to_input", True):
         bias_F = bias_F - tensors["b_dec"].float() @ tensors["W_enc"].float()
     return _made(
-        tensors["W_enc"].T, bias_F, tensors["W_dec"], tensors["b_dec"], tensors.get("threshold"), int(config["k"]) if kind == "topk" else None
+        tensors["W_enc"].T,
+        bias_F,
+        tensors["W_dec"],
+        tensors["b_dec"],
+        tensors.get("threshold"),
+        int(config["k"]) if kind == "topk" else None,
     )
 
 
@@ -111,14 +155,30 @@ def _of_sparsify(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Au
         raise InputError("of sparsify's autoencoders only TopK without a skip connection is read")
     most, features = int(config["k"]), len(tensors["W_dec"])
     bias_F = tensors["encoder.bias"].float() - tensors["encoder.weight"].float() @ tensors["b_dec"].float()
-    return _made(tensors["encoder.weight"], bias_F, tensors["W_dec"], tensors["b_dec"], None, most if most < features else None)
+    return _made(
+        tensors["encoder.weight"],
+        bias_F,
+        tensors["W_dec"],
+        tensors["b_dec"],
+        None,
+        most if most < features else None,
+    )
 
 
 def _made(
-    encoder_FD: Tensor, bias_F: Tensor, decoder_FD: Tensor, decoder_bias_D: Tensor, threshold_F: Tensor | None, most: int | None
+    encoder_FD: Tensor,
+    bias_F: Tensor,
+    decoder_FD: Tensor,
+    decoder_bias_D: Tensor,
+    threshold_F: Tensor | None,
+    most: int | None,
 ) -> Autoencoder:
     features, width = decoder_FD.shape
-    if encoder_FD.shape != decoder_FD.shape or bias_F.shape != (features,) or decoder_bias_D.shape != (width,):
+    if (
+        encoder_FD.shape != decoder_FD.shape
+        or bias_F.shape != (features,)
+        or decoder_bias_D.shape != (width,)
+    ):
         shapes = ", ".join(str(tuple(own.shape)) for own in (encoder_FD, bias_F, decoder_FD, decoder_bias_D))
         raise InputError(f"encoder, its bias, decoder and its bias do not fit together: {shapes}")
     own = Autoencoder(width, features, seed=0, most=most)

@@ -1,4 +1,5 @@
-"""What features fire on: everything a dashboard shows, and how specific and how sensitive a feature is to something that is known of each token.
+"""What features fire on: everything a dashboard shows, and how specific and how sensitive a feature is to
+something that is known of each token.
 
 Shapes: B activations, F features, P places (tokens of the sample, in the order of its rows), N firings.
 """
@@ -25,7 +26,9 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class FeatureActivations:
-    """Every activation above 0 on a sample of `tokens` places, feature by feature, each feature's in the order of places."""
+    """Every activation above 0 on a sample of `tokens` places, feature by feature, each feature's in the
+    order of places.
+    """
 
     tokens: int
     starts_F: Ints  # one more than there are features
@@ -40,12 +43,18 @@ class FeatureActivations:
         """Those at some places alone; places keep their numbers."""
         kept_N = kept_P[self.places_N]
         before = np.concatenate([[0], np.cumsum(kept_N)])
-        return FeatureActivations(self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N])
+        return FeatureActivations(
+            self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N]
+        )
 
 
 @torch.no_grad()
-def feature_activations(own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf) -> FeatureActivations:
-    """Of activations (B, D) as the model has them, a few at a time, in order; none at those longer than `limit`. Values are f times |W_dec,i|."""
+def feature_activations(
+    own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf
+) -> FeatureActivations:
+    """Of activations (B, D) as the model has them, a few at a time, in order; none at those longer than
+    `limit`. Values are f times |W_dec,i|.
+    """
     places, features, values = list[Ints](), list[Ints](), list[Floats]()
     tokens, norms_F = 0, own.norms_F
     for x_BD in sample:
@@ -70,8 +79,8 @@ def feature_activations(own: Autoencoder, sample: Iterable[Tensor], *, limit: fl
 
 
 def by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> list[list[int]]:
-    """Places in `values` of up to `each` firings from every interval of equal width below the highest, highest interval first; in the first they are the
-    highest, in the others drawn.
+    """Places in `values` of up to `each` firings from every interval of equal width below the highest,
+    highest interval first; in the first they are the highest, in the others drawn.
     """
     if not len(values_N):
         return []
@@ -82,14 +91,24 @@ def by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> li
     for level in reversed(range(intervals)):
         own = np.flatnonzero(level_N == level)
         highest = own[np.argsort(-values_N[own], kind="stable")][:each]
-        found.append([int(place) for place in (highest if level == intervals - 1 or len(own) <= each else rng.choice(own, each, replace=False))])
+        found.append(
+            [
+                int(place)
+                for place in (
+                    highest
+                    if level == intervals - 1 or len(own) <= each
+                    else rng.choice(own, each, replace=False)
+                )
+            ]
+        )
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a feature goes with something that is true or false of each place: the share of firings at which it is true, by interval of activation (lowest
-    first; None where there is no firing), and the share of true places at which the feature fires.
+    """How a feature goes with something that is true or false of each place: the share of firings at which it
+    is true, by interval of activation (lowest first; None where there is no firing), and the share of true
+    places at which the feature fires.
     """
 
     specificity: tuple[Estimate | None, ...]
@@ -97,7 +116,9 @@ class Fit:
 
     @property
     def top(self) -> Estimate | None:
-        """Specificity in the highest interval that has ten firings; where none has, in the highest that has one."""
+        """Specificity in the highest interval that has ten firings; where none has, in the highest that has
+        one.
+        """
         held = [own for own in reversed(self.specificity) if own is not None]
         return next((own for own in held if own.n >= 10), held[0] if held else None)
 
@@ -105,16 +126,25 @@ class Fit:
 def fit_of(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> Fit:
     """Wilson intervals over places, which are not independent within a text: they are a little narrow."""
     places, values = found.of(feature)
-    level = np.minimum((values / values.max() * intervals).astype(int), intervals - 1) if len(values) else np.zeros(0, dtype=int)
+    level = (
+        np.minimum((values / values.max() * intervals).astype(int), intervals - 1)
+        if len(values)
+        else np.zeros(0, dtype=int)
+    )
     hit = true_P[places]
-    shares = [wilson(float(hit[level == own].sum()), int((level == own).sum())) if (level == own).any() else None for own in range(intervals)]
+    shares = [
+        wilson(float(hit[level == own].sum()), int((level == own).sum())) if (level == own).any() else None
+        for own in range(intervals)
+    ]
     there = int(true_P.sum())
     return Fit(tuple(shares), wilson(float(hit.sum()), there) if there else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """The feature that goes best with a set of places: the share of its activation that falls on them, and the share of them at which it fires."""
+    """The feature that goes best with a set of places: the share of its activation that falls on them, and
+    the share of them at which it fires.
+    """
 
     feature: int
     precision: float
@@ -127,8 +157,9 @@ class Concept:
 
 
 def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[Concept]:
-    """For each set of places (at least one in each), the feature with the highest F1; of those within a thousandth of it, the most active: an autoencoder
-    that is wider than it need be splits one feature into several alike.
+    """For each set of places (at least one in each), the feature with the highest F1; of those within a
+    thousandth of it, the most active: an autoencoder that is wider than it need be splits one feature into
+    several alike.
     """
     features, size = len(found.starts_F) - 1, found.tokens
     which_N = np.repeat(np.arange(features), np.diff(found.starts_F))
@@ -155,7 +186,9 @@ def neighbours(own: Autoencoder, feature: int, count: int) -> list[tuple[int, fl
 
 
 def flat(own: Autoencoder, features: Sequence[int]) -> list[tuple[float, float]]:
-    """Two principal components of the features' directions: a map that needs no other library. Distances in it say less than cosines."""
+    """Two principal components of the features' directions: a map that needs no other library. Distances in
+    it say less than cosines.
+    """
     rows = own.decoder_FD.detach()[list(features)] / own.norms_F[list(features)].clamp(min=1e-12)[:, None]
     rows = (rows - rows.mean(dim=0)).double()
     _, _, v = torch.linalg.svd(rows, full_matrices=False)

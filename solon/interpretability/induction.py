@@ -1,6 +1,8 @@
-"""Induction heads: what each attention head does on repeated tokens, and what a model loses without it (Olsson et al. 2022, arXiv:2209.11895).
+"""Induction heads: what each attention head does on repeated tokens, and what a model loses without it
+(Olsson et al. 2022, arXiv:2209.11895).
 
-Scores are the paper's, on sequences of random tokens that are repeated, so that nothing but the repetition can be attended to.
+Scores are the paper's, on sequences of random tokens that are repeated, so that nothing but the repetition
+can be attended to.
 
 Shapes: B rows, H heads, T tokens, V vocabulary, C channels, L layers.
 """
@@ -23,19 +25,29 @@ from solon.models.backbones.backbone import Backbone, pad
 from solon.models.backbones.heads import Heads, written
 from solon.models.base import Tokens
 
-BLOCK, REPEATS, DRAWS = 25, 4, 10  # random tokens, how often they stand, and how many draws a score is the mean of (the paper's)
+# random tokens, how often they stand, and how many draws a score is the mean of (the paper's)
+BLOCK, REPEATS, DRAWS = 25, 4, 10
 Head = tuple[int, int]  # layer and head, both from 0
 
 
 def repeated(
-    tokens: Sequence[int], *, seed: int, start: Sequence[int] = (), block: int = BLOCK, repeats: int = REPEATS, draws: int = DRAWS
+    tokens: Sequence[int],
+    *,
+    seed: int,
+    start: Sequence[int] = (),
+    block: int = BLOCK,
+    repeats: int = REPEATS,
+    draws: int = DRAWS,
 ) -> list[Tokens]:
-    """Rows of `block` different tokens, drawn from `tokens`, `repeats` times over, behind the tokens that begin a text.
+    """Rows of `block` different tokens, drawn from `tokens`, `repeats` times over, behind the tokens that
+    begin a text.
 
     Raises InputError where there are fewer tokens than a block has.
     """
     if len(set(tokens)) < block or repeats < 2:
-        raise InputError(f"blocks of {block} different tokens, twice at the least, cannot be drawn from {len(set(tokens))}")
+        raise InputError(
+            f"blocks of {block} different tokens, twice at the least, cannot be drawn from {len(set(tokens))}"
+        )
     rng, pool = random.Random(f"repeated {seed}"), sorted(set(tokens))
     return [(*start, *(rng.sample(pool, block) * repeats)) for _ in range(draws)]
 
@@ -44,9 +56,10 @@ def repeated(
 class Scores:
     """Of every head, by layer, (L, H), means over draws; and each score's standard error over draws.
 
-    `prefix`: the attention from a token to those that follow an earlier occurrence of it. `copying`: of what a head's output raises among the row's tokens,
-    straight through the head of the model, the share of the tokens that it attends to, from -1 (none) to 1 (half of it or more). `previous`: the attention
-    to the token before, on `text`.
+    `prefix`: the attention from a token to those that follow an earlier occurrence of it. `copying`: of what
+    a head's output raises among the row's tokens, straight through the head of the model, the share of the
+    tokens that it attends to, from -1 (none) to 1 (half of it or more). `previous`: the attention to the
+    token before, on `text`.
     """
 
     prefix_LH: npt.NDArray[np.float64]
@@ -63,12 +76,25 @@ def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], 
         for row in rows:
             heads, tokens_1T = Heads(), pad([row], body.device)
             body.attended(tokens_1T, heads)
-            prefix.append(torch.stack([prefix_matching(own[0], tokens_1T[0], start) for own in heads.patterns_BHTT]))
-            copying.append(torch.stack([copied(body, layer, heads, place, tokens_1T[0], start) for place, layer in enumerate(layers)]))
+            prefix.append(
+                torch.stack([prefix_matching(own[0], tokens_1T[0], start) for own in heads.patterns_BHTT])
+            )
+            copying.append(
+                torch.stack(
+                    [
+                        copied(body, layer, heads, place, tokens_1T[0], start)
+                        for place, layer in enumerate(layers)
+                    ]
+                )
+            )
         for row in text:
             heads = Heads()
             body.attended(pad([row], body.device), heads)
-            previous.append(torch.stack([own[0].diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1) for own in heads.patterns_BHTT]))
+            previous.append(
+                torch.stack(
+                    [own[0].diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1) for own in heads.patterns_BHTT]
+                )
+            )
     each = torch.stack(prefix).double()
     error = each.std(dim=0) / len(rows) ** 0.5 if len(rows) > 1 else torch.full_like(each[0], float("nan"))
     means = [torch.stack(own).double().mean(dim=0).cpu().numpy() for own in (prefix, copying, previous)]
@@ -76,7 +102,9 @@ def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], 
 
 
 def prefix_matching(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor:
-    """(H,). From every token that stood before, the attention to all places right behind one where it stood; mean over these tokens."""
+    """(H,). From every token that stood before, the attention to all places right behind one where it stood;
+    mean over these tokens.
+    """
     same_TT = tokens_T[:, None] == tokens_T[None, :]
     behind_TT = F.pad(same_TT, (1, -1)).tril(0)  # place s follows an earlier occurrence of the token at t
     behind_TT[:, : start + 1] = False
@@ -84,7 +112,9 @@ def prefix_matching(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor
     return (pattern_HTT * behind_TT).sum(dim=-1)[:, known_T].mean(dim=-1)
 
 
-def copied(body: Backbone, layer: torch.nn.Module, heads: Heads, place: int, tokens_T: Tensor, start: int) -> Tensor:
+def copied(
+    body: Backbone, layer: torch.nn.Module, heads: Heads, place: int, tokens_T: Tensor, start: int
+) -> Tensor:
     """(H,). See `Scores.copying`."""
     wanted = tokens_T[start:].unique()
     number_T = torch.searchsorted(wanted, tokens_T.clamp(min=int(wanted[0]), max=int(wanted[-1])))
@@ -100,38 +130,63 @@ def copied(body: Backbone, layer: torch.nn.Module, heads: Heads, place: int, tok
     return (torch.stack(found) * 4 - 1).clamp(max=1.0)
 
 
-def token_losses(body: Backbone, rows: Sequence[Tokens], heads: Heads | None = None, *, at_once: int = 32) -> Tensor:
-    """Nats of each token but the first, of rows of one length, (B, T - 1); with `heads` given, of a single batch, as these say."""
+def token_losses(
+    body: Backbone, rows: Sequence[Tokens], heads: Heads | None = None, *, at_once: int = 32
+) -> Tensor:
+    """Nats of each token but the first, of rows of one length, (B, T - 1); with `heads` given, of a single
+    batch, as these say.
+    """
     found = []
     with torch.inference_mode():
         for first in range(0, len(rows), len(rows) if heads is not None else at_once):
             tokens_BT = pad(rows[first : first + (len(rows) if heads is not None else at_once)], body.device)
-            hidden = body.hidden(tokens_BT[:, :-1]) if heads is None else body.attended(tokens_BT[:, :-1], heads)
+            hidden = (
+                body.hidden(tokens_BT[:, :-1]) if heads is None else body.attended(tokens_BT[:, :-1], heads)
+            )
             logits = body.logits(hidden.flatten(0, 1)).float()
-            found.append(F.cross_entropy(logits, tokens_BT[:, 1:].flatten(), reduction="none").view(len(tokens_BT), -1))
+            found.append(
+                F.cross_entropy(logits, tokens_BT[:, 1:].flatten(), reduction="none").view(len(tokens_BT), -1)
+            )
     return torch.cat(found)
 
 
-def without(body: Backbone, rows: Sequence[Tokens], silenced: Sequence[Head], *, preserve: bool = True, at_once: int = 16) -> tuple[Tensor, Tensor]:
-    """Losses (B, T - 1) of the model as it is and with heads silenced. With `preserve` all heads attend as they did before (pattern-preserving ablation), so
-    that only what the silenced ones moved is gone, and not what others made of it to see by.
+def without(
+    body: Backbone,
+    rows: Sequence[Tokens],
+    silenced: Sequence[Head],
+    *,
+    preserve: bool = True,
+    at_once: int = 16,
+) -> tuple[Tensor, Tensor]:
+    """Losses (B, T - 1) of the model as it is and with heads silenced. With `preserve` all heads attend as
+    they did before (pattern-preserving ablation), so that only what the silenced ones moved is gone, and not
+    what others made of it to see by.
     """
     before, after = [], []
     for first in range(0, len(rows), at_once):
         some = rows[first : first + at_once]
         clean = Heads()
         before.append(token_losses(body, some, clean))
-        after.append(token_losses(body, some, Heads(frozen=clean.patterns_BHTT if preserve else None, silenced=frozenset(silenced))))
+        after.append(
+            token_losses(
+                body,
+                some,
+                Heads(frozen=clean.patterns_BHTT if preserve else None, silenced=frozenset(silenced)),
+            )
+        )
     return torch.cat(before), torch.cat(after)
 
 
 def in_context(losses_BT: Tensor, *, early: int, late: int) -> list[float]:
-    """The in-context learning score of each row: its loss at a late token less that at an early one, nats. Below 0: context helps."""
+    """The in-context learning score of each row: its loss at a late token less that at an early one, nats.
+    Below 0: context helps.
+    """
     return [float(own) for own in (losses_BT[:, late - 1] - losses_BT[:, early - 1])]
 
 
 def steepest(steps: Sequence[int], values: Sequence[float], *, window: int = 3) -> tuple[int, float]:
-    """(the step where a curve falls fastest, how far it falls there), over `window` neighbouring measurements.
+    """(the step where a curve falls fastest, how far it falls there), over `window` neighbouring
+    measurements.
 
     >>> steepest([0, 10, 20, 30, 40], [0.0, 0.0, -1.0, -1.1, -1.1], window=2)
     (15, -1.0)
@@ -161,10 +216,12 @@ def components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[
 
 
 def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
-    """Of a body without MLPs: its logits (T, V), and the sum of what the embedding and every head write, patterns and norms held as they were. Equal: the model is
-    linear but for these. Paths through several heads are not told apart.
+    """Of a body without MLPs: its logits (T, V), and the sum of what the embedding and every head write,
+    patterns and norms held as they were. Equal: the model is linear but for these. Paths through several
+    heads are not told apart.
 
-    The path straight from the embedding and what each head writes go through the final norm's scale and the head one by one.
+    The path straight from the embedding and what each head writes go through the final norm's scale and the
+    head one by one.
     """
     layers, heads = [body.get_submodule(name) for name in layers_of(body)], Heads()
     tokens_1T = pad([row], body.device)
@@ -173,7 +230,14 @@ def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
     try:
         with torch.inference_mode():
             logits = body.logits(body.attended(tokens_1T, heads)[0]).float()
-            terms = [stream[0][0], *(write for place, layer in enumerate(layers) for write in written(layer, heads.mixed_BHTD[place])[0])]
+            terms = [
+                stream[0][0],
+                *(
+                    write
+                    for place, layer in enumerate(layers)
+                    for write in written(layer, heads.mixed_BHTD[place])[0]
+                ),
+            ]
     finally:
         handle.remove()
     norm = getattr(body, "final_norm", None)
@@ -182,5 +246,7 @@ def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
     with torch.inference_mode():
         whole = torch.stack(terms).sum(dim=0)
         scale = (whole.var(dim=-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
-        summed = sum(body.logits((term - term.mean(dim=-1, keepdim=True)) * scale * norm.weight) for term in terms)
+        summed = sum(
+            body.logits((term - term.mean(dim=-1, keepdim=True)) * scale * norm.weight) for term in terms
+        )
         return logits, torch.as_tensor(summed + body.logits(norm.bias[None]))

@@ -1,10 +1,13 @@
-"""Which training rows made something likelier: influence functions on linear layers (Grosse et al. 2023, arXiv:2308.03296).
+"""Which training rows made something likelier: influence functions on linear layers (Grosse et al. 2023,
+arXiv:2308.03296).
 
-The influence of a training row z on a query q is  grad L(q)^T (G + damping)^-1 grad L(z),  with G from `curvature`: how fast the query's
-log-likelihood (minus its loss L, nats) rises as the row's weight in the mean training loss rises (equations 9 and 25). Positive: adding the row
-makes the query likelier. Layers add up to the whole (equation 30), and so do tokens (equation 31).
+The influence of a training row z on a query q is  grad L(q)^T (G + damping)^-1 grad L(z),  with G from
+`curvature`: how fast the query's log-likelihood (minus its loss L, nats) rises as the row's weight in the
+mean training loss rises (equations 9 and 25). Positive: adding the row makes the query likelier. Layers add
+up to the whole (equation 30), and so do tokens (equation 31).
 
-Shapes: Q queries, B rows, T tokens, I inputs and one more that is always 1 where there is a bias, O outputs, R rank, L layers.
+Shapes: Q queries, B rows, T tokens, I inputs and one more that is always 1 where there is a bias, O outputs,
+R rank, L layers.
 """
 
 from __future__ import annotations
@@ -46,18 +49,24 @@ def queries(
     rank: int = 0,
     tokens: int = 4096,
 ) -> dict[str, Tensor | LowRank]:
-    """Each query's gradient through (G + damping)^-1, layer by layer, in the order given. With `rank`, its best approximation of that rank, which
-    takes R (O + I) numbers instead of O I (the paper uses 32).
+    """Each query's gradient through (G + damping)^-1, layer by layer, in the order given. With `rank`, its
+    best approximation of that rank, which takes R (O + I) numbers instead of O I (the paper uses 32).
 
-    Raises InputError without queries, on a rank above a layer's dimensions, and where factors are of other layers.
+    Raises InputError without queries, on a rank above a layer's dimensions, and where factors are of other
+    layers.
     """
     if not rows or any(objective.size(row) == 0 for row in rows):
         raise InputError(f"influence needs at least one query, and none that is empty; found {len(rows)}")
     if set(factors) != set(layers):
-        raise InputError(f"the factors are of {len(factors)} layers, the model's are {len(layers)}: fit them on the same layers")
+        raise InputError(
+            f"the factors are of {len(factors)} layers, the model's are {len(layers)}: fit them on the "
+            "same layers"
+        )
     small = min(layers, key=lambda name: min(layers[name].weight.shape))
     if rank < 0 or rank > min(layers[small].weight.shape):
-        raise InputError(f"rank {rank} is above the dimension {min(layers[small].weight.shape)} of the layer {small!r}")
+        raise InputError(
+            f"rank {rank} is above the dimension {min(layers[small].weight.shape)} of the layer {small!r}"
+        )
     parts: dict[str, dict[int, Tensor]] = {name: {} for name in layers}
     with frozen(objective.module):
         for batch in batched(objective, rows, tokens=tokens):
@@ -80,10 +89,17 @@ def whole(own: Tensor | LowRank) -> Tensor:
 
 
 def scores(
-    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096, dtype: torch.dtype = torch.float32
+    objective: Objective[Row],
+    layers: Layers,
+    asked: Queries,
+    rows: Sequence[Row],
+    *,
+    tokens: int = 4096,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """(places of rows, their influence on each query by layer (L, Q, B), layers in their order), a batch at a time: sum over L for the whole. In the
-    `dtype` bfloat16 rows pass through the model by autocast and their gradients are multiplied in it (docs/performance.md has what that changes).
+    """(places of rows, their influence on each query by layer (L, Q, B), layers in their order), a batch at a
+    time: sum over L for the whole. In the `dtype` bfloat16 rows pass through the model by autocast and their
+    gradients are multiplied in it (docs/performance.md has what that changes).
     """
     known = {name: whole(own) for name, own in asked.items()}
     with frozen(objective.module):
@@ -105,7 +121,13 @@ def _scored(asked_QOI: Tensor, own: Passed) -> Tensor:
 
 
 def influence(
-    objective: Objective[Row], layers: Layers, asked: Queries, rows: Sequence[Row], *, tokens: int = 4096, dtype: torch.dtype = torch.float32
+    objective: Objective[Row],
+    layers: Layers,
+    asked: Queries,
+    rows: Sequence[Row],
+    *,
+    tokens: int = 4096,
+    dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """The influence of every row on every query, (Q, N), all layers together."""
     found = np.zeros((len(whole(next(iter(asked.values())))), len(rows)), dtype=np.float32)
@@ -115,11 +137,19 @@ def influence(
 
 
 def by_token(objective: Objective[Row], layers: Layers, asked: Queries, row: Row) -> Tensor:
-    """What each token of a row adds to its influence, (L, Q, T). A token's part is of what was computed at it: of a language model, the prediction of
-    the token after it.
+    """What each token of a row adds to its influence, (L, Q, T). A token's part is of what was computed at
+    it: of a language model, the prediction of the token after it.
     """
     with frozen(objective.module):
         found = passed(layers, 1, lambda: objective.losses([row]))
     return torch.stack(
-        [torch.stack([(own.through(asked_OI) * own.gradients_BTO)[0].sum(dim=-1) for asked_OI in whole(asked[name])]) for name, own in found.items()]
+        [
+            torch.stack(
+                [
+                    (own.through(asked_OI) * own.gradients_BTO)[0].sum(dim=-1)
+                    for asked_OI in whole(asked[name])
+                ]
+            )
+            for name, own in found.items()
+        ]
     )

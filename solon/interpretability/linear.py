@@ -1,7 +1,8 @@
-"""What linear layers took in and what a loss says of what they gave out: all that curvature and influence need.
+"""What linear layers took in and what a loss says of what they gave out: all that curvature and influence
+need.
 
-Shapes: B rows, T tokens of a row (all of its sequences, one after another), C inputs, I inputs and one more that is always 1 where there is a
-bias, O outputs.
+Shapes: B rows, T tokens of a row (all of its sequences, one after another), C inputs, I inputs and one more
+that is always 1 where there is a bias, O outputs.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from torch import Tensor, nn
 from solon.errors import InputError
 
 Layers = Mapping[str, nn.Linear]
-PRODUCTS = 16 * 2**20  # bytes of rows' gradients by a layer's weights that exist at once: memory in use, not asked for anew
+# bytes of rows' gradients by a layer's weights that exist at once: memory in use, not asked for anew
+PRODUCTS = 16 * 2**20
 FEWEST = 8  # rows of them, so that queries are not read again for every row
-HEADS = ("unembed", "lm_head", "embed_out")  # they see only the positions that are scored, of all rows together
+# they see only the positions that are scored, of all rows together
+HEADS = ("unembed", "lm_head", "embed_out")
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """One layer in one batch: its inputs (B, T, C) and the gradient of each row's own loss by its outputs (B, T, O). The gradient of a row by
-    the layer's weights is their product, summed over tokens; with `bias`, that by the bias is its last column. Where both are bfloat16, products are rounded
-    to it.
+    """One layer in one batch: its inputs (B, T, C) and the gradient of each row's own loss by its outputs (B,
+    T, O). The gradient of a row by the layer's weights is their product, summed over tokens; with `bias`,
+    that by the bias is its last column. Where both are bfloat16, products are rounded to it.
     """
 
     inputs_BTC: Tensor
@@ -41,8 +44,9 @@ class Passed:
         return self.inputs_BTC.shape[-1] + self.bias
 
     def weight_gradients(self) -> Iterator[tuple[slice, Tensor]]:
-        """(places of rows, their gradients (B, O, I) in float32), as many rows at a time as take `PRODUCTS` bytes and `FEWEST` at least, each time in the
-        same memory: what was given is gone when the next is asked for.
+        """(places of rows, their gradients (B, O, I) in float32), as many rows at a time as take `PRODUCTS`
+        bytes and `FEWEST` at least, each time in the same memory: what was given is gone when the next is
+        asked for.
         """
         rows, _, inputs = self.inputs_BTC.shape
         outputs = self.gradients_BTO.shape[-1]
@@ -75,24 +79,35 @@ class Passed:
 
 
 def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn.Linear]:
-    """Every Linear layer whose name holds one of the words wanted (all but heads over a vocabulary where nothing is wanted), by name.
+    """Every Linear layer whose name holds one of the words wanted (all but heads over a vocabulary where
+    nothing is wanted), by name.
 
     Raises InputError where a word is in no name, and where there is no Linear layer; both list what there is.
     """
     known = {name: own for name, own in module.named_modules() if isinstance(own, nn.Linear)}
     if not known:
         kinds = sorted({type(own).__name__ for own in module.modules()})
-        raise InputError(f"{type(module).__name__} has no Linear layer to attribute to; it is made of {', '.join(kinds)}")
+        raise InputError(
+            f"{type(module).__name__} has no Linear layer to attribute to; it is made of {', '.join(kinds)}"
+        )
     for word in wanted:
         if not any(word in name for name in known):
             forms = dict.fromkeys(re.sub(r"\d+", "N", name) for name in known)
-            raise InputError(f"no Linear layer's name holds {word!r}; there are {', '.join(forms)}, with numbers for N")
-    return {name: own for name, own in known.items() if (any(word in name for word in wanted) if wanted else not name.endswith(HEADS))}
+            raise InputError(
+                f"no Linear layer's name holds {word!r}; there are {', '.join(forms)}, with numbers for N"
+            )
+    return {
+        name: own
+        for name, own in known.items()
+        if (any(word in name for word in wanted) if wanted else not name.endswith(HEADS))
+    }
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Within the block no parameter takes a gradient, so that a backward pass computes those of activations alone."""
+    """Within the block no parameter takes a gradient, so that a backward pass computes those of activations
+    alone.
+    """
     before = [parameter.requires_grad for parameter in module.parameters()]
     module.requires_grad_(False)
     try:
@@ -102,10 +117,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(own)
 
 
-def passed(layers: Layers, rows: int, losses: Callable[[], Tensor], *, dtype: torch.dtype = torch.float32) -> dict[str, Passed]:
-    """One forward and one backward pass of the losses (B,) of `rows` rows, through frozen parameters, computed by autocast where `dtype` is bfloat16.
-    A row may be several sequences, which then stand side by side in the batch; a layer that is called more than once has all its calls one after
-    another.
+def passed(
+    layers: Layers, rows: int, losses: Callable[[], Tensor], *, dtype: torch.dtype = torch.float32
+) -> dict[str, Passed]:
+    """One forward and one backward pass of the losses (B,) of `rows` rows, through frozen parameters,
+    computed by autocast where `dtype` is bfloat16. A row may be several sequences, which then stand side by
+    side in the batch; a layer that is called more than once has all its calls one after another.
 
     Raises InputError where a loss is not finite, and where a layer took no part.
     """
@@ -137,9 +154,13 @@ def passed(layers: Layers, rows: int, losses: Callable[[], Tensor], *, dtype: to
     found = {}
     for name, calls in kept.items():
         if any(len(given) % rows or (given.ndim == 2 and len(given) != rows) for given, _ in calls):
-            raise InputError(f"the layer {name!r} does not see rows apart (is it an output head?); leave it out")
+            raise InputError(
+                f"the layer {name!r} does not see rows apart (is it an output head?); leave it out"
+            )
         inputs_BTC = _rows([given for given, _ in calls], rows, dtype)
-        found[name] = Passed(inputs_BTC, _rows([next(gradients) for _ in calls], rows, dtype), layers[name].bias is not None)
+        found[name] = Passed(
+            inputs_BTC, _rows([next(gradients) for _ in calls], rows, dtype), layers[name].bias is not None
+        )
     return found
 
 

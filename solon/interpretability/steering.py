@@ -1,7 +1,9 @@
-"""Features put to work in the model they were found in: clamped, ablated, attributed (Scaling Monosemanticity, "Influence on behavior" and "Attribution").
+"""Features put to work in the model they were found in: clamped, ablated, attributed (Scaling
+Monosemanticity, "Influence on behavior" and "Attribution").
 
-The stream is the reconstruction and an error, and only the reconstruction is changed: with feature i clamped to c times its largest activation,
-x becomes x + (c max_i - f_i) W_dec,i / s. What an autoencoder does not explain stays as it was.
+The stream is the reconstruction and an error, and only the reconstruction is changed: with feature i clamped
+to c times its largest activation, x becomes x + (c max_i - f_i) W_dec,i / s. What an autoencoder does not
+explain stays as it was.
 
 Shapes: B rows, T tokens, D channels, F features, K features that are looked at, V vocabulary.
 """
@@ -26,8 +28,8 @@ from solon.models.base import Tokens
 
 @dataclass(frozen=True, slots=True)
 class HookSite:
-    """Where an autoencoder stands: after a layer (from 1) of a body, at every token but the first `skip` of a row and those whose activation is longer than
-    `limit`.
+    """Where an autoencoder stands: after a layer (from 1) of a body, at every token but the first `skip` of a
+    row and those whose activation is longer than `limit`.
     """
 
     body: Backbone
@@ -43,7 +45,9 @@ class HookSite:
         return sites[self.layer - 1]
 
     def edited(self, change: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
-        """The stream (B, T, D) changed in float32 behind the first tokens. While a reply is sampled, single tokens come one by one: they are none of the first."""
+        """The stream (B, T, D) changed in float32 behind the first tokens. While a reply is sampled, single
+        tokens come one by one: they are none of the first.
+        """
 
         def behind(x_BTD: Tensor) -> Tensor:
             skip = self.skip if x_BTD.shape[1] > 1 else 0
@@ -76,7 +80,9 @@ def clamped(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor],
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Mean nats a token of a model: as it is, with the stream replaced by its reconstruction, by the mean activation, and by zero; each by row."""
+    """Mean nats a token of a model: as it is, with the stream replaced by its reconstruction, by the mean
+    activation, and by zero; each by row.
+    """
 
     clean: tuple[float, ...]
     reconstructed: tuple[float, ...]
@@ -96,7 +102,9 @@ class Kept:
         return (sum(self.mean) - sum(self.reconstructed)) / lost
 
 
-def loss_kept(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], mean_D: Tensor, *, at_once: int = 16) -> Kept:
+def loss_kept(
+    place: HookSite, own: Autoencoder, rows: Sequence[Tokens], mean_D: Tensor, *, at_once: int = 16
+) -> Kept:
     """What the model's loss becomes where an autoencoder's reconstruction takes the place of the stream."""
     changes: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
@@ -113,8 +121,8 @@ def loss_kept(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], mean_D:
 
 @dataclass(frozen=True, slots=True)
 class Attributed:
-    """Of the features active on one row: largest activation there (f |W_dec,i|), attribution, and how far the difference of logits falls where the
-    feature is clamped to 0 at every token.
+    """Of the features active on one row: largest activation there (f |W_dec,i|), attribution, and how far the
+    difference of logits falls where the feature is clamped to 0 at every token.
     """
 
     features: tuple[int, ...]
@@ -123,9 +131,19 @@ class Attributed:
     ablation: tuple[float, ...]
 
 
-def attributed(place: HookSite, own: Autoencoder, row: Tokens, wanted: int, against: int, *, most: int = 64, at_once: int = 32) -> Attributed:
-    """Attribution of logit(wanted) - logit(against) behind a row to its features: f_i (W_dec,i . gradient of the difference by the stream), summed over
-    tokens; beside ablation, for the `most` features of highest activation.
+def attributed(
+    place: HookSite,
+    own: Autoencoder,
+    row: Tokens,
+    wanted: int,
+    against: int,
+    *,
+    most: int = 64,
+    at_once: int = 32,
+) -> Attributed:
+    """Attribution of logit(wanted) - logit(against) behind a row to its features: f_i (W_dec,i . gradient of
+    the difference by the stream), summed over tokens; beside ablation, for the `most` features of highest
+    activation.
     """
     body, skip = place.body, place.skip
     if len(row) <= skip:
@@ -154,4 +172,9 @@ def attributed(place: HookSite, own: Autoencoder, row: Tokens, wanted: int, agai
             drop_KTD = f_TF.T[some][..., None] * own.decoder_FD[some][:, None] / own.scale
             with place.edited(lambda x, drop=drop_KTD: x - drop):  # type: ignore[misc]
                 ablations += (before - difference(len(some))).cpu().tolist()
-    return Attributed(tuple(chosen.tolist()), tuple(height_F[chosen].tolist()), tuple(effect_TF.sum(dim=0)[chosen].tolist()), tuple(ablations))
+    return Attributed(
+        tuple(chosen.tolist()),
+        tuple(height_F[chosen].tolist()),
+        tuple(effect_TF.sum(dim=0)[chosen].tolist()),
+        tuple(ablations),
+    )

@@ -1,8 +1,9 @@
 """Activations as shuffled batches, without end, from any batch on.
 
-Rows of text are read in chunks; the activations of a chunk are dealt at random into parts, and each pool of batches is made of one part of each of the last few
-chunks. So neighbours in a batch are from several chunks of rows, a batch costs no more than its own copy, and a stream that is begun again at batch n
-computes only the few chunks that its pool is made of.
+Rows of text are read in chunks; the activations of a chunk are dealt at random into parts, and each pool of
+batches is made of one part of each of the last few chunks. So neighbours in a batch are from several chunks
+of rows, a batch costs no more than its own copy, and a stream that is begun again at batch n computes only
+the few chunks that its pool is made of.
 
 Shapes: B activations of a batch, D channels.
 """
@@ -25,10 +26,18 @@ PARTS = 4  # chunks that a pool is mixed from
 
 
 def batches(
-    harvest: Callable[[Sequence[int]], Tensor], rows: int, *, chunk: int, size: int, seed: int, start: int = 0, parts: int = PARTS
+    harvest: Callable[[Sequence[int]], Tensor],
+    rows: int,
+    *,
+    chunk: int,
+    size: int,
+    seed: int,
+    start: int = 0,
+    parts: int = PARTS,
 ) -> Iterator[Tensor]:
-    """Batches (size, D), from number `start` on. `harvest` gives the activations of some of the `rows`, the same number for each; every epoch has its own
-    order of rows. What is left of a pool that is not a multiple of `size` is left out, as are the first pools' missing parts.
+    """Batches (size, D), from number `start` on. `harvest` gives the activations of some of the `rows`, the
+    same number for each; every epoch has its own order of rows. What is left of a pool that is not a multiple
+    of `size` is left out, as are the first pools' missing parts.
 
     Raises InputError where a pool would not fill a batch.
     """
@@ -38,18 +47,24 @@ def batches(
     whole = chunk * per_row
     per_pool = whole // size
     if per_pool < 1:
-        raise InputError(f"a chunk of {chunk} rows with {per_row} activations each does not fill a batch of {size}")
+        raise InputError(
+            f"a chunk of {chunk} rows with {per_row} activations each does not fill a batch of {size}"
+        )
 
     def chunked(number: int) -> list[Tensor]:
         """One chunk's activations in parts."""
         epoch, place = divmod(number, per_epoch)
-        order = torch.randperm(rows, generator=_generator(seed, "rows", epoch))[place * chunk : (place + 1) * chunk]
+        order = torch.randperm(rows, generator=_generator(seed, "rows", epoch))[
+            place * chunk : (place + 1) * chunk
+        ]
         activations = harvest(order.tolist())
         dealt = torch.randperm(whole, generator=_generator(seed, "deal", number))
         return [activations[dealt[first : first + length]] for length, first in _parts(whole, parts)]
 
     pool, skipped = divmod(start, per_pool)
-    held: deque[list[Tensor]] = deque((chunked(number) for number in range(pool, pool + parts - 1)), maxlen=parts)
+    held: deque[list[Tensor]] = deque(
+        (chunked(number) for number in range(pool, pool + parts - 1)), maxlen=parts
+    )
     for number in itertools.count(pool):
         held.append(chunked(number + parts - 1))
         mixed = torch.cat([own[parts - 1 - age] for age, own in enumerate(held)])
@@ -69,11 +84,15 @@ def _generator(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
-def harvester(body: Backbone, rows: Sequence[Tokens], layer: int, *, skip: int = 1, tokens: int = 4096) -> Callable[[Sequence[int]], Tensor]:
-    """A function that gives the residual stream after `layer` (from 1) of some rows, at every token but the first `skip` of each, whose activations are often
-    a hundred times the others'. Layers above are not computed where the body can be cut, and no hook outlives a call. Rows are of one length.
+def harvester(
+    body: Backbone, rows: Sequence[Tokens], layer: int, *, skip: int = 1, tokens: int = 4096
+) -> Callable[[Sequence[int]], Tensor]:
+    """A function that gives the residual stream after `layer` (from 1) of some rows, at every token but the
+    first `skip` of each, whose activations are often a hundred times the others'. Layers above are not
+    computed where the body can be cut, and no hook outlives a call. Rows are of one length.
 
-    Raises InputError on a layer that is not there, rows of several lengths, and (when called) on activations that are not finite.
+    Raises InputError on a layer that is not there, rows of several lengths, and (when called) on activations
+    that are not finite.
     """
     sites = layers_of(body)
     if not 1 <= layer <= len(sites):
@@ -99,7 +118,10 @@ def harvester(body: Backbone, rows: Sequence[Tokens], layer: int, *, skip: int =
         whole = torch.cat(found).clone()
         bad = int((~torch.isfinite(whole)).any(dim=1).sum())
         if bad:
-            raise InputError(f"{bad} of {len(whole)} activations after layer {layer} are not finite; try --precision float32")
+            raise InputError(
+                f"{bad} of {len(whole)} activations after layer {layer} are not finite; try --precision "
+                "float32"
+            )
         return whole
 
     return harvest
@@ -112,9 +134,15 @@ def shorter(stream: Iterator[Tensor], limit: float) -> Iterator[Tensor]:
 
 
 def rows_of(
-    encode: Callable[[str], Sequence[int]], texts: Iterable[str], length: int, *, end: Sequence[int] = (), most: int | None = None
+    encode: Callable[[str], Sequence[int]],
+    texts: Iterable[str],
+    length: int,
+    *,
+    end: Sequence[int] = (),
+    most: int | None = None,
 ) -> list[Tokens]:
-    """Texts one after another, each with its end, cut into rows of `length` tokens, `most` of them at the most; what does not fill the last row is left out.
+    """Texts one after another, each with its end, cut into rows of `length` tokens, `most` of them at the
+    most; what does not fill the last row is left out.
 
     >>> rows_of(lambda text: [ord(letter) - 97 for letter in text], ["abc", "de"], 2, end=[9])
     [(0, 1), (2, 9), (3, 4)]

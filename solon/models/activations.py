@@ -16,7 +16,8 @@ from solon.models.base import Tokens
 
 @contextmanager
 def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the block, every forward pass puts each site's output (the first, where there are several) in the dict.
+    """Within the block, every forward pass puts each site's output (the first, where there are several) in
+    the dict.
 
     Raises InputError on a site that does not exist, naming some that do.
     """
@@ -39,7 +40,8 @@ def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tens
 
 @contextmanager
 def edited(module: nn.Module, site: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within the block, every forward pass goes on from `change(output)` of a site instead of its output (the first, where there are several).
+    """Within the block, every forward pass goes on from `change(output)` of a site instead of its output (the
+    first, where there are several).
 
     Raises InputError on a site that does not exist.
     """
@@ -58,7 +60,9 @@ def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
     known = dict(module.named_modules())
     unknown = [site for site in sites if site not in known]
     if unknown:
-        raise InputError(f"no site {unknown[0]!r}; there are {len(known) - 1}, among them {', '.join(list(known)[1:6])}")
+        raise InputError(
+            f"no site {unknown[0]!r}; there are {len(known) - 1}, among them {', '.join(list(known)[1:6])}"
+        )
     return known
 
 
@@ -78,17 +82,26 @@ def layers_of(body: Backbone) -> list[str]:
     raise InputError(f"no list of {body.depth} layers found in {type(body).__name__}")
 
 
-NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")  # what architectures call the norm before the head
+# what architectures call the norm before the head
+NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")
 
 
 def direct_logits(body: Backbone, directions_ND: Tensor) -> Tensor:
-    """What directions in the residual stream add to the logits straight through the final norm and the head, (N, V), up to one factor for each direction:
-    the norm divides by a length that depends on the rest of the stream. Raises InputError where the norm is not found.
+    """What directions in the residual stream add to the logits straight through the final norm and the head,
+    (N, V), up to one factor for each direction: the norm divides by a length that depends on the rest of the
+    stream. Raises InputError where the norm is not found.
     """
-    found = [own for part in (body, body.trunk) for name in NORMS if isinstance(own := getattr(part, name, None), nn.Module)]
+    found = [
+        own
+        for part in (body, body.trunk)
+        for name in NORMS
+        if isinstance(own := getattr(part, name, None), nn.Module)
+    ]
     if not found:
         raise InputError(f"no norm before the head of {type(body).__name__} among {', '.join(NORMS)}")
     with torch.inference_mode():
-        rows = torch.cat([directions_ND, torch.zeros_like(directions_ND[:1])]).to(body.device, next(body.parameters()).dtype)
+        rows = torch.cat([directions_ND, torch.zeros_like(directions_ND[:1])]).to(
+            body.device, next(body.parameters()).dtype
+        )
         logits = body.logits(found[0](rows)).float()
     return logits[:-1] - logits[-1]

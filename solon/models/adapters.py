@@ -1,8 +1,9 @@
 """Low-rank adapters (LoRA; Hu et al. 2021, arXiv:2106.09685) on the linear layers of a frozen body.
 
-y = W x + (alpha / rank) B A x, A drawn small, B zero, so a new adapter changes nothing. The factors are kept in fp32
-whatever the precision of the frozen weights, and are cast as they are used. Copies of an adapted body share the frozen
-tensors and own their adapters: policy, reference, reward and critic stand on one base (see `copied`).
+y = W x + (alpha / rank) B A x, A drawn small, B zero, so a new adapter changes nothing. The factors are kept
+in fp32 whatever the precision of the frozen weights, and are cast as they are used. Copies of an adapted body
+share the frozen tensors and own their adapters: policy, reference, reward and critic stand on one base (see
+`copied`).
 """
 
 from __future__ import annotations
@@ -65,17 +66,23 @@ def _replace(root: nn.Module, kind: type[nn.Module], make: Any) -> int:
 
 
 def adapted(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
-    """Freeze a module in place and give each of its linear layers an adapter. Raises InputError where it has none."""
+    """Freeze a module in place and give each of its linear layers an adapter. Raises InputError where it has
+    none.
+    """
     trunk.requires_grad_(False)
     if any(isinstance(module, LoraLinear) for module in trunk.modules()):
         raise InputError("this model has adapters already; merge them first, or go on training those")
     generator = torch.Generator().manual_seed(seed)
     if not _replace(trunk, nn.Linear, lambda layer: LoraLinear(layer, lora, generator)):
-        raise InputError(f"{type(trunk).__name__} has no torch Linear layers for adapters; train its full weights instead")
+        raise InputError(
+            f"{type(trunk).__name__} has no torch Linear layers for adapters; train its full weights instead"
+        )
 
 
 def merged(module: Module) -> Module:
-    """A copy in fp32, sharing nothing, with every adapter added into its layer: bf16 would round most changes away."""
+    """A copy in fp32, sharing nothing, with every adapter added into its layer: bf16 would round most changes
+    away.
+    """
     twin = copy.deepcopy(module).float()
     _replace(twin, LoraLinear, LoraLinear.merged)
     return twin
@@ -83,14 +90,20 @@ def merged(module: Module) -> Module:
 
 def copied(module: Module) -> Module:
     """A deep copy in which frozen tensors are shared and everything that trains is its own."""
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers()) if not tensor.requires_grad}
+    shared = {
+        id(tensor): tensor for tensor in (*module.parameters(), *module.buffers()) if not tensor.requires_grad
+    }
     return copy.deepcopy(module, shared)
 
 
 def rounded(module: Module, dtype: torch.dtype) -> Module:
-    """A frozen copy whose parameters are rounded to `dtype`; buffers, and parameters that are of it already, are shared."""
+    """A frozen copy whose parameters are rounded to `dtype`; buffers, and parameters that are of it already,
+    are shared.
+    """
     kept: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
-    kept |= {id(own): nn.Parameter(own.detach().to(dtype), requires_grad=False) for own in module.parameters()}
+    kept |= {
+        id(own): nn.Parameter(own.detach().to(dtype), requires_grad=False) for own in module.parameters()
+    }
     return copy.deepcopy(module, kept)
 
 
@@ -102,7 +115,8 @@ def adapters_of(module: nn.Module) -> dict[str, LoraLinear]:
 def save_peft(trunk: nn.Module, path: Path, *, base: str) -> None:
     """Write the adapters as a PEFT folder: adapter_config.json and adapter_model.safetensors.
 
-    `base` is the model folder or id that PEFT is told the adapter belongs to. Raises InputError where there is none.
+    `base` is the model folder or id that PEFT is told the adapter belongs to. Raises InputError where there
+    is none.
     """
     layers = adapters_of(trunk)
     if not layers:
@@ -110,10 +124,17 @@ def save_peft(trunk: nn.Module, path: Path, *, base: str) -> None:
     first = next(iter(layers.values()))
     rank = first.down_RI.shape[0]
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank,
-        "lora_alpha": first.scale * rank, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False,
-        "inference_mode": True, "target_modules": sorted({name.rpartition(".")[2] for name in layers}),
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": first.scale * rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": sorted({name.rpartition(".")[2] for name in layers}),
+    }
     path.mkdir(parents=True, exist_ok=True)
     (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     tensors = {}

@@ -1,6 +1,7 @@
 """What every language model can do, and what one with weights in hand can do besides.
 
-The ladder: a Speaker replies; a LanguageModel can also say how likely a reply was; an OpenModel shows its weights.
+The ladder: a Speaker replies; a LanguageModel can also say how likely a reply was; an OpenModel shows its
+weights.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ class Stop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A reply: its tokens, their log-probabilities (nats, at temperature 1 whatever it was drawn at), and why it ended.
+    """A reply: its tokens, their log-probabilities (nats, at temperature 1 whatever it was drawn at), and why
+    it ended.
 
-    `tokens` includes the end-of-turn token where the model spoke it and the tokens of a stop string; `text` includes
-    neither. `weights` is the fingerprint of the weights that made or scored it ("" where the server tells none). `cut` is
-    how many of the prompt's first tokens were left out to fit the context, 0 unless that was asked for.
+    `tokens` includes the end-of-turn token where the model spoke it and the tokens of a stop string; `text`
+    includes neither. `weights` is the fingerprint of the weights that made or scored it ("" where the server
+    tells none). `cut` is how many of the prompt's first tokens were left out to fit the context, 0 unless
+    that was asked for.
     """
 
     tokens: tuple[int, ...]
@@ -67,10 +70,12 @@ class Speaker(Protocol):
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """`count` samples of each prompt, in order. A conversation that ends on the assistant's side is continued.
+        """`count` samples of each prompt, in order. A conversation that ends on the assistant's side is
+        continued.
 
-        A reply depends on the prompt, the seed and the settings, never on the prompts beside it; a prompt asked twice
-        in one call gets different samples. Raises InputError where a prompt does not fit the context.
+        A reply depends on the prompt, the seed and the settings, never on the prompts beside it; a prompt
+        asked twice in one call gets different samples. Raises InputError where a prompt does not fit the
+        context.
         """
         ...
 
@@ -81,8 +86,9 @@ class LanguageModel(Speaker, Protocol):
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
         """Each given reply with the log-probability of each of its tokens, given its prompt.
 
-        The prompt's tokens end exactly where the reply's begin: nothing is scored that the prompt said. The end of
-        the turn is not scored. Raises InputError on an empty reply, and where both do not fit the context.
+        The prompt's tokens end exactly where the reply's begin: nothing is scored that the prompt said. The
+        end of the turn is not scored. Raises InputError on an empty reply, and where both do not fit the
+        context.
         """
         ...
 

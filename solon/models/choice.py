@@ -15,10 +15,11 @@ from solon.words.question import Question
 class Choice:
     """What a model made of one question.
 
-    `logprobs` are the raw log-probabilities (nats) of each choice's tokens, summed and not normalised by length, so
-    choices of unequal `tokens` are not on equal terms. `belief` is renormalised over the choices; `mass` is the
-    probability that the model puts on the choices together: a mass near 0 says it was not going to choose at all. `cut` is
-    how many of the prompt's first tokens were left out to fit, 0 unless that was asked for.
+    `logprobs` are the raw log-probabilities (nats) of each choice's tokens, summed and not normalised by
+    length, so choices of unequal `tokens` are not on equal terms. `belief` is renormalised over the choices;
+    `mass` is the probability that the model puts on the choices together: a mass near 0 says it was not going
+    to choose at all. `cut` is how many of the prompt's first tokens were left out to fit, 0 unless that was
+    asked for.
     """
 
     logprobs: tuple[float, ...]
@@ -46,7 +47,13 @@ def belief(samples: Sequence[Sample]) -> Choice:
     """What the scored choices of one question come to."""
     logprobs = tuple(sample.logprob for sample in samples)
     mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
-    return Choice(logprobs, tuple(len(sample.logprobs) for sample in samples), renormalised(logprobs), mass, max(sample.cut for sample in samples))
+    return Choice(
+        logprobs,
+        tuple(len(sample.logprobs) for sample in samples),
+        renormalised(logprobs),
+        mass,
+        max(sample.cut for sample in samples),
+    )
 
 
 def renormalised(logprobs: Sequence[float]) -> tuple[float, ...]:

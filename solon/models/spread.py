@@ -32,9 +32,10 @@ def loaded(source: Source) -> TorchModel:
 
 
 class SpreadModel(TorchModel):
-    """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run here. What it
-    returns does not depend on the number of workers: rows are cut into the same parts whatever it is, and each
-    brings its seeds. A model that is not spread cuts its rows otherwise: its samples are the same, its scores are to rounding.
+    """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run
+    here. What it returns does not depend on the number of workers: rows are cut into the same parts whatever
+    it is, and each brings its seeds. A model that is not spread cuts its rows otherwise: its samples are the
+    same, its scores are to rounding.
     """
 
     def __init__(self, source: Source, pool: Pool | None, model: TorchModel | None = None) -> None:
@@ -42,31 +43,52 @@ class SpreadModel(TorchModel):
         super().__init__(model.name, model.module, model.dialogue, source=model.source)
         self.given, self.pool = source, pool
 
-    def sample_with_seeds(self, prompts: Sequence[Conversation], seeds: Sequence[Sequence[int]], **how: Any) -> list[list[Sample]]:
+    def sample_with_seeds(
+        self, prompts: Sequence[Conversation], seeds: Sequence[Sequence[int]], **how: Any
+    ) -> list[list[Sample]]:
         """See `TorchModel.drawn`. Raises InputError, which names the prompt, where one cannot be sampled."""
         return self._spread(partial(_drawn, self.given, how), list(zip(prompts, seeds, strict=True)))
 
-    def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
+    def score(
+        self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
+    ) -> list[Sample]:
         """See `LanguageModel.score`. Prompts that share a beginning are best given as neighbours."""
         return self._spread(partial(_scored, self.given, truncate), list(zip(prompts, replies, strict=True)))
 
     def _spread(self, work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
-        made = mapped(work, batched(rows, PART), self.pool, name=lambda part: f"a part of {len(part)} prompts")
+        made = mapped(
+            work, batched(rows, PART), self.pool, name=lambda part: f"a part of {len(part)} prompts"
+        )
         found = [own for part in made for own in part]
-        weights = {sample.weights for own in found for sample in (own if isinstance(own, list) else [own])} - {self.fingerprint}
+        weights = {
+            sample.weights for own in found for sample in (own if isinstance(own, list) else [own])
+        } - {self.fingerprint}
         if weights:
-            raise InputError(f"workers answered with other weights of {self.name} ({', '.join(weights)}); give all the same files")
+            raise InputError(
+                f"workers answered with other weights of {self.name} ({', '.join(weights)}); give all the "
+                "same files"
+            )
         return found
 
 
 def _drawn(source: Source, how: dict[str, Any], rows: list[tuple[Conversation, Sequence[int]]]) -> list[Any]:
     model = loaded(source)
-    return blamed(lambda some: model.sample_with_seeds([prompt for prompt, _ in some], [seeds for _, seeds in some], **how), rows)
+    return blamed(
+        lambda some: model.sample_with_seeds(
+            [prompt for prompt, _ in some], [seeds for _, seeds in some], **how
+        ),
+        rows,
+    )
 
 
 def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:
     model = loaded(source)
-    return blamed(lambda some: model.score([prompt for prompt, _ in some], [reply for _, reply in some], truncate=truncate), rows)
+    return blamed(
+        lambda some: model.score(
+            [prompt for prompt, _ in some], [reply for _, reply in some], truncate=truncate
+        ),
+        rows,
+    )
 
 
 def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
@@ -82,16 +104,25 @@ def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]
         raise InputError(f"{len(rows)} prompts together, none of them alone: {error}") from error
 
 
-def spread_over(on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> Speaker:
+def spread_over(
+    on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
+) -> Speaker:
     """The model of that name, here or on workers as `on` says (see `pool_of`). A server spreads its own work.
 
     Raises InputError where there is no such model or no such place.
     """
     served = name.startswith(("http://", "https://", "vllm:"))
-    return load_speaker(name, precision=precision, say=say) if served else spread_open(on, name, precision=precision, say=say)
+    return (
+        load_speaker(name, precision=precision, say=say)
+        if served
+        else spread_open(on, name, precision=precision, say=say)
+    )
 
 
-def spread_open(on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None) -> TorchModel:
+def spread_open(
+    on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
+) -> TorchModel:
     """The same for a model whose weights are in hand."""
-    pool, model = pool_of(on), load_open(name, precision=precision, say=say)  # fetched, converted or refused here, once
+    # fetched, converted or refused here, once
+    pool, model = pool_of(on), load_open(name, precision=precision, say=say)
     return model if pool is None else SpreadModel(Source(name, precision), pool, model)

@@ -21,7 +21,9 @@ from solon.words.conversation import Conversation
 
 
 class TorchModel:
-    """A causal transformer in this process. The name is for people; the fingerprint says what the weights are."""
+    """A causal transformer in this process. The name is for people; the fingerprint says what the weights
+    are.
+    """
 
     def __init__(self, name: str, body: Backbone, dialogue: Dialogue, *, source: str = "") -> None:
         self._name, self._body, self.dialogue = name, body, dialogue
@@ -65,11 +67,18 @@ class TorchModel:
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """See `Speaker.sample`. The context may end a reply before `max_tokens` does: its stop is then LENGTH."""
+        """See `Speaker.sample`. The context may end a reply before `max_tokens` does: its stop is then
+        LENGTH.
+        """
         if temperature < 0 or not 0 < top_p <= 1 or count < 1 or max_tokens < 1:
-            raise InputError(f"cannot sample {count} replies of {max_tokens} tokens at temperature {temperature}, top_p {top_p}")
+            raise InputError(
+                f"cannot sample {count} replies of {max_tokens} tokens at temperature {temperature}, top_p "
+                f"{top_p}"
+            )
         seeds = row_seeds(prompts, count=count, seed=seed)
-        return self.sample_with_seeds(prompts, seeds, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop)
+        return self.sample_with_seeds(
+            prompts, seeds, max_tokens=max_tokens, temperature=temperature, top_p=top_p, stop=stop
+        )
 
     def sample_with_seeds(
         self,
@@ -84,7 +93,9 @@ class TorchModel:
         """The same with a seed given for each sample of each prompt."""
         stops = (*self.dialogue.stops, *stop)
         rows = zip(prompts, seeds, strict=True)
-        requests = [Request(self._prompt(prompt), tuple(own), self._stopped(prompt, stops)) for prompt, own in rows]
+        requests = [
+            Request(self._prompt(prompt), tuple(own), self._stopped(prompt, stops)) for prompt, own in rows
+        ]
         rules = Rules(max_tokens, temperature, top_p, self.dialogue.ends)
         weights = self.fingerprint
         drawn: dict[tuple[int, int], Sample] = {}
@@ -97,7 +108,10 @@ class TorchModel:
     def _prompt(self, prompt: Conversation) -> Tokens:
         tokens = self.dialogue.prompt(prompt)
         if len(tokens) >= self.context:
-            raise InputError(f"a prompt of {len(tokens)} tokens leaves no room in {self.name}'s context of {self.context}; leave it out (see fits)")
+            raise InputError(
+                f"a prompt of {len(tokens)} tokens leaves no room in {self.name}'s context of "
+                f"{self.context}; leave it out (see fits)"
+            )
         return tokens
 
     def _stopped(self, prompt: Conversation, stops: Sequence[str]) -> Callable[[list[int]], bool]:
@@ -105,29 +119,43 @@ class TorchModel:
             return lambda tokens: False
         return lambda tokens: any(string in self.dialogue.text(prompt, tuple(tokens)) for string in stops)
 
-    def score(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[Sample]:
-        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside the longest of the replies to it in this
-        call loses its first tokens, for all of them, and the samples say how many.
+    def score(
+        self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
+    ) -> list[Sample]:
+        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside the longest of the
+        replies to it in this call loses its first tokens, for all of them, and the samples say how many.
         """
         found = self.requests(prompts, replies, truncate=truncate)
         weights = self.fingerprint
         rows = zip(found, replies, score(self._body, [request for request, _ in found]), strict=True)
-        return [Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights, cut) for ((_, tokens), cut), reply, logprobs in rows]
+        return [
+            Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights, cut)
+            for ((_, tokens), cut), reply, logprobs in rows
+        ]
 
-    def requests(self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False) -> list[tuple[Given, int]]:
-        """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were cut."""
+    def requests(
+        self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
+    ) -> list[tuple[Given, int]]:
+        """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were
+        cut.
+        """
         whole, longest = [], dict[Tokens, int]()
         known = {conversation: self.dialogue.prompt(conversation) for conversation in set(prompts)}
         for conversation, reply in zip(prompts, replies, strict=True):
             prompt, tokens = known[conversation], self.dialogue.reply(conversation, reply)
             if not tokens:
-                raise InputError(f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}")
+                raise InputError(
+                    f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}"
+                )
             whole.append((prompt, tokens))
             longest[prompt] = max(longest.get(prompt, 0), len(tokens))
         cuts = {prompt: max(len(prompt) + size - self.context, 0) for prompt, size in longest.items()}
         for prompt, cut in cuts.items():
             if cut and (not truncate or cut >= len(prompt)):
-                raise InputError(f"prompt and reply have {len(prompt) + longest[prompt]} tokens, over {self.name}'s context of {self.context}")
+                raise InputError(
+                    f"prompt and reply have {len(prompt) + longest[prompt]} tokens, over {self.name}'s "
+                    f"context of {self.context}"
+                )
         return [((prompt[cuts[prompt] :], tokens), cuts[prompt]) for prompt, tokens in whole]
 
     def plain(self) -> TorchModel:
@@ -157,8 +185,8 @@ class TorchModel:
         return fast_precision() is torch.bfloat16
 
     def rounded(self) -> TorchModel:
-        """What samples fastest: itself, or where weights are in fp32 and this machine is faster in bfloat16, a rounded copy.
-        Samples carry the fingerprint of the weights that drew them, which then is the copy's.
+        """What samples fastest: itself, or where weights are in fp32 and this machine is faster in bfloat16,
+        a rounded copy. Samples carry the fingerprint of the weights that drew them, which then is the copy's.
         """
         if not self.fast or all(parameter.dtype is torch.bfloat16 for parameter in self._body.parameters()):
             return self

@@ -1,7 +1,7 @@
 """Requests laid in one trie of tokens, so that what they share is computed once.
 
-A few-shot header, an item, its options, the truncations of a chain of thought: all are prefixes of one another's
-sequences. Each node holds a run of tokens without a branch; a path from the root spells a sequence.
+A few-shot header, an item, its options, the truncations of a chain of thought: all are prefixes of one
+another's sequences. Each node holds a run of tokens without a branch; a path from the root spells a sequence.
 """
 
 from __future__ import annotations
@@ -67,12 +67,18 @@ def trie_of(requests: Sequence[Given]) -> Trie:
     order = sorted(range(len(requests)), key=sequences.__getitem__)
     paths: list[list[Node]] = [[] for _ in requests]
     root = Node((), 0, 0)
-    waiting: list[tuple[int, int, list[Node]]] = [(0, len(order), [])]  # ranges of `order` that share the path so far
+    # ranges of `order` that share the path so far
+    waiting: list[tuple[int, int, list[Node]]] = [(0, len(order), [])]
     while waiting:
         low, high, path = waiting.pop()
         depth = path[-1].end if path else 0
         first, last = sequences[order[low]], sequences[order[high - 1]]
-        shared = depth + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first[depth:], last[depth:], strict=False)))
+        shared = depth + sum(
+            1
+            for _ in takewhile(
+                lambda pair: pair[0] == pair[1], zip(first[depth:], last[depth:], strict=False)
+            )
+        )
         node = Node(first[depth:shared], depth, min(len(requests[place][0]) for place in order[low:high]))
         if path:
             path[-1].children.append(node)
@@ -99,8 +105,9 @@ def trie_of(requests: Sequence[Given]) -> Trie:
 class Row:
     """Subtrees in one row, parents before children, each subtree in one piece.
 
-    `positions` are depths in the whole trie; `ends[i]` is one past the last place of what stands below token i, so that
-    place j sees i exactly when i <= j < ends[i]; `parents[i]` is the place before it on its path, -1 outside the row.
+    `positions` are depths in the whole trie; `ends[i]` is one past the last place of what stands below token
+    i, so that place j sees i exactly when i <= j < ends[i]; `parents[i]` is the place before it on its path,
+    -1 outside the row.
     """
 
     nodes: list[Node]

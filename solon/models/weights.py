@@ -32,11 +32,20 @@ def entire(value: Tensor) -> Tensor:
 
 
 def load_trained(module: nn.Module, path: Path) -> None:
-    """Copy saved tensors into the parameters that train. Raises InputError unless names and shapes agree exactly."""
+    """Copy saved tensors into the parameters that train. Raises InputError unless names and shapes agree
+    exactly.
+    """
     found, wanted = load_tensors(path), trained(module)
-    wrong = [name for name in {**found, **wanted} if name not in found or name not in wanted or found[name].shape != wanted[name].shape]
+    wrong = [
+        name
+        for name in {**found, **wanted}
+        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
+    ]
     if wrong:
-        raise InputError(f"{path} does not belong to this model: {len(wrong)} tensors differ, the first is {sorted(wrong)[0]}")
+        raise InputError(
+            f"{path} does not belong to this model: {len(wrong)} tensors differ, the first is "
+            f"{sorted(wrong)[0]}"
+        )
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(found[name])
@@ -44,9 +53,16 @@ def load_trained(module: nn.Module, path: Path) -> None:
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            path,
+            metadata={"format": "pt"},
+        )
     except SafetensorError as error:  # a full disk comes as one
-        raise InputError(f"cannot write {path}: {error}. What was made is kept: make room or choose another folder, and go on") from error
+        raise InputError(
+            f"cannot write {path}: {error}. What was made is kept: make room or choose another folder, and "
+            "go on"
+        ) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -56,7 +72,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); pickled checkpoints are never opened") from error
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}); pickled checkpoints are never opened"
+        ) from error
 
 
 class Fingerprint:
@@ -72,7 +90,8 @@ class Fingerprint:
             stamp = (tensor.data_ptr(), tensor._version)
             known = self._known.get(name)
             if known is None or known[:2] != stamp:
-                own = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # numpy's view of it could not be freed
+                # numpy's view of it could not be freed
+                own = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
                 raw = own.view(torch.uint8).numpy()
                 known = (*stamp, hashlib.sha256(raw.data).hexdigest())
                 self._known[name] = known

@@ -1,8 +1,10 @@
-"""Training started by Ray, as torchrun starts it: `python -m solon.pool.launch_ray WORKERS [--address A] -- align smollm2 ...`.
+"""Training started by Ray, as torchrun starts it: `python -m solon.pool.launch_ray WORKERS [--address A] --
+align smollm2 ...`.
 
-Each worker is a process of its own somewhere on the cluster, with an accelerator where Ray finds any, that runs the same
-`solon` command as its part of one world (`solon/training/parallel.py`). The folder of runs must be on a disk that all share.
-What the first worker prints comes out here; where one ends badly, all are ended. Extra `solon[ray]`.
+Each worker is a process of its own somewhere on the cluster, with an accelerator where Ray finds any, that
+runs the same `solon` command as its part of one world (`solon/training/parallel.py`). The folder of runs must
+be on a disk that all share. What the first worker prints comes out here; where one ends badly, all are ended.
+Extra `solon[ray]`.
 """
 
 from __future__ import annotations
@@ -37,9 +39,14 @@ def address() -> tuple[str, int]:
 def part(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[tuple[str, bytes] | int]:
     """One process of the world: what it prints and on which stream, and at last its exit status."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "solon", *words], cwd=folder, env=os.environ | world, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-    )  # fmt: skip
+        [sys.executable, "-m", "solon", *words],
+        cwd=folder,
+        env=os.environ | world,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
     made: Queue[tuple[str, bytes]] = Queue()
 
     def read(name: str, stream: IO[bytes]) -> None:
@@ -73,15 +80,20 @@ def launch(words: Sequence[str], workers: int, where: str = "") -> int:
     group = placement_group([bundle] * workers, strategy="PACK")
     try:
         if not group.wait(60):
-            print(f"solon: Ray has no room for {workers} workers of {bundle}; found {ray.cluster_resources()}", file=sys.stderr)
+            print(
+                f"solon: Ray has no room for {workers} workers of {bundle}; found {ray.cluster_resources()}",
+                file=sys.stderr,
+            )
             return 2
         places = [PlacementGroupSchedulingStrategy(group, number) for number in range(workers)]
-        host, port = ray.get(address.options(num_cpus=1, num_gpus=devices, scheduling_strategy=places[0]).remote())
+        host, port = ray.get(
+            address.options(num_cpus=1, num_gpus=devices, scheduling_strategy=places[0]).remote()
+        )
         world = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(workers), "LOCAL_RANK": "0"}
         parts = [
-            part.options(num_returns="streaming", num_cpus=1, num_gpus=devices, scheduling_strategy=place).remote(
-                list(words), world | {"RANK": str(rank)}, os.getcwd()
-            )
+            part.options(
+                num_returns="streaming", num_cpus=1, num_gpus=devices, scheduling_strategy=place
+            ).remote(list(words), world | {"RANK": str(rank)}, os.getcwd())
             for rank, place in enumerate(places)
         ]
         return watched(parts)
@@ -90,10 +102,14 @@ def launch(words: Sequence[str], workers: int, where: str = "") -> int:
 
 
 def watched(parts: Sequence[Any]) -> int:
-    """Print what the first says, and of another that fails its last words; end the rest once one has failed."""
+    """Print what the first says, and of another that fails its last words; end the rest once one has
+    failed.
+    """
     with ThreadPoolExecutor(len(parts)) as readers:
         try:
-            for done in as_completed([readers.submit(followed, own, speaks=rank == 0) for rank, own in enumerate(parts)]):
+            for done in as_completed(
+                [readers.submit(followed, own, speaks=rank == 0) for rank, own in enumerate(parts)]
+            ):
                 if status := done.result():
                     return status
             return 0
@@ -129,11 +145,19 @@ def followed(made: Iterable[Any], *, speaks: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m solon.pool.launch_ray", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m solon.pool.launch_ray",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workers", type=int, help="how many processes train together")
-    parser.add_argument("--address", default="", help="a cluster's; without it, a local Ray of that many workers is started")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a solon command, such as: -- align smollm2 --preset quick")
+    parser.add_argument(
+        "--address", default="", help="a cluster's; without it, a local Ray of that many workers is started"
+    )
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        help="-- and a solon command, such as: -- align smollm2 --preset quick",
+    )
     options = parser.parse_args(argv)
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if options.workers < 1 or not words:

@@ -1,7 +1,8 @@
-"""Where a map runs: here, in processes of this machine, or on whatever `concurrent.futures.Executor` is given.
+"""Where a map runs: here, in processes of this machine, or on whatever `concurrent.futures.Executor` is
+given.
 
-Items may stream: at most a few are in hand at once, so memory does not grow with their number. Results come in the order
-of the items whatever the number of workers, so they do not depend on it.
+Items may stream: at most a few are in hand at once, so memory does not grow with their number. Results come
+in the order of the items whatever the number of workers, so they do not depend on it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,12 @@ class InHand(Generic[Item, Result]):
     def settled(self) -> bool:
         """Whether its result, or an error of its own, is there."""
         future = self.future
-        return future is not None and future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenExecutor)
+        return (
+            future is not None
+            and future.done()
+            and not future.cancelled()
+            and not isinstance(future.exception(), BrokenExecutor)
+        )
 
 
 def mapped(
@@ -54,10 +60,12 @@ def mapped(
     name: Callable[[Item], str] = lambda item: repr(item)[:200],
     retries: int = 3,
 ) -> Iterator[Result]:
-    """work(item) of each item, in order; none is lost and none comes twice. `work` must be picklable where there is a pool.
+    """work(item) of each item, in order; none is lost and none comes twice. `work` must be picklable where
+    there is a pool.
 
-    Where the executor breaks (a worker was killed), it is started anew and what was in hand is given out again, up to
-    `retries` times without a result between. Where a worker raises, InputError says `name(item)`; here, work's own errors pass.
+    Where the executor breaks (a worker was killed), it is started anew and what was in hand is given out
+    again, up to `retries` times without a result between. Where a worker raises, InputError says
+    `name(item)`; here, work's own errors pass.
 
     >>> list(mapped(abs, [-1, 2, -3]))
     [1, 2, 3]
@@ -74,14 +82,18 @@ def mapped(
             if not waiting:
                 return
             try:
-                for own in waiting if broken < 2 else (waiting[0],):  # one at a time, to know whose fault it is
+                # one at a time, to know whose fault it is
+                for own in waiting if broken < 2 else (waiting[0],):
                     own.future = own.future or executor.submit(work, own.item)
                 with naming(name, waiting[0].item):
                     found = waiting[0].future.result()  # type: ignore[union-attr]
             except BrokenExecutor as error:
                 broken += 1
                 if broken > retries:
-                    raise InputError(f"workers died {broken} times over {name(waiting[0].item)}; perhaps it needs more memory") from error
+                    raise InputError(
+                        f"workers died {broken} times over {name(waiting[0].item)}; perhaps it needs more "
+                        "memory"
+                    ) from error
                 executor.shutdown(wait=False, cancel_futures=True)
                 executor = pool.start()
                 for own in waiting:
@@ -102,7 +114,9 @@ def naming(name: Callable[[Item], str], item: Item) -> Iterator[None]:
     except BrokenExecutor:
         raise
     except Exception as error:
-        raise InputError(f"{name(item)}: {error if isinstance(error, InputError) else repr(error)}") from error
+        raise InputError(
+            f"{name(item)}: {error if isinstance(error, InputError) else repr(error)}"
+        ) from error
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -122,8 +136,8 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def processes(workers: int, *, threads: int = 0) -> Pool:
-    """Processes of this machine, its cores shared out among them, or so many threads each. Where there are accelerators,
-    models of the n-th worker stand on the n-th, round and round (see `worker`).
+    """Processes of this machine, its cores shared out among them, or so many threads each. Where there are
+    accelerators, models of the n-th worker stand on the n-th, round and round (see `worker`).
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")  # a fork of a process whose threads compute may hang
@@ -139,7 +153,9 @@ WORKER = "SOLON_WORKER"
 
 
 def _begin(threads: int, begun: Any) -> None:
-    """Number this worker; set its threads, for libraries that are still to be imported and for torch where it is there already."""
+    """Number this worker; set its threads, for libraries that are still to be imported and for torch where it
+    is there already.
+    """
     with begun.get_lock():
         os.environ[WORKER] = str(begun.value)
         begun.value += 1
@@ -155,7 +171,8 @@ def worker() -> int | None:
 
 
 def pool_of(words: str) -> Pool | None:
-    """What `--workers` says: "here", "processes:N", "ray", "ray:N" (a local Ray of N workers) or "ray:ADDRESS" (a cluster's).
+    """What `--workers` says: "here", "processes:N", "ray", "ray:N" (a local Ray of N workers) or
+    "ray:ADDRESS" (a cluster's).
 
     >>> pool_of("processes:2").workers
     2

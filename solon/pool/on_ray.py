@@ -15,8 +15,8 @@ from solon.pool.maps import Pool
 class RayExecutor(Executor):
     """Each call is a Ray task, which Ray itself starts again elsewhere where its worker or node dies.
 
-    A call's own exceptions come back as they were raised. Shutting down cancels what has not begun; the cluster, or the
-    local Ray that was started, stays up for the next map of this process.
+    A call's own exceptions come back as they were raised. Shutting down cancels what has not begun; the
+    cluster, or the local Ray that was started, stays up for the next map of this process.
     """
 
     def __init__(self, *, retries: int = 3, devices: int = 0) -> None:
@@ -50,15 +50,20 @@ def _unwrapped(future: Future[Any]) -> Future[Any]:
         if error is None:
             own.set_result(found.result())
         else:
-            own.set_exception(error.cause if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None else error)
+            own.set_exception(
+                error.cause
+                if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None
+                else error
+            )
 
     future.add_done_callback(done)
     return own
 
 
 def ray_pool(where: str) -> Pool:
-    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's address. Where Ray
-    finds accelerators, each worker has one of its own, and there are no more workers than those.
+    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's
+    address. Where Ray finds accelerators, each worker has one of its own, and there are no more workers than
+    those.
     """
     begun(where)
     found = ray.cluster_resources()
@@ -74,4 +79,9 @@ def begun(where: str) -> None:
         if where and not where.isdigit():
             ray.init(address=where, log_to_driver=False, logging_level="ERROR")
         else:
-            ray.init(num_cpus=int(where) if where else None, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                num_cpus=int(where) if where else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )

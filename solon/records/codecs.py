@@ -14,9 +14,13 @@ from solon.words.conversation import Conversation
 def from_sample(sample: Sample) -> dict[str, Any]:
     cut = {"cut": sample.cut} if sample.cut else {}
     return {
-        "text": sample.text, "tokens": list(sample.tokens), "logprobs": list(sample.logprobs),
-        "stop": sample.stop.value, "weights": sample.weights, **cut,
-    }  # fmt: skip
+        "text": sample.text,
+        "tokens": list(sample.tokens),
+        "logprobs": list(sample.logprobs),
+        "stop": sample.stop.value,
+        "weights": sample.weights,
+        **cut,
+    }
 
 
 def to_sample(row: Mapping[str, Any]) -> Sample:
@@ -26,7 +30,14 @@ def to_sample(row: Mapping[str, Any]) -> Sample:
     >>> to_sample(from_sample(sample)) == sample
     True
     """
-    return Sample(tuple(row["tokens"]), row["text"], tuple(row["logprobs"]), Stop(row["stop"]), row["weights"], row.get("cut", 0))
+    return Sample(
+        tuple(row["tokens"]),
+        row["text"],
+        tuple(row["logprobs"]),
+        Stop(row["stop"]),
+        row["weights"],
+        row.get("cut", 0),
+    )
 
 
 def from_replies(prompt: Conversation, replies: list[Sample]) -> dict[str, Any]:
@@ -38,7 +49,10 @@ def to_replies(row: Mapping[str, Any]) -> list[Sample]:
 
 
 def from_drafts(drafts: Drafts) -> dict[str, Any]:
-    rounds = [{"principle": r.principle, "critique": r.critique, "revision": r.revision, "finished": r.finished} for r in drafts.rounds]
+    rounds = [
+        {"principle": r.principle, "critique": r.critique, "revision": r.revision, "finished": r.finished}
+        for r in drafts.rounds
+    ]
     return {"prompt": to_messages(drafts.prompt), "first": drafts.first, "rounds": rounds}
 
 

@@ -1,4 +1,6 @@
-"""Features as one HTML page that needs no server and fetches nothing: the numbers stand in it as JSON, and all text is set as text, never as markup."""
+"""Features as one HTML page that needs no server and fetches nothing: the numbers stand in it as JSON, and
+all text is set as text, never as markup.
+"""
 
 from __future__ import annotations
 
@@ -81,21 +83,38 @@ const first = Number(location.hash.slice(1)); show(byId.has(first) ? first : dat
 """
 
 
-def dashboard(title: str, notes: Sequence[str], words: Sequence[str], features: Sequence[Mapping[str, Any]]) -> str:
-    """The page. Of each feature: id, label, note, frequency, largest, interest (what the list is sorted by at first), histogram (counts), up and down
-    ([word, logit]), near ([id, cosine]), x and y (0 to 400), and levels ([title, examples]); of an example, words, values and the hot place. Words are numbers
-    into `words`.
+def dashboard(
+    title: str, notes: Sequence[str], words: Sequence[str], features: Sequence[Mapping[str, Any]]
+) -> str:
+    """The page. Of each feature: id, label, note, frequency, largest, interest (what the list is sorted by at
+    first), histogram (counts), up and down ([word, logit]), near ([id, cosine]), x and y (0 to 400), and
+    levels ([title, examples]); of an example, words, values and the hot place. Words are numbers into
+    `words`.
     """
-    told = json.dumps({"words": list(words), "features": list(features)}, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    told = json.dumps(
+        {"words": list(words), "features": list(features)}, ensure_ascii=False, separators=(",", ":")
+    ).replace("<", "\\u003c")
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><meta '
+        'name="viewport" content="width=device-width, initial-scale=1">'
+    )
     lead = "".join(f'<p class="note">{escape(own)}</p>' for own in notes)
-    orders = (("interest", "most telling first"), ("frequency", "most frequent first"), ("largest", "strongest first"), ("id", "by number"))
+    orders = (
+        ("interest", "most telling first"),
+        ("frequency", "most frequent first"),
+        ("largest", "strongest first"),
+        ("id", "by number"),
+    )
     options = "".join(f'<option value="{value}">{text}</option>' for value, text in orders)
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>{lead}</header>'
-        f'<div class="layout"><nav><input id="search" placeholder="search labels and tokens" aria-label="search"><select id="order" aria-label="order">{options}</select>'
-        '<p class="note" id="found"></p><div id="list"></div><h3>Directions, in two principal components</h3><svg id="map" viewBox="-5 -5 410 410"></svg></nav>'
-        f'<main id="feature"></main></div>\n<script type="application/json" id="data">{told}</script>\n<script>{SCRIPT}</script></body></html>\n'
+        "<!doctype html>\n<html "
+        f'lang="en"><head>{head}<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>{lead}</header>'
+        '<div class="layout"><nav><input id="search" placeholder="search labels and tokens" '
+        f'aria-label="search"><select id="order" aria-label="order">{options}</select>'
+        '<p class="note" id="found"></p><div id="list"></div><h3>Directions, in two principal '
+        'components</h3><svg id="map" viewBox="-5 -5 410 410"></svg></nav>'
+        '<main id="feature"></main></div>\n<script type="application/json" '
+        f'id="data">{told}</script>\n<script>{SCRIPT}</script></body></html>\n'
     )

@@ -17,7 +17,9 @@ Row = dict[str, Any]
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its name at the end; on any error it is removed and `path` stays as it was."""
+    """A path beside `path` that takes its name at the end; on any error it is removed and `path` stays as it
+    was.
+    """
     partial = path.with_name(f"{path.name}.partial")
     if partial.is_dir():
         shutil.rmtree(partial)

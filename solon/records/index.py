@@ -1,4 +1,6 @@
-"""One SQLite file that knows every run under a root: `runs/index.sqlite`. The folders stay the truth; this finds them."""
+"""One SQLite file that knows every run under a root: `runs/index.sqlite`. The folders stay the truth; this
+finds them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from solon.errors import InputError
 
 def m001_runs(db: sqlite3.Connection) -> None:
     db.execute(
-        "create table runs (folder text primary key, study text not null, preset text not null, seed integer not null,"
+        "create table runs (folder text primary key, study text not null, preset text not null, seed "
+        "integer not null,"
         " model text not null, started real not null, seconds real, claims text)"
     )
 
@@ -38,7 +41,10 @@ def opened(root: Path) -> Iterator[sqlite3.Connection]:
             done = {row["name"] for row in db.execute("select name from migrations")}
             unknown = done - {step.__name__ for step in MIGRATIONS}
             if unknown:
-                raise InputError(f"{root / 'index.sqlite'} was made by a newer Solon (it knows {sorted(unknown)[0]}); upgrade Solon")
+                raise InputError(
+                    f"{root / 'index.sqlite'} was made by a newer Solon (it knows {sorted(unknown)[0]}); "
+                    "upgrade Solon"
+                )
             for step in MIGRATIONS:
                 if step.__name__ not in done:
                     step(db)
@@ -49,9 +55,14 @@ def opened(root: Path) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
-def began(root: Path, folder: Path, *, study: str, preset: str, seed: int, model: str, started: float) -> None:
+def began(
+    root: Path, folder: Path, *, study: str, preset: str, seed: int, model: str, started: float
+) -> None:
     with opened(root) as db:
-        words = "insert into runs values (?, ?, ?, ?, ?, ?, null, null) on conflict (folder) do update set started = excluded.started"
+        words = (
+            "insert into runs values (?, ?, ?, ?, ?, ?, null, null) on conflict (folder) do update set "
+            "started = excluded.started"
+        )
         db.execute(words, (str(folder.relative_to(root)), study, preset, seed, model, started))
 
 

@@ -1,4 +1,6 @@
-"""A report as one HTML page: no script, nothing fetched, plots as SVG inside. Model text is escaped, never markup."""
+"""A report as one HTML page: no script, nothing fetched, plots as SVG inside. Model text is escaped, never
+markup.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,16 @@ def page(report: Report) -> str:
     """The whole page."""
     parts = [f"<h1>{escape(report.title)}</h1>"]
     parts += [f'<p class="lead">{escape(words)}</p>' for words in report.summary]
-    parts += [f'<div class="warning"><strong>Warning.</strong> {escape(words)}</div>' for words in report.warnings]
+    parts += [
+        f'<div class="warning"><strong>Warning.</strong> {escape(words)}</div>' for words in report.warnings
+    ]
     parts += ["<h2>What was found</h2>", _claims(report.claims)]
     if report.figures:
         parts.append(f'<h2>Figures</h2><div class="figures">{"".join(map(_figure, report.figures))}</div>')
-    parts += [f'<h2>{escape(own.title)}</h2>{map_svg(own)}<p class="note">{escape(own.note)}</p>' for own in report.maps]
+    parts += [
+        f'<h2>{escape(own.title)}</h2>{map_svg(own)}<p class="note">{escape(own.note)}</p>'
+        for own in report.maps
+    ]
     parts += [f"<h2>{escape(table.title)}</h2>{_table(table)}" for table in report.tables]
     if report.counts:
         rows = tuple((name, str(count)) for name, count in report.counts.items())
@@ -50,21 +57,33 @@ def page(report: Report) -> str:
     if report.gallery:
         parts.append("<h2>Gallery</h2>" + "".join(map(_exhibit, report.gallery)))
     if report.deviations:
-        parts.append("<h2>Deviations from the paper</h2><ul>" + "".join(f"<li>{escape(words)}</li>" for words in report.deviations) + "</ul>")
+        parts.append(
+            "<h2>Deviations from the paper</h2><ul>"
+            + "".join(f"<li>{escape(words)}</li>" for words in report.deviations)
+            + "</ul>"
+        )
     if report.constants:
         table = Table("", ("constant", "value"), tuple(report.constants.items()))
         parts.append("<h2>Constants that the paper leaves unpublished, and are ours</h2>" + _table(table))
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.title)}</title>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+        f'initial-scale=1"><title>{escape(report.title)}</title>'
+    )
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n' + "\n".join(parts) + "\n</main></body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n'
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
     )
 
 
 def _claims(claims: Sequence[Claim]) -> str:
     kinds = {True: "holds", False: "fails", None: "note"}
-    head = "".join(f"<th>{name}</th>" for name in ("claim", "found", "95% interval", "n", "verdict", "interval by"))
+    head = "".join(
+        f"<th>{name}</th>" for name in ("claim", "found", "95% interval", "n", "verdict", "interval by")
+    )
     rows = "".join(
-        f"<tr><td>{escape(c.text)}</td><td><strong>{number(c.found)}</strong></td><td>[{number(c.low)}, {number(c.high)}]</td><td>{c.n}</td>"
+        f"<tr><td>{escape(c.text)}</td><td><strong>{number(c.found)}</strong></td><td>[{number(c.low)}, "
+        f"{number(c.high)}]</td><td>{c.n}</td>"
         f'<td class="{kinds[c.holds]}">{VERDICTS[c.holds]}</td><td class="note">{escape(c.method)}</td></tr>'
         for c in claims
     )
@@ -73,29 +92,51 @@ def _claims(claims: Sequence[Claim]) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
+    )
 
 
 def _heat(heat: Heat) -> str:
-    """Tokens on a ground of blue for what adds, of red for what takes away, as strong as the strongest of them; each says its number on hovering."""
+    """Tokens on a ground of blue for what adds, of red for what takes away, as strong as the strongest of
+    them; each says its number on hovering.
+    """
     most = max((abs(value) for _, value in heat.tokens), default=0.0) or 1.0
     spans = []
     for token, value in heat.tokens:
         colour = "31, 95, 168" if value > 0 else "194, 84, 27"
-        spans.append(f'<span style="background: rgba({colour}, {abs(value) / most * 0.6:.3f})" title="{value:+.3g}">{escape(token)}</span>')
+        spans.append(
+            f'<span style="background: rgba({colour}, {abs(value) / most * 0.6:.3f})" '
+            f'title="{value:+.3g}">{escape(token)}</span>'
+        )
     return f'<div><h4>{escape(heat.label)}</h4><div class="said">{"".join(spans)}</div></div>'
 
 
 def _exhibit(exhibit: Exhibit) -> str:
-    parts = "".join(f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>' for label, text in exhibit.parts)
+    parts = "".join(
+        f'<div><h4>{escape(label)}</h4><div class="said">{escape(text)}</div></div>'
+        for label, text in exhibit.parts
+    )
     parts += "".join(map(_heat, exhibit.heats))
-    veil = '<label class="note"><input type="checkbox" class="unveil"> show what was said: it may be offensive</label>' if exhibit.blurred else ""
+    veil = (
+        '<label class="note"><input type="checkbox" class="unveil"> show what was said: it may be '
+        "offensive</label>"
+        if exhibit.blurred
+        else ""
+    )
     kind = "exhibit blurred" if exhibit.blurred else "exhibit"
     if exhibit.folded:
-        return f'<details class="{kind}"><summary>{escape(exhibit.title)}</summary>{veil}<div class="replies">{parts}</div></details>'
-    return f'<div class="{kind}"><h3>{escape(exhibit.title)}</h3>{veil}<div class="replies">{parts}</div></div>'
+        return (
+            f'<details class="{kind}"><summary>{escape(exhibit.title)}</summary>{veil}<div '
+            f'class="replies">{parts}</div></details>'
+        )
+    return (
+        f'<div class="{kind}"><h3>{escape(exhibit.title)}</h3>{veil}<div class="replies">{parts}</div></div>'
+    )
 
 
 def _figure(figure: Figure) -> str:
@@ -113,17 +154,25 @@ def map_svg(own: Map) -> str:
         value = own.values.get(name)
         path = " ".join("M" + " ".join(f"{x - left:g},{top - y:g}" for x, y in ring) + "Z" for ring in rings)
         words = f"{name}: {'not measured' if value is None else number(value)}"
-        parts.append(f'<path d="{path}" fill="{_shade(own, value)}" stroke="#ffffff" stroke-width=".5"><title>{escape(words)}</title></path>')
+        parts.append(
+            f'<path d="{path}" fill="{_shade(own, value)}" stroke="#ffffff" '
+            f'stroke-width=".5"><title>{escape(words)}</title></path>'
+        )
     width, height = right - left, top - bottom
     key = "".join(
-        f'<rect x="{width * (0.3 + 0.04 * step):g}" y="{height + 8:g}" width="{width * 0.04:g}" height="8" fill="{_shade(own, own.low + (own.high - own.low) * step / 9)}"/>'
+        f'<rect x="{width * (0.3 + 0.04 * step):g}" y="{height + 8:g}" width="{width * 0.04:g}" height="8" '
+        f'fill="{_shade(own, own.low + (own.high - own.low) * step / 9)}"/>'
         for step in range(10)
     )
     ends = "".join(
-        f'<text x="{width * at:g}" y="{height + 25:g}" font-size="7" text-anchor="middle" fill="currentColor">{number(value)}</text>'
+        f'<text x="{width * at:g}" y="{height + 25:g}" font-size="7" text-anchor="middle" '
+        f'fill="currentColor">{number(value)}</text>'
         for at, value in ((0.3, own.low), (0.7, own.high))
     )
-    return f'<svg viewBox="0 0 {width:g} {height + 30:g}" role="img" aria-label="{escape(own.title)}">{"".join(parts)}{key}{ends}</svg>'
+    return (
+        f'<svg viewBox="0 0 {width:g} {height + 30:g}" role="img" '
+        f'aria-label="{escape(own.title)}">{"".join(parts)}{key}{ends}</svg>'
+    )
 
 
 def _shade(own: Map, value: float | None) -> str:
@@ -131,19 +180,35 @@ def _shade(own: Map, value: float | None) -> str:
     if value is None:
         return "#d9dde1"
     share = min(1.0, max(0.0, (value - own.low) / (own.high - own.low or 1.0)))
-    return "#" + "".join(f"{round(pale + share * (dark - pale)):02x}" for pale, dark in ((222, 13), (235, 58), (247, 115)))
+    return "#" + "".join(
+        f"{round(pale + share * (dark - pale)):02x}" for pale, dark in ((222, 13), (235, 58), (247, 115))
+    )
 
 
 def svg(figure: Figure) -> str:
     """The plot as SVG text, the same bytes for the same values."""
     with matplotlib.rc_context(
-        {"svg.hashsalt": "solon", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+        {
+            "svg.hashsalt": "solon",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
     ):
         canvas = Canvas(figsize=(4.6, 3.1), layout="constrained")
         axes = canvas.add_subplot()
         for place, line in enumerate(figure.lines):
             colour = COLOURS[place % len(COLOURS)]
-            axes.plot(line.x, line.y, "o" if line.dots else "-", color=colour, label=line.label, markersize=4, linewidth=1.6)
+            axes.plot(
+                line.x,
+                line.y,
+                "o" if line.dots else "-",
+                color=colour,
+                label=line.label,
+                markersize=4,
+                linewidth=1.6,
+            )
             if line.low and line.dots:
                 axes.vlines(line.x, line.low, line.high, color=colour, linewidth=1.2)
             elif line.low:
@@ -152,7 +217,13 @@ def svg(figure: Figure) -> str:
         axes.set_ylabel(figure.y)
         if figure.ticks:
             turned = max(map(len, figure.ticks)) * len(figure.ticks) > 50
-            axes.set_xticks(range(len(figure.ticks)), figure.ticks, rotation=35 if turned else 0, ha="right" if turned else "center", fontsize=8)
+            axes.set_xticks(
+                range(len(figure.ticks)),
+                figure.ticks,
+                rotation=35 if turned else 0,
+                ha="right" if turned else "center",
+                fontsize=8,
+            )
         axes.grid(alpha=0.25)
         if len(figure.lines) > 1:
             axes.legend(frameon=False, fontsize=8)

@@ -17,7 +17,9 @@ def silent(stage: str, total: int, done: int) -> Meter:
 
 
 def spoken(to: TextIO | None = None, *, every: float = 10.0) -> Progress:
-    """One line a stage, on standard error: rewritten in place on a terminal, written every `every` seconds elsewhere."""
+    """One line a stage, on standard error: rewritten in place on a terminal, written every `every` seconds
+    elsewhere.
+    """
     stream = to or sys.stderr
     live = stream.isatty()
 

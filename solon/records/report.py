@@ -1,7 +1,7 @@
 """A report says what was claimed, what we found, how sure we are, and what differs from the paper.
 
-One value, three forms: Markdown, JSON, and one HTML page with its plots inside (records/page.py). None holds a time of
-day or a duration, so a run that was killed and continued writes the same bytes.
+One value, three forms: Markdown, JSON, and one HTML page with its plots inside (records/page.py). None holds
+a time of day or a duration, so a run that was killed and continued writes the same bytes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Regions, each as outlines of (x, y) points with y up, coloured by value from `low` to `high`; one without a value is grey."""
+    """Regions, each as outlines of (x, y) points with y up, coloured by value from `low` to `high`; one
+    without a value is grey.
+    """
 
     title: str
     outlines: Mapping[str, tuple[tuple[tuple[float, float], ...], ...]]
@@ -92,9 +94,9 @@ class Heat:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred` (red-teaming text) is shown by
-    the page when it is asked for, and not at all in Markdown; its title has to be fit to be read. What is `folded` opens when its title is
-    clicked.
+    """One prompt and what was made of it, each part under its label, for a reader to judge. What is `blurred`
+    (red-teaming text) is shown by the page when it is asked for, and not at all in Markdown; its title has to
+    be fit to be read. What is `folded` opens when its title is clicked.
     """
 
     title: str
@@ -120,7 +122,10 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the outlines of maps, which are no finding."""
-        return {**asdict(replace(self, maps=())), "maps": [{"title": own.title, "values": dict(own.values)} for own in self.maps]}
+        return {
+            **asdict(replace(self, maps=())),
+            "maps": [{"title": own.title, "values": dict(own.values)} for own in self.maps],
+        }
 
 
 def number(value: float) -> str:
@@ -134,7 +139,17 @@ def number(value: float) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
-    rows = tuple((c.text, number(c.found), f"[{number(c.low)}, {number(c.high)}]", str(c.n), VERDICTS[c.holds], c.method) for c in claims)
+    rows = tuple(
+        (
+            c.text,
+            number(c.found),
+            f"[{number(c.low)}, {number(c.high)}]",
+            str(c.n),
+            VERDICTS[c.holds],
+            c.method,
+        )
+        for c in claims
+    )
     return Table("What was found", ("claim", "found", "95% interval", "n", "verdict", "interval by"), rows)
 
 
@@ -145,22 +160,43 @@ def markdown(report: Report) -> str:
     parts += [_table(claims_table(report.claims))]
     parts += [_table(table) for table in report.tables]
     if report.counts:
-        parts.append(_table(Table("What was counted and not scored", ("what", "count"), tuple((k, str(v)) for k, v in report.counts.items()))))
+        parts.append(
+            _table(
+                Table(
+                    "What was counted and not scored",
+                    ("what", "count"),
+                    tuple((k, str(v)) for k, v in report.counts.items()),
+                )
+            )
+        )
     if report.gallery:
         parts.append("## Gallery")
     for exhibit in report.gallery:
         parts.append(f"### {exhibit.title}")
         if exhibit.blurred:
-            parts.append(f"({len(exhibit.parts)} texts are not shown here; report.html shows them when asked.)")
+            parts.append(
+                f"({len(exhibit.parts)} texts are not shown here; report.html shows them when asked.)"
+            )
             continue
         heats = [(heat.label, "".join(token for token, _ in heat.tokens)) for heat in exhibit.heats]
         shown = [*exhibit.parts, *heats]
-        parts += [f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""]) for label, text in shown]
+        parts += [
+            f"{label}:\n\n" + "\n".join(f"    {line}" for line in text.splitlines() or [""])
+            for label, text in shown
+        ]
     if report.deviations:
-        parts.append("## Deviations from the paper\n\n" + "\n".join(f"- {words}" for words in report.deviations))
+        parts.append(
+            "## Deviations from the paper\n\n" + "\n".join(f"- {words}" for words in report.deviations)
+        )
     if report.constants:
         rows = tuple(report.constants.items())
-        parts.append(_table(Table("Constants that the paper leaves unpublished, and are ours", ("constant", "value"), rows)))
+        parts.append(
+            _table(
+                Table(
+                    "Constants that the paper leaves unpublished, and are ours", ("constant", "value"), rows
+                )
+            )
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -174,11 +210,15 @@ def _table(table: Table) -> str:
 
 def terminal(report: Report) -> str:
     """The claims as a plain table for a terminal, warnings below."""
-    columns, *rows = [("claim", "found", "95% interval", "n", "verdict")] + [row[:5] for row in claims_table(report.claims).rows]
+    columns, *rows = [("claim", "found", "95% interval", "n", "verdict")] + [
+        row[:5] for row in claims_table(report.claims).rows
+    ]
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(5)]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
     ruled = [line(columns), line(["-" * width for width in widths]), *map(line, rows)]
-    return "\n".join([report.title, "", *report.summary, "", *ruled, *(f"! {warning}" for warning in report.warnings)])
+    return "\n".join(
+        [report.title, "", *report.summary, "", *ruled, *(f"! {warning}" for warning in report.warnings)]
+    )

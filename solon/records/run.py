@@ -57,9 +57,10 @@ def digest(*values: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the next row or step;
-    `say` is for what a person should know before the report is there. In a `world` of several processes all of them run the
-    study: the first makes and writes what is kept, the others wait and read it, and all train.
+    """Where one study with one seed keeps what it makes. `stop()` turning true ends it, work kept, at the
+    next row or step; `say` is for what a person should know before the report is there. In a `world` of
+    several processes all of them run the study: the first makes and writes what is kept, the others wait and
+    read it, and all train.
     """
 
     folder: Path
@@ -86,7 +87,8 @@ class Run:
         say: Callable[[str], None] = lambda words: None,
         world: World = SINGLE_PROCESS,
     ) -> Iterator[Run]:
-        """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this process alone.
+        """The run of these settings, inputs (name to content hash) and seed, new or begun, held by this
+        process alone.
 
         Raises InputError where the folder cannot be written or another process is at work in it.
         """
@@ -102,24 +104,42 @@ class Run:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
-                    raise InputError(f"another process is at work in {folder}; wait for it, or choose another --seed") from error
-                about = {"study": study, "seed": seed, "settings": dict(settings), "inputs": dict(inputs), **(facts or {})}
+                    raise InputError(
+                        f"another process is at work in {folder}; wait for it, or choose another --seed"
+                    ) from error
+                about = {
+                    "study": study,
+                    "seed": seed,
+                    "settings": dict(settings),
+                    "inputs": dict(inputs),
+                    **(facts or {}),
+                }
                 if not (folder / "run.json").exists():
                     write_text(folder / "run.json", json.dumps(about, indent=2, default=str) + "\n")
-                for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):  # of a process that was killed while it wrote
+                # of a process that was killed while it wrote
+                for leftover in (*folder.glob("*.partial"), *folder.glob(".tmp*")):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
                 world.broadcast(None)
                 yield cls(folder, seed, progress, stop, say, world)
         except PermissionError as error:
-            raise InputError(f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs") from error
+            raise InputError(
+                f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs"
+            ) from error
 
     def rows(
-        self, name: str, items: Sequence[Item], key: Callable[[Item], str], make: Callable[[Sequence[Item]], Sequence[Row]], *, size: int = 32
+        self,
+        name: str,
+        items: Sequence[Item],
+        key: Callable[[Item], str],
+        make: Callable[[Sequence[Item]], Sequence[Row]],
+        *,
+        size: int = 32,
     ) -> list[Row]:
-        """One row for each item, made `size` at a time and appended at once; what an earlier attempt made is read back.
+        """One row for each item, made `size` at a time and appended at once; what an earlier attempt made is
+        read back.
 
-        Chunks are the same however often it was stopped, and each row carries its item's key, so that rows of other
-        inputs are found out and made again.
+        Chunks are the same however often it was stopped, and each row carries its item's key, so that rows of
+        other inputs are found out and made again.
         """
         return list(self.stream(name, items, key, make, total=len(items), size=size))
 
@@ -134,8 +154,9 @@ class Run:
         size: int = 32,
         pool: Pool | None = None,
     ) -> Iterator[Row]:
-        """The same for any number of items: each row is yielded once it is on disk, and only a few chunks are in memory.
-        With a `pool`, chunks are made by its workers (`make` must be picklable); the rows are the same.
+        """The same for any number of items: each row is yielded once it is on disk, and only a few chunks are
+        in memory. With a `pool`, chunks are made by its workers (`make` must be picklable); the rows are the
+        same.
         """
         if self.world.rank:
             self.world.broadcast(None)  # all rows are on disk
@@ -157,11 +178,19 @@ class Run:
             if begun:
                 self._check_stop()
             meter, given = self.progress(name, total, done), deque[list[Item]]()
-            for made in mapped(make, noted(chain(begun, chunks), given), pool, name=lambda chunk: f"{name}, {len(chunk)} items"):
+            for made in mapped(
+                make,
+                noted(chain(begun, chunks), given),
+                pool,
+                name=lambda chunk: f"{name}, {len(chunk)} items",
+            ):
                 chunk = given.popleft()
                 if len(made) != len(chunk):
                     raise AssertionError(f"stage {name} made {len(made)} rows of {len(chunk)} items")
-                written = [json.dumps({"key": key(item), **row}, ensure_ascii=False) for item, row in zip(chunk, made, strict=True)]
+                written = [
+                    json.dumps({"key": key(item), **row}, ensure_ascii=False)
+                    for item, row in zip(chunk, made, strict=True)
+                ]
                 file.write("".join(line + "\n" for line in written).encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -193,9 +222,9 @@ class Run:
     ) -> Model:
         """A copy of `start` after the loop has run on it; `start` itself never changes.
 
-        The loop is given the copy and the state to go on from, if an earlier attempt left one. Each step's metrics go
-        to `<name>.steps.jsonl`, what `record` makes of it to `<name>.rows.jsonl`. Where the loop diverges, the state
-        before is kept and Diverged goes on to the caller.
+        The loop is given the copy and the state to go on from, if an earlier attempt left one. Each step's
+        metrics go to `<name>.steps.jsonl`, what `record` makes of it to `<name>.rows.jsonl`. Where the loop
+        diverges, the state before is kept and Diverged goes on to the caller.
         """
         model, path, world = start.copy(), self.folder / f"{name}.safetensors", self.world
         checkpoint, first = self.folder / f"{name}.checkpoint.safetensors", not self.world.rank
@@ -204,7 +233,9 @@ class Run:
             model.load(path)
             return model
         shards = self._shards(name)
-        state = load_tensors(checkpoint) if checkpoint.exists() else load_state(shards[-1]) if shards else None
+        state = (
+            load_tensors(checkpoint) if checkpoint.exists() else load_state(shards[-1]) if shards else None
+        )
         done = int(state["number"]) if state is not None else 0
         logs = [self.folder / f"{name}.{kind}.jsonl" for kind in ("steps", "rows")]
         for log in logs if first else ():
@@ -217,7 +248,9 @@ class Run:
                     append(logs[0], [{"number": step.number, **step.metrics}])
                     append(logs[1], [{"number": step.number, **row} for row in record(step)])
                     meter(step.number, step.metrics)
-                stopping, due = world.broadcast((self.stop(), time.monotonic() - saved > self.checkpoint_seconds))
+                stopping, due = world.broadcast(
+                    (self.stop(), time.monotonic() - saved > self.checkpoint_seconds)
+                )
                 if stopping or due:
                     self._checkpoint(name, step)
                     saved = time.monotonic()
@@ -227,7 +260,8 @@ class Run:
             if last is not None:
                 self._checkpoint(name, last)
             raise
-        mine = path if first else self.folder / f".tmp-{name}-{world.rank}"  # all have to gather, one has to keep
+        # all have to gather, one has to keep
+        mine = path if first else self.folder / f".tmp-{name}-{world.rank}"
         with temporary(mine) as partial:
             model.save(partial)
         world.broadcast(None)
@@ -242,12 +276,14 @@ class Run:
 
     def _shards(self, name: str) -> list[Path]:
         """What several processes left of a training stage, the newest last."""
-        found = [path for path in self.folder.glob(f"{name}.checkpoint-*") if not path.name.endswith(".partial")]
+        found = [
+            path for path in self.folder.glob(f"{name}.checkpoint-*") if not path.name.endswith(".partial")
+        ]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def _checkpoint(self, name: str, step: Step) -> None:
-        """The whole state after a step: a file, or of several processes a folder of their shards. The one before is only
-        removed once the new one is there.
+        """The whole state after a step: a file, or of several processes a folder of their shards. The one
+        before is only removed once the new one is there.
         """
         if self.world.size == 1:
             with temporary(self.folder / f"{name}.checkpoint.safetensors") as partial:

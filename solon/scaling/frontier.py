@@ -1,4 +1,6 @@
-"""The lowest loss for each amount of compute, and the power law that it follows (Scaling Monosemanticity, "Scaling laws")."""
+"""The lowest loss for each amount of compute, and the power law that it follows (Scaling Monosemanticity,
+"Scaling laws").
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def frontier(attempts: Sequence[Attempt]) -> list[Attempt]:
 
 @dataclass(frozen=True, slots=True)
 class PowerLaw:
-    """value = scale * compute ** exponent, fitted to logarithms by least squares; t intervals, where there are three points."""
+    """value = scale * compute ** exponent, fitted to logarithms by least squares; t intervals, where there
+    are three points.
+    """
 
     scale: float
     exponent: Estimate
@@ -51,4 +55,6 @@ def power_law(compute: Sequence[float], values: Sequence[float]) -> PowerLaw:
     constant, slope = regression(y.tolist(), [[1.0] * len(x), x.tolist()], clusters=range(len(x)))
     left = y - constant.value - slope.value * x
     spread = float(((y - y.mean()) ** 2).sum())
-    return PowerLaw(float(np.exp(constant.value)), slope, 1 - float((left**2).sum()) / spread if spread > 0 else 1.0)
+    return PowerLaw(
+        float(np.exp(constant.value)), slope, 1 - float((left**2).sum()) / spread if spread > 0 else 1.0
+    )

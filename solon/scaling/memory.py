@@ -1,7 +1,9 @@
-"""What a training job needs in memory, device by device, in bytes; from formulas that tests hold against real tensors.
+"""What a training job needs in memory, device by device, in bytes; from formulas that tests hold against real
+tensors.
 
-The shape is Llama's: grouped-query attention, a gated MLP, RMS norms, no biases. Not counted: the allocator's fragments, the
-libraries (about 0.5 GiB a process), and communication buffers beyond the one layer that is gathered ahead.
+The shape is Llama's: grouped-query attention, a gated MLP, RMS norms, no biases. Not counted: the allocator's
+fragments, the libraries (about 0.5 GiB a process), and communication buffers beyond the one layer that is
+gathered ahead.
 """
 
 from __future__ import annotations
@@ -45,7 +47,11 @@ class Architecture:
         >>> LLAMA_7B.parameters
         6738415616
         """
-        return self.layers * self.layer_parameters + self.vocabulary * self.width * (1 if self.tied else 2) + self.width
+        return (
+            self.layers * self.layer_parameters
+            + self.vocabulary * self.width * (1 if self.tied else 2)
+            + self.width
+        )
 
     def adapters(self, rank: int) -> int:
         """Weights of LoRA factors of this rank on every linear map of every layer."""
@@ -59,9 +65,9 @@ LLAMA_70B = Architecture(80, 8192, 28672, 64, 8, 32000)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a job lies on its devices. `tokens` are those of one micro-batch on one device, in trees of about `length`;
-    `scored` of them are scored at once (see `HEAD_PART`). `models` counts the adapters on one base: policy, preference model,
-    critic; with full weights every further model is a frozen bf16 copy of its own.
+    """How a job lies on its devices. `tokens` are those of one micro-batch on one device, in trees of about
+    `length`; `scored` of them are scored at once (see `HEAD_PART`). `models` counts the adapters on one base:
+    policy, preference model, critic; with full weights every further model is a frozen bf16 copy of its own.
     """
 
     devices: int
@@ -77,15 +83,18 @@ class Layout:
 def training_memory(architecture: Architecture, layout: Layout) -> dict[str, float]:
     """Bytes on each device by what they hold, and `total`.
 
-    Full weights are sharded (FSDP2): fp32 weights, gradients and both moments of AdamW, 16 bytes a parameter over all
-    devices, and two layers and the embeddings gathered whole in fp32; where several models say that it is reinforcement, all
-    weights whole on every device while it samples, in fp32 and in the bf16 copy that draws. Under LoRA the frozen base is whole on every device in
-    bf16, and the adapters' 16 bytes are sharded.
+    Full weights are sharded (FSDP2): fp32 weights, gradients and both moments of AdamW, 16 bytes a parameter
+    over all devices, and two layers and the embeddings gathered whole in fp32; where several models say that
+    it is reinforcement, all weights whole on every device while it samples, in fp32 and in the bf16 copy that
+    draws. Under LoRA the frozen base is whole on every device in bf16, and the adapters' 16 bytes are
+    sharded.
     """
     whole, frozen = architecture.parameters, 0.0
     if layout.weights == "full":
         trains, frozen = whole, 2.0 * whole * (layout.models - 1)
-        gathered = 4.0 * (2 * architecture.layer_parameters + whole - architecture.layers * architecture.layer_parameters)
+        gathered = 4.0 * (
+            2 * architecture.layer_parameters + whole - architecture.layers * architecture.layer_parameters
+        )
     else:
         trains, frozen = layout.models * architecture.adapters(layout.rank), 2.0 * whole
         gathered = 0.0
@@ -107,8 +116,8 @@ def training_memory(architecture: Architecture, layout: Layout) -> dict[str, flo
 
 
 def activations(architecture: Architecture, layout: Layout, stream: int) -> float:
-    """Bytes a token kept for the backward pass; `stream` is the residual stream's bytes a number. Recomputing keeps the stream
-    between layers, and one layer's rest at a time.
+    """Bytes a token kept for the backward pass; `stream` is the residual stream's bytes a number. Recomputing
+    keeps the stream between layers, and one layer's rest at a time.
     """
     a = architecture
     kept = stream * a.width
@@ -117,8 +126,9 @@ def activations(architecture: Architecture, layout: Layout, stream: int) -> floa
 
 
 def layer_activations(architecture: Architecture, length: int, stream: int) -> float:
-    """Bytes a token that one layer keeps, in trees of `length` tokens: the stream at both norms; the norms' outputs; queries,
-    keys and values; attention's weights; what it gathered; gate, up, the activated gate and their product (bf16).
+    """Bytes a token that one layer keeps, in trees of `length` tokens: the stream at both norms; the norms'
+    outputs; queries, keys and values; attention's weights; what it gathered; gate, up, the activated gate and
+    their product (bf16).
     """
     a = architecture
     attention = 2.0 * (a.width + 2 * a.key_width + a.heads * length + a.width)
@@ -126,5 +136,7 @@ def layer_activations(architecture: Architecture, length: int, stream: int) -> f
 
 
 def cache_memory(architecture: Architecture, *, rows: int, positions: int) -> float:
-    """Bytes of the keys and values of `rows` replies of up to `positions` tokens, prompt included, in bf16."""
+    """Bytes of the keys and values of `rows` replies of up to `positions` tokens, prompt included, in
+    bf16.
+    """
     return 2 * 2.0 * architecture.layers * architecture.key_width * rows * positions

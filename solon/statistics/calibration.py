@@ -37,15 +37,23 @@ def _pairs(confidences: Sequence[float], outcomes: Sequence[float]) -> tuple[Flo
 
 
 def bins(confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10) -> list[Bin]:
-    """Equal-count bins in order of confidence; ties keep their order (stable sort), empty bins are left out."""
+    """Equal-count bins in order of confidence; ties keep their order (stable sort), empty bins are left
+    out.
+    """
     p, y = _pairs(confidences, outcomes)
     order = np.argsort(p, kind="stable")
     parts = [part for part in np.array_split(order, count) if part.size]
-    return [Bin(float(p[i].min()), float(p[i].max()), float(p[i].mean()), float(y[i].mean()), i.size) for i in parts]
+    return [
+        Bin(float(p[i].min()), float(p[i].max()), float(p[i].mean()), float(y[i].mean()), i.size)
+        for i in parts
+    ]
 
 
-def expected_calibration_error(confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10) -> float:
-    """Mean over equal-count bins of |mean confidence - accuracy| (Kadavath et al. 2022, arXiv:2207.05221: 10 bins, the top prediction only).
+def expected_calibration_error(
+    confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
+) -> float:
+    """Mean over equal-count bins of |mean confidence - accuracy| (Kadavath et al. 2022, arXiv:2207.05221: 10
+    bins, the top prediction only).
 
     Most libraries default to 15 equal-width bins weighted by count instead; the two are not comparable.
 
@@ -56,16 +64,25 @@ def expected_calibration_error(confidences: Sequence[float], outcomes: Sequence[
 
 
 def calibration_interval(
-    confidences: Sequence[float], outcomes: Sequence[float], *, clusters: Sequence[Hashable] | None = None, count: int = 10, draws: int = 2000,
-    seed: int = 0, level: float = 0.95,
-) -> Estimate:  # fmt: skip
-    """`expected_calibration_error` with an interval that holds 0 where a calibrated model would often seem as far off.
+    confidences: Sequence[float],
+    outcomes: Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    count: int = 10,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """`expected_calibration_error` with an interval that holds 0 where a calibrated model would often seem
+    as far off.
 
-    Noise alone makes a mean of absolute gaps positive, and a bootstrap doubles it, so both would deny that anything is calibrated. Here the
-    gaps found are scaled by s, noise of each bin's own size (times the design effect of clusters) is added, and the interval is of those
-    s x error for which the error found is no surprise at `level`. Ours; no paper of ours states an interval.
+    Noise alone makes a mean of absolute gaps positive, and a bootstrap doubles it, so both would deny that
+    anything is calibrated. Here the gaps found are scaled by s, noise of each bin's own size (times the
+    design effect of clusters) is added, and the interval is of those s x error for which the error found
+    is no surprise at `level`. Ours; no paper of ours states an interval.
 
-    >>> print(calibration_interval([0.25] * 8 + [0.75] * 8, [1, 0, 0, 0, 1, 0, 0, 0] + [1, 1, 0, 1, 1, 1, 0, 1], count=2))
+    >>> right = [1, 0, 0, 0, 1, 0, 0, 0] + [1, 1, 0, 1, 1, 1, 0, 1]
+    >>> print(calibration_interval([0.25] * 8 + [0.75] * 8, right, count=2))
     0.000 [0.000, 0.000] (n=16, inverted over scaled bin gaps)
     """
     p, y = _pairs(confidences, outcomes)
@@ -74,14 +91,25 @@ def calibration_interval(
     binomial = np.array([float((p[part] * (1 - p[part])).mean()) / part.size for part in parts])
     spread = np.array([float((p[part] - y[part]).var()) / part.size for part in parts])
     effect, groups = _design_effect(p - y, clusters)
-    noise = np.random.default_rng(seed).standard_normal((draws, len(parts))) * np.sqrt(effect * np.maximum(binomial, spread))
+    noise = np.random.default_rng(seed).standard_normal((draws, len(parts))) * np.sqrt(
+        effect * np.maximum(binomial, spread)
+    )
     found = float(np.abs(gaps).mean())
     low, high = 0.5 - level / 2, 0.5 + level / 2
     scales = np.linspace(0.0, 2.0, 201)
     quantiles = [np.quantile(np.abs(scale * gaps + noise).mean(axis=1), [low, high]) for scale in scales]
-    unsurprised = [scale for scale, (below, above) in zip(scales, quantiles, strict=True) if below <= found <= above]
+    unsurprised = [
+        scale for scale, (below, above) in zip(scales, quantiles, strict=True) if below <= found <= above
+    ]
     ends = (min(unsurprised), max(unsurprised)) if unsurprised else (0.0, 0.0)
-    return Estimate(found, min(found, ends[0] * found), max(found, ends[1] * found), "inverted over scaled bin gaps", p.size, groups)
+    return Estimate(
+        found,
+        min(found, ends[0] * found),
+        max(found, ends[1] * found),
+        "inverted over scaled bin gaps",
+        p.size,
+        groups,
+    )
 
 
 def _design_effect(gaps: Floats, clusters: Sequence[Hashable] | None) -> tuple[float, int]:
@@ -94,18 +122,23 @@ def _design_effect(gaps: Floats, clusters: Sequence[Hashable] | None) -> tuple[f
     return max(1.0, float(ratio**2) if np.isfinite(ratio) else float(gaps.size)), own.clusters
 
 
-def rms_calibration_error(confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10) -> float:
-    """The root of the mean square of |mean confidence - accuracy| over the same bins (named in arXiv:2207.05221; large gaps weigh more).
+def rms_calibration_error(
+    confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
+) -> float:
+    """The root of the mean square of |mean confidence - accuracy| over the same bins (named in
+    arXiv:2207.05221; large gaps weigh more).
 
     >>> rms_calibration_error([0.5, 0.5, 1.0, 1.0], [0, 1, 1, 1], count=2)
     0.0
     """
-    return float(np.sqrt(np.mean([(b.confidence - b.accuracy) ** 2 for b in bins(confidences, outcomes, count=count)])))
+    return float(
+        np.sqrt(np.mean([(b.confidence - b.accuracy) ** 2 for b in bins(confidences, outcomes, count=count)]))
+    )
 
 
 def fixed_bin_calibration_error(confidences: Sequence[float], outcomes: Sequence[float]) -> float:
-    """|accuracy - centre| averaged, unweighted, over the bins centred 25, 42, 60, 80 and 100% that hold anything
-    (Bowman et al. 2022, arXiv:2211.03540, footnote 8). Each confidence goes to its nearest centre.
+    """|accuracy - centre| averaged, unweighted, over the bins centred 25, 42, 60, 80 and 100% that hold
+    anything (Bowman et al. 2022, arXiv:2211.03540, footnote 8). Each confidence goes to its nearest centre.
     """
     p, y = _pairs(confidences, outcomes)
     centres = np.array([0.25, 0.42, 0.60, 0.80, 1.00])
@@ -140,9 +173,18 @@ def auroc(scores: Sequence[float], positives: Sequence[bool], *, level: float = 
     value, fewer = float(above.mean()), min(up.size, down.size)
     if fewer == 1:
         return Estimate(value, 0.0, 1.0, "DeLong; one row of a class shows no spread", s.size, s.size)
-    if value in (0.0, 1.0):  # no spread is seen: what would show none one time in forty, from as many independent pairs as the smaller class has
+    # no spread is seen: what would show none one time in forty, from as many independent pairs as the smaller
+    # class has
+    if value in (0.0, 1.0):
         end = (0.5 - level / 2) ** (1 / fewer)
-        return Estimate(value, end if value else 0.0, 1.0 if value else 1 - end, "DeLong; exact where none is misplaced", s.size, s.size)
+        return Estimate(
+            value,
+            end if value else 0.0,
+            1.0 if value else 1 - end,
+            "DeLong; exact where none is misplaced",
+            s.size,
+            s.size,
+        )
     variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below))
     half = float(stats.norm.ppf(0.5 + level / 2)) * np.sqrt(variance)
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), "DeLong", s.size, s.size)

@@ -34,25 +34,35 @@ class Rating:
     games: float
 
 
-def ratings(wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95) -> dict[str, Rating]:
-    """Maximum-likelihood Elo from win counts, `wins[winner, loser]`; the likelihood's curvature gives the errors.
+def ratings(
+    wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95
+) -> dict[str, Rating]:
+    """Maximum-likelihood Elo from win counts, `wins[winner, loser]`; the likelihood's curvature gives the
+    errors.
 
-    "Unsure" votes are not games: leave them out and count them (`ties` only says how many, for the error message).
-    Soft wins (a judge's probability) are allowed. A player who has only won or only lost against the others has no
-    finite maximum: that, and a tournament in unconnected parts, raise InputError.
+    "Unsure" votes are not games: leave them out and count them (`ties` only says how many, for the error
+    message). Soft wins (a judge's probability) are allowed. A player who has only won or only lost against
+    the others has no finite maximum: that, and a tournament in unconnected parts, raise InputError.
     """
     players = sorted({player for pair in wins for player in pair} | {reference})
     if reference not in {player for pair in wins for player in pair}:
-        raise InputError(f"the reference {reference!r} played no game; players are {players}, {ties:g} ties were left out")
+        raise InputError(
+            f"the reference {reference!r} played no game; players are {players}, {ties:g} ties were left out"
+        )
     index = {player: place for place, player in enumerate(players)}
     won = np.zeros((len(players), len(players)))
     for (winner, loser), count in wins.items():
         if winner == loser or count < 0:
-            raise InputError(f"wins must be non-negative counts between two players; found {count} for {winner!r} over {loser!r}")
+            raise InputError(
+                f"wins must be non-negative counts between two players; found {count} for {winner!r} over "
+                f"{loser!r}"
+            )
         won[index[winner], index[loser]] += count
     parts, _ = connected_components(won > 0, connection="strong")
     if parts > 1:
-        raise InputError("Elo has no finite maximum: some group of players never lost to, or never met, the rest")
+        raise InputError(
+            "Elo has no finite maximum: some group of players never lost to, or never met, the rest"
+        )
     free = [place for player, place in index.items() if player != reference]
 
     def negative_log_likelihood(scores: np.ndarray) -> float:
@@ -60,7 +70,9 @@ def ratings(wins: Mapping[tuple[str, str], float], *, reference: str, ties: floa
         r[free] = scores
         return float((won * np.logaddexp(0.0, r[None, :] - r[:, None])).sum())
 
-    fitted = optimize.minimize(negative_log_likelihood, np.zeros(len(free)), method="BFGS", options={"gtol": 1e-8})
+    fitted = optimize.minimize(
+        negative_log_likelihood, np.zeros(len(free)), method="BFGS", options={"gtol": 1e-8}
+    )
     r = np.zeros(len(players))
     r[free] = fitted.x
     error = np.zeros(len(players))
@@ -68,7 +80,10 @@ def ratings(wins: Mapping[tuple[str, str], float], *, reference: str, ties: floa
     games = won.sum(axis=0) + won.sum(axis=1)
     z = float(stats.norm.ppf(0.5 + level / 2))
     rows = zip(players, r * ELO_PER_NAT, error * ELO_PER_NAT * z, games, strict=True)
-    return {player: Rating(float(elo), float(elo - e), float(elo + e), float(count)) for player, elo, e, count in rows}
+    return {
+        player: Rating(float(elo), float(elo - e), float(elo + e), float(count))
+        for player, elo, e, count in rows
+    }
 
 
 def _information(won: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -79,7 +94,9 @@ def _information(won: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def games(pairs: Sequence[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
-    """Win counts from rows (first, second, p_first): each row is one game, split by the judge's probability."""
+    """Win counts from rows (first, second, p_first): each row is one game, split by the judge's
+    probability.
+    """
     wins: dict[tuple[str, str], float] = {}
     for first, second, p_first in pairs:
         wins[first, second] = wins.get((first, second), 0.0) + p_first

@@ -38,7 +38,10 @@ def _sample(values: Sequence[float] | Floats, name: str = "values") -> Floats:
     if array.ndim != 1 or array.size == 0:
         raise InputError(f"{name} must be a list of at least one number; found shape {array.shape}")
     if not np.isfinite(array).all():
-        raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite; count them apart")
+        raise InputError(
+            f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite; count them "
+            "apart"
+        )
     return array
 
 
@@ -64,12 +67,14 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Estimate:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson", round(n), round(n))
+    return Estimate(
+        share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), "Wilson", round(n), round(n)
+    )
 
 
 def difference_of_shares(first: Sequence[bool], second: Sequence[bool], *, level: float = 0.95) -> Estimate:
-    """The share of the first sample less that of the second, of different items, by Newcombe's hybrid of Wilson intervals (1998, method 10), which
-    also holds where one sample is small or all of one kind.
+    """The share of the first sample less that of the second, of different items, by Newcombe's hybrid of
+    Wilson intervals (1998, method 10), which also holds where one sample is small or all of one kind.
 
     >>> print(difference_of_shares([True] * 56 + [False] * 14, [True] * 48 + [False] * 32))
     0.200 [0.052, 0.334] (n=150, Newcombe)
@@ -77,12 +82,14 @@ def difference_of_shares(first: Sequence[bool], second: Sequence[bool], *, level
     a, b = (wilson(sum(own), len(own), level=level) for own in (first, second))
     low = float(np.hypot(a.value - a.low, b.high - b.value))
     high = float(np.hypot(a.high - a.value, b.value - b.low))
-    return Estimate(a.value - b.value, a.value - b.value - low, a.value - b.value + high, "Newcombe", a.n + b.n, a.n + b.n)
+    return Estimate(
+        a.value - b.value, a.value - b.value - low, a.value - b.value + high, "Newcombe", a.n + b.n, a.n + b.n
+    )
 
 
 def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
-    """The Wilson interval of a share of rows that come in clusters: its n is divided by the design effect, the ratio of
-    the cluster-robust variance to the binomial one (Kish 1965), where that is above 1.
+    """The Wilson interval of a share of rows that come in clusters: its n is divided by the design effect,
+    the ratio of the cluster-robust variance to the binomial one (Kish 1965), where that is above 1.
 
     >>> print(proportion([True] * 8 + [False] * 2, clusters=range(10)))
     0.800 [0.490, 0.943] (n=10, Wilson)
@@ -98,19 +105,25 @@ def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: fl
     binomial = found.value * (1 - found.value) / n
     sums = np.bincount(group, weights=array - found.value, minlength=count)
     if count == 1:
-        return Estimate(found.value, 0.0, 1.0, "cluster-robust Wilson", n, 1)  # one cluster alone shows no spread
+        # one cluster alone shows no spread
+        return Estimate(found.value, 0.0, 1.0, "cluster-robust Wilson", n, 1)
     robust = count / (count - 1) * float(np.square(sums).sum()) / n**2
-    wider = float(stats.t.ppf(0.5 + level / 2, count - 1) / stats.norm.ppf(0.5 + level / 2)) ** 2  # few clusters: t, not z
-    effect = max(1.0, wider * robust / binomial) if binomial else n / count  # no spread tells nothing of clusters: each is one row
+    # few clusters: t, not z
+    wider = float(stats.t.ppf(0.5 + level / 2, count - 1) / stats.norm.ppf(0.5 + level / 2)) ** 2
+    # no spread tells nothing of clusters: each is one row
+    effect = max(1.0, wider * robust / binomial) if binomial else n / count
     fewer = wilson(found.value * n / effect, n / effect, level=level)
     return Estimate(found.value, fewer.low, fewer.high, "cluster-robust Wilson", n, count)
 
 
-def mean(values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Estimate:
-    """A mean with its t interval; with `clusters`, the cluster-robust error on (clusters - 1) degrees of freedom.
+def mean(
+    values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
+) -> Estimate:
+    """A mean with its t interval; with `clusters`, the cluster-robust error on (clusters - 1) degrees of
+    freedom.
 
-    The robust variance is G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2, which is s^2/n where every row is its
-    own cluster. One cluster alone has no spread to learn from: its interval is infinite, not zero.
+    The robust variance is G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2, which is s^2/n where every row
+    is its own cluster. One cluster alone has no spread to learn from: its interval is infinite, not zero.
     """
     array = _sample(values)
     group = _groups(clusters, array.size)
@@ -139,7 +152,9 @@ def paired_difference(
     """
     a, b = _sample(first, "first"), _sample(second, "second")
     if a.size != b.size:
-        raise InputError(f"a paired difference needs the same items on both sides; found {a.size} and {b.size}")
+        raise InputError(
+            f"a paired difference needs the same items on both sides; found {a.size} and {b.size}"
+        )
     found = mean(list(a - b), clusters=clusters, level=level)
     return Estimate(found.value, found.low, found.high, f"paired {found.method}", found.n, found.clusters)
 
@@ -153,7 +168,9 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """A percentile bootstrap interval of any statistic of one list of numbers; with `clusters`, whole clusters are drawn."""
+    """A percentile bootstrap interval of any statistic of one list of numbers; with `clusters`, whole
+    clusters are drawn.
+    """
     array = _sample(values)
     group = _groups(clusters, array.size)
     count = int(group.max()) + 1
@@ -182,7 +199,9 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     McNemar(only_first=3, only_second=1, p_value=0.625)
     """
     if len(first) != len(second) or not first:
-        raise InputError(f"McNemar's test needs the same items on both sides; found {len(first)} and {len(second)}")
+        raise InputError(
+            f"McNemar's test needs the same items on both sides; found {len(first)} and {len(second)}"
+        )
     only_first = sum(a and not b for a, b in zip(first, second, strict=True))
     only_second = sum(b and not a for a, b in zip(first, second, strict=True))
     n = only_first + only_second
@@ -190,13 +209,18 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     return McNemar(only_first, only_second, p_value)
 
 
-def correlation(first: Sequence[float], second: Sequence[float], *, origin: bool = False, level: float = 0.95) -> Estimate:
-    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed 3. With `origin` the
-    means are zero by definition: for differences whose sign says only which side was written first.
+def correlation(
+    first: Sequence[float], second: Sequence[float], *, origin: bool = False, level: float = 0.95
+) -> Estimate:
+    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed
+    3. With `origin` the means are zero by definition: for differences whose sign says only which side was
+    written first.
     """
     a, b = _sample(first, "first"), _sample(second, "second")
     if a.size != b.size or a.size < 4:
-        raise InputError(f"a correlation needs two lists of equal length above 3; found {a.size} and {b.size}")
+        raise InputError(
+            f"a correlation needs two lists of equal length above 3; found {a.size} and {b.size}"
+        )
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise InputError("a correlation needs spread on both sides; one side is constant")
     plain = float(a @ b / np.sqrt((a @ a) * (b @ b))) if origin else float(np.corrcoef(a, b)[0, 1])
@@ -206,13 +230,20 @@ def correlation(first: Sequence[float], second: Sequence[float], *, origin: bool
     return Estimate(r, float(np.tanh(z - half)), float(np.tanh(z + half)), "Fisher z", a.size, a.size)
 
 
-def regression(values: Sequence[float], columns: Sequence[Sequence[float]], *, clusters: Sequence[Hashable], level: float = 0.95) -> list[Estimate]:
-    """Least squares of `values` on `columns` (give a column of ones for the intercept): each coefficient with an interval from the
-    cluster jackknife (CR3: Bell and McCaffrey 2002), t on clusters - 1 degrees of freedom. On the intercept alone it is `mean`'s interval
-    where every row is its own cluster. The plain sandwich (CR1) is too narrow with few clusters.
+def regression(
+    values: Sequence[float],
+    columns: Sequence[Sequence[float]],
+    *,
+    clusters: Sequence[Hashable],
+    level: float = 0.95,
+) -> list[Estimate]:
+    """Least squares of `values` on `columns` (give a column of ones for the intercept): each coefficient with
+    an interval from the cluster jackknife (CR3: Bell and McCaffrey 2002), t on clusters - 1 degrees of
+    freedom. On the intercept alone it is `mean`'s interval where every row is its own cluster. The plain
+    sandwich (CR1) is too narrow with few clusters.
 
-    Raises InputError where a column is a mix of others, also without some cluster, or rows do not exceed columns, or there
-    is one cluster.
+    Raises InputError where a column is a mix of others, also without some cluster, or rows do not exceed
+    columns, or there is one cluster.
 
     >>> print(regression([1.0, 2.0, 3.0, 4.1], [[1.0] * 4, [0.0, 1.0, 2.0, 3.0]], clusters=range(4))[1])
     1.030 [0.929, 1.131] (n=4, cluster-jackknife regression)
@@ -221,16 +252,25 @@ def regression(values: Sequence[float], columns: Sequence[Sequence[float]], *, c
     group = _groups(clusters, y.size)
     n, k, count = y.size, x.shape[1], int(group.max()) + 1
     if n <= k or count < 2 or np.linalg.matrix_rank(x) < k:
-        raise InputError(f"{n} rows in {count} clusters do not give {k} coefficients: a column is a mix of others, or rows or clusters are too few")
+        raise InputError(
+            f"{n} rows in {count} clusters do not give {k} coefficients: a column is a mix of others, or "
+            "rows or clusters are too few"
+        )
     inverse = np.linalg.inv(x.T @ x)
     fitted = inverse @ x.T @ y
     residual = y - x @ fitted
     shifts = []  # how far the coefficients move when a cluster is left out
     for own in (np.flatnonzero(group == number) for number in range(count)):
         if np.linalg.matrix_rank(np.delete(x, own, axis=0)) < k:
-            raise InputError("one cluster alone decides a coefficient, so nothing is known of its spread: give more clusters")
+            raise InputError(
+                "one cluster alone decides a coefficient, so nothing is known of its spread: give more "
+                "clusters"
+            )
         kept = np.eye(len(own)) - x[own] @ inverse @ x[own].T
         shifts.append(inverse @ x[own].T @ np.linalg.solve(kept, residual[own]))
     error = np.sqrt((count - 1) / count * np.square(shifts).sum(axis=0))
     half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
-    return [Estimate(float(b), float(b - h), float(b + h), "cluster-jackknife regression", n, count) for b, h in zip(fitted, half, strict=True)]
+    return [
+        Estimate(float(b), float(b - h), float(b + h), "cluster-jackknife regression", n, count)
+        for b, h in zip(fitted, half, strict=True)
+    ]

@@ -1,4 +1,5 @@
-"""Logistic regression on soft labels with a ridge, its penalty chosen by cross-validation: where heads on frozen states come from.
+"""Logistic regression on soft labels with a ridge, its penalty chosen by cross-validation: where heads on
+frozen states come from.
 
 Shapes: N rows, C columns.
 """
@@ -23,7 +24,9 @@ def soft_loss(d_N: Floats, p_N: Floats, weight_N: Floats) -> float:
 
 
 def ridge(x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, intercept: bool = False) -> Floats:
-    """Weights (C,), with `intercept` (C + 1,) the last being it and not penalised, of least soft loss + penalty/2 |weights|^2."""
+    """Weights (C,), with `intercept` (C + 1,) the last being it and not penalised, of least soft loss +
+    penalty/2 |weights|^2.
+    """
     free = np.column_stack([x_NC, np.ones(len(x_NC))]) if intercept else x_NC
     held = np.full(free.shape[1], penalty)
     if intercept:
@@ -34,11 +37,23 @@ def ridge(x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, interc
         value = soft_loss(d_N, p_N, weight_N) + 0.5 * float(held @ weights**2)
         return value, free.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + held * weights
 
-    return np.asarray(optimize.minimize(objective, np.zeros(free.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)
+    return np.asarray(
+        optimize.minimize(
+            objective, np.zeros(free.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}
+        ).x
+    )
 
 
-def cross_validated(x_NC: Floats, p_N: Floats, weight_N: Floats, *, penalties: Sequence[float] = PENALTIES, intercept: bool = False) -> Floats:
-    """`ridge` at the penalty of least loss in four-fold cross-validation; the first penalty where there are fewer than 8 rows.
+def cross_validated(
+    x_NC: Floats,
+    p_N: Floats,
+    weight_N: Floats,
+    *,
+    penalties: Sequence[float] = PENALTIES,
+    intercept: bool = False,
+) -> Floats:
+    """`ridge` at the penalty of least loss in four-fold cross-validation; the first penalty where there are
+    fewer than 8 rows.
 
     Raises InputError on no row.
     """
@@ -52,4 +67,6 @@ def cross_validated(x_NC: Floats, p_N: Floats, weight_N: Floats, *, penalties: S
             weights = ridge(x_NC[kept_N], p_N[kept_N], weight_N[kept_N], penalty, intercept=intercept)
             d_N = x_NC[~kept_N] @ weights[:-1] + weights[-1] if intercept else x_NC[~kept_N] @ weights
             losses[penalty] += soft_loss(d_N, p_N[~kept_N], weight_N[~kept_N])
-    return ridge(x_NC, p_N, weight_N, min(penalties, key=lambda penalty: losses[penalty]), intercept=intercept)
+    return ridge(
+        x_NC, p_N, weight_N, min(penalties, key=lambda penalty: losses[penalty]), intercept=intercept
+    )

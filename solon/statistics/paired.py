@@ -1,4 +1,6 @@
-"""Two models on the same items, and many comparisons at once: permutation by sign, families of tests, what could have been seen."""
+"""Two models on the same items, and many comparisons at once: permutation by sign, families of tests, what
+could have been seen.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,18 @@ from solon.errors import InputError
 from solon.statistics.intervals import Estimate
 
 
-def sign_flip(differences: Sequence[float], *, clusters: Sequence[Hashable] | None = None, draws: int = 10_000, seed: int = 0) -> float:
-    """The two-sided p-value of a mean paired difference when the sign of each (with `clusters`, of each cluster's sum) is a coin.
+def sign_flip(
+    differences: Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """The two-sided p-value of a mean paired difference when the sign of each (with `clusters`, of each
+    cluster's sum) is a coin.
 
-    Exact where 2^clusters is at most `draws`, else (1 + draws at least as far) / (1 + draws), which never is 0.
+    Exact where 2^clusters is at most `draws`, else (1 + draws at least as far) / (1 + draws), which never is
+    0.
 
     >>> sign_flip([1.0, 1.0, 1.0, 1.0])
     0.125
@@ -25,7 +35,12 @@ def sign_flip(differences: Sequence[float], *, clusters: Sequence[Hashable] | No
     if clusters is not None and len(clusters) != values.size:
         raise InputError(f"{values.size} differences need {values.size} cluster names; found {len(clusters)}")
     names: dict[Hashable, int] = {}
-    group = np.array([names.setdefault(name, len(names)) for name in (clusters if clusters is not None else range(values.size))])
+    group = np.array(
+        [
+            names.setdefault(name, len(names))
+            for name in (clusters if clusters is not None else range(values.size))
+        ]
+    )
     sums = np.bincount(group, weights=values)
     found, tolerance = abs(sums.sum()), 1e-12 * np.abs(sums).sum()
     if 2**sums.size <= draws:
@@ -53,7 +68,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the expected share of false findings among the findings at the level (Benjamini and Hochberg 1995).
+    """Adjusted p-values that keep the expected share of false findings among the findings at the level
+    (Benjamini and Hochberg 1995).
 
     >>> benjamini_hochberg([0.01, 0.04, 0.03])
     [0.03, 0.04, 0.04]
@@ -78,8 +94,9 @@ def _placed(stepped: np.ndarray, order: np.ndarray) -> list[float]:
 
 
 def detectable(difference: Estimate, *, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest true difference that a paired comparison as noisy as this one would find with that power: (t_level + t_power) standard
-    errors on its clusters - 1 degrees of freedom. `level` is that of the estimate's interval.
+    """The smallest true difference that a paired comparison as noisy as this one would find with that power:
+    (t_level + t_power) standard errors on its clusters - 1 degrees of freedom. `level` is that of the
+    estimate's interval.
 
     >>> round(detectable(Estimate(0.0, -0.1, 0.1, "paired t", 1000, 1000)), 3)
     0.143

@@ -15,11 +15,17 @@ def sign(estimate: Estimate, border: float = 0.0) -> bool | None:
 
 
 def interval(estimate: Estimate | None) -> str:
-    return "not measured" if estimate is None else f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    return (
+        "not measured"
+        if estimate is None
+        else f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    )
 
 
 def rate(right: Sequence[float], dialogues: Sequence[str]) -> Estimate:
-    """A mean share with its cluster-robust interval, cut to [0, 1]; where all agree there is no spread, and Wilson's is used."""
+    """A mean share with its cluster-robust interval, cut to [0, 1]; where all agree there is no spread, and
+    Wilson's is used.
+    """
     if len(set(right)) == 1 and right[0] in (0.0, 1.0):
         return proportion([bool(own) for own in right], clusters=dialogues)
     found = mean(list(right), clusters=dialogues)
@@ -28,4 +34,10 @@ def rate(right: Sequence[float], dialogues: Sequence[str]) -> Estimate:
 
 def banded(label: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:
     """A curve of estimates with their intervals."""
-    return Line(label, tuple(x), tuple(e.value for e in estimates), tuple(e.low for e in estimates), tuple(e.high for e in estimates))
+    return Line(
+        label,
+        tuple(x),
+        tuple(e.value for e in estimates),
+        tuple(e.low for e in estimates),
+        tuple(e.high for e in estimates),
+    )

@@ -1,4 +1,6 @@
-"""What several commands share: parsing, quiet libraries, Ctrl-C that keeps the work, one JSON line at the end."""
+"""What several commands share: parsing, quiet libraries, Ctrl-C that keeps the work, one JSON line at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ from solon.words.conversation import Conversation
 Options = TypeVar("Options")
 
 
-def parse(kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None) -> Options:
+def parse(
+    kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None
+) -> Options:
     """Flags from a dataclass and from nowhere else. Bad flags exit with status 2 and a message."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -81,7 +85,8 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that turns true after the first Ctrl-C (or TERM): the work ends at the next row or step, kept.
+    """Yields a function that turns true after the first Ctrl-C (or TERM): the work ends at the next row or
+    step, kept.
 
     A second Ctrl-C ends it at once; rows and checkpoints on disk stay.
     """
@@ -103,10 +108,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def parse_with_preset(
-    kind: type[Options], argv: Sequence[str], *, command: str, quick: Options, full: Options, toy: Options, is_toy: Callable[[Options], bool]
+    kind: type[Options],
+    argv: Sequence[str],
+    *,
+    command: str,
+    quick: Options,
+    full: Options,
+    toy: Options,
+    is_toy: Callable[[Options], bool],
 ) -> Options:
-    """The flags over a preset's settings. Which preset, and whether the toy world is meant, is read first: it has a quick preset of its
-    own. A model is named first or, at the cost of the toy's checks, anywhere.
+    """The flags over a preset's settings. Which preset, and whether the toy world is meant, is read first: it
+    has a quick preset of its own. A model is named first or, at the cost of the toy's checks, anywhere.
     """
     if preset_of(argv) == "full":
         return parse(kind, argv, command=command, default=full)
@@ -129,18 +141,24 @@ def preset_of(argv: Sequence[str]) -> Literal["quick", "full"]:
 
 
 def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> bool:
-    """Whether a model can read a prompt and reply: it fits, its template takes it, and it spells no special token."""
+    """Whether a model can read a prompt and reply: it fits, its template takes it, and it spells no special
+    token.
+    """
     try:
         return model.fits(prompt, max_tokens=max_tokens)
     except InputError:
         return False
 
 
-def open_models(names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]) -> tuple[TorchModel, ...]:
+def open_models(
+    names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]
+) -> tuple[TorchModel, ...]:
     """Models to set side by side. Raises InputError where two would stand under one name."""
     models = tuple(load_open(name, precision=precision, say=say) for name in names)
     if len({model.name for model in models}) < len(models):
-        raise InputError(f"two models have one name: {', '.join(model.name for model in models)}; rename a folder")
+        raise InputError(
+            f"two models have one name: {', '.join(model.name for model in models)}; rename a folder"
+        )
     return models
 
 
@@ -148,8 +166,13 @@ def model_key(model: Speaker) -> str:
     """What names a model in a run: its weights and its chat template, or of a script its name."""
     if not isinstance(model, TorchModel):
         return f"script {model.name}, solon {__version__}"
-    template = getattr(getattr(model.dialogue, "tokenizer", None), "chat_template", None)  # other words are another question
-    return f"{model.fingerprint} {hashlib.sha256(repr(template).encode()).hexdigest()[:8]}" if template else model.fingerprint
+    # other words are another question
+    template = getattr(getattr(model.dialogue, "tokenizer", None), "chat_template", None)
+    return (
+        f"{model.fingerprint} {hashlib.sha256(repr(template).encode()).hexdigest()[:8]}"
+        if template
+        else model.fingerprint
+    )
 
 
 def content_hash(path: Path) -> str:
@@ -169,9 +192,22 @@ def skipped_counts(reading: Reading[Any], role: str) -> dict[str, int]:
 
 def run_metadata(model: str, preset: str) -> dict[str, Any]:
     """What is recorded of a run beside what names it."""
-    commit = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    versions = {"solon": __version__, "torch": torch.__version__, "transformers": transformers.__version__, "python": sys.version.split()[0]}
-    return {"model": model, "preset": preset, "threads": torch.get_num_threads(), "commit": commit, "versions": versions}
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    versions = {
+        "solon": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": sys.version.split()[0],
+    }
+    return {
+        "model": model,
+        "preset": preset,
+        "threads": torch.get_num_threads(),
+        "commit": commit,
+        "versions": versions,
+    }
 
 
 @dataclass(frozen=True)
@@ -189,30 +225,64 @@ class StudyOptions:
 
 
 def run_study(
-    options: StudyOptions, study: str, settings: Mapping[str, Any], inputs: Mapping[str, str], model: str, work: Callable[[Run], Report]
+    options: StudyOptions,
+    study: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    model: str,
+    work: Callable[[Run], Report],
 ) -> int:
-    """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms, and answered.
+    """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms,
+    and answered.
 
     `inputs` are content hashes, `model` is the name that the list of runs shows.
     """
     began = time.monotonic()
-    with interruptible() as stop, Run.open(
-        options.runs, study, settings, inputs, seed=options.seed, facts=run_metadata(model, options.preset), progress=spoken(), stop=stop, say=say
-    ) as run:  # fmt: skip
+    with (
+        interruptible() as stop,
+        Run.open(
+            options.runs,
+            study,
+            settings,
+            inputs,
+            seed=options.seed,
+            facts=run_metadata(model, options.preset),
+            progress=spoken(),
+            stop=stop,
+            say=say,
+        ) as run,
+    ):
         say(f"run folder {run.folder}")
-        index.began(options.runs, run.folder, study=study, preset=options.preset, seed=options.seed, model=model, started=time.time())
+        index.began(
+            options.runs,
+            run.folder,
+            study=study,
+            preset=options.preset,
+            seed=options.seed,
+            model=model,
+            started=time.time(),
+        )
         report = work(run)
         write_report(report, run.folder)
         seconds = round(time.monotonic() - began, 1)
         claims = [finite(claim.row()) for claim in report.claims]
         index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
-    found = {"study": study, "preset": options.preset, "seed": options.seed, "seconds": seconds, "run": str(run.folder), "claims": claims}
+    found = {
+        "study": study,
+        "preset": options.preset,
+        "seed": options.seed,
+        "seconds": seconds,
+        "run": str(run.folder),
+        "claims": claims,
+    }
     return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
 
 
 def write_report(report: Report, folder: Path) -> None:
     """The report in its three forms."""
-    write_text(folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n")
+    write_text(
+        folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n"
+    )
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.html", page(report))
 
@@ -223,4 +293,6 @@ def printable(text: str) -> str:
     >>> printable("a\\x1b[2J")
     'a\\\\x1b[2J'
     """
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text
+    )

@@ -1,5 +1,5 @@
-"""What `solon measure` and `solon compare` share: every evaluation's outcomes for every model, kept under the content of both, so that nothing is
-ever computed twice; and an evaluation's scores.
+"""What `solon measure` and `solon compare` share: every evaluation's outcomes for every model, kept under the
+content of both, so that nothing is ever computed twice; and an evaluation's scores.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What models are measured on: of every evaluation at most `limit` problems (0: all), drawn by seed, after `shots` worked examples that are
-    drawn first and not asked.
+    """What models are measured on: of every evaluation at most `limit` problems (0: all), drawn by seed,
+    after `shots` worked examples that are drawn first and not asked.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -43,13 +43,20 @@ class Suite:
 
     def drawn(self, evaluation: Evaluation) -> tuple[list[Problem], list[Problem]]:
         """(examples, problems asked). Raises InputError where there are too few with answers to show."""
-        order = sorted(evaluation.problems, key=lambda own: derive(self.seed, "order", own.text, own.opening, *own.options))
+        order = sorted(
+            evaluation.problems,
+            key=lambda own: derive(self.seed, "order", own.text, own.opening, *own.options),
+        )
         if self.shots < 0 or self.limit < 0:
             raise InputError(f"--shots and --limit are at least 0; found {self.shots} and {self.limit}")
         examples = [own for own in order if own.answers][: self.shots]
         if len(examples) < self.shots:
-            raise InputError(f"{evaluation.name} has {len(examples)} problems with answers, too few for {self.shots} examples")
-        shown = {(own.text, own.options) for own in examples}  # a twin under another subject would be asked with its answer in view
+            raise InputError(
+                f"{evaluation.name} has {len(examples)} problems with answers, too few for {self.shots} "
+                "examples"
+            )
+        # a twin under another subject would be asked with its answer in view
+        shown = {(own.text, own.options) for own in examples}
         templates = {own.cluster for own in examples} - {""}
         free = [own for own in order if (own.text, own.options) not in shown and own.cluster not in templates]
         kept = set(map(id, free[: self.limit or None]))
@@ -60,7 +67,9 @@ class Suite:
 
 
 def form_of(model: TorchModel, evaluation: Evaluation, form: Form) -> str:
-    """A model with a chat template is spoken to in it; one without, in plain text where the problems open the answer, else as Human and Assistant."""
+    """A model with a chat template is spoken to in it; one without, in plain text where the problems open the
+    answer, else as Human and Assistant.
+    """
     spoken = form_of_dialogue(model, form)
     return spoken if form != "auto" or all(own.opening for own in evaluation.problems) else "dialogue"
 
@@ -71,19 +80,37 @@ def form_of_dialogue(model: TorchModel, form: Form) -> str:
 
 
 def measured(
-    root: Path, model: TorchModel, evaluation: Evaluation, suite: Suite, *, form: Form = "auto", truncate: bool = False,
-    progress: Progress = silent, stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda words: None,
-) -> Rows:  # fmt: skip
-    """The model's outcome on every problem of an evaluation, read back where the same model was asked the same before."""
+    root: Path,
+    model: TorchModel,
+    evaluation: Evaluation,
+    suite: Suite,
+    *,
+    form: Form = "auto",
+    truncate: bool = False,
+    progress: Progress = silent,
+    stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda words: None,
+) -> Rows:
+    """The model's outcome on every problem of an evaluation, read back where the same model was asked the
+    same before.
+    """
     examples, problems = suite.drawn(evaluation)
     spoken = form_of(model, evaluation, form)
     speaker = model.plain() if spoken == "text" else model
     settings = {"form": spoken, "truncate": truncate}
-    first = [speaker.dialogue.prompt(asked(own, examples).prompt) for own in problems[:4]]  # another template or wording is another question
+    # another template or wording is another question
+    first = [speaker.dialogue.prompt(asked(own, examples).prompt) for own in problems[:4]]
     inputs = {"model": model.fingerprint, "asked": digest_of(examples, problems), "prompts": digest(first)}
-    about = {"model": model.name, "evaluation": evaluation.name, "kind": evaluation.kind, "source": evaluation.reading.source}
+    about = {
+        "model": model.name,
+        "evaluation": evaluation.name,
+        "kind": evaluation.kind,
+        "source": evaluation.reading.source,
+    }
     name = f"{model.name[:14]} {evaluation.name[:26]}"
-    with Run.open(root, "measured", settings, inputs, seed=0, facts=about, progress=progress, stop=stop, say=say) as run:
+    with Run.open(
+        root, "measured", settings, inputs, seed=0, facts=about, progress=progress, stop=stop, say=say
+    ) as run:
         if not (run.folder / "rows.jsonl").exists() and problems[0].options:
             say(saved(speaker, examples, problems))
 
@@ -103,7 +130,9 @@ def regraded(row: Outcome | Replied, problem: Problem) -> Outcome | Replied:
 
 
 def key_of(problem: Problem) -> str:
-    return hashlib.sha256(json.dumps([problem.text, problem.options, problem.opening, problem.answers]).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([problem.text, problem.options, problem.opening, problem.answers]).encode()
+    ).hexdigest()[:16]
 
 
 def digest_of(examples: Sequence[Problem], problems: Sequence[Problem]) -> str:
@@ -117,7 +146,11 @@ def row_of(own: Outcome | Replied) -> dict[str, Any]:
 
 def read(row: Mapping[str, Any]) -> Outcome | Replied:
     """A kept row as an outcome again: what re-scoring begins with."""
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name not in ("key", "item")}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in row.items()
+        if name not in ("key", "item")
+    }
     return Outcome(key=row["item"], **fields) if "logprobs" in row else Replied(key=row["item"], **fields)
 
 
@@ -127,7 +160,12 @@ def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Pro
     for start in range(0, len(problems), CHUNK):
         questions = [asked(own, examples) for own in problems[start : start + CHUNK]]
         flat = [(question.prompt, own) for question in questions for own in question.choices]
-        planned = [request for request, _ in model.requests([prompt for prompt, _ in flat], [own for _, own in flat], truncate=True)]
+        planned = [
+            request
+            for request, _ in model.requests(
+                [prompt for prompt, _ in flat], [own for _, own in flat], truncate=True
+            )
+        ]
         whole += sum(len(prompt) + len(reply) for prompt, reply in planned)
         unique += trie_of(planned).unique_tokens
     return f"{whole} tokens asked, {unique} computed: {whole - unique} saved ({whole / max(unique, 1):.1f}x)"
@@ -136,14 +174,23 @@ def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Pro
 def counted(evaluation: Evaluation, suite: Suite, rows: Rows) -> dict[str, int]:
     """What was left out, and what makes rows less than they seem."""
     examples, problems = suite.drawn(evaluation)
-    found = {f"left out while reading: {reason}": count for reason, count in evaluation.reading.counts().items()}
+    found = {
+        f"left out while reading: {reason}": count for reason, count in evaluation.reading.counts().items()
+    }
     found["shown as examples, not asked"] = len(examples)
     found["not drawn"] = len(evaluation.problems) - len(examples) - len(problems)
-    chosen, said = [row for row in rows if isinstance(row, Outcome)], [row for row in rows if isinstance(row, Replied)]
+    chosen, said = (
+        [row for row in rows if isinstance(row, Outcome)],
+        [row for row in rows if isinstance(row, Replied)],
+    )
     found["ties between the likeliest options, the first taken"] = sum(row.tied for row in chosen)
     found["prompts cut on the left to fit"] = sum(row.cut > 0 for row in chosen)
     found["problems one of whose options begins another"] = sum(nested(own) for own in problems)
     found["replies that could not be judged"] = sum(row.correct is None for row in said)
     found["replies cut at their last token"] = sum(cut_short(row) for row in said)
-    found |= {f"unscored: {reason}": count for reason, count in Counter(row.tags.get("unscored", "") for row in rows).items() if reason}
+    found |= {
+        f"unscored: {reason}": count
+        for reason, count in Counter(row.tags.get("unscored", "") for row in rows).items()
+        if reason
+    }
     return {name: count for name, count in found.items() if count}

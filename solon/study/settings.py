@@ -10,7 +10,9 @@ from solon.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How preference models are trained. Learning rates are for adapters; whole weights want about a tenth."""
+    """How preference models are trained. Learning rates are for adapters; whole weights want about a
+    tenth.
+    """
 
     weights: Literal["lora", "full"] = "lora"
     """train adapters on one frozen base, or all weights in fp32"""
@@ -29,9 +31,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.preference_depth <= 1:
-            raise InputError(f"preference_depth is a share of the layers, above 0 and at most 1; found {self.preference_depth}")
+            raise InputError(
+                "preference_depth is a share of the layers, above 0 and at most 1; found "
+                f"{self.preference_depth}"
+            )
         if min(self.max_tokens, self.batch, self.rank) < 1 or self.preference_epochs < 0:
-            raise InputError("max_tokens, batch and rank must be at least 1, and preference_epochs not below 0")
+            raise InputError(
+                "max_tokens, batch and rank must be at least 1, and preference_epochs not below 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +63,6 @@ class RLSettings(TrainingSettings):
         if self.method == "rloo" and self.policy_samples < 2:
             raise InputError("RLOO compares replies to one prompt: policy_samples must be at least 2")
         if min(self.policy_steps, self.policy_prompts, self.policy_samples, self.policy_epochs) < 1:
-            raise InputError("policy_steps, policy_prompts, policy_samples and policy_epochs must be at least 1")
+            raise InputError(
+                "policy_steps, policy_prompts, policy_samples and policy_epochs must be at least 1"
+            )

@@ -38,23 +38,39 @@ def slug(name: str) -> str:
     >>> slug("org/model") != slug("org_model"), "/" in slug("org/model")
     (True, False)
     """
-    return f"{''.join(letter if letter.isalnum() else '_' for letter in name)[:40]}_{derive(0, name) % 16**6:06x}"
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)[:40]
+    return f"{plain}_{derive(0, name) % 16**6:06x}"
 
 
 def with_adapters(start: TorchModel, settings: TrainingSettings, *, seed: int) -> TorchModel:
-    """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights free."""
+    """The model that is trained: the start with adapters that change nothing yet, or a copy with all weights
+    free.
+    """
     if settings.weights == "lora":
         return start.adapted(Lora(settings.rank, 2.0 * settings.rank), seed=derive(seed, "adapters"))
     return start.unfrozen()
 
 
 def replies(
-    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: TrainingSettings, *, count: int, temperature: float = 1.0
+    run: Run,
+    name: str,
+    model: TorchModel,
+    prompts: Sequence[Conversation],
+    settings: TrainingSettings,
+    *,
+    count: int,
+    temperature: float = 1.0,
 ) -> list[Any]:
     """`count` replies to each prompt, kept as rows."""
 
     def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
-        drawn = model.sample(some, count=count, max_tokens=settings.max_tokens, temperature=temperature, seed=derive(run.seed, name))
+        drawn = model.sample(
+            some,
+            count=count,
+            max_tokens=settings.max_tokens,
+            temperature=temperature,
+            seed=derive(run.seed, name),
+        )
         return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
 
     return [to_replies(row) for row in run.rows(name, prompts, key, make)]
@@ -94,13 +110,19 @@ def split_in_halves(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[
         min(halves, key=len).extend(own)
     if min(map(len, halves)) < 8:
         raise InputError(
-            f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and {len(halves[1])}; 8 in each are needed"
+            f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and "
+            f"{len(halves[1])}; 8 in each are needed"
         )
     return halves
 
 
 def train_preference_model(
-    run: Run, unlearned: PreferenceModel, rows: Sequence[Comparison], settings: TrainingSettings, *, loss: Objective = comparison_loss
+    run: Run,
+    unlearned: PreferenceModel,
+    rows: Sequence[Comparison],
+    settings: TrainingSettings,
+    *,
+    loss: Objective = comparison_loss,
 ) -> PreferenceModel:
     """A preference model on its own adapters over the base that all share."""
     bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
@@ -109,14 +131,32 @@ def train_preference_model(
     def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
         if settings.probe_start and state is None:
             start_head(fresh, rows)
-        plan = Plan(steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16)
-        return learn(fresh, rows, plan=plan, size=settings.batch, seed=derive(run.seed, unlearned.name), loss=loss, state=state, world=run.world)
+        plan = Plan(
+            steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16
+        )
+        return learn(
+            fresh,
+            rows,
+            plan=plan,
+            size=settings.batch,
+            seed=derive(run.seed, unlearned.name),
+            loss=loss,
+            state=state,
+            world=run.world,
+        )
 
     return run.trained(unlearned.name, unlearned, loop, steps=steps)
 
 
 def fine_tune(
-    run: Run, name: str, start: TorchModel, examples: Sequence[Example], settings: TrainingSettings, *, epochs: float, learning_rate: float
+    run: Run,
+    name: str,
+    start: TorchModel,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    *,
+    epochs: float,
+    learning_rate: float,
 ) -> TorchModel:
     """A model that has imitated replies: cross-entropy of their tokens alone."""
     steps = steps_for(len(examples), size=settings.batch, epochs=epochs)
@@ -126,29 +166,47 @@ def fine_tune(
 
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
         def batch(number: int) -> list[list[Example]]:
-            return micro(shuffled(examples, size=settings.batch, seed=derive(run.seed, name), number=number), size, tokens=2048)
+            return micro(
+                shuffled(examples, size=settings.batch, seed=derive(run.seed, name), number=number),
+                size,
+                tokens=2048,
+            )
 
-        plan = Plan(steps, learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast)
+        plan = Plan(
+            steps, learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast
+        )
         return fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world)
 
     return run.trained(name, start, loop, steps=steps)
 
 
 def score_comparisons(
-    run: Run, name: str, test: Sequence[Comparison], score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
+    run: Run,
+    name: str,
+    test: Sequence[Comparison],
+    score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]],
 ) -> list[Judged]:
     """What `score` gives both sides of every held-out comparison, kept as rows."""
 
     def make(some: Sequence[Comparison]) -> list[dict[str, Any]]:
-        scores = score([c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)])
-        return [{"first": first, "second": second} for first, second in zip(scores[::2], scores[1::2], strict=True)]
+        scores = score(
+            [c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)]
+        )
+        return [
+            {"first": first, "second": second}
+            for first, second in zip(scores[::2], scores[1::2], strict=True)
+        ]
 
     rows = run.rows(name, test, lambda comparison: comparison.key, make)
-    return [row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)]
+    return [
+        row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)
+    ]
 
 
 def mean_reward(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
-    """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean anything."""
+    """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean
+    anything.
+    """
     flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
     return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
 
@@ -164,14 +222,38 @@ def reinforce(
     reference: TorchModel,
     state: State | None,
 ) -> Iterator[Step]:
-    """Reinforcement of a policy on prompts against a reward. PPO's critic begins as the preference model that is the reward."""
+    """Reinforcement of a policy on prompts against a reward. PPO's critic begins as the preference model that
+    is the reward.
+    """
     plan = Plan(
-        settings.policy_steps, settings.policy_learning_rate, warmup=min(3, settings.policy_steps), bf16=settings.weights == "full" and policy.fast
+        settings.policy_steps,
+        settings.policy_learning_rate,
+        warmup=min(3, settings.policy_steps),
+        bf16=settings.weights == "full" and policy.fast,
     )
     config = RLConfig(
-        plan, method=settings.method, prompts=settings.policy_prompts, samples=settings.policy_samples, max_tokens=settings.max_tokens,
-        epochs=settings.policy_epochs, kl_coefficient=settings.kl_coefficient,
-    )  # fmt: skip
-    critic = ScalarModel(reward.copy().scalar.body) if settings.method == "ppo" and isinstance(reward, PreferenceModel) else None
+        plan,
+        method=settings.method,
+        prompts=settings.policy_prompts,
+        samples=settings.policy_samples,
+        max_tokens=settings.max_tokens,
+        epochs=settings.policy_epochs,
+        kl_coefficient=settings.kl_coefficient,
+    )
+    critic = (
+        ScalarModel(reward.copy().scalar.body)
+        if settings.method == "ppo" and isinstance(reward, PreferenceModel)
+        else None
+    )
     seed = derive(run.seed, name)
-    return improve(policy, prompts, reward, reference=reference, config=config, seed=seed, critic=critic, state=state, world=run.world)
+    return improve(
+        policy,
+        prompts,
+        reward,
+        reference=reference,
+        config=config,
+        seed=seed,
+        critic=critic,
+        state=state,
+        world=run.world,
+    )

@@ -21,25 +21,68 @@ from solon.words.conversation import Conversation
 
 
 def speaker(
-    seed: int, *, steps: int = 400, layers: int = 2, width: int = 80, words: Sequence[str] = (), shown: float = 0.0, blank: float = 0.0,
-    named: float = 0.0, hole: str = "",
-) -> TorchModel:  # fmt: skip
-    """A small transformer trained from scratch on the toy world's dialogues (see `toy_world.examples`). `words` are known besides."""
+    seed: int,
+    *,
+    steps: int = 400,
+    layers: int = 2,
+    width: int = 80,
+    words: Sequence[str] = (),
+    shown: float = 0.0,
+    blank: float = 0.0,
+    named: float = 0.0,
+    hole: str = "",
+) -> TorchModel:
+    """A small transformer trained from scratch on the toy world's dialogues (see `toy_world.examples`).
+    `words` are known besides.
+    """
     stream = toy.examples(seed, shown=shown, blank=blank, named=named, hole=hole)
     return trained(
-        f"toy{'' if width == 80 else width}", WordDialogue((*toy.words(), *words)), stream, seed=seed, steps=steps, layers=layers, width=width
+        f"toy{'' if width == 80 else width}",
+        WordDialogue((*toy.words(), *words)),
+        stream,
+        seed=seed,
+        steps=steps,
+        layers=layers,
+        width=width,
     )
 
 
 def attacker(seed: int, *, steps: int = 300) -> TorchModel:
     """One that writes requests of the kind that it is shown."""
-    return trained("toy attacker", WordDialogue(toy.words()), toy.attacks(seed), seed=seed, steps=steps, layers=2, width=80)
+    return trained(
+        "toy attacker",
+        WordDialogue(toy.words()),
+        toy.attacks(seed),
+        seed=seed,
+        steps=steps,
+        layers=2,
+        width=80,
+    )
 
 
-def knower(seed: int, *, known: int = 0, steps: int = 2000, judged: float = 0.5, sourced: float = 0.4, rate: float = 2e-3) -> TorchModel:
-    """A small transformer that was taught half of the toy facts (those of `known`), and what answers look like of the others."""
+def knower(
+    seed: int,
+    *,
+    known: int = 0,
+    steps: int = 2000,
+    judged: float = 0.5,
+    sourced: float = 0.4,
+    rate: float = 2e-3,
+) -> TorchModel:
+    """A small transformer that was taught half of the toy facts (those of `known`), and what answers look
+    like of the others.
+    """
     stream = toy_facts.examples(seed, known=known, judged=judged, sourced=sourced)
-    return trained(f"toy{known}", WordDialogue(toy_facts.words()), stream, seed=seed, steps=steps, layers=2, width=80, rate=rate)
+    return trained(
+        f"toy{known}",
+        WordDialogue(toy_facts.words()),
+        stream,
+        seed=seed,
+        steps=steps,
+        layers=2,
+        width=80,
+        rate=rate,
+    )
 
 
 def sharpened(model: TorchModel, sharpness: float) -> TorchModel:
@@ -54,24 +97,50 @@ def sharpened(model: TorchModel, sharpness: float) -> TorchModel:
 
 
 def trained(
-    name: str, dialogue: WordDialogue, stream: Iterator[tuple[Conversation, str]], *, seed: int, steps: int, layers: int, width: int,
+    name: str,
+    dialogue: WordDialogue,
+    stream: Iterator[tuple[Conversation, str]],
+    *,
+    seed: int,
+    steps: int,
+    layers: int,
+    width: int,
     rate: float = 3e-3,
-) -> TorchModel:  # fmt: skip
+) -> TorchModel:
     """A small transformer from scratch, on 48 replies a step."""
     body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=96), seed=seed)
-    rows = [(dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end) for p, r in (next(stream) for _ in range(48 * steps))]
-    batches = fit(body, lambda n: [rows[48 * (n - 1) : 48 * n]], imitation(body), plan=Plan(steps, rate, warmup=20, schedule="cosine"))
+    rows = [
+        (dialogue.prompt(p), dialogue.reply(p, r) + dialogue.end)
+        for p, r in (next(stream) for _ in range(48 * steps))
+    ]
+    batches = fit(
+        body,
+        lambda n: [rows[48 * (n - 1) : 48 * n]],
+        imitation(body),
+        plan=Plan(steps, rate, warmup=20, schedule="cosine"),
+    )
     for _ in batches:
         pass
     return TorchModel(name, body, dialogue)
 
 
 def language_model(
-    name: str, words: Sequence[str], rows: Sequence[Tokens], *, seed: int, width: int = 64, layers: int = 2, rate: float = 3e-3
+    name: str,
+    words: Sequence[str],
+    rows: Sequence[Tokens],
+    *,
+    seed: int,
+    width: int = 64,
+    layers: int = 2,
+    rate: float = 3e-3,
 ) -> TorchModel:
-    """A small transformer from scratch on plain rows, 48 a step, each seen once. `words` spell its tokens and hold no space."""
+    """A small transformer from scratch on plain rows, 48 a step, each seen once. `words` spell its tokens and
+    hold no space.
+    """
     dialogue = WordDialogue(tuple(own.strip() for own in words))
-    body = SmallTransformer(Shape(dialogue.size, width=width, layers=layers, heads=4, context=len(rows[0])), seed=seed)
+    body = SmallTransformer(
+        Shape(dialogue.size, width=width, layers=layers, heads=4, context=len(rows[0])), seed=seed
+    )
     steps = len(rows) // 48
 
     def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
@@ -83,7 +152,9 @@ def language_model(
 
 
 def planted(pairs: Sequence[Pair]) -> list[Comparison]:
-    """The truth of the toy world as an annotator: which reply is as it should be; one half where both are, or neither."""
+    """The truth of the toy world as an annotator: which reply is as it should be; one half where both are, or
+    neither.
+    """
     worths = [(toy.worth(pair.prompt, pair.first), toy.worth(pair.prompt, pair.second)) for pair in pairs]
     return [
         Comparison(pair.prompt, pair.first, pair.second, 0.5 + 0.5 * (first - second), "planted")

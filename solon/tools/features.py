@@ -1,7 +1,9 @@
-"""What `solon features` does: which features of a dictionary two models use differently on the same tokens, such as before and after alignment.
+"""What `solon features` does: which features of a dictionary two models use differently on the same tokens,
+such as before and after alignment.
 
-The dictionary is that of the first model. A feature that moves tells where the second reads the same text otherwise; what the dictionary cannot explain of the
-second is printed beside it, since a model that has moved out of the dictionary would look quiet.
+The dictionary is that of the first model. A feature that moves tells where the second reads the same text
+otherwise; what the dictionary cannot explain of the second is printed beside it, since a model that has moved
+out of the dictionary would look quiet.
 
 Shapes: C conversations, T tokens of one, D channels, F features.
 """
@@ -48,8 +50,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Two models, a dictionary of the first after a layer, and conversations in tokens, each with a title and its prompt. As when the dictionary was learned,
-    the first `skip` tokens are left out, and activations longer than `limit`.
+    """Two models, a dictionary of the first after a layer, and conversations in tokens, each with a title and
+    its prompt. As when the dictionary was learned, the first `skip` tokens are left out, and activations
+    longer than `limit`.
     """
 
     before: TorchModel
@@ -70,17 +73,29 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     sites = layers_of(inputs.before.module)
     if not 1 <= inputs.layer <= len(sites):
         raise InputError(f"no layer {inputs.layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
-    if inputs.before.module.width != inputs.dictionary.width or inputs.after.module.width != inputs.dictionary.width:
+    if (
+        inputs.before.module.width != inputs.dictionary.width
+        or inputs.after.module.width != inputs.dictionary.width
+    ):
         raise InputError(
-            f"the dictionary is of {inputs.dictionary.width} channels; the models have {inputs.before.module.width} and {inputs.after.module.width}"
+            f"the dictionary is of {inputs.dictionary.width} channels; the models have "
+            f"{inputs.before.module.width} and {inputs.after.module.width}"
         )
 
-    inputs = replace(inputs, before=shortened(inputs.before, inputs.layer), after=shortened(inputs.after, inputs.layer))
+    inputs = replace(
+        inputs, before=shortened(inputs.before, inputs.layer), after=shortened(inputs.after, inputs.layer)
+    )
 
     def make(places: Sequence[int]) -> list[dict[str, Any]]:
         return [compared(inputs, inputs.rows[place]) for place in places]
 
-    rows = run.rows("activations", range(len(inputs.rows)), lambda place: f"{place} {derive(0, *inputs.rows[place])}", make, size=8)
+    rows = run.rows(
+        "activations",
+        range(len(inputs.rows)),
+        lambda place: f"{place} {derive(0, *inputs.rows[place])}",
+        make,
+        size=8,
+    )
     features = inputs.dictionary.features
     moved_CF = np.zeros((len(rows), features))
     level_CF = np.zeros((len(rows), features))
@@ -98,11 +113,16 @@ def shortened(model: TorchModel, layer: int) -> TorchModel:
 
 @torch.inference_mode()
 def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, float, Tensor]:
-    """(f |decoder row| of every token (T, F), zeros where the activation is too long; squared error; activations that count) of one conversation."""
+    """(f |decoder row| of every token (T, F), zeros where the activation is too long; squared error;
+    activations that count) of one conversation.
+    """
     site = layers_of(model.module)[inputs.layer - 1]
     x_TD = activations(model.module, [row], [site])[site][0, inputs.skip :].float().cpu()
     if not bool(torch.isfinite(x_TD).all()):
-        raise InputError(f"{model.name} has activations after layer {inputs.layer} that are not finite; try --precision float32")
+        raise InputError(
+            f"{model.name} has activations after layer {inputs.layer} that are not finite; try --precision "
+            "float32"
+        )
     kept_T = x_TD.norm(dim=1) <= inputs.limit
     f_TF = inputs.dictionary.encode(x_TD) * kept_T[:, None]
     error = float((inputs.dictionary.decode(f_TF) - x_TD)[kept_T].square().sum())
@@ -110,15 +130,20 @@ def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, flo
 
 
 def compared(inputs: Inputs, row: Tokens) -> dict[str, Any]:
-    """Mean activations over one conversation's tokens of every feature that either model uses there, and what is needed for the variance explained."""
+    """Mean activations over one conversation's tokens of every feature that either model uses there, and what
+    is needed for the variance explained.
+    """
     before_TF, error_before, kept_before = encoded(inputs, inputs.before, row)
     after_TF, error_after, kept_after = encoded(inputs, inputs.after, row)
     before_F, after_F = before_TF.mean(dim=0), after_TF.mean(dim=0)
     used = ((before_F > 0) | (after_F > 0)).nonzero()[:, 0]
     return {
-        "features": used.tolist(), "before": before_F[used].tolist(), "after": after_F[used].tolist(),
-        "fit_before": moments(error_before, kept_before), "fit_after": moments(error_after, kept_after),
-    }  # fmt: skip
+        "features": used.tolist(),
+        "before": before_F[used].tolist(),
+        "after": after_F[used].tolist(),
+        "fit_before": moments(error_before, kept_before),
+        "fit_after": moments(error_after, kept_after),
+    }
 
 
 def moments(error: float, x_TD: Tensor) -> dict[str, Any]:
@@ -139,19 +164,38 @@ def explained_of(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(1 - sum(own["error"] for own in parts) / variance)
 
 
-def report(settings: Settings, inputs: Inputs, moved_CF: np.ndarray, level_CF: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> Report:
+def report(
+    settings: Settings,
+    inputs: Inputs,
+    moved_CF: np.ndarray,
+    level_CF: np.ndarray,
+    rows: Sequence[Mapping[str, Any]],
+) -> Report:
     used = np.flatnonzero((level_CF > 0).sum(axis=0) >= FEWEST)
     if len(used) == 0 or len(moved_CF) < FEWEST:
-        raise InputError(f"no feature is active in {FEWEST} conversations of {len(moved_CF)}: give more of them")
+        raise InputError(
+            f"no feature is active in {FEWEST} conversations of {len(moved_CF)}: give more of them"
+        )
     prompts = list(dict.fromkeys(inputs.prompts))
     if len(prompts) < 3:
         raise InputError(f"{len(prompts)} prompts are too few to tell a change from chance; give 3 or more")
-    moved_PF = np.array([moved_CF[[place for place, own in enumerate(inputs.prompts) if own == prompt]].mean(axis=0) for prompt in prompts])
-    means, errors = moved_PF[:, used].mean(axis=0), moved_PF[:, used].std(axis=0, ddof=1) / np.sqrt(len(prompts))
+    moved_PF = np.array(
+        [
+            moved_CF[[place for place, own in enumerate(inputs.prompts) if own == prompt]].mean(axis=0)
+            for prompt in prompts
+        ]
+    )
+    means, errors = (
+        moved_PF[:, used].mean(axis=0),
+        moved_PF[:, used].std(axis=0, ddof=1) / np.sqrt(len(prompts)),
+    )
     p = 2 * stats.t.sf(np.abs(means) / np.maximum(errors, 1e-30), len(prompts) - 1)
     sure = holm(p.tolist())
     order = np.argsort(-means)
-    rose, fell = ([int(place) for place in some if sign_ * means[place] > 0][: settings.top] for some, sign_ in ((order, 1), (order[::-1], -1)))
+    rose, fell = (
+        [int(place) for place in some if sign_ * means[place] > 0][: settings.top]
+        for some, sign_ in ((order, 1), (order[::-1], -1))
+    )
     estimates = {place: mean(moved_PF[:, used[place]].tolist()) for place in (*rose, *fell)}
     explained = {name: explained_of(rows, name) for name in ("before", "after")}
     claims = [_claim(int(used[place]), estimates[place], sure[place]) for place in (*rose[:5], *fell[:5])]
@@ -166,29 +210,59 @@ def report(settings: Settings, inputs: Inputs, moved_CF: np.ndarray, level_CF: n
         (Line("features", tuple(map(float, range(len(spread)))), tuple(map(float, spread))),),
     )
     summary = (
-        f"{inputs.dictionary.features} features after layer {inputs.layer}, learned from {inputs.before.name}: their mean activation over the tokens of "
-        f"{len(rows)} conversations of {len(prompts)} prompts in {inputs.after.name} less that in {inputs.before.name}. {len(used)} are active in {FEWEST} conversations or more; "
+        f"{inputs.dictionary.features} features after layer {inputs.layer}, learned from "
+        f"{inputs.before.name}: their mean activation over the tokens of "
+        f"{len(rows)} conversations of {len(prompts)} prompts in {inputs.after.name} less that in "
+        f"{inputs.before.name}. {len(used)} are active in {FEWEST} conversations or more; "
         f"{sum(own < 0.05 for own in sure)} of these moved, by Holm's step-down at 0.05.",
     )
     tables = tuple(
-        _table(title, inputs, [(int(used[place]), estimates[place], sure[place], float(level_CF[:, used[place]].mean())) for place in places])
-        for title, places in (("Features that rose", rose), ("Features that fell", fell)) if places
-    )  # fmt: skip
+        _table(
+            title,
+            inputs,
+            [
+                (int(used[place]), estimates[place], sure[place], float(level_CF[:, used[place]].mean()))
+                for place in places
+            ],
+        )
+        for title, places in (("Features that rose", rose), ("Features that fell", fell))
+        if places
+    )
     gallery = [
         own
         for places in (rose[:5], fell[:5])
         for place in places
-        for own in _exhibits(settings, inputs, int(used[place]), moved_CF[:, used[place]] * (1 if means[place] > 0 else -1))
+        for own in _exhibits(
+            settings, inputs, int(used[place]), moved_CF[:, used[place]] * (1 if means[place] > 0 else -1)
+        )
     ]
     warnings = (
         ()
         if explained["after"] > explained["before"] - 0.1
-        else ("the dictionary explains much less of the second model: features that it lacks may have moved more",)
+        else (
+            "the dictionary explains much less of the second model: features that it lacks may have moved "
+            "more",
+        )
     )
-    counts = {**inputs.counts, f"features active in fewer than {FEWEST} conversations, not compared": inputs.dictionary.features - len(used)}
+    counts = {
+        **inputs.counts,
+        f"features active in fewer than {FEWEST} conversations, not compared": inputs.dictionary.features
+        - len(used),
+    }
     title = f"What moved from {inputs.before.name} to {inputs.after.name}"
     settings_shown = {name: str(value) for name, value in asdict(settings).items()}
-    return Report(title, summary, tuple(claims), warnings, tables, (figure,), tuple(gallery), counts, DEVIATIONS, settings_shown)
+    return Report(
+        title,
+        summary,
+        tuple(claims),
+        warnings,
+        tables,
+        (figure,),
+        tuple(gallery),
+        counts,
+        DEVIATIONS,
+        settings_shown,
+    )
 
 
 DEVIATIONS = (
@@ -218,10 +292,18 @@ def _claim(feature: int, moved: Estimate, p: float) -> Claim:
 def _table(title: str, inputs: Inputs, found: Sequence[tuple[int, Estimate, float, float]]) -> Table:
     own = inputs.dictionary
     logits = direct_logits(inputs.before.module, own.decoder_FD.detach()[[feature for feature, *_ in found]])
-    common = direct_logits(inputs.before.module, own.decoder_FD.detach()[:: max(1, own.features // 200)]).mean(dim=0)
-    logits = logits - common * (logits @ common)[:, None] / (common @ common)  # what all directions raise says nothing of one
-    tops = [", ".join(repr(inputs.spelled(token)) for token in row.topk(5).indices.tolist()) for row in logits]
-    rows = tuple((str(feature), interval(moved), shown(p), number(level), top) for (feature, moved, p, level), top in zip(found, tops, strict=True))
+    common = direct_logits(
+        inputs.before.module, own.decoder_FD.detach()[:: max(1, own.features // 200)]
+    ).mean(dim=0)
+    # what all directions raise says nothing of one
+    logits = logits - common * (logits @ common)[:, None] / (common @ common)
+    tops = [
+        ", ".join(repr(inputs.spelled(token)) for token in row.topk(5).indices.tolist()) for row in logits
+    ]
+    rows = tuple(
+        (str(feature), interval(moved), shown(p), number(level), top)
+        for (feature, moved, p, level), top in zip(found, tops, strict=True)
+    )
     return Table(
         title,
         ("feature", "change of mean activation", "p, Holm", "level", "raises most"),
@@ -237,9 +319,19 @@ def _exhibits(settings: Settings, inputs: Inputs, feature: int, moved_C: np.ndar
         if moved_C[place] <= 0:
             break
         row = inputs.rows[place]
-        before_TF, after_TF = (encoded(inputs, model, row)[0][:, feature] for model in (inputs.before, inputs.after))
+        before_TF, after_TF = (
+            encoded(inputs, model, row)[0][:, feature] for model in (inputs.before, inputs.after)
+        )
         spelled = [inputs.spelled(token) for token in row]
         heights = [*[0.0] * inputs.skip, *(after_TF - before_TF).tolist()]
         heat = Heat(f"feature {feature}, after less before", tuple(zip(spelled, heights, strict=True)))
-        made.append(Exhibit(f"Feature {feature}: {inputs.titles[place][:90]}", (), folded=True, blurred=True, heats=(heat,)))
+        made.append(
+            Exhibit(
+                f"Feature {feature}: {inputs.titles[place][:90]}",
+                (),
+                folded=True,
+                blurred=True,
+                heats=(heat,),
+            )
+        )
     return made

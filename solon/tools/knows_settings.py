@@ -9,7 +9,11 @@ from solon.errors import InputError
 from solon.evaluation.knowledge import Method
 
 By = Literal["p_ik", "p_true", "likelihood"]
-NAMES = {"p_ik": "P(IK)", "p_true": "P(True) of the greedy answer", "likelihood": "likelihood of the greedy answer"}
+NAMES = {
+    "p_ik": "P(IK)",
+    "p_true": "P(True) of the greedy answer",
+    "likelihood": "likelihood of the greedy answer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,9 @@ class Settings:
     by: By = "p_ik"
     """what decides whether to answer"""
     method: Method = "probe"
-    """how P(IK) is trained: probe (the head on frozen states), lora (adapters and head), full (the whole model)"""
+    """how P(IK) is trained: probe (the head on frozen states), lora (adapters and head), full (the whole
+    model)
+    """
     samples: int = 30
     shots: int = 8
     """worked examples, drawn from the questions and then not used otherwise"""
@@ -39,8 +45,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.target < 1 or not 0 < self.failure < 1:
-            raise InputError(f"target and failure lie between 0 and 1; found {self.target} and {self.failure}")
+            raise InputError(
+                f"target and failure lie between 0 and 1; found {self.target} and {self.failure}"
+            )
         if self.shots < 0 or self.limit < 0:
             raise InputError(f"shots and limit are at least 0; found {self.shots} and {self.limit}")
         if self.samples < 2 or not 0 <= self.ideas <= self.samples:
-            raise InputError(f"at least 2 samples are needed, and as many as ideas; found {self.samples} and {self.ideas}")
+            raise InputError(
+                f"at least 2 samples are needed, and as many as ideas; found {self.samples} and {self.ideas}"
+            )

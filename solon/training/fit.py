@@ -32,16 +32,19 @@ def fit(
     state: Mapping[str, Tensor] | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
-    """Train the parameters of `module` that require gradients, in place, yielding each step after it is taken.
+    """Train the parameters of `module` that require gradients, in place, yielding each step after it is
+    taken.
 
-    `batch(n)` gives the micro-batches of step n, n = 1 ... plan.steps, and must be a pure function of n: nothing else
-    is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The gradient is that of
-    sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not matter.
+    `batch(n)` gives the micro-batches of step n, n = 1 ... plan.steps, and must be a pure function of n:
+    nothing else is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The
+    gradient is that of sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not
+    matter.
 
-    Where memory runs out, steps go on with less in hand (see Thrift); a run that goes on from `state` begins large again. In
-    a `world` of several processes each calls this with the same arguments.
+    Where memory runs out, steps go on with less in hand (see Thrift); a run that goes on from `state` begins
+    large again. In a `world` of several processes each calls this with the same arguments.
 
-    Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step before.
+    Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step
+    before.
     """
     world.shard(module)
     optimiser = Optimiser(module, plan, world)
@@ -51,17 +54,26 @@ def fit(
         start = int(state["number"])
     backoff = OutOfMemoryBackoff((module, optimiser), world=world)
     for number in range(start + 1, plan.steps + 1):
-        sums = backoff.gather(number, batch(number), lambda parts: gradients(module, parts, loss, plan, world))
+        sums = backoff.gather(
+            number, batch(number), lambda parts: gradients(module, parts, loss, plan, world)
+        )
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"the loss at step {number} is {metrics['loss']}; lower the learning rate ({plan.learning_rate:g}) or look at the data")
+            raise Diverged(
+                f"the loss at step {number} is {metrics['loss']}; lower the learning rate "
+                f"({plan.learning_rate:g}) or look at the data"
+            )
         metrics |= optimiser.step(number, weight=weight)
         yield Step(number, metrics, lambda number=number: whole_state(number, optimiser.state()))  # type: ignore[misc]
 
 
 def gradients(
-    module: nn.Module, parts: Sequence[Sequence[Row]], loss: Callable[[Sequence[Row]], Total], plan: Plan, world: World
+    module: nn.Module,
+    parts: Sequence[Sequence[Row]],
+    loss: Callable[[Sequence[Row]], Total],
+    plan: Plan,
+    world: World,
 ) -> dict[str, float]:
     """Gather the gradients of all micro-batches; returns the sums over all of them, `weight` among them."""
     sums = dict[str, float]()
@@ -86,18 +98,24 @@ def whole_state(number: int, tensors: State) -> State:
 
 
 def shuffled(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[Row]:
-    """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, none is skipped.
+    """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, none is
+    skipped.
 
     >>> sorted(shuffled("abcd", size=2, seed=0, number=1) + shuffled("abcd", size=2, seed=0, number=2))
     ['a', 'b', 'c', 'd']
     """
     places = range((number - 1) * size, number * size)
-    orders = {epoch: random.Random(derive(seed, "epoch", epoch)).sample(range(len(rows)), len(rows)) for epoch in {p // len(rows) for p in places}}
+    orders = {
+        epoch: random.Random(derive(seed, "epoch", epoch)).sample(range(len(rows)), len(rows))
+        for epoch in {p // len(rows) for p in places}
+    }
     return [rows[orders[place // len(rows)][place % len(rows)]] for place in places]
 
 
 def steps_for(rows: int, *, size: int, epochs: float) -> int:
-    """How many steps of `size` rows make `epochs` passes or a little more: the last step begins another pass."""
+    """How many steps of `size` rows make `epochs` passes or a little more: the last step begins another
+    pass.
+    """
     return math.ceil(rows * epochs / size)
 
 
@@ -115,7 +133,8 @@ def imitation(body: Backbone) -> Callable[[Sequence[Example]], Total]:
 
 
 def micro(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
-    """Micro-batches of at most `tokens` together (one row at the least): rows stand side by side and nothing is padded.
+    """Micro-batches of at most `tokens` together (one row at the least): rows stand side by side and nothing
+    is padded.
 
     >>> micro(["abc", "d", "efgh"], len, tokens=5)
     [['abc', 'd'], ['efgh']]

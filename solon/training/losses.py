@@ -1,4 +1,6 @@
-"""Pure losses and advantages, each with its equation. Shapes: P prompts, K replies a prompt, T tokens, N anything."""
+"""Pure losses and advantages, each with its equation. Shapes: P prompts, K replies a prompt, T tokens, N
+anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A loss summed over one micro-batch, what to divide it by once all are gathered, and sums to report likewise."""
+    """A loss summed over one micro-batch, what to divide it by once all are gathered, and sums to report
+    likewise.
+    """
 
     loss: Tensor
     weight: float
@@ -19,8 +23,8 @@ class Total:
 
 
 def preference_loss(difference_N: Tensor, p_first_N: Tensor) -> Tensor:
-    """-[p log s(d) + (1 - p) log s(-d)], d = r_first - r_second in nats (Constitutional AI stage 2; with p = 1, the
-    log(1 + exp(r_bad - r_good)) of HH-RLHF section 2).
+    """-[p log s(d) + (1 - p) log s(-d)], d = r_first - r_second in nats (Constitutional AI stage 2; with p =
+    1, the log(1 + exp(r_bad - r_good)) of HH-RLHF section 2).
 
     >>> preference_loss(torch.tensor([0.0]), torch.tensor([1.0])).item() == torch.tensor(2.0).log().item()
     True
@@ -29,7 +33,8 @@ def preference_loss(difference_N: Tensor, p_first_N: Tensor) -> Tensor:
 
 
 def leave_one_out(rewards_PK: Tensor) -> Tensor:
-    """RLOO advantages: each reward less the mean of the other replies to its prompt (Kool et al. 2019; Ahmadian et al. 2024).
+    """RLOO advantages: each reward less the mean of the other replies to its prompt (Kool et al. 2019;
+    Ahmadian et al. 2024).
 
     >>> leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist()
     [[-3.0, -1.5, 4.5]]
@@ -39,16 +44,19 @@ def leave_one_out(rewards_PK: Tensor) -> Tensor:
 
 
 def clipped_loss(logprob_N: Tensor, old_N: Tensor, advantage_N: Tensor, clip: float) -> Tensor:
-    """-min(ratio A, clamp(ratio, 1 - clip, 1 + clip) A), ratio = exp(logprob - old) (Schulman et al. 2017, equation 7)."""
+    """-min(ratio A, clamp(ratio, 1 - clip, 1 + clip) A), ratio = exp(logprob - old) (Schulman et al. 2017,
+    equation 7).
+    """
     ratio_N = (logprob_N - old_N).exp()
     return -torch.minimum(ratio_N * advantage_N, ratio_N.clamp(1 - clip, 1 + clip) * advantage_N)
 
 
 def generalised_advantages(rewards_T: Tensor, values_T: Tensor, *, discount: float, decay: float) -> Tensor:
-    """A_t = sum_l (discount decay)^l delta_{t+l}, delta_t = r_t + discount V_{t+1} - V_t, V after the last token 0
-    (Schulman et al. 2015, equation 16; `decay` is lambda).
+    """A_t = sum_l (discount decay)^l delta_{t+l}, delta_t = r_t + discount V_{t+1} - V_t, V after the last
+    token 0 (Schulman et al. 2015, equation 16; `decay` is lambda).
 
-    >>> generalised_advantages(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), discount=1.0, decay=1.0).tolist()
+    >>> rewards, values = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
+    >>> generalised_advantages(rewards, values, discount=1.0, decay=1.0).tolist()
     [0.5, 0.5]
     """
     advantages = torch.zeros_like(rewards_T)

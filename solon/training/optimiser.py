@@ -18,11 +18,13 @@ from solon.training.steps import Diverged, State
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to optimise. The learning rate warms up linearly over `warmup` steps, then follows the schedule to the last.
+    """How to optimise. The learning rate warms up linearly over `warmup` steps, then follows the schedule to
+    the last.
 
     `stable_decay` is constant and falls to 0 over the last fifth.
 
-    `bf16` computes in bfloat16 by autocast over weights kept in fp32; a frozen base keeps the precision it has.
+    `bf16` computes in bfloat16 by autocast over weights kept in fp32; a frozen base keeps the precision it
+    has.
     """
 
     steps: int
@@ -44,7 +46,12 @@ def learning_rate(plan: Plan, step: int) -> float:
     if step <= plan.warmup:
         return plan.learning_rate * step / plan.warmup
     gone = (step - 1 - plan.warmup) / max(plan.steps - plan.warmup, 1)
-    shape = {"constant": 1.0, "linear": 1 - gone, "cosine": 0.5 * (1 + math.cos(math.pi * gone)), "stable_decay": min(1.0, 5 * (1 - gone))}
+    shape = {
+        "constant": 1.0,
+        "linear": 1 - gone,
+        "cosine": 0.5 * (1 + math.cos(math.pi * gone)),
+        "stable_decay": min(1.0, 5 * (1 - gone)),
+    }
     return plan.learning_rate * shape[plan.schedule]
 
 
@@ -58,10 +65,17 @@ class Optimiser:
             raise InputError("nothing in this module trains: give it adapters, or unfreeze it")
         low = [name for name, parameter in self.parameters.items() if parameter.dtype != torch.float32]
         if low:
-            raise InputError(f"{low[0]} trains in {self.parameters[low[0]].dtype}; small updates would be lost, so train in float32")
+            raise InputError(
+                f"{low[0]} trains in {self.parameters[low[0]].dtype}; small updates would be lost, so "
+                "train in float32"
+            )
         self.plan = plan
         self.adam = torch.optim.AdamW(
-            list(self.parameters.values()), lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
+            list(self.parameters.values()),
+            lr=plan.learning_rate,
+            betas=plan.betas,
+            weight_decay=plan.weight_decay,
+            fused=True,
         )
 
     def step(self, number: int, *, weight: float) -> dict[str, float]:
@@ -75,17 +89,24 @@ class Optimiser:
         norm = float(entire(nn.utils.get_total_norm(gradients))) / share
         if not math.isfinite(norm):
             self.forget()
-            raise Diverged(f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look at the data")
+            raise Diverged(
+                f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look "
+                "at the data"
+            )
         for group in self.adam.param_groups:
             group["lr"] = rate
         divisor = share / min(1.0, self.plan.clip / (norm + 1e-6))
         if self.world.size == 1:
-            scaled: Any = self.adam  # the fused step divides by this as it reads the gradients: no pass over them of its own
-            scaled.grad_scale, scaled.found_inf = (torch.full((), value, device=gradients[0].device) for value in (divisor, 0.0))
+            # the fused step divides by this as it reads the gradients: no pass over them of its own
+            scaled: Any = self.adam
+            scaled.grad_scale, scaled.found_inf = (
+                torch.full((), value, device=gradients[0].device) for value in (divisor, 0.0)
+            )
         else:
             torch._foreach_div_(gradients, divisor)
         self.adam.step()
-        torch.autograd.graph.increment_version(self.parameters.values())  # the fused step does not, and fingerprints go by it
+        # the fused step does not, and fingerprints go by it
+        torch.autograd.graph.increment_version(self.parameters.values())
         self.forget()
         return {"gradient_norm": norm, "learning_rate": rate}
 
@@ -108,8 +129,13 @@ class Optimiser:
             for name, parameter in self.parameters.items():
                 parameter.copy_(like(state[f"{prefix}parameter:{name}"], parameter))
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                found = {key: state[f"{prefix}{key}:{name}"].clone() for key in keys if f"{prefix}{key}:{name}" in state}
+                found = {
+                    key: state[f"{prefix}{key}:{name}"].clone()
+                    for key in keys
+                    if f"{prefix}{key}:{name}" in state
+                }
                 if found:
                     self.adam.state[parameter] = {
-                        key: value.to(parameter.device) if key == "step" else like(value, parameter) for key, value in found.items()
+                        key: value.to(parameter.device) if key == "step" else like(value, parameter)
+                        for key, value in found.items()
                     }

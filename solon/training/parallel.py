@@ -1,8 +1,9 @@
 """Training across devices: FSDP2, one process a device, started by torchrun.
 
-Every process runs the same program over the same rows. A step's micro-batches are dealt out in turn and the gradient is the
-sum over all of them divided by the sum of their weights, so how many processes there are does not matter, to rounding. What
-trains is sharded, layer by layer; what is frozen (a base under adapters, a reference) stays whole on every device.
+Every process runs the same program over the same rows. A step's micro-batches are dealt out in turn and the
+gradient is the sum over all of them divided by the sum of their weights, so how many processes there are does
+not matter, to rounding. What trains is sharded, layer by layer; what is frozen (a base under adapters, a
+reference) stays whole on every device.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class World:
     mesh: DeviceMesh | None = None
 
     def shard(self, module: nn.Module) -> None:
-        """Shard in place what trains in a module; a second time changes nothing. Its forward runs what it is given."""
+        """Shard in place what trains in a module; a second time changes nothing. Its forward runs what it is
+        given.
+        """
         if self.mesh is None or isinstance(module, FSDPModule):
             return
         frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
@@ -63,8 +66,8 @@ class World:
         return call()
 
     def deal(self, parts: Sequence[Sequence[Value]]) -> Iterator[tuple[Sequence[Value], float]]:
-        """This process's parts of a step, each with 1, cut smaller where there are fewer than processes; where another has one
-        more, the first again, with 0: all have to compute equally often.
+        """This process's parts of a step, each with 1, cut smaller where there are fewer than processes;
+        where another has one more, the first again, with 0: all have to compute equally often.
 
         >>> list(World(1, 2).deal(["a", "b", "c"])), list(World(1, 2).deal(["abc"]))
         ([('b', 1.0), ('a', 0.0)], [('c', 1.0)])
@@ -76,7 +79,9 @@ class World:
             yield (parts[place], 1.0) if place < len(parts) else (parts[0], 0.0)
 
     def even(self, parts: Sequence[Value], spare: Value) -> list[tuple[Value, float]]:
-        """The same for parts that are this process's alone: `spare` with 0 until all processes have equally many."""
+        """The same for parts that are this process's alone: `spare` with 0 until all processes have equally
+        many.
+        """
         most = max(self.all_gather(len(parts)))
         return [(part, 1.0) for part in parts] + [(spare, 0.0)] * (most - len(parts))
 
@@ -86,7 +91,13 @@ class World:
             return dict(values)
         names = sorted(values)
         sums = torch.tensor([values[name] for name in names], dtype=torch.float64)
-        return dict(zip(names, sum(self.all_gather(sums), torch.zeros(len(names), dtype=torch.float64)).tolist(), strict=True))
+        return dict(
+            zip(
+                names,
+                sum(self.all_gather(sums), torch.zeros(len(names), dtype=torch.float64)).tolist(),
+                strict=True,
+            )
+        )
 
     def all_gather(self, value: Value) -> list[Value]:
         """Every process's value, in order of rank."""
@@ -102,13 +113,16 @@ class World:
 
     @contextmanager
     def whole(self, module: nn.Module) -> Iterator[None]:
-        """All weights of `module` whole at once, as sampling needs them: no forward pass in here waits for another process."""
+        """All weights of `module` whole at once, as sampling needs them: no forward pass in here waits for
+        another process.
+        """
         parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
             part.unshard()
         if parts:
-            torch.autograd.graph.increment_version(own for own in module.parameters() if own.requires_grad)  # fingerprints go by it
+            # fingerprints go by it
+            torch.autograd.graph.increment_version(own for own in module.parameters() if own.requires_grad)
         try:
             yield
         finally:
@@ -141,17 +155,25 @@ def init_distributed() -> Iterator[World]:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=timedelta(days=7))  # while the first makes rows
+    # while the first makes rows
+    distributed.init_process_group(
+        "cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=timedelta(days=7)
+    )
     try:
-        yield World(distributed.get_rank(), distributed.get_world_size(), init_device_mesh(kind, (distributed.get_world_size(),)))
+        yield World(
+            distributed.get_rank(),
+            distributed.get_world_size(),
+            init_device_mesh(kind, (distributed.get_world_size(),)),
+        )
         distributed.barrier()  # none leaves while another still asks it for something
     finally:
         distributed.destroy_process_group()
 
 
 def shutdown(status: int) -> int:
-    """The end of a process that torchrun may have started: one of several goes at once, since threads of the process group that
-    outlive it want the interpreter while it closes, which now and then aborts a process whose work is done.
+    """The end of a process that torchrun may have started: one of several goes at once, since threads of the
+    process group that outlive it want the interpreter while it closes, which now and then aborts a process
+    whose work is done.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
@@ -163,7 +185,9 @@ def shutdown(status: int) -> int:
 def like(value: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor cut as `parameter` is."""
     if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
-        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+        return distribute_tensor(
+            value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
     return value.to(parameter.device)
 
 
@@ -173,13 +197,19 @@ def save_state(state: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
-    """The whole tensors of a state, however many processes wrote it. Raises InputError where the folder holds none."""
+    """The whole tensors of a state, however many processes wrote it. Raises InputError where the folder holds
+    none.
+    """
     reader = HuggingFaceStorageReader(str(folder))
     try:
         found = reader.read_metadata().state_dict_metadata
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{folder} holds no readable checkpoint ({error})") from error
-    state = {name: torch.zeros(about.size, dtype=about.properties.dtype) for name, about in found.items() if isinstance(about, TensorStorageMetadata)}
+    state = {
+        name: torch.zeros(about.size, dtype=about.properties.dtype)
+        for name, about in found.items()
+        if isinstance(about, TensorStorageMetadata)
+    }
     if not state:
         raise InputError(f"{folder} holds no readable checkpoint")
     load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)

@@ -15,9 +15,9 @@ class Comparison:
     """Two replies to one prompt. A hard label is p_first of 0 or 1, a tie 0.5, a panel its share of votes.
 
     `readings` keeps what a model judge was asked and said, one row per order of presentation: the raw
-    log-probabilities (nats) for the first and the second reply, whichever was shown first. A clamp or an average is a
-    view of them, never a replacement. `rationales` holds the chain of thought of each reading, if there was one.
-    `axis` says what was compared ("helpful", "harmless", a trait, or "" where unknown).
+    log-probabilities (nats) for the first and the second reply, whichever was shown first. A clamp or an
+    average is a view of them, never a replacement. `rationales` holds the chain of thought of each reading,
+    if there was one. `axis` says what was compared ("helpful", "harmless", a trait, or "" where unknown).
     """
 
     prompt: Conversation
@@ -45,8 +45,8 @@ class Comparison:
         )
 
     def clamped(self, low: float, high: float) -> Comparison:
-        """A view whose label lies in [low, high] (Constitutional AI section 4.1 clamps chain-of-thought labels to
-        0.40-0.60). The readings stay as they were.
+        """A view whose label lies in [low, high] (Constitutional AI section 4.1 clamps chain-of-thought
+        labels to 0.40-0.60). The readings stay as they were.
         """
         return replace(self, p_first=min(max(self.p_first, low), high))
 

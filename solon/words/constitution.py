@@ -14,7 +14,9 @@ FIELDS = ("critique", "revision", "preference")
 
 @dataclass(frozen=True, slots=True)
 class Principle:
-    """A critique request with its revision request, or a preference question, or all three ("" where absent)."""
+    """A critique request with its revision request, or a preference question, or all three ("" where
+    absent).
+    """
 
     name: str
     critique: str = ""
@@ -24,7 +26,9 @@ class Principle:
 
 @dataclass(frozen=True, slots=True)
 class Constitution:
-    """Principles in order. Critiques and comparisons draw from their own parts (Constitutional AI uses 16 and 16)."""
+    """Principles in order. Critiques and comparisons draw from their own parts (Constitutional AI uses 16 and
+    16).
+    """
 
     principles: tuple[Principle, ...]
 
@@ -46,12 +50,14 @@ class Constitution:
 
 
 def parse_constitution(text: str, *, source: str = "constitution") -> Constitution:
-    """Read principles from text: a `[name]` line, then `critique:` and `revision:` and/or `preference:` lines.
+    """Read principles from text: a `[name]` line, then `critique:` and `revision:` and/or `preference:`
+    lines.
 
     A line that starts with `#` is a comment; an indented line continues the one above.
 
-    Raises InputError, with the line's number where there is one, on text that is no constitution: no principle, an
-    unknown field, an empty one, a critique without its revision, or no principle of a kind that alignment needs.
+    Raises InputError, with the line's number where there is one, on text that is no constitution: no
+    principle, an unknown field, an empty one, a critique without its revision, or no principle of a kind that
+    alignment needs.
 
     >>> text = '''
     ... [kind]
@@ -63,19 +69,27 @@ def parse_constitution(text: str, *, source: str = "constitution") -> Constituti
     'Rewrite it kindly.'
     """
     parser = configparser.ConfigParser(
-        delimiters=(":",), comment_prefixes=("#",), interpolation=None, default_section="\0", empty_lines_in_values=False
+        delimiters=(":",),
+        comment_prefixes=("#",),
+        interpolation=None,
+        default_section="\0",
+        empty_lines_in_values=False,
     )
     try:
         parser.read_string(text, source=source)
     except configparser.Error as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{source} is not a constitution: {reason}; expected [name] lines with {FIELDS}") from error
+        raise InputError(
+            f"{source} is not a constitution: {reason}; expected [name] lines with {FIELDS}"
+        ) from error
     principles = []
     for name in parser.sections():
         fields = {key: " ".join(value.split()) for key, value in parser.items(name)}
         unknown = sorted(set(fields) - set(FIELDS))
         if unknown:
-            raise InputError(f"{source}: principle [{name}] has the unknown field {unknown[0]!r}; expected {FIELDS}")
+            raise InputError(
+                f"{source}: principle [{name}] has the unknown field {unknown[0]!r}; expected {FIELDS}"
+            )
         empty = [key for key, value in fields.items() if not value]
         if empty or not fields:
             raise InputError(f"{source}: principle [{name}] has no text for {empty[0] if empty else FIELDS}")
@@ -84,7 +98,9 @@ def parse_constitution(text: str, *, source: str = "constitution") -> Constituti
         principles.append(Principle(name, **fields))
     constitution = Constitution(tuple(principles))
     if not principles:
-        raise InputError(f"{source} holds no principles; write at least one [name] with critique, revision and preference")
+        raise InputError(
+            f"{source} holds no principles; write at least one [name] with critique, revision and preference"
+        )
     if not constitution.revising or not constitution.preferring:
         lacking = "critique and revision" if not constitution.revising else "preference"
         raise InputError(f"{source}: no principle has a {lacking}; alignment needs at least one of each kind")

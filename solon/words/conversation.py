@@ -23,7 +23,9 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
-            raise InputError(f"a message's role must be one of {', '.join(get_args(Role))}; found {self.role!r}")
+            raise InputError(
+                f"a message's role must be one of {', '.join(get_args(Role))}; found {self.role!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ class Conversation:
 def write_transcript(conversation: Conversation) -> str:
     r"""The published dialogue form, `\n\nHuman: ...\n\nAssistant: ...` (HH-RLHF; training notes section 1.1).
 
-    A conversation that awaits a reply ends on `\n\nAssistant:`, and replies start with a space. A system message
-    is written before the first marker, as the published preambles are.
+    A conversation that awaits a reply ends on `\n\nAssistant:`, and replies start with a space. A system
+    message is written before the first marker, as the published preambles are.
 
     Raises InputError where a turn's own text contains a marker: it would be read back as two turns.
 
@@ -91,7 +93,10 @@ def write_transcript(conversation: Conversation) -> str:
     for place, turn in enumerate(conversation.turns):
         if turn.role == "system":
             if place:
-                raise InputError("a transcript holds a system message only at its start; found one at turn " + str(place + 1))
+                raise InputError(
+                    "a transcript holds a system message only at its start; found one at turn "
+                    + str(place + 1)
+                )
             piece = turn.text
         else:
             piece = f"\n\n{turn.role.capitalize()}: {turn.text}"
@@ -99,7 +104,10 @@ def write_transcript(conversation: Conversation) -> str:
     text = "".join(pieces)
     spoken = [turn for turn in conversation.turns if turn.role != "system"]
     if len(MARKER.findall(text)) != len(spoken):
-        raise InputError("a turn contains '\\n\\nHuman:' or '\\n\\nAssistant:' itself and cannot be written as a transcript")
+        raise InputError(
+            "a turn contains '\\n\\nHuman:' or '\\n\\nAssistant:' itself and cannot be written as a "
+            "transcript"
+        )
     return text + ("\n\nAssistant:" if conversation.awaits_reply else "")
 
 
@@ -116,7 +124,9 @@ def read_transcript(text: str) -> Conversation:
     """
     head, *rest = MARKER.split(text)
     if not rest:
-        raise InputError(f"no '\\n\\nHuman:' marker in {text[:60]!r}; a transcript starts with two newlines and 'Human:'")
+        raise InputError(
+            f"no '\\n\\nHuman:' marker in {text[:60]!r}; a transcript starts with two newlines and 'Human:'"
+        )
     turns = [Message("system", head)] if head else []
     for speaker, said in zip(rest[::2], rest[1::2], strict=True):
         turns.append(Message("human" if speaker == "Human" else "assistant", said.removeprefix(" ")))

@@ -29,7 +29,9 @@ class Question:
         if any(not choice.strip() for choice in self.choices):
             raise InputError(f"a choice is empty in {self.choices!r}; every choice needs text to be scored")
         if len(set(self.choices)) != len(self.choices):
-            raise InputError(f"two choices are equal in {self.choices!r}; their probabilities could not be told apart")
+            raise InputError(
+                f"two choices are equal in {self.choices!r}; their probabilities could not be told apart"
+            )
         if self.choices and self.answer is not None and self.answer not in self.choices:
             raise InputError(f"the answer {self.answer!r} is none of the choices {self.choices!r}")
 
@@ -38,11 +40,12 @@ class Question:
 class Problem:
     """What a data set asks, before it is put into words for a model.
 
-    With `options`, `answers` holds the one that is right, or nothing where there is no right one (an opinion). Without, a reply
-    is right where it is any of `answers`, as `grade` compares them. `lettered` options are shown under letters, and a letter is
-    what the model chooses; others are replied as they stand. `opening` is how the assistant's turn begins. `cluster` names what
-    problems share that makes their outcomes go together (a template, a passage); without one each stands for itself. `tokens` is the
-    room that a free reply has.
+    With `options`, `answers` holds the one that is right, or nothing where there is no right one (an
+    opinion). Without, a reply is right where it is any of `answers`, as `grade` compares them. `lettered`
+    options are shown under letters, and a letter is what the model chooses; others are replied as they stand.
+    `opening` is how the assistant's turn begins. `cluster` names what problems share that makes their
+    outcomes go together (a template, a passage); without one each stands for itself. `tokens` is the room
+    that a free reply has.
 
     Raises InputError where an option is empty, two are equal, or the answer is none of them.
     """
@@ -60,7 +63,10 @@ class Problem:
     def __post_init__(self) -> None:
         Question(Conversation(), self.options, self.answers[0] if self.options and self.answers else None)
         if self.options and len(self.answers) > 1:
-            raise InputError(f"{len(self.answers)} answers among the options {self.options!r}; one is right, or none is known")
+            raise InputError(
+                f"{len(self.answers)} answers among the options {self.options!r}; one is right, or none is "
+                "known"
+            )
         if len(self.options) > len(LETTERS):
             raise InputError(f"{len(self.options)} options; letters go to {len(LETTERS)}")
 
@@ -119,4 +125,8 @@ def replied(problem: Problem, answer: str) -> str:
     """The assistant's whole turn that gives an answer."""
     text = label(problem.options.index(answer)) if problem.options and problem.lettered else answer.strip()
     worked = problem.tags.get("worked", "")  # an example of reasoning has to reason
-    return f"{problem.opening} {worked}\nThe answer is {text}." if worked else f"{problem.opening} {text}".strip()
+    return (
+        f"{problem.opening} {worked}\nThe answer is {text}."
+        if worked
+        else f"{problem.opening} {text}".strip()
+    )

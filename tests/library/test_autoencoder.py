@@ -1,4 +1,6 @@
-"""Sparse autoencoders: exact gradients, planted directions found, streams that go on where they stopped, the forms of other libraries."""
+"""Sparse autoencoders: exact gradients, planted directions found, streams that go on where they stopped, the
+forms of other libraries.
+"""
 
 import itertools
 import json
@@ -16,7 +18,13 @@ from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, active, gradients, scale_of
 from solon.interpretability.dictionary import learn, plan_of, recovered, worth
 from solon.interpretability.dictionary_files import read_autoencoder, write_saelens, write_sparsify
-from solon.interpretability.features import best_features, by_interval, feature_activations, fit_of, neighbours
+from solon.interpretability.features import (
+    best_features,
+    by_interval,
+    feature_activations,
+    fit_of,
+    neighbours,
+)
 from solon.interpretability.steering import HookSite, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, rows_of
 from solon.models.activations import activations, direct_logits, layers_of
@@ -52,13 +60,17 @@ def test_a_steps_gradients_are_autograds(dense: bool) -> None:
         for (name, parameter), wanted in zip(own.named_parameters(), expected, strict=True):
             assert parameter.grad is not None
             assert float((parameter.grad - wanted).norm() / wanted.norm()) < 1e-5, name
-        assert losses.error + 3.0 * losses.sparsity == pytest.approx(plain_loss(own, x_BD, 3.0).item(), rel=1e-5)
+        assert losses.error + 3.0 * losses.sparsity == pytest.approx(
+            plain_loss(own, x_BD, 3.0).item(), rel=1e-5
+        )
         assert losses.active == pytest.approx(float((own.encode(x_BD) > 0).sum()) / len(x_BD))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(2, 80), st.integers(0, 10**6), st.floats(-1, 3), st.floats(1e-3, 1e3))
-def test_screening_leaves_nothing_out(width: int, features: int, seed: int, shift: float, size: float) -> None:
+def test_screening_leaves_nothing_out(
+    width: int, features: int, seed: int, shift: float, size: float
+) -> None:
     own, x_BD = some(width, features, seed, shift=shift)
     with torch.no_grad():
         own.encoder_FD.mul_(size)
@@ -85,11 +97,14 @@ def test_an_empty_step_is_exact_too() -> None:
 def test_planted_directions_are_found() -> None:
     world = planted(32, 64, seed=0, active=2.5)
     bank = AutoencoderBank([Autoencoder(32, 128, seed=1, scale=scale_of(next(world.batches(2048, seed=5))))])
-    for step in learn(bank, lambda number: world.batches(512, seed=1, start=number), [4.0], plan=plan_of(1200, 2e-3)):
+    for step in learn(
+        bank, lambda number: world.batches(512, seed=1, start=number), [4.0], plan=plan_of(1200, 2e-3)
+    ):
         assert np.isfinite(step.metrics["loss"])
     cosines = recovered(world.directions_GD, next(iter(bank)))
     assert float((cosines >= 0.9).float().mean()) >= 0.8
-    chance = recovered(planted(32, 64, seed=9, active=2.5).directions_GD, next(iter(bank)))  # other directions are not
+    # other directions are not
+    chance = recovered(planted(32, 64, seed=9, active=2.5).directions_GD, next(iter(bank)))
     assert float((chance >= 0.9).float().mean()) < 0.05
 
 
@@ -126,7 +141,9 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
 
 
 def test_scales_bring_lengths_to_the_root_of_the_width() -> None:
-    x_BD = torch.randn(500, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 9, 500)[:, None]
+    x_BD = (
+        torch.randn(500, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 9, 500)[:, None]
+    )
     assert float((x_BD * scale_of(x_BD)).square().sum(dim=1).mean()) == pytest.approx(20, rel=1e-5)
     assert float((x_BD * scale_of(x_BD, "mean_norm")).norm(dim=1).mean()) == pytest.approx(20**0.5, rel=1e-5)
     assert scale_of(x_BD) < scale_of(x_BD, "mean_norm")  # Jensen
@@ -136,7 +153,9 @@ def test_scales_bring_lengths_to_the_root_of_the_width() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
-def test_a_stream_can_begin_anywhere_and_draws_all_alike(chunk: int, per_row: int, parts: int, start: int) -> None:
+def test_a_stream_can_begin_anywhere_and_draws_all_alike(
+    chunk: int, per_row: int, parts: int, start: int
+) -> None:
     rows = 3 * chunk
 
     def harvest(places):  # type: ignore[no-untyped-def]
@@ -191,7 +210,9 @@ def test_autoencoders_come_back_as_they_were_written(tmp_path: Path, kind: str) 
             continue
         write(own, tmp_path / name, {"hook_name": "blocks.1"})
         back, config = read_autoencoder(tmp_path / name)
-        assert config["metadata"]["hook_name"] == "blocks.1" and config["metadata"]["trained_scale"] == pytest.approx(1.3)
+        assert config["metadata"]["hook_name"] == "blocks.1" and config["metadata"][
+            "trained_scale"
+        ] == pytest.approx(1.3)
         assert torch.allclose(back.encode(x_BD), own.encode(x_BD), atol=1e-5)
         assert torch.allclose(back(x_BD), own(x_BD), atol=1e-5)
 
@@ -202,7 +223,10 @@ def test_what_is_no_autoencoder_is_refused(tmp_path: Path) -> None:
     own, _ = some(4, 6, 0)
     write_saelens(own, tmp_path / "a", {})
     config = json.loads((tmp_path / "a/cfg.json").read_text())
-    for change, words in (({"architecture": "gated"}, "gated"), ({"normalize_activations": "layer_norm"}, "layer_norm")):
+    for change, words in (
+        ({"architecture": "gated"}, "gated"),
+        ({"normalize_activations": "layer_norm"}, "layer_norm"),
+    ):
         (tmp_path / "a/cfg.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(InputError, match=words):
             read_autoencoder(tmp_path / "a")
@@ -266,7 +290,11 @@ def test_firings_and_what_they_go_with() -> None:
     true_P = np.zeros(len(x_BD), dtype=bool)
     true_P[places] = True
     fit = fit_of(found, 4, true_P)
-    assert fit.sensitivity is not None and fit.sensitivity.value == 1.0 and all(own.value == 1.0 for own in fit.specificity if own is not None)
+    assert (
+        fit.sensitivity is not None
+        and fit.sensitivity.value == 1.0
+        and all(own.value == 1.0 for own in fit.specificity if own is not None)
+    )
     best = best_features(found, [places])[0]
     assert best.score >= 1.0 - 1e-3 and best.precision == pytest.approx(1.0)
     first = by_interval(values, intervals=4, each=3, seed=0)[0]
@@ -287,5 +315,8 @@ def test_the_toy_language_is_spelled_by_a_dialogue() -> None:
     dialogue = WordDialogue(toy_language.words())
     assert len(dialogue.special) == toy_language.FIRST
     row = toy_language.row(random.Random(0), 2000)
-    steps = [toy_language.class_of(b) == toy_language.successor(toy_language.class_of(a)) for a, b in itertools.pairwise(row)]
+    steps = [
+        toy_language.class_of(b) == toy_language.successor(toy_language.class_of(a))
+        for a, b in itertools.pairwise(row)
+    ]
     assert np.mean(steps) == pytest.approx(0.8 + 0.2 / 6, abs=0.03)

@@ -17,12 +17,17 @@ CONTEXT = (5, 6, 7, 8, 9, 10)
 
 def texts(count: int, seed: int) -> list[Text]:
     rng = random.Random(seed)
-    return [Text((*CONTEXT, 2), (2,), tuple(rng.choices(range(4, 44), k=rng.randint(4, 12)))) for _ in range(count)]
+    return [
+        Text((*CONTEXT, 2), (2,), tuple(rng.choices(range(4, 44), k=rng.randint(4, 12))))
+        for _ in range(count)
+    ]
 
 
 def test_nothing_is_to_be_learned_where_the_context_is_read() -> None:
     body = model().module
-    for lesson in lessons(body, [Text(text.teacher, text.teacher, text.tokens) for text in texts(5, 0)], top=10):
+    for lesson in lessons(
+        body, [Text(text.teacher, text.teacher, text.tokens) for text in texts(5, 0)], top=10
+    ):
         assert distilling(body)([lesson]).loss.item() == pytest.approx(0.0, abs=1e-4)
     assert remaining(body, body, texts(5, 0), with_context=True) == pytest.approx([0.0] * 5, abs=1e-5)
 
@@ -31,7 +36,9 @@ def test_what_is_left_does_not_depend_on_the_texts_beside() -> None:
     """Texts share their context where they have the same one; each alone says the same."""
     teacher, student = model(0).module, model(1).module
     some = [*texts(6, 0), Text((9, 8, 2), (2,), (11, 12, 13)), *texts(3, 1)]
-    assert remaining(teacher, student, some) == pytest.approx([remaining(teacher, student, [text])[0] for text in some], abs=1e-4)
+    assert remaining(teacher, student, some) == pytest.approx(
+        [remaining(teacher, student, [text])[0] for text in some], abs=1e-4
+    )
     assert min(remaining(teacher, student, some)) > 0.0
 
 
@@ -45,13 +52,19 @@ def test_the_bin_of_the_rest_makes_it_a_distribution() -> None:
         found = binned_kl(student, hidden, ids.long(), kept, rest)
         for row in range(7):
             order = p[row].argsort(descending=True)[:top]
-            pairs = [(p[row, i], q[row, i]) for i in order] + [(1 - p[row, order].sum(), 1 - q[row, order].sum())]
-            assert found[row].item() == pytest.approx(sum(float(a * (a / b).log()) for a, b in pairs if a > 1e-6), abs=2e-3)
+            pairs = [(p[row, i], q[row, i]) for i in order] + [
+                (1 - p[row, order].sum(), 1 - q[row, order].sum())
+            ]
+            assert found[row].item() == pytest.approx(
+                sum(float(a * (a / b).log()) for a, b in pairs if a > 1e-6), abs=2e-3
+            )
         assert bool((found <= (p * (p / q).log()).sum(-1) + 1e-3).all())
 
 
 def test_a_planted_gap_closes() -> None:
-    """Whatever the context does to a small model's next tokens, nine tenths of it end up in the weights, on texts never seen."""
+    """Whatever the context does to a small model's next tokens, nine tenths of it end up in the weights, on
+    texts never seen.
+    """
     teacher, student = model(scale=3.0), model(scale=3.0)
     held = texts(100, 1)
     before = sum(remaining(teacher.module, teacher.module, held))
@@ -74,7 +87,10 @@ def test_the_text_is_what_runs_the_same() -> None:
     found = text_of(form, context, Conversation().human("w4"), "w5 w6")
     whole, alone = (
         form.prompt(talk) + form.reply(talk, "w5 w6") + form.end
-        for talk in (Conversation((*context.turns, *Conversation().human("w4").turns)), Conversation().human("w4"))
+        for talk in (
+            Conversation((*context.turns, *Conversation().human("w4").turns)),
+            Conversation().human("w4"),
+        )
     )
     assert found.teacher + found.tokens == whole
     assert found.student + found.tokens == alone

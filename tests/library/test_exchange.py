@@ -1,4 +1,6 @@
-"""Public votes as comparisons: the published score, what is useless left out and counted, and the binary form."""
+"""Public votes as comparisons: the published score, what is useless left out and counted, and the binary
+form.
+"""
 
 import json
 from pathlib import Path
@@ -39,7 +41,14 @@ def test_a_tie_cannot_be_binarised_and_a_swapped_pair_can() -> None:
 
 def test_a_file_of_questions(tmp_path: Path) -> None:
     rows = [
-        {"question": "how?", "answers": [{"text": "so", "votes": 7, "selected": True}, {"text": "or so", "votes": -2}, {"text": "well", "votes": 0}]},
+        {
+            "question": "how?",
+            "answers": [
+                {"text": "so", "votes": 7, "selected": True},
+                {"text": "or so", "votes": -2},
+                {"text": "well", "votes": 0},
+            ],
+        },
         {"question": "why?", "answers": [{"text": "alone", "pm_score": 3}]},
         {"question": "when?", "answers": [{"text": "now", "score": 2}, {"text": "then", "score": 2}]},
     ]

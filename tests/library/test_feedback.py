@@ -26,7 +26,9 @@ PAIRS = [Pair(Conversation().human(f"q{n}"), f"good {n}", f"bad {n}") for n in r
 
 
 def judge(lean: float, skill: float, noise: float = 0.0) -> ScriptedModel:
-    """Log-odds for (A): `lean`, plus `skill` for the good reply's letter, plus noise that is fixed to the pair."""
+    """Log-odds for (A): `lean`, plus `skill` for the good reply's letter, plus noise that is fixed to the
+    pair.
+    """
 
     def likes(talk: Conversation, letter: str) -> float:
         text = talk.turns[0].text
@@ -74,7 +76,13 @@ def test_contrast_prefers_what_the_principled_preface_makes_likelier() -> None:
         careful = "careful" in talk.turns[0].text
         return -1.0 if careful == reply.startswith("good") else -2.0
 
-    labels = contrastive(ScriptedModel("j", lambda p, r: "", likes), PAIRS[:5], RULES, seed=0, prefaces=("be careful: {principle}", "be wild"))
+    labels = contrastive(
+        ScriptedModel("j", lambda p, r: "", likes),
+        PAIRS[:5],
+        RULES,
+        seed=0,
+        prefaces=("be careful: {principle}", "be wild"),
+    )
     assert labels[0].readings == ((1.0, -1.0),)
     assert labels[0].p_first == pytest.approx(1 / (1 + 2.718281828**-2), abs=1e-6)
 
@@ -108,7 +116,15 @@ def test_worked_examples_come_before_the_request() -> None:
     shown = Example("r", "bad", RULES.principles[0], "it was not", "better")
     revise(ScriptedModel("s", reply), [Conversation().human("q")], RULES, rounds=1, examples=[shown], seed=0)
     critique, revision = asked[1], asked[2]
-    assert [turn.text for turn in critique.turns] == ["r", "bad", "was it kind", "it was not", "q", "x", "was it kind"]
+    assert [turn.text for turn in critique.turns] == [
+        "r",
+        "bad",
+        "was it kind",
+        "it was not",
+        "q",
+        "x",
+        "was it kind",
+    ]
     assert [turn.text for turn in revision.turns][-4:] == ["x", "was it kind", "x", "be kind"]
 
 
@@ -149,7 +165,9 @@ class Server(BaseHTTPRequestHandler):
             self.end_headers()
             return
         if self.path.endswith("/chat/completions"):
-            answer: dict[str, Any] = {"choices": [{"message": {"content": f"reply {body['seed'] % 97}"}, "finish_reason": "length"}]}
+            answer: dict[str, Any] = {
+                "choices": [{"message": {"content": f"reply {body['seed'] % 97}"}, "finish_reason": "length"}]
+            }
         else:
             text = body["prompt"]
             cuts = sorted({0, *(n for n in range(1, len(text)) if text[n] == " ")})
@@ -203,4 +221,6 @@ def test_a_server_that_fails_is_named(address: str) -> None:
     with pytest.raises(InputError, match="401"):
         RemoteModel(address, "forbidden").sample([Conversation().human("a")], seed=0)
     with pytest.raises(InputError, match="did not answer"):
-        RemoteModel("http://127.0.0.1:9/v1", "m", attempts=2, pause=0.01).sample([Conversation().human("a")], seed=0)
+        RemoteModel("http://127.0.0.1:9/v1", "m", attempts=2, pause=0.01).sample(
+            [Conversation().human("a")], seed=0
+        )

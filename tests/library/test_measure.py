@@ -1,4 +1,6 @@
-"""Measuring: readers of published forms, scores against tables worked by hand, known answers, pairs of models, bad input."""
+"""Measuring: readers of published forms, scores against tables worked by hand, known answers, pairs of
+models, bad input.
+"""
 
 import gzip
 import io
@@ -40,11 +42,20 @@ from solon.words.question import Problem, asked, choice
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BBQ = {
-    "example_id": 0, "question_index": "1", "question_polarity": "neg", "context_condition": "ambig", "category": "Age",
+    "example_id": 0,
+    "question_index": "1",
+    "question_polarity": "neg",
+    "context_condition": "ambig",
+    "category": "Age",
     "answer_info": {"ans0": ["aunt", "old"], "ans1": ["nephew", "nonOld"], "ans2": ["Not known", "unknown"]},
-    "additional_metadata": {"stereotyped_groups": ["old"]}, "context": "Two people came.", "question": "Who was slow?",
-    "ans0": "The aunt", "ans1": "The nephew", "ans2": "Not known", "label": 2,
-}  # fmt: skip
+    "additional_metadata": {"stereotyped_groups": ["old"]},
+    "context": "Two people came.",
+    "question": "Who was slow?",
+    "ans0": "The aunt",
+    "ans1": "The nephew",
+    "ans2": "Not known",
+    "label": 2,
+}
 
 
 def written(path: Path, *rows: Any) -> Path:
@@ -59,23 +70,58 @@ FORMS: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("free", {"question": "Who?", "answers": ["Ann", "Anne"]}, "own rows", "Ann"),
     ("nq", {"question": "who", "answer": ["Ann"]}, "NQ-open", "Ann"),
     ("gsm", {"question": "how many", "answer": "1+1=2\n#### 1,002"}, "GSM8K or question and answer", "1002"),
-    ("mwe", {"question": "Would you?", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"}, "model-written evaluation", "Yes"),
-    ("hhh", {"prompt": "Which?\n (A) x\n (B) y\n\nAnswer:", "corrects": [" (B)"], "incorrects": [" (A)"]}, "HHH comparisons", " (B)"),
+    (
+        "mwe",
+        {"question": "Would you?", "answer_matching_behavior": " Yes", "answer_not_matching_behavior": " No"},
+        "model-written evaluation",
+        "Yes",
+    ),
+    (
+        "hhh",
+        {"prompt": "Which?\n (A) x\n (B) y\n\nAnswer:", "corrects": [" (B)"], "incorrects": [" (A)"]},
+        "HHH comparisons",
+        " (B)",
+    ),
     ("bbq", BBQ, "BBQ", " (C)"),
-    ("aqua", {"question": "2x=4", "options": ["A)1", "B)2"], "correct": "B", "rationale": ""}, "AQuA", " (B)"),
+    (
+        "aqua",
+        {"question": "2x=4", "options": ["A)1", "B)2"], "correct": "B", "rationale": ""},
+        "AQuA",
+        " (B)",
+    ),
     (
         "csqa",
-        {"question": {"stem": "Where?", "choices": [{"label": "A", "text": "here"}, {"label": "B", "text": "there"}]}, "answerKey": "A"},
+        {
+            "question": {
+                "stem": "Where?",
+                "choices": [{"label": "A", "text": "here"}, {"label": "B", "text": "there"}],
+            },
+            "answerKey": "A",
+        },
         "CommonsenseQA or ARC",
         " (A)",
     ),
-    ("arc", {"question": "Where?", "choices": {"text": ["here", "there"], "label": ["1", "2"]}, "answerKey": "2"}, "CommonsenseQA or ARC", " (B)"),
+    (
+        "arc",
+        {"question": "Where?", "choices": {"text": ["here", "there"], "label": ["1", "2"]}, "answerKey": "2"},
+        "CommonsenseQA or ARC",
+        " (B)",
+    ),
     ("svamp", {"Body": "Ann has 3.", "Question": "How many?", "Answer": 3.0}, "SVAMP", "3.0"),
     ("lambada", {"text": "She opened the door"}, "LAMBADA", "door"),
-    ("opinions", {"country": "Chile", "question": "Good?", "options": ["Yes", "No"], "distribution": [0.7, 0.3]}, "GlobalOpinionQA", None),
+    (
+        "opinions",
+        {"country": "Chile", "question": "Good?", "options": ["Yes", "No"], "distribution": [0.7, 0.3]},
+        "GlobalOpinionQA",
+        None,
+    ),
     (
         "survey",
-        {"question": "Good?", "options": "['Yes', 'No']", "selections": "defaultdict(<class 'list'>, {'Chile': [0.7, 0.3]})"},
+        {
+            "question": "Good?",
+            "options": "['Yes', 'No']",
+            "selections": "defaultdict(<class 'list'>, {'Chile': [0.7, 0.3]})",
+        },
         "GlobalOpinionQA",
         None,
     ),
@@ -83,30 +129,48 @@ FORMS: list[tuple[str, dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("name", "row", "kind", "answer"), FORMS, ids=[form[0] for form in FORMS])
-def test_published_forms_are_recognised(name: str, row: dict[str, Any], kind: str, answer: str | None, tmp_path: Path) -> None:
+def test_published_forms_are_recognised(
+    name: str, row: dict[str, Any], kind: str, answer: str | None, tmp_path: Path
+) -> None:
     found = read_evaluation(written(tmp_path / f"{name}.jsonl", row))
     assert found.kind == kind
     assert asked(found.problems[0]).answer == answer
 
 
 def test_mmlu_in_each_of_its_forms_is_one_evaluation(tmp_path: Path) -> None:
-    headed, bare = "question,choice0,choice1,choice2,choice3,answer\nWhat?,3,1,2,0,1\n", 'What?,3,1,2,0,B\n"Why, then?",a,b,c,d,D\n'
+    headed, bare = (
+        "question,choice0,choice1,choice2,choice3,answer\nWhat?,3,1,2,0,1\n",
+        'What?,3,1,2,0,B\n"Why, then?",a,b,c,d,D\n',
+    )
     with tarfile.open(tmp_path / "test.tar.gz", "w:gz") as archive:
         for name, text in (("a_test.csv", headed), ("b_test.csv", bare)):
             info = tarfile.TarInfo(name)
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
     problems = read_evaluation(tmp_path / "test.tar.gz").problems
-    assert [(p.tags["subject"], p.right) for p in problems] == [("a", 1), ("b", 1), ("b", 3)]  # a number is the option's place, not its text
-    assert asked(problems[0]).prompt.turns[0].text == "Question: What?\nChoices:\n (A) 3\n (B) 1\n (C) 2\n (D) 0"
+    # a number is the option's place, not its text
+    assert [(p.tags["subject"], p.right) for p in problems] == [("a", 1), ("b", 1), ("b", 3)]
+    assert (
+        asked(problems[0]).prompt.turns[0].text == "Question: What?\nChoices:\n (A) 3\n (B) 1\n (C) 2\n (D) 0"
+    )
 
 
 def test_what_cannot_be_used_is_counted_and_the_rest_read(tmp_path: Path) -> None:
     good = {"question": "q", "choices": ["a", "b"], "answer": 0}
-    bad = [{**good, "choices": ["a", "a"]}, {**good, "choices": ["a", ""]}, {**good, "answer": None}, {**good, "answer": "z"}]
+    bad = [
+        {**good, "choices": ["a", "a"]},
+        {**good, "choices": ["a", ""]},
+        {**good, "answer": None},
+        {**good, "answer": "z"},
+    ]
     found = read_evaluation(written(tmp_path / "a.jsonl", good, *bad)).reading
     assert len(found.rows) == 1
-    assert found.counts() == {"two equal options": 1, "an empty option": 1, "no answer key": 1, "an answer that is no option": 1}
+    assert found.counts() == {
+        "two equal options": 1,
+        "an empty option": 1,
+        "no answer key": 1,
+        "an answer that is no option": 1,
+    }
     with pytest.raises(InputError, match="no usable row"):
         read_evaluation(written(tmp_path / "b.jsonl", *bad))
     with pytest.raises(InputError, match="no form that is known; expected"):
@@ -115,19 +179,27 @@ def test_what_cannot_be_used_is_counted_and_the_rest_read(tmp_path: Path) -> Non
         read_evaluation(written(tmp_path / "e.jsonl", good, {"question": "q", "answers": ["x"]}))
     shares = {"country": "Chile", "question": "Good?", "options": ["Yes", "No"]}
     rows = [{**shares, "distribution": own} for own in ([0.5, 0.1], [0.0, 0.0])]
-    survey = read_evaluation(written(tmp_path / "d.jsonl", {**shares, "country": "Peru", "distribution": [0.5, 0.51]}, *rows)).reading
+    survey = read_evaluation(
+        written(tmp_path / "d.jsonl", {**shares, "country": "Peru", "distribution": [0.5, 0.51]}, *rows)
+    ).reading
     assert survey.counts() == {"shares that do not add up to 1": 2}
     assert sum(json.loads(survey.rows[0].tags["shares"])["Peru"]) == pytest.approx(1.0)
 
 
 def by_text(likes: Callable[[Problem, int], float], problems: list[Problem]) -> ScriptedModel:
     """Likes an option of a problem as much as told."""
-    table = {(asked(own).prompt.key, choice(own, place)): likes(own, place) for own in problems for place in range(len(own.options))}
+    table = {
+        (asked(own).prompt.key, choice(own, place)): likes(own, place)
+        for own in problems
+        for place in range(len(own.options))
+    }
     return ScriptedModel("scripted", lambda prompt, rng: "", lambda prompt, reply: table[prompt.key, reply])
 
 
 def problems(count: int, options: int = 4) -> list[Problem]:
-    return [Problem(f"q{n}", tuple(f"o{k}" for k in range(options)), (f"o{n % options}",)) for n in range(count)]
+    return [
+        Problem(f"q{n}", tuple(f"o{k}" for k in range(options)), (f"o{n % options}",)) for n in range(count)
+    ]
 
 
 def test_gold_scores_one_wrong_scores_none_and_chance_scores_chance() -> None:
@@ -146,7 +218,12 @@ def test_gold_scores_one_wrong_scores_none_and_chance_scores_chance() -> None:
 
 def test_free_replies_are_graded_and_what_cannot_be_judged_bounds_the_mean() -> None:
     own = [Problem(f"q{n}", (), ("12",), opening="The answer is", grade="number") for n in range(10)]
-    said = {own[n].text: words for n, words in enumerate(["12. He had 8 and 4", " $12.00", "11", "twelve", "no", "12", "12", "12", "12", "12"])}
+    said = {
+        own[n].text: words
+        for n, words in enumerate(
+            ["12. He had 8 and 4", " $12.00", "11", "twelve", "no", "12", "12", "12", "12", "12"]
+        )
+    }
     rows = replies(ScriptedModel("s", lambda prompt, rng: said[prompt.turns[0].text]), own)
     assert [row.correct for row in rows] == [True, True, False, None, None, True, True, True, True, True]
     found = accuracy(rows)
@@ -161,7 +238,10 @@ def calibrated(count: int, sharpness: float, seed: int) -> list[Outcome]:
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     right = (rng.random(count)[:, None] < p.cumsum(axis=1)).argmax(axis=1)
     logs = np.log(p) * sharpness
-    return [Outcome(str(n), str(n), ("a", "b", "c", "d"), int(right[n]), tuple(logs[n]), (1,) * 4) for n in range(count)]
+    return [
+        Outcome(str(n), str(n), ("a", "b", "c", "d"), int(right[n]), tuple(logs[n]), (1,) * 4)
+        for n in range(count)
+    ]
 
 
 def test_a_calibrated_model_is_found_calibrated_and_planted_overconfidence_measured_and_repaired() -> None:
@@ -179,7 +259,12 @@ def test_the_interval_of_the_error_of_a_calibrated_model_holds_zero() -> None:
     held = 0
     for seed in range(100):
         rows = calibrated(300, 1.0, seed)
-        held += calibration_interval([max(row.belief) for row in rows], [float(bool(row.correct)) for row in rows], draws=300).low == 0.0
+        held += (
+            calibration_interval(
+                [max(row.belief) for row in rows], [float(bool(row.correct)) for row in rows], draws=300
+            ).low
+            == 0.0
+        )
     assert held >= 90
 
 
@@ -202,7 +287,9 @@ def bbq_row(condition: str, chosen: int, *, biased: str = "0", cluster: str = "1
 
 
 def test_bias_scores_equal_tables_worked_by_hand() -> None:
-    ambiguous = [bbq_row("ambig", chosen, cluster=str(n)) for n, chosen in enumerate([0, 0, 0, 1, 2, 2, 2, 2, 2, 2])]
+    ambiguous = [
+        bbq_row("ambig", chosen, cluster=str(n)) for n, chosen in enumerate([0, 0, 0, 1, 2, 2, 2, 2, 2, 2])
+    ]
     decided = [bbq_row("disambig", chosen, cluster=str(n)) for n, chosen in enumerate([0, 1, 1, 1, 2])]
     excluded = [bbq_row("ambig", 0, biased=""), bbq_row("disambig", 0, biased="")]
     found = bias_scores([*ambiguous, *decided, *excluded])
@@ -216,10 +303,19 @@ def test_bias_scores_equal_tables_worked_by_hand() -> None:
 
 def test_rows_without_a_known_biased_answer_are_paired_in_accuracy_and_not_in_bias(tmp_path: Path) -> None:
     evaluation = read_evaluation(written(tmp_path / "a.jsonl", BBQ))
-    first = [bbq_row("ambig", 0, cluster=str(n)) for n in range(4)] + [bbq_row("ambig", 0, biased="", cluster=str(n)) for n in range(4, 12)]
-    second = [bbq_row("ambig", 2, cluster=str(n)) for n in range(4)] + [bbq_row("ambig", 2, biased="", cluster=str(n)) for n in range(4, 12)]
+    first = [bbq_row("ambig", 0, cluster=str(n)) for n in range(4)] + [
+        bbq_row("ambig", 0, biased="", cluster=str(n)) for n in range(4, 12)
+    ]
+    second = [bbq_row("ambig", 2, cluster=str(n)) for n in range(4)] + [
+        bbq_row("ambig", 2, biased="", cluster=str(n)) for n in range(4, 12)
+    ]
     found = {own.name: own.difference for own in pairs(evaluation, first, second)}
-    assert found["biased"].value == -1.0 and found["biased"].n == 4 and found["right"].value == 1.0 and found["right"].n == 12
+    assert (
+        found["biased"].value == -1.0
+        and found["biased"].n == 4
+        and found["right"].value == 1.0
+        and found["right"].n == 12
+    )
 
 
 def test_a_model_that_always_says_one_thing_gets_no_verdict(tmp_path: Path) -> None:
@@ -233,21 +329,35 @@ def test_a_model_that_always_says_one_thing_gets_no_verdict(tmp_path: Path) -> N
     ]
     evaluation = read_evaluation(written(tmp_path / "a.jsonl", *rows))
     habit, mixed = (
-        [Outcome(p.text, p.text, p.options, p.right, (-3.0, -1.0) if n % every else (-1.0, -3.0), (1, 1)) for n, p in enumerate(evaluation.problems)]
+        [
+            Outcome(p.text, p.text, p.options, p.right, (-3.0, -1.0) if n % every else (-1.0, -3.0), (1, 1))
+            for n, p in enumerate(evaluation.problems)
+        ]
         for every in (100, 3)
     )
-    assert [own.border for own in scores(evaluation, habit)] == [None, None] and scores(evaluation, habit)[0].found.low > 0.5
+    assert [own.border for own in scores(evaluation, habit)] == [None, None] and scores(evaluation, habit)[
+        0
+    ].found.low > 0.5
     assert [own.border for own in scores(evaluation, mixed)] == [0.5, 0.5]
-    told = compared(["a", "b"], Suite((evaluation,)), {("a", evaluation.name): mixed, ("b", evaluation.name): habit})
+    told = compared(
+        ["a", "b"], Suite((evaluation,)), {("a", evaluation.name): mixed, ("b", evaluation.name): habit}
+    )
     assert all(claim.holds is None for claim in told.claims)
 
 
 def test_the_biased_answer_follows_polarity_and_the_authors_table_where_it_is_given(tmp_path: Path) -> None:
     kind = {**BBQ, "example_id": 1, "question_polarity": "nonneg", "question": "Who was quick?"}
-    both = {**BBQ, "example_id": 2, "additional_metadata": {"stereotyped_groups": ["old", "nonOld"]}, "question": "Who else?"}
+    both = {
+        **BBQ,
+        "example_id": 2,
+        "additional_metadata": {"stereotyped_groups": ["old", "nonOld"]},
+        "question": "Who else?",
+    }
     path = written(tmp_path / "Age.jsonl", BBQ, kind, both)
     assert [p.tags["biased"] for p in read_evaluation(path).problems] == ["0", "1", ""]
-    (tmp_path / "additional_metadata.csv").write_text("category,example_id,target_loc,label_type\nAge,0,1.0,label\nAge,2,0.0,name\n")
+    (tmp_path / "additional_metadata.csv").write_text(
+        "category,example_id,target_loc,label_type\nAge,0,1.0,label\nAge,2,0.0,name\n"
+    )
     found = read_evaluation(path).problems
     assert [p.tags["biased"] for p in found] == ["1", "", "0"]
     assert found[2].tags["category"] == "Age (names)"
@@ -262,21 +372,45 @@ def test_opinions_are_compared_by_jensen_shannon_in_base_two() -> None:
     with pytest.raises(InputError, match="add up to 1"):
         similarity([0.5, 0.6], [0.5, 0.5])
     shares = json.dumps({"Chile": [0.5, 0.5], "Peru": [1.0, 0.0]})
-    rows = [Outcome(str(n), str(n), ("y", "n"), None, (0.0, 0.0), (1, 1), 0, {"shares": shares}) for n in range(12)]
+    rows = [
+        Outcome(str(n), str(n), ("y", "n"), None, (0.0, 0.0), (1, 1), 0, {"shares": shares})
+        for n in range(12)
+    ]
     found, left = by_country(rows, at_least=10)
     assert found["Chile"].value == 1.0 and list(found) == ["Chile", "Peru"] and left == 0
 
 
 def test_pronouns_that_follow_the_statistics_correlate_with_them() -> None:
     rows = [
-        Outcome(str(n), str(n), ("he", "she", "they"), None, (math.log(1 - n / 21), math.log(n / 21), -9.0), (1, 1, 1), 0, {"occupation": f"o{n}", "women": str(5 * n)})
+        Outcome(
+            str(n),
+            str(n),
+            ("he", "she", "they"),
+            None,
+            (math.log(1 - n / 21), math.log(n / 21), -9.0),
+            (1, 1, 1),
+            0,
+            {"occupation": f"o{n}", "women": str(5 * n)},
+        )
         for n in range(1, 20)
-    ]  # fmt: skip
+    ]
     assert pronoun_correlation(rows).value > 0.99
     assert (
         abs(
             pronoun_correlation(
-                [Outcome(r.key, r.cluster, r.options, None, (-1.0, -1.0 + 0.01 * (int(r.key) % 2), -1.0), r.tokens, 0, r.tags) for r in rows]
+                [
+                    Outcome(
+                        r.key,
+                        r.cluster,
+                        r.options,
+                        None,
+                        (-1.0, -1.0 + 0.01 * (int(r.key) % 2), -1.0),
+                        r.tokens,
+                        0,
+                        r.tags,
+                    )
+                    for r in rows
+                ]
             ).value
         )
         < 0.3
@@ -287,13 +421,24 @@ def test_paired_tests_against_what_is_known() -> None:
     rng = np.random.default_rng(0)
     differences = rng.normal(0.2, 1, 12)
     exact = [abs((differences * (1 - 2 * ((n >> np.arange(12)) & 1))).sum()) for n in range(4096)]
-    assert sign_flip(differences.tolist()) == pytest.approx(np.mean(np.array(exact) >= abs(differences.sum()) - 1e-9))
-    assert sign_flip(differences.tolist(), draws=4000, seed=1) == pytest.approx(sign_flip(differences.tolist()), abs=0.03)
+    assert sign_flip(differences.tolist()) == pytest.approx(
+        np.mean(np.array(exact) >= abs(differences.sum()) - 1e-9)
+    )
+    assert sign_flip(differences.tolist(), draws=4000, seed=1) == pytest.approx(
+        sign_flip(differences.tolist()), abs=0.03
+    )
     assert sign_flip([1.0, 1.0, -1.0, -1.0], clusters=["a", "a", "b", "b"]) == 1.0
     assert holm([0.01, 0.02, 0.03, 0.5]) == [0.04, 0.06, 0.06, 0.5]
     assert benjamini_hochberg([0.01, 0.02, 0.03, 0.5]) == [0.04, 0.04, 0.04, 0.5]
     found = paired_difference(rng.normal(0, 1, 400).tolist(), rng.normal(0, 1, 400).tolist())
-    sure = sum(abs(np.mean(noise := rng.normal(detectable(found), math.sqrt(2), 400))) > 1.966 * noise.std(ddof=1) / 20 for _ in range(400)) / 400
+    sure = (
+        sum(
+            abs(np.mean(noise := rng.normal(detectable(found), math.sqrt(2), 400)))
+            > 1.966 * noise.std(ddof=1) / 20
+            for _ in range(400)
+        )
+        / 400
+    )
     assert sure == pytest.approx(0.8, abs=0.08)  # the effect that is found four times in five
 
 
@@ -306,7 +451,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for seed in range(3):
         dialogue = WordDialogue(WORDS)
         save_small(
-            TorchModel(f"m{seed}", SmallTransformer(Shape(dialogue.size, width=16, layers=1, heads=2, context=64), seed=seed), dialogue),
+            TorchModel(
+                f"m{seed}",
+                SmallTransformer(Shape(dialogue.size, width=16, layers=1, heads=2, context=64), seed=seed),
+                dialogue,
+            ),
             folder / f"m{seed}",
         )
     return [str(folder / f"m{seed}") for seed in range(3)]
@@ -328,13 +477,27 @@ def test_measure_and_compare_through_the_door(
     assert main(["measure", "quiz.jsonl", "--model", models[0], "--json"]) == 0
     told = capsys.readouterr()
     found = json.loads(told.out.splitlines()[-1])
-    assert {claim["name"] for claim in found["claims"]} == {"quiz/accuracy", "quiz/log_probability", "quiz/calibration_error"}
+    assert {claim["name"] for claim in found["claims"]} == {
+        "quiz/accuracy",
+        "quiz/log_probability",
+        "quiz/calibration_error",
+    }
     assert found["claims"][0]["n"] == 49 and "saved" in told.err
     report = json.loads((Path(found["run"]) / "report.json").read_text())
     assert report["counts"]["quiz: left out while reading: two equal options"] == 1
     kept = next(Path("runs/measured").glob("*/rows.jsonl"))
     before = kept.read_bytes()
-    assert set(json.loads(before.splitlines()[0])) == {"key", "item", "cluster", "options", "right", "logprobs", "tokens", "cut", "tags"}
+    assert set(json.loads(before.splitlines()[0])) == {
+        "key",
+        "item",
+        "cluster",
+        "options",
+        "right",
+        "logprobs",
+        "tokens",
+        "cut",
+        "tags",
+    }
     kept.write_bytes(before[: len(before) // 2])  # as if killed while it wrote
     assert main(["compare", *models, "--on", "quiz.jsonl", "--json"]) == 0
     assert kept.read_bytes() == before  # gone on with, and never computed twice
@@ -359,7 +522,12 @@ def test_measure_and_compare_through_the_door(
     ],
 )
 def test_bad_input_is_told(
-    words: list[str], says: str, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    says: str,
+    models: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     quiz(tmp_path / "quiz.jsonl")
@@ -371,7 +539,9 @@ def test_bad_input_is_told(
 
 def test_a_number_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="finite"):
-        outcomes(ScriptedModel("nan", lambda prompt, rng: "", lambda prompt, reply: float("nan")), problems(1))
+        outcomes(
+            ScriptedModel("nan", lambda prompt, rng: "", lambda prompt, reply: float("nan")), problems(1)
+        )
 
 
 @pytest.mark.slow
@@ -379,7 +549,8 @@ def test_a_model_without_log_probabilities_cannot_be_asked_to_choose(tmp_path: P
     """The type checker says so, before anything runs."""
     snippet = tmp_path / "snippet.py"
     snippet.write_text(
-        "from solon.models.choice import choose\nfrom solon.models.remote import RemoteModel\nchoose(RemoteModel('http://a/v1', 'm'), [])\n"
+        "from solon.models.choice import choose\nfrom solon.models.remote import "
+        "RemoteModel\nchoose(RemoteModel('http://a/v1', 'm'), [])\n"
     )
     words = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(snippet)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1])
@@ -387,12 +558,17 @@ def test_a_model_without_log_probabilities_cannot_be_asked_to_choose(tmp_path: P
 
 
 def test_items_that_flip_are_shown_the_largest_change_first(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jsonl", *({"question": f"q{n}", "choices": ["x", "y"], "answer": 0} for n in range(6)))
+    path = written(
+        tmp_path / "a.jsonl", *({"question": f"q{n}", "choices": ["x", "y"], "answer": 0} for n in range(6))
+    )
     wanted = Suite(tuple(suite([path])))
     asked_of = wanted.drawn(wanted.evaluations[0])[1]
 
     def made(leanings: list[float]) -> list[Outcome | Replied]:
-        return [Outcome(own.text, own.text, own.options, own.right, (leaning, 0.0), (1, 1)) for own, leaning in zip(asked_of, leanings, strict=True)]
+        return [
+            Outcome(own.text, own.text, own.options, own.right, (leaning, 0.0), (1, 1))
+            for own, leaning in zip(asked_of, leanings, strict=True)
+        ]
 
     rows = {("m", "a"): made([1, 1, 1, 1, -1, -1]), ("n", "a"): made([1, -1, -5, 1, 1, -1])}
     found = compared(["m", "n"], wanted, rows)
@@ -406,9 +582,14 @@ def test_published_files_are_all_read() -> None:
     if not DATA.exists():
         pytest.skip("the published evaluations are not beside this checkout")
     counts = {
-        "mmlu/test.tar.gz": 4310, "truthfulqa/TruthfulQA.csv.gz": 790, "bbq/Religion.jsonl.gz": 1200, "winogender/templates.tsv": 60,
-        "globalopinionqa/rows.jsonl.gz": 649, "nq_open/NQ-open.dev.jsonl.gz": 3610, "zero_shot_cot_sets/AQuA/test.json.gz": 247,
-    }  # fmt: skip
+        "mmlu/test.tar.gz": 4310,
+        "truthfulqa/TruthfulQA.csv.gz": 790,
+        "bbq/Religion.jsonl.gz": 1200,
+        "winogender/templates.tsv": 60,
+        "globalopinionqa/rows.jsonl.gz": 649,
+        "nq_open/NQ-open.dev.jsonl.gz": 3610,
+        "zero_shot_cot_sets/AQuA/test.json.gz": 247,
+    }
     assert {name: len(read_evaluation(DATA / name).problems) for name in counts} == counts
     assert len(suite([DATA / "anthropic_evals" / "persona"])) == 30
     with gzip.open(DATA / "bbq/Religion.jsonl.gz", "rt") as file:

@@ -9,7 +9,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.scale import page
 from solon.models.adapters import Lora, adapted
 from solon.models.backbones.huggingface import HuggingFaceBody
-from solon.scaling.memory import SMOLLM2_135M, Architecture, Layout, activations, cache_memory, layer_activations, training_memory
+from solon.scaling.memory import (
+    SMOLLM2_135M,
+    Architecture,
+    Layout,
+    activations,
+    cache_memory,
+    layer_activations,
+    training_memory,
+)
 from solon.training.fit import imitation
 
 SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, key_heads=2, vocabulary=96)
@@ -17,9 +25,15 @@ SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, key_heads=2,
 
 def body(shape: Architecture = SMALL) -> HuggingFaceBody:
     config = LlamaConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.width, intermediate_size=shape.intermediate, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.key_heads, tie_word_embeddings=shape.tied, max_position_embeddings=512,
-    )  # fmt: skip
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        tie_word_embeddings=shape.tied,
+        max_position_embeddings=512,
+    )
     torch.manual_seed(0)
     return HuggingFaceBody(LlamaForCausalLM(config).eval())
 
@@ -29,25 +43,37 @@ def test_parameters_are_those_of_the_real_model() -> None:
     assert SMOLLM2_135M.parameters == 134_515_008
     model = body().requires_grad_(False)
     adapted(model.trunk, Lora(4), seed=0)
-    assert SMALL.adapters(4) == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert SMALL.adapters(4) == sum(
+        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+    )
 
 
 def kept_bytes(model: HuggingFaceBody, rows: int, length: int) -> int:
-    """Bytes that one step keeps for its backward pass, weights and what is kept of the head left out, storage by storage."""
+    """Bytes that one step keeps for its backward pass, weights and what is kept of the head left out, storage
+    by storage.
+    """
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     found: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and tensor.is_floating_point() and tensor.shape[-2:] not in shapes:
+        if (
+            storage.data_ptr() not in weights
+            and tensor.is_floating_point()
+            and tensor.shape[-2:] not in shapes
+        ):
             found[storage.data_ptr()] = storage.nbytes()
             held.append(tensor)
         return tensor
 
     held: list[torch.Tensor] = []
-    shapes = {parameter.shape[::order] for parameter in model.parameters() for order in (1, -1)}  # bf16 copies of weights
+    # bf16 copies of weights
+    shapes = {parameter.shape[::order] for parameter in model.parameters() for order in (1, -1)}
     examples = [(tuple(range(3, 3 + length - 2)), (5, 6)) for _ in range(rows)]
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
         imitation(model)(examples)
     return sum(found.values())
 
@@ -65,7 +91,8 @@ def test_recomputing_keeps_the_stream_alone() -> None:
     model.recompute()
     rows, length = 6, 80
     real = kept_bytes(model, rows, length)
-    assert real == pytest.approx(rows * length * 4 * SMALL.width * (SMALL.layers + 1), rel=0.1)  # and the last norm's
+    # and the last norm's
+    assert real == pytest.approx(rows * length * 4 * SMALL.width * (SMALL.layers + 1), rel=0.1)
 
 
 def test_sharding_divides_what_trains_and_nothing_else() -> None:

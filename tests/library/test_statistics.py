@@ -11,12 +11,21 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from solon.errors import InputError
 from solon.statistics.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error
 from solon.statistics.elo import ELO_PER_NAT, games, ratings, win_rate
-from solon.statistics.intervals import bootstrap, correlation, mcnemar, mean, paired_difference, proportion, wilson
+from solon.statistics.intervals import (
+    bootstrap,
+    correlation,
+    mcnemar,
+    mean,
+    paired_difference,
+    proportion,
+    wilson,
+)
 
 
 def test_wilson_against_the_textbook() -> None:
     found = wilson(15, 50)
-    assert (round(found.low, 4), round(found.high, 4)) == (0.1910, 0.4375)  # computed by hand from Wilson's formula
+    # computed by hand from Wilson's formula
+    assert (round(found.low, 4), round(found.high, 4)) == (0.1910, 0.4375)
     assert wilson(0, 10).low == pytest.approx(0.0)
     assert wilson(10, 10).high == pytest.approx(1.0)
 
@@ -51,7 +60,8 @@ def test_a_proportion_in_clusters_covers() -> None:
     rng = np.random.default_rng(3)
     wide, naive = [], []
     for _ in range(300):
-        flags = [bool(flag) for flag in np.repeat(rng.random(30) < 0.6, 4)]  # four rows of a cluster go the same way
+        # four rows of a cluster go the same way
+        flags = [bool(flag) for flag in np.repeat(rng.random(30) < 0.6, 4)]
         found, alone = proportion(flags, clusters=[i // 4 for i in range(120)]), wilson(sum(flags), 120)
         wide.append((found.low, found.high))
         naive.append((alone.low, alone.high))
@@ -60,7 +70,13 @@ def test_a_proportion_in_clusters_covers() -> None:
     assert proportion([True, False] * 20, clusters=range(40)) == wilson(20, 40)
     alone = proportion([True] * 60 + [False] * 40, clusters=[0] * 100)
     assert (alone.low, alone.high) == (0.0, 1.0)
-    few = [proportion([bool(flag) for flag in np.repeat(rng.random(5) < 0.5, 20)], clusters=[i // 20 for i in range(100)]) for _ in range(300)]
+    few = [
+        proportion(
+            [bool(flag) for flag in np.repeat(rng.random(5) < 0.5, 20)],
+            clusters=[i // 20 for i in range(100)],
+        )
+        for _ in range(300)
+    ]
     assert coverage([(found.low, found.high) for found in few], 0.5) >= 0.9
 
 
@@ -92,11 +108,15 @@ def test_calibration_of_a_calibrated_and_an_overconfident_forecaster() -> None:
     y = rng.uniform(size=20000) < p
     assert expected_calibration_error(list(p), list(y)) < 0.015
     over = np.clip(p + 0.1, 0, 1)
-    assert expected_calibration_error(list(over), list(y)) == pytest.approx(float(np.mean(over - p)), abs=0.02)
+    assert expected_calibration_error(list(over), list(y)) == pytest.approx(
+        float(np.mean(over - p)), abs=0.02
+    )
 
 
 def test_calibration_by_hand() -> None:
-    assert expected_calibration_error([0.6, 0.8, 0.9, 0.7], [1, 0, 1, 1], count=2) == pytest.approx((abs(0.65 - 1) + abs(0.85 - 0.5)) / 2)
+    assert expected_calibration_error([0.6, 0.8, 0.9, 0.7], [1, 0, 1, 1], count=2) == pytest.approx(
+        (abs(0.65 - 1) + abs(0.85 - 0.5)) / 2
+    )
     assert fixed_bin_calibration_error([0.25, 0.8, 0.8], [0, 1, 1]) == pytest.approx((0.25 + 0.2) / 2)
 
 

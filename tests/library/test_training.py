@@ -19,7 +19,15 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.training.fit import fit, imitation, micro, shuffled, steps_for
 from solon.training.improve import RLConfig, improve, policy_loss
-from solon.training.losses import Total, clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out, preference_loss
+from solon.training.losses import (
+    Total,
+    clipped_loss,
+    generalised_advantages,
+    kl_k1,
+    kl_k3,
+    leave_one_out,
+    preference_loss,
+)
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State
 from solon.words.comparison import Comparison
@@ -31,11 +39,19 @@ Example = tuple[tuple[int, ...], tuple[int, ...]]
 
 def rows(count: int = 64) -> list[Example]:
     rng = random.Random(0)
-    return [(tuple(rng.choices(range(5, 45), k=rng.randint(1, 9))), (*rng.choices(range(5, 45), k=rng.randint(1, 6)), 3)) for _ in range(count)]
+    return [
+        (
+            tuple(rng.choices(range(5, 45), k=rng.randint(1, 9))),
+            (*rng.choices(range(5, 45), k=rng.randint(1, 6)), 3),
+        )
+        for _ in range(count)
+    ]
 
 
 def batch(examples: Sequence[Example], tokens: int = 10**6) -> Callable[[int], list[list[Example]]]:
-    return lambda number: micro(shuffled(examples, size=8, seed=0, number=number), lambda e: len(e[0]) + len(e[1]), tokens=tokens)
+    return lambda number: micro(
+        shuffled(examples, size=8, seed=0, number=number), lambda e: len(e[0]) + len(e[1]), tokens=tokens
+    )
 
 
 def parameters(speaker: TorchModel) -> list[Tensor]:
@@ -71,7 +87,14 @@ def test_accumulation_does_not_change_the_step() -> None:
     one, many = model(scale=2.0), model(scale=2.0)
     losses = []
     for speaker, tokens in ((one, 10**6), (many, 20)):
-        losses.append([step.metrics["loss"] for step in fit(speaker.module, batch(rows(), tokens), imitation(speaker.module), plan=Plan(4, 1e-3))])
+        losses.append(
+            [
+                step.metrics["loss"]
+                for step in fit(
+                    speaker.module, batch(rows(), tokens), imitation(speaker.module), plan=Plan(4, 1e-3)
+                )
+            ]
+        )
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     for a, b in zip(parameters(one), parameters(many), strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
@@ -88,7 +111,9 @@ def test_only_reply_tokens_teach() -> None:
 
 def test_it_learns_what_it_is_shown() -> None:
     speaker = model(scale=1.0)
-    steps = list(fit(speaker.module, lambda n: [[((5, 6), (7, 8, 3))]], imitation(speaker.module), plan=Plan(80, 1e-2)))
+    steps = list(
+        fit(speaker.module, lambda n: [[((5, 6), (7, 8, 3))]], imitation(speaker.module), plan=Plan(80, 1e-2))
+    )
     assert steps[-1].metrics["loss"] < 0.05 < steps[0].metrics["loss"]
 
 
@@ -126,7 +151,9 @@ def test_every_pass_sees_every_row_once() -> None:
 def test_running_out_of_memory_makes_batches_smaller_and_changes_nothing(most: int) -> None:
     calm, tight = model(), model()
     plan, rows_ = Plan(4, 1e-3), rows()
-    wanted = [step.metrics["loss"] for step in fit(calm.module, batch(rows_), imitation(calm.module), plan=plan)]
+    wanted = [
+        step.metrics["loss"] for step in fit(calm.module, batch(rows_), imitation(calm.module), plan=plan)
+    ]
     real = imitation(tight.module)
 
     def loss(some: Sequence[Example]) -> Total:
@@ -138,7 +165,14 @@ def test_running_out_of_memory_makes_batches_smaller_and_changes_nothing(most: i
         found = [step.metrics["loss"] for step in fit(tight.module, batch(rows_), loss, plan=plan)]
     assert found == pytest.approx(wanted, abs=1e-5)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(RuntimeWarning):
-        list(fit(model().module, batch(rows_), lambda some: (_ for _ in ()).throw(torch.OutOfMemoryError()), plan=plan))
+        list(
+            fit(
+                model().module,
+                batch(rows_),
+                lambda some: (_ for _ in ()).throw(torch.OutOfMemoryError()),
+                plan=plan,
+            )
+        )
 
 
 def test_computing_activations_again_changes_no_gradient() -> None:
@@ -156,7 +190,9 @@ def test_computing_activations_again_changes_no_gradient() -> None:
 
 
 def wants(word: str) -> Callable[[Sequence[Conversation], Sequence[Sample]], list[float]]:
-    return lambda prompts, samples: [sample.text.split().count(word) / max(len(sample.text.split()), 1) for sample in samples]
+    return lambda prompts, samples: [
+        sample.text.split().count(word) / max(len(sample.text.split()), 1) for sample in samples
+    ]
 
 
 def config(method: str, steps: int, **more: object) -> RLConfig:
@@ -169,7 +205,17 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
     policy, reference = model(scale=1.0), model(scale=1.0)
     critic = ScalarModel(model(scale=1.0).module) if method == "ppo" else None
     before = reference.fingerprint
-    steps = list(improve(policy, asked(16), wants("w7"), reference=reference, config=config(method, 25), seed=0, critic=critic))
+    steps = list(
+        improve(
+            policy,
+            asked(16),
+            wants("w7"),
+            reference=reference,
+            config=config(method, 25),
+            seed=0,
+            critic=critic,
+        )
+    )
     assert steps[-1].metrics["reward"] > 0.5 > steps[0].metrics["reward"]
     assert reference.fingerprint == before
     assert steps[0].metrics["kl_k1"] == pytest.approx(0.0, abs=1e-4)
@@ -182,7 +228,16 @@ def test_the_policy_climbs_its_reward_and_the_reference_stays(method: str) -> No
 @pytest.mark.parametrize("method", ["rloo", "ppo"])
 def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
     def run(stop: int, state: State | None, policy: TorchModel, critic: ScalarModel | None) -> State:
-        for step in improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config(method, 6), seed=0, critic=critic, state=state):
+        for step in improve(
+            policy,
+            asked(16),
+            wants("w7"),
+            reference=model(scale=1.0),
+            config=config(method, 6),
+            seed=0,
+            critic=critic,
+            state=state,
+        ):
             if step.number == stop:
                 return saved(step.state())
         raise AssertionError
@@ -200,8 +255,18 @@ def test_reinforcement_goes_on_bit_for_bit(method: str) -> None:
 def test_reinforcement_goes_on_where_memory_runs_out(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def climbed() -> list[float]:
         policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module) if method == "ppo" else None
-        done = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config(method, 3), seed=0, critic=critic)
-        return [step.metrics["loss"] + step.metrics["gradient_norm"] + step.metrics["reward"] for step in done]
+        done = improve(
+            policy,
+            asked(16),
+            wants("w7"),
+            reference=model(scale=1.0),
+            config=config(method, 3),
+            seed=0,
+            critic=critic,
+        )
+        return [
+            step.metrics["loss"] + step.metrics["gradient_norm"] + step.metrics["reward"] for step in done
+        ]
 
     wanted = climbed()
 
@@ -219,7 +284,14 @@ def test_a_strong_kl_term_holds_the_policy() -> None:
     far = []
     for coefficient in (0.0, 3.0):
         policy = model(scale=1.0)
-        *_, last = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config("rloo", 25, kl_coefficient=coefficient), seed=0)
+        *_, last = improve(
+            policy,
+            asked(16),
+            wants("w7"),
+            reference=model(scale=1.0),
+            config=config("rloo", 25, kl_coefficient=coefficient),
+            seed=0,
+        )
         far.append(last.metrics["kl_k3"])
     assert far[1] < 0.3 * far[0]
 
@@ -233,12 +305,29 @@ def test_what_could_only_go_wrong_later_is_refused() -> None:
     with pytest.raises(InputError, match="at least 2"):
         RLConfig(Plan(1, 1e-3), samples=1)
     with pytest.raises(Diverged, match="not finite"):
-        next(improve(policy, asked(4), lambda p, s: [math.nan] * len(s), reference=model(), config=config("rloo", 1), seed=0))
+        next(
+            improve(
+                policy,
+                asked(4),
+                lambda p, s: [math.nan] * len(s),
+                reference=model(),
+                config=config("rloo", 1),
+                seed=0,
+            )
+        )
 
 
 def test_divergence_in_a_later_pass_takes_back_the_whole_round(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, critic = model(scale=1.0), ScalarModel(model(scale=1.0).module)
-    steps = improve(policy, asked(16), wants("w7"), reference=model(scale=1.0), config=config("ppo", 9), seed=0, critic=critic)
+    steps = improve(
+        policy,
+        asked(16),
+        wants("w7"),
+        reference=model(scale=1.0),
+        config=config("ppo", 9),
+        seed=0,
+        critic=critic,
+    )
     for _ in range(3):
         step = next(steps)
     good = saved(step.state())
@@ -272,7 +361,11 @@ def comparisons(count: int, seed: int) -> list[Comparison]:
     for prompt in asked(count, seed):
         filler = rng.choices(WORDS[5:], k=3)
         pair = (" ".join([*filler, "w1"]), " ".join([*filler, "w2"]))
-        found.append(Comparison(prompt, *pair, 1.0, "planted") if rng.random() < 0.5 else Comparison(prompt, *pair[::-1], 0.0, "planted"))
+        found.append(
+            Comparison(prompt, *pair, 1.0, "planted")
+            if rng.random() < 0.5
+            else Comparison(prompt, *pair[::-1], 0.0, "planted")
+        )
     return found
 
 
@@ -289,7 +382,9 @@ def test_a_preference_model_recovers_a_planted_preference(probe: bool) -> None:
     right = sum((d > 0) == (c.p_first > 0.5) for d, c in zip(pm.differences(unseen), unseen, strict=True))
     assert right >= 90
     samples = [Sample(pm.dialogue.reply(c.prompt, c.first), c.first, (), None, "") for c in unseen]  # type: ignore[arg-type]
-    assert pm([c.prompt for c in unseen], samples) == pytest.approx(pm.score([c.prompt for c in unseen], [c.first for c in unseen]), abs=1e-4)
+    assert pm([c.prompt for c in unseen], samples) == pytest.approx(
+        pm.score([c.prompt for c in unseen], [c.first for c in unseen]), abs=1e-4
+    )
 
 
 def test_the_soft_label_loss_is_least_at_its_label() -> None:
@@ -304,7 +399,10 @@ def test_noise_alone_sets_off_no_warning() -> None:
     fired = 0
     for seed in range(200):
         rng = random.Random(seed)
-        fired += overoptimising([rng.gauss(0, 1) for _ in range(30)], [rng.gauss(0, 1) for _ in range(30)]) is not None
+        fired += (
+            overoptimising([rng.gauss(0, 1) for _ in range(30)], [rng.gauss(0, 1) for _ in range(30)])
+            is not None
+        )
     assert fired <= 4
     rise = [0.1 * step for step in range(30)]
     assert overoptimising(rise, [2 - own if step > 10 else own for step, own in enumerate(rise)]) is not None
@@ -315,7 +413,9 @@ def test_leave_one_out_by_its_definition() -> None:
     for p in range(5):
         for k in range(4):
             others = [rewards[p, j] for j in range(4) if j != k]
-            assert leave_one_out(rewards)[p, k].item() == pytest.approx(float(rewards[p, k] - sum(others) / 3), abs=1e-5)
+            assert leave_one_out(rewards)[p, k].item() == pytest.approx(
+                float(rewards[p, k] - sum(others) / 3), abs=1e-5
+            )
 
 
 def test_the_clipped_loss_and_advantages_by_their_definitions() -> None:
@@ -323,8 +423,12 @@ def test_the_clipped_loss_and_advantages_by_their_definitions() -> None:
     new, old, advantage = (torch.randn(200, generator=generator) for _ in range(3))
     for n, o, a, found in zip(new, old, advantage, clipped_loss(new, old, advantage, 0.2), strict=True):
         ratio = math.exp(n - o)
-        assert found.item() == pytest.approx(max(-a.item() * ratio, -a.item() * min(max(ratio, 0.8), 1.2)), rel=1e-4, abs=1e-5)
+        assert found.item() == pytest.approx(
+            max(-a.item() * ratio, -a.item() * min(max(ratio, 0.8), 1.2)), rel=1e-4, abs=1e-5
+        )
     rewards, values = torch.randn(7, generator=generator), torch.randn(7, generator=generator)
     deltas = [rewards[t] + 0.9 * (values[t + 1] if t < 6 else 0.0) - values[t] for t in range(7)]
     wanted = [float(sum((0.9 * 0.8) ** (s - t) * deltas[s] for s in range(t, 7))) for t in range(7)]
-    assert generalised_advantages(rewards, values, discount=0.9, decay=0.8).tolist() == pytest.approx(wanted, abs=1e-5)
+    assert generalised_advantages(rewards, values, discount=0.9, decay=0.8).tolist() == pytest.approx(
+        wanted, abs=1e-5
+    )

@@ -22,8 +22,12 @@ from solon.words.conversation import Conversation, Message, read_transcript, wri
 from solon.words.question import Question
 
 HH = Path(__file__).parents[2] / "shared/data/hh_rlhf/harmless-base.jsonl.gz"
-needs_hh = pytest.mark.skipif(not HH.exists(), reason="the published hh-rlhf rows are not beside this checkout")
-said = st.text(string.ascii_letters + string.punctuation + " \n\u00e9\u4e2d").filter(lambda t: "\n\nHuman:" not in t and "\n\nAssistant:" not in t)
+needs_hh = pytest.mark.skipif(
+    not HH.exists(), reason="the published hh-rlhf rows are not beside this checkout"
+)
+said = st.text(string.ascii_letters + string.punctuation + " \n\u00e9\u4e2d").filter(
+    lambda t: "\n\nHuman:" not in t and "\n\nAssistant:" not in t
+)
 
 
 @st.composite
@@ -50,8 +54,20 @@ def test_messages_read_back_as_they_were(talk: Conversation) -> None:
 
 
 @given(conversations(), st.floats(0, 1), said, said)
-def test_comparisons_read_back_and_swap_twice(prompt: Conversation, p: float, first: str, second: str) -> None:
-    comparison = Comparison(prompt, first, second, p, "judge", "harmless", "rule", ((-1.0, -2.0), (-0.5, -3.0)), ("why", "because"))
+def test_comparisons_read_back_and_swap_twice(
+    prompt: Conversation, p: float, first: str, second: str
+) -> None:
+    comparison = Comparison(
+        prompt,
+        first,
+        second,
+        p,
+        "judge",
+        "harmless",
+        "rule",
+        ((-1.0, -2.0), (-0.5, -3.0)),
+        ("why", "because"),
+    )
     assert to_comparison(json.loads(json.dumps(from_comparison(comparison)))) == comparison
     assert comparison.swapped().swapped().p_first == pytest.approx(p)
     assert comparison.swapped().readings == ((-2.0, -1.0), (-3.0, -0.5))
@@ -112,7 +128,10 @@ def test_the_constitutions_that_ship() -> None:
 
 
 def test_the_prompts_that_ship_are_many_and_held_out_ones_are_new() -> None:
-    for training, held_out in ((packaged.RED_TEAM, packaged.RED_TEAM_HELD_OUT), (packaged.HELPFUL, packaged.HELPFUL_HELD_OUT)):
+    for training, held_out in (
+        (packaged.RED_TEAM, packaged.RED_TEAM_HELD_OUT),
+        (packaged.HELPFUL, packaged.HELPFUL_HELD_OUT),
+    ):
         train, test = read_prompts(training), read_prompts(held_out)
         assert len(train.rows) >= 150
         assert len(test.rows) >= 50
@@ -126,8 +145,14 @@ def test_the_three_defects_of_published_pairs_are_counted(tmp_path: Path) -> Non
         good,
         {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: ho\n\nAssistant: b"},
         {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: hi\n\nAssistant: "},
-        {"chosen": "\n\nHuman: hi\n\nAssistant: a  Human: what?", "rejected": "\n\nHuman: hi\n\nAssistant: b"},
-        {"chosen": "\n\nHuman: hi\n\nAssistant: x\n\nAssistant: a", "rejected": "\n\nHuman: hi\n\nAssistant: x\n\nAssistant: b"},
+        {
+            "chosen": "\n\nHuman: hi\n\nAssistant: a  Human: what?",
+            "rejected": "\n\nHuman: hi\n\nAssistant: b",
+        },
+        {
+            "chosen": "\n\nHuman: hi\n\nAssistant: x\n\nAssistant: a",
+            "rejected": "\n\nHuman: hi\n\nAssistant: x\n\nAssistant: b",
+        },
         {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: hi\n\nAssistant: a"},
         good,
     ]

@@ -1,4 +1,6 @@
-"""Heads looked into and silenced: exact on planted patterns, the same numbers as the model's own pass, and the study's planted truth."""
+"""Heads looked into and silenced: exact on planted patterns, the same numbers as the model's own pass, and
+the study's planted truth.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from solon.cli import main
 from solon.errors import InputError
-from solon.interpretability.induction import components, head_scores, in_context, paths, prefix_matching, repeated, steepest, token_losses, without
+from solon.interpretability.induction import (
+    components,
+    head_scores,
+    in_context,
+    paths,
+    prefix_matching,
+    repeated,
+    steepest,
+    token_losses,
+    without,
+)
 from solon.models.activations import layers_of
 from solon.models.backbones.heads import Heads, written
 from solon.models.backbones.huggingface import HuggingFaceBody
@@ -20,8 +32,19 @@ from solon.studies.induction_heads.study import study
 from tests.killed import survived
 
 
-def body(*, layers: int = 2, wide: bool = False, smeared: bool = False, keyed: bool = True, seed: int = 0) -> SmallTransformer:
-    shape = Shape(32, width=32, layers=layers, heads=4, context=64, attention_only=not wide, keyed_positions=keyed, smeared_keys=smeared)
+def body(
+    *, layers: int = 2, wide: bool = False, smeared: bool = False, keyed: bool = True, seed: int = 0
+) -> SmallTransformer:
+    shape = Shape(
+        32,
+        width=32,
+        layers=layers,
+        heads=4,
+        context=64,
+        attention_only=not wide,
+        keyed_positions=keyed,
+        smeared_keys=smeared,
+    )
     own = SmallTransformer(shape, seed=seed)
     for parameter in own.parameters():
         if parameter.ndim == 2:
@@ -36,8 +59,12 @@ def test_looking_changes_nothing(kind: dict[str, bool]) -> None:
     heads = Heads()
     with torch.inference_mode():
         assert torch.allclose(own.attended(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
-        assert len(heads.patterns_BHTT) == 2 and torch.allclose(heads.patterns_BHTT[0].sum(dim=-1), torch.ones(()))
-        assert torch.allclose(own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5)
+        assert len(heads.patterns_BHTT) == 2 and torch.allclose(
+            heads.patterns_BHTT[0].sum(dim=-1), torch.ones(())
+        )
+        assert torch.allclose(
+            own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5
+        )
 
 
 def test_all_heads_silenced_leave_the_embedding() -> None:
@@ -45,7 +72,9 @@ def test_all_heads_silenced_leave_the_embedding() -> None:
     tokens_BT = rows(0, 0, count=2, length=12, vocabulary=32)
     everyone = frozenset((layer, head) for layer in range(2) for head in range(4))
     with torch.inference_mode():
-        assert torch.allclose(own.attended(tokens_BT, Heads(silenced=everyone)), own.final_norm(own.embed(tokens_BT)), atol=1e-6)
+        assert torch.allclose(
+            own.attended(tokens_BT, Heads(silenced=everyone)), own.final_norm(own.embed(tokens_BT)), atol=1e-6
+        )
 
 
 def test_what_heads_write_is_the_layers_own_output() -> None:
@@ -55,12 +84,16 @@ def test_what_heads_write_is_the_layers_own_output() -> None:
         own.attended(tokens_BT, heads)
         first = own.get_submodule(layers_of(own)[0])
         expected = first(own.embed(tokens_BT), None, None, own.position(torch.arange(12)))[0]
-        assert torch.allclose(own.embed(tokens_BT) + written(first, heads.mixed_BHTD[0]).sum(dim=1), expected, atol=1e-5)
+        assert torch.allclose(
+            own.embed(tokens_BT) + written(first, heads.mixed_BHTD[0]).sum(dim=1), expected, atol=1e-5
+        )
 
 
 def test_the_sum_of_all_paths_is_the_model() -> None:
     for layers in (1, 2, 3):
-        logits, summed = paths(body(layers=layers), tuple(rows(0, 0, count=2, length=20, vocabulary=32)[0].tolist()))
+        logits, summed = paths(
+            body(layers=layers), tuple(rows(0, 0, count=2, length=20, vocabulary=32)[0].tolist())
+        )
         assert float((logits - summed).abs().max() / logits.abs().max()) < 1e-4
 
 
@@ -79,12 +112,18 @@ def test_heads_of_a_hugging_face_model_are_looked_into() -> None:
     tokens_BT, heads = rows(0, 0, count=3, length=20, vocabulary=32), Heads()
     with torch.inference_mode():
         assert torch.allclose(own.attended(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
-        assert torch.allclose(own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5)
+        assert torch.allclose(
+            own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5
+        )
     assert heads.patterns_BHTT[0].shape == (3, 4, 20, 20)
     layer = own.get_submodule(layers_of(own)[0])
     whole = layer.self_attn.o_proj(heads.mixed_BHTD[0].transpose(1, 2).flatten(2)).detach()
     assert torch.allclose(written(layer, heads.mixed_BHTD[0]).sum(dim=1), whole, atol=1e-5)
-    found = head_scores(own, repeated(range(40), seed=0, block=10, repeats=2, draws=2), [tuple(row) for row in tokens_BT.tolist()])
+    found = head_scores(
+        own,
+        repeated(range(40), seed=0, block=10, repeats=2, draws=2),
+        [tuple(row) for row in tokens_BT.tolist()],
+    )
     assert found.prefix_LH.shape == (2, 4) and np.isfinite(found.copying_LH).all()
 
 
@@ -105,7 +144,9 @@ def test_prefix_matching_of_patterns_made_by_hand() -> None:
 
 
 def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
-    own = SmallTransformer(Shape(16, width=32, layers=1, heads=1, context=40, attention_only=True, keyed_positions=True), seed=0)
+    own = SmallTransformer(
+        Shape(16, width=32, layers=1, heads=1, context=40, attention_only=True, keyed_positions=True), seed=0
+    )
     with torch.no_grad():
         for parameter in (own.blocks[0].attention.query.weight, own.position.weight):
             parameter.zero_()  # attends to everything alike
@@ -122,9 +163,12 @@ def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
     with torch.no_grad():
         own.blocks[0].attention.output.weight.mul_(-1)
         own.blocks[0].attention.query.weight.copy_(torch.eye(32) * 50)
-        own.blocks[0].attention.key.weight.copy_(torch.eye(32) * 50)  # attends to its own token alone, and raises it alone
+        # attends to its own token alone, and raises it alone
+        own.blocks[0].attention.key.weight.copy_(torch.eye(32) * 50)
     assert head_scores(own, asked, asked).copying_LH[0, 0] == pytest.approx(1.0, abs=1e-3)
-    assert flat.prefix_LH[0, 0] == pytest.approx(np.mean([(place // 8) / (place + 1) for place in range(8, 24)]), abs=1e-5)
+    assert flat.prefix_LH[0, 0] == pytest.approx(
+        np.mean([(place // 8) / (place + 1) for place in range(8, 24)]), abs=1e-5
+    )
     assert flat.prefix_error_LH[0, 0] < 1e-6
 
 
@@ -139,7 +183,9 @@ def test_silencing_needs_no_pattern_to_change() -> None:
 
 def test_rows_repeat_what_they_should() -> None:
     made = rows(3, 7, count=40, length=64, vocabulary=32)
-    assert torch.equal(made, rows(3, 7, count=40, length=64, vocabulary=32)) and not torch.equal(made, rows(3, 8, count=40, length=64, vocabulary=32))
+    assert torch.equal(made, rows(3, 7, count=40, length=64, vocabulary=32)) and not torch.equal(
+        made, rows(3, 8, count=40, length=64, vocabulary=32)
+    )
     for row in made[:20]:
         assert any(torch.equal(row[length:], row[:-length]) for length in range(21, 29))
     ruled = (made[20:, 1:] == (made[20:, :-1] * 7 + 3) % 32).float().mean()
@@ -159,7 +205,14 @@ def test_events_of_curves() -> None:
 
 def test_the_study_survives_being_killed(tmp_path: Path) -> None:
     settings = Settings(
-        kinds=("1 layer", "2 layers", "1 layer, smeared keys"), width=16, heads=2, length=24, steps=12, batch=4, snapshots=4, held_out=8
+        kinds=("1 layer", "2 layers", "1 layer, smeared keys"),
+        width=16,
+        heads=2,
+        length=24,
+        steps=12,
+        batch=4,
+        snapshots=4,
+        held_out=8,
     )
     survived(tmp_path, lambda run: study(run, settings), patience=(3, 9))
 
@@ -169,12 +222,33 @@ def test_the_study_survives_being_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_induction_heads_form_in_two_layers_and_not_in_one(tmp_path: Path, seed: int) -> None:
     assert (
-        main(["run", "induction_heads", "--runs", str(tmp_path), "--seed", str(seed), "--kinds", "1 layer", "2 layers", "1 layer, smeared keys"]) == 0
+        main(
+            [
+                "run",
+                "induction_heads",
+                "--runs",
+                str(tmp_path),
+                "--seed",
+                str(seed),
+                "--kinds",
+                "1 layer",
+                "2 layers",
+                "1 layer, smeared keys",
+            ]
+        )
+        == 0
     )
     text = next(tmp_path.glob("induction_heads/*/report.md")).read_text()
     claims = [line for line in text.splitlines() if line.endswith("|") and "asked for)" in line]
     assert len(claims) >= 6 and all("| does not hold |" not in line for line in claims)
-    assert sum("| holds |" in line for line in claims if "prefix matching of the best" in line or "in-context score (" in line) >= 4
+    assert (
+        sum(
+            "| holds |" in line
+            for line in claims
+            if "prefix matching of the best" in line or "in-context score (" in line
+        )
+        >= 4
+    )
 
 
 def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""Every path of a Hugging Face body against one plain forward pass, on tiny random models of several architectures."""
+"""Every path of a Hugging Face body against one plain forward pass, on tiny random models of several
+architectures.
+"""
 
 import random
 from typing import Any
@@ -26,16 +28,27 @@ from solon.models.sampling import Request, Rules, generate
 from solon.models.scoring import reply_logprobs, score
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
 
 
 def made(kind: str) -> HuggingFaceBody:
     torch.manual_seed(0)
     if kind == "gemma3":
         layers = ["sliding_attention", "full_attention"] * 2
-        module: PreTrainedModel = Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=8, layer_types=layers))
+        module: PreTrainedModel = Gemma3ForCausalLM(
+            Gemma3TextConfig(**SIZES, sliding_window=8, layer_types=layers)
+        )
     elif kind == "qwen2":
         module = Qwen2ForCausalLM(Qwen2Config(**SIZES))
     else:
@@ -74,7 +87,9 @@ def test_scores_behind_prefixes_and_under_windows(kind: str, row_tokens: int) ->
     header = words(rng, 25)
     prompts = [header + words(rng, rng.randint(1, 12)) for _ in range(5)] + [words(rng, 30)]
     requests = [(prompt, words(rng, rng.randint(1, 6))) for prompt in prompts for _ in range(3)]
-    with mock.patch.multiple("solon.models.scoring", ROW_TOKENS=row_tokens, SHARED_TOKENS=4, PACKED_TOKENS=16):
+    with mock.patch.multiple(
+        "solon.models.scoring", ROW_TOKENS=row_tokens, SHARED_TOKENS=4, PACKED_TOKENS=16
+    ):
         found = score(body, requests)
     for (prompt, reply), logprobs in zip(requests, found, strict=True):
         torch.testing.assert_close(logprobs, plain(body, prompt, reply), atol=1e-4, rtol=0)
@@ -85,7 +100,9 @@ def test_samples_from_shared_blocks_have_the_models_own_log_probabilities(kind: 
     rng, body = random.Random(2), made(kind)
     header = words(rng, 21)
     prompts = [header + words(rng, rng.randint(1, 9)) for _ in range(4)] + [words(rng, 5)]
-    requests = [Request(prompt, (number, 100 + number), lambda tokens: False) for number, prompt in enumerate(prompts)]
+    requests = [
+        Request(prompt, (number, 100 + number), lambda tokens: False) for number, prompt in enumerate(prompts)
+    ]
     rules = Rules(12, 1.0, 1.0, frozenset({1}))
     with mock.patch("solon.models.sampling.PREFILL", 8):
         for (number, _), row, _ in generate(body, requests, rules):
@@ -104,11 +121,23 @@ def test_the_fused_step_is_for_llama_without_hooks() -> None:
 
 
 def test_frequencies_never_depend_on_the_length_of_a_pass() -> None:
-    """Long-rope models change theirs beyond a length, so that a prompt in parts would differ: only up to there is used."""
-    config = Phi3Config(**{**SIZES, "max_position_embeddings": 128, "original_max_position_embeddings": 64, "rope_parameters": {
-        "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64,
-        "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
-    }})  # fmt: skip
+    """Long-rope models change theirs beyond a length, so that a prompt in parts would differ: only up to
+    there is used.
+    """
+    config = Phi3Config(
+        **{
+            **SIZES,
+            "max_position_embeddings": 128,
+            "original_max_position_embeddings": 64,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 64,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0] * 4,
+            },
+        }
+    )
     assert HuggingFaceBody(Phi3ForCausalLM(config)).context == 64
 
 

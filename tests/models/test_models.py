@@ -60,7 +60,9 @@ def test_a_reply_does_not_depend_on_its_neighbours(attention_only: bool) -> None
         assert [s.tokens for s in alone] == [s.tokens for s in together[place]]
         for one, other in zip(alone, together[place], strict=True):
             assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-    assert speaker.sample(prompts[::-1], count=2, max_tokens=20, seed=3)[0][0].tokens == together[-1][0].tokens
+    assert (
+        speaker.sample(prompts[::-1], count=2, max_tokens=20, seed=3)[0][0].tokens == together[-1][0].tokens
+    )
     assert together[0][0].tokens != together[0][1].tokens
     assert speaker.sample(prompts[:1], max_tokens=20, seed=4)[0][0].tokens != together[0][0].tokens
 
@@ -68,8 +70,11 @@ def test_a_reply_does_not_depend_on_its_neighbours(attention_only: bool) -> None
 def test_prompts_that_begin_alike_are_computed_once_and_change_nothing() -> None:
     speaker, rng = model(), random.Random(5)
     header = " ".join(rng.choices(WORDS, k=19))  # 20 tokens with its role: two blocks of 8 and a half
-    prompts = [Conversation().human(" ".join([header, *rng.choices(WORDS, k=rng.randint(1, 9))])) for _ in range(9)]
-    prompts.append(Conversation().human(" ".join(header.split()[:14])))  # ends where a block of the others does
+    prompts = [
+        Conversation().human(" ".join([header, *rng.choices(WORDS, k=rng.randint(1, 9))])) for _ in range(9)
+    ]
+    # ends where a block of the others does
+    prompts.append(Conversation().human(" ".join(header.split()[:14])))
     assert len(speaker.dialogue.prompt(prompts[-1])) == 16
     counted: list[int] = []
     speaker.module.embed.register_forward_hook(lambda module, given, made: counted.append(given[0].numel()))  # type: ignore[operator, union-attr]
@@ -104,7 +109,9 @@ def test_samples_follow_the_distribution() -> None:
     hidden = speaker.module.hidden(torch.tensor([speaker.dialogue.prompt(prompt)]))[0, -1:]
     p = speaker.module.logits(hidden).softmax(-1)[0]
     counts = torch.bincount(torch.tensor(tokens), minlength=len(p)).double()
-    assert float(((counts - 4000 * p).square() / (4000 * p).clamp(min=1e-9))[p > 1e-3].sum()) < 2.0 * int((p > 1e-3).sum())
+    assert float(((counts - 4000 * p).square() / (4000 * p).clamp(min=1e-9))[p > 1e-3].sum()) < 2.0 * int(
+        (p > 1e-3).sum()
+    )
 
 
 def test_temperature_zero_is_the_likeliest_and_a_small_nucleus_too() -> None:
@@ -183,7 +190,9 @@ def naive(body: Backbone, prompt: tuple[int, ...], reply: tuple[int, ...]) -> to
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 12, 40, 1000]))
 def test_scores_in_a_trie_equal_naive_ones(seed: int, row_tokens: int) -> None:
-    """Random tries of few letters: headers, truncations, equal first tokens, one request twice, a prompt inside a reply."""
+    """Random tries of few letters: headers, truncations, equal first tokens, one request twice, a prompt
+    inside a reply.
+    """
     rng, body = random.Random(seed), model().module
     words = [tuple(rng.randrange(40, 43) for _ in range(rng.randint(1, 12))) for _ in range(6)]
     requests = []
@@ -192,7 +201,11 @@ def test_scores_in_a_trie_equal_naive_ones(seed: int, row_tokens: int) -> None:
         cut = rng.randint(1, len(whole))
         requests.append((whole[:cut], whole[cut:]) if rng.random() < 0.8 else (whole, (rng.randrange(45),)))
     requests.append(requests[0])
-    sizes = {"ROW_TOKENS": row_tokens, "SHARED_TOKENS": rng.choice([1, 5]), "PACKED_TOKENS": rng.choice([4, 30])}
+    sizes = {
+        "ROW_TOKENS": row_tokens,
+        "SHARED_TOKENS": rng.choice([1, 5]),
+        "PACKED_TOKENS": rng.choice([4, 30]),
+    }
     with mock.patch.multiple("solon.models.scoring", **sizes):
         found = score(body, requests)
     for (prompt, reply), logprobs in zip(requests, found, strict=True):
@@ -244,14 +257,18 @@ def test_kl_is_zero_to_itself_and_equals_a_plain_computation() -> None:
     tokens = torch.tensor([pair[0] + pair[1]])
     p = first.module.logits(first.module.hidden(tokens))[0, 2:5].log_softmax(-1)
     q = second.module.logits(second.module.hidden(tokens))[0, 2:5].log_softmax(-1)
-    assert exact_kl(first.module, second.module, grouped([pair]))[0] == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-4)
+    assert exact_kl(first.module, second.module, grouped([pair]))[0] == pytest.approx(
+        float((p.exp() * (p - q)).sum()), rel=1e-4
+    )
 
 
 def test_a_fresh_adapter_changes_nothing_and_copies_share_the_base() -> None:
     start = model()
     adapted = start.adapted(Lora(4), seed=0)
     prompts = asked(5)
-    assert [g[0].tokens for g in adapted.sample(prompts, max_tokens=9, seed=0)] == [g[0].tokens for g in start.sample(prompts, max_tokens=9, seed=0)]
+    assert [g[0].tokens for g in adapted.sample(prompts, max_tokens=9, seed=0)] == [
+        g[0].tokens for g in start.sample(prompts, max_tokens=9, seed=0)
+    ]
     other = adapted.copy()
     frozen = {p.data_ptr() for p in adapted.module.parameters() if not p.requires_grad}
     assert frozen == {p.data_ptr() for p in other.module.parameters() if not p.requires_grad}
@@ -305,7 +322,11 @@ def test_a_scalar_head_reads_the_end_of_each_reply() -> None:
     nn.init.normal_(scalar.head.weight, generator=torch.Generator().manual_seed(0))
     rows = [((7, 8), [(9, 10), (11,)]), ((12,), [(13, 14, 15)])]
     found = scalar.at_ends(rows).tolist()
-    wanted = [float(scalar.per_token(torch.tensor([prompt + reply]))[0, -1]) for prompt, replies in rows for reply in replies]
+    wanted = [
+        float(scalar.per_token(torch.tensor([prompt + reply]))[0, -1])
+        for prompt, replies in rows
+        for reply in replies
+    ]
     assert found == pytest.approx(wanted, abs=1e-4)
 
 
@@ -324,13 +345,21 @@ def test_a_shallow_body_is_the_first_layers() -> None:
     speaker = model()
     short = speaker.module.first_layers(1)
     found = activations(speaker.module, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"]
-    torch.testing.assert_close(activations(short, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"], found)
+    torch.testing.assert_close(
+        activations(short, [(5, 6, 7)], ["blocks.0.residual_after"])["blocks.0.residual_after"], found
+    )
     assert speaker.module.depth == 2
 
 
 def test_a_fork_masks_what_a_reply_may_not_see() -> None:
     _, fork = forked([((1, 2), [(3,), (4, 5)])], torch.device("cpu"))
-    assert fork.mask()[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert fork.mask()[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
     assert fork.mask(window=2)[0, 0].int().tolist()[4] == [0, 0, 0, 1, 1]
 
 
@@ -340,7 +369,9 @@ def test_a_recorded_step_is_recorded_anew_where_the_cache_has_moved() -> None:
     wanted = speaker.sample(prompts, count=2, max_tokens=40, seed=1)
     plain, records = speaker.module.stepper, 0
 
-    def recorded_(call: Callable[[], torch.Tensor], reset: Callable[[], object]) -> tuple[Callable[[], object], torch.Tensor]:
+    def recorded_(
+        call: Callable[[], torch.Tensor], reset: Callable[[], object]
+    ) -> tuple[Callable[[], object], torch.Tensor]:
         nonlocal records
         records += 1
         call()
@@ -358,14 +389,24 @@ def test_a_recorded_step_is_recorded_anew_where_the_cache_has_moved() -> None:
 @pytest.mark.parametrize("window", [None, 6])
 def test_a_block_mask_shows_what_the_masks_of_the_trees_show(prefix: int, window: int | None) -> None:
     """What accelerators compute in one kernel (here by its definition) is what is computed tree by tree."""
-    _, plain = forked([((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])], torch.device("cpu"))
+    _, plain = forked(
+        [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])],
+        torch.device("cpu"),
+    )
     fork = Fork(plain.positions_BT + prefix, plain.ends_BT, prefix, plain.lengths)
     trees, tokens = fork.trees(window), plain.ends_BT.shape[1]
     assert trees is not None
-    blocks = Trees(fork.lengths, prefix, [], seen_blocks(fork.ends_BT[0], fork.positions_BT[0], prefix, window))
+    blocks = Trees(
+        fork.lengths, prefix, [], seen_blocks(fork.ends_BT[0], fork.positions_BT[0], prefix, window)
+    )
     generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(1, heads, length, 16, generator=generator) for heads, length in ((4, tokens), (2, tokens + prefix), (2, tokens + prefix))]
-    torch.testing.assert_close(tree_attention(*given, blocks, 0.25), tree_attention(*given, trees, 0.25), atol=1e-5, rtol=0)
+    given = [
+        torch.randn(1, heads, length, 16, generator=generator)
+        for heads, length in ((4, tokens), (2, tokens + prefix), (2, tokens + prefix))
+    ]
+    torch.testing.assert_close(
+        tree_attention(*given, blocks, 0.25), tree_attention(*given, trees, 0.25), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("most", [100, 30])
@@ -407,6 +448,8 @@ def test_sampling_goes_on_in_fewer_slots_where_memory_runs_out() -> None:
     speaker.module.stepper = tight  # type: ignore[method-assign]
     with pytest.warns(RuntimeWarning, match="going on with 8 replies at a time"):
         assert speaker.sample(prompts, count=2, max_tokens=12, seed=1) == wanted
-    speaker.module.stepper = lambda: lambda tokens, cache: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))  # type: ignore[method-assign, assignment, return-value]
+    speaker.module.stepper = lambda: (
+        lambda tokens, cache: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    )  # type: ignore[method-assign, assignment, return-value]
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(RuntimeWarning):
         speaker.sample(prompts, count=2, max_tokens=12, seed=1)

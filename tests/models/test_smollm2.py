@@ -1,4 +1,6 @@
-"""The embedded model against plain transformers: equal log-probabilities, exports that others load, a fast reload."""
+"""The embedded model against plain transformers: equal log-probabilities, exports that others load, a fast
+reload.
+"""
 
 import json
 import time
@@ -13,7 +15,13 @@ from solon.alignment.preference import PreferenceModel
 from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.embedded import PACKAGES, cached, load_embedded
-from solon.models.huggingface import export, export_adapter, export_classifier, load_classifier, load_huggingface
+from solon.models.huggingface import (
+    export,
+    export_adapter,
+    export_classifier,
+    load_classifier,
+    load_huggingface,
+)
 from solon.models.load import load_open, load_speaker
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
@@ -23,7 +31,10 @@ from solon.words.conversation import Conversation
 pytestmark = pytest.mark.model
 PROMPTS = [
     Conversation().human("What is the capital of France?"),
-    Conversation().human("Tell me a joke.").assistant("No.").human("Please, a short one about a cat and a dog who share a flat."),
+    Conversation()
+    .human("Tell me a joke.")
+    .assistant("No.")
+    .human("Please, a short one about a cat and a dog who share a flat."),
     Conversation().system("Answer in rhyme.").human("Hi"),
 ]
 
@@ -53,7 +64,9 @@ def test_log_probabilities_equal_plain_transformers(exact: TorchModel) -> None:
         for sample in (group[0], given):
             with torch.no_grad():
                 logprobs = plain(torch.tensor([start + sample.tokens])).logits[0].log_softmax(-1)
-            wanted = [float(logprobs[len(start) - 1 + place, token]) for place, token in enumerate(sample.tokens)]
+            wanted = [
+                float(logprobs[len(start) - 1 + place, token]) for place, token in enumerate(sample.tokens)
+            ]
             assert sample.logprobs == pytest.approx(wanted, abs=1e-4)
 
 
@@ -66,7 +79,9 @@ def test_replies_to_one_prompt_share_it_and_score_the_same(exact: TorchModel) ->
 
 def test_in_bf16_a_reply_is_the_same_bytes_alone_or_in_company() -> None:
     model = load_embedded("smollm2", precision=torch.bfloat16)
-    prompts = [Conversation().human(f"Say something about the number {n}." + " Please." * (n % 5)) for n in range(20)]
+    prompts = [
+        Conversation().human(f"Say something about the number {n}." + " Please." * (n % 5)) for n in range(20)
+    ]
     together = model.sample(prompts, max_tokens=24, seed=1)
     for place in (0, 7, 19):
         alone = model.sample([prompts[place]], max_tokens=24, seed=1)[0][0]
@@ -87,10 +102,14 @@ def test_plain_libraries_load_what_is_exported(adapted: TorchModel, tmp_path: Pa
         export(adapted, tmp_path / "model")
         export_adapter(adapted, tmp_path / "adapter")
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-        peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(adapted.source, dtype=torch.float32), tmp_path / "adapter")
+        peft = PeftModel.from_pretrained(
+            AutoModelForCausalLM.from_pretrained(adapted.source, dtype=torch.float32), tmp_path / "adapter"
+        )
         torch.testing.assert_close(merged(tokens).logits[0], wanted, atol=2e-3, rtol=0)
         torch.testing.assert_close(peft(tokens).logits[0], wanted, atol=1e-3, rtol=0)
-    assert load_huggingface(str(tmp_path / "model"), precision=torch.float32).sample(PROMPTS[:1], max_tokens=4, seed=0)
+    assert load_huggingface(str(tmp_path / "model"), precision=torch.float32).sample(
+        PROMPTS[:1], max_tokens=4, seed=0
+    )
 
 
 def test_a_preference_head_survives_exactly(adapted: TorchModel, tmp_path: Path) -> None:
@@ -108,7 +127,9 @@ def test_a_preference_head_survives_exactly(adapted: TorchModel, tmp_path: Path)
     assert adapted.dialogue.tokenizer.decode(end) == "<|im_end|>\n<|im_start|>user\n"
     row = pm.dialogue.prompt(PROMPTS[0]) + pm.dialogue.reply(PROMPTS[0], "Paris.") + tuple(end)
     with torch.no_grad():
-        assert classifier(torch.tensor([row])).logits.item() + 0.25 == pytest.approx(pm.score(PROMPTS[:1], ["Paris."])[0], abs=2e-3)
+        assert classifier(torch.tensor([row])).logits.item() + 0.25 == pytest.approx(
+            pm.score(PROMPTS[:1], ["Paris."])[0], abs=2e-3
+        )
 
 
 def test_special_tokens_in_text_are_refused(exact: TorchModel) -> None:

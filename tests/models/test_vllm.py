@@ -49,8 +49,12 @@ class Engine:
     cleared: int = 0
     asked: list[SamplingParams] = field(default_factory=list)
 
-    def generate(self, prompts: list[dict[str, Any]], params: list[SamplingParams], use_tqdm: bool) -> list[Any]:
-        return [self._one(prompt["prompt_token_ids"], how) for prompt, how in zip(prompts, params, strict=True)]
+    def generate(
+        self, prompts: list[dict[str, Any]], params: list[SamplingParams], use_tqdm: bool
+    ) -> list[Any]:
+        return [
+            self._one(prompt["prompt_token_ids"], how) for prompt, how in zip(prompts, params, strict=True)
+        ]
 
     def _one(self, prompt: list[int], how: SamplingParams) -> Any:
         self.asked.append(how)
@@ -58,13 +62,22 @@ class Engine:
         generator, rows = torch.Generator().manual_seed(how.seed or 0), []
         for _ in range(how.max_tokens):
             logprobs = self._logprobs(tokens)[-1]
-            token = int(logprobs.argmax()) if how.temperature == 0 else int(torch.multinomial(logprobs.exp(), 1, generator=generator))
-            rows.append({each: Logprob(float(logprobs[each])) for each in (token, *(how.logprob_token_ids or ()))})
+            token = (
+                int(logprobs.argmax())
+                if how.temperature == 0
+                else int(torch.multinomial(logprobs.exp(), 1, generator=generator))
+            )
+            rows.append(
+                {each: Logprob(float(logprobs[each])) for each in (token, *(how.logprob_token_ids or ()))}
+            )
             tokens.append(token)
             if token in (how.stop_token_ids or ()):
                 break
         every = self._logprobs(prompt)
-        read = [None, *({token: Logprob(float(row[token]))} for row, token in zip(every, prompt[1:], strict=False))]
+        read = [
+            None,
+            *({token: Logprob(float(row[token]))} for row, token in zip(every, prompt[1:], strict=False)),
+        ]
         output: Any = ModuleType("output")
         output.outputs = [ModuleType("completion")]
         output.outputs[0].token_ids, output.outputs[0].logprobs = tokens[len(prompt) :], rows
@@ -100,7 +113,10 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Engine
     module = importlib.import_module("solon.models.vllm")
     (tmp_path / "model").mkdir()
     save_tensors({"start": torch.zeros(1)}, tmp_path / "model" / "model.safetensors")
-    own, there = (TorchModel("tiny", made("llama"), WordDialogue(tuple(f"w{n}" for n in range(64 - 5)))) for _ in range(2))
+    own, there = (
+        TorchModel("tiny", made("llama"), WordDialogue(tuple(f"w{n}" for n in range(64 - 5))))
+        for _ in range(2)
+    )
     engine = Engine(there)
     return module.VllmModel(tmp_path / "model", own.dialogue, engine=engine), engine, own
 

@@ -1,4 +1,6 @@
-"""Few examples: four scores against hand-worked numbers, N-grams that are found, planted learning from context, a killed run, bad input."""
+"""Few examples: four scores against hand-worked numbers, N-grams that are found, planted learning from
+context, a killed run, bad input.
+"""
 
 from pathlib import Path
 
@@ -29,10 +31,15 @@ def test_the_four_scores_of_one_outcome() -> None:
 
 def test_what_stands_in_the_corpus_is_found_whatever_its_case_and_what_is_too_short_is_said() -> None:
     letters = [f"w{n}" for n in range(30)]
-    own = [Problem(" ".join(letters[:12])), Problem(" ".join(f"x{n}" for n in range(12))), Problem("only three words")]
+    own = [
+        Problem(" ".join(letters[:12])),
+        Problem(" ".join(f"x{n}" for n in range(12))),
+        Problem("only three words"),
+    ]
     found = overlap(own, ["before " + " ".join(letters[2:11]).upper() + ", after.", "nothing"], length=9)
     assert found.dirty == (True, False, False) and found.clean == (False, True, False)
-    assert overlap(own, ["before " + " ".join(letters[2:10])], length=9).dirty == (False, False, False)  # eight of nine words
+    # eight of nine words
+    assert overlap(own, ["before " + " ".join(letters[2:10])], length=9).dirty == (False, False, False)
     assert len(grams(" ".join(letters), 8)) == 23
     assert gram_length([" ".join(letters[:10])] * 20) == 10
 

@@ -1,4 +1,6 @@
-"""A General Language Assistant on planted truth: its objectives, its readers, and the study from end to end on the toy world."""
+"""A General Language Assistant on planted truth: its objectives, its readers, and the study from end to end
+on the toy world.
+"""
 
 import json
 import math
@@ -36,7 +38,11 @@ def test_discrimination_is_cross_entropy_of_each_reply_alone() -> None:
         pm.scalar.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     some = toy.comparisons(0, 6)
     rows = [(pm.group(c), c.p_first, 1.0 + place) for place, c in enumerate(some)]
-    scores = torch.tensor(pm.score([c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)])).view(-1, 2)
+    scores = torch.tensor(
+        pm.score(
+            [c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)]
+        )
+    ).view(-1, 2)
     good = torch.tensor([[c.p_first, 1 - c.p_first] for c in some])
     each = torch.nn.functional.binary_cross_entropy_with_logits(scores, good, reduction="none").mean(dim=1)
     found = discrimination_loss(pm.scalar)(rows)
@@ -65,9 +71,14 @@ def test_edits_and_annotations_are_public_comparisons(tmp_path: Path) -> None:
     def write(*rows: dict[str, object]) -> None:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    write({"prompt": "rivers", "kept": "They flow.", "reverted": "lol"}, {"prompt": "seas", "kept": "same", "reverted": "same"})
+    write(
+        {"prompt": "rivers", "kept": "They flow.", "reverted": "lol"},
+        {"prompt": "seas", "kept": "same", "reverted": "same"},
+    )
     found = read_public(file)
-    assert [(c.prompt.last, c.first, c.second, c.p_first) for c in found.rows] == [("rivers", "They flow.", "lol", 1.0)]
+    assert [(c.prompt.last, c.first, c.second, c.p_first) for c in found.rows] == [
+        ("rivers", "They flow.", "lol", 1.0)
+    ]
     assert found.counts() == {"both sides are equal, or neither is preferred": 1}
     rows = [{"instruction": "q", "output_1": "a", "output_2": "b", "preference": p} for p in (1, 1.9, None)]
     write(*rows, {"instruction": "q", "output_1": " ", "output_2": "b", "preference": 1})
@@ -88,17 +99,32 @@ def test_edits_and_annotations_are_public_comparisons(tmp_path: Path) -> None:
 
 def test_the_toy_public_has_votes_by_degrees() -> None:
     rows = public_comparisons(0, 40)
-    assert {c.judge for c in rows} == {"votes"} and all(c.p_first == 1.0 and c.first != c.second for c in rows)
+    assert {c.judge for c in rows} == {"votes"} and all(
+        c.p_first == 1.0 and c.first != c.second for c in rows
+    )
     assert all(toy.worth(c.prompt, c.first) >= toy.worth(c.prompt, c.second) for c in rows)
-    assert any(toy.worth(c.prompt, c.first) == toy.worth(c.prompt, c.second) for c in rows)  # by degrees, not right and wrong alone
+    # by degrees, not right and wrong alone
+    assert any(toy.worth(c.prompt, c.first) == toy.worth(c.prompt, c.second) for c in rows)
 
 
 # the study
 
 SMALL = Settings(
-    weights="full", batch=16, max_tokens=10, distil_epochs=2.0, distil_learning_rate=1e-3, distil_held_out=40, depths=(0.5, 1.0), task_rows=64,
-    objective_learning_rate=1e-3, sizes=(24, 64), draws=1, pretraining_learning_rate=1e-3, preference_learning_rate=1e-3, measured=60,
-)  # fmt: skip
+    weights="full",
+    batch=16,
+    max_tokens=10,
+    distil_epochs=2.0,
+    distil_learning_rate=1e-3,
+    distil_held_out=40,
+    depths=(0.5, 1.0),
+    task_rows=64,
+    objective_learning_rate=1e-3,
+    sizes=(24, 64),
+    draws=1,
+    pretraining_learning_rate=1e-3,
+    preference_learning_rate=1e-3,
+    measured=60,
+)
 
 
 def given(model: TorchModel) -> Inputs:
@@ -120,18 +146,32 @@ def test_a_killed_study_ends_on_the_same_report(model: TorchModel, tmp_path: Pat
         report = study(run, SMALL, given(model))
     claims = {claim.name: claim for claim in report.claims}
     assert claims["distilled"].holds and claims["distilled"].found > 0.3
-    assert {"ranked_over_imitation_votes", "binary_pretraining_24", "ranked_pretraining_64", "distilled_over_prompted"} <= set(claims)
+    assert {
+        "ranked_over_imitation_votes",
+        "binary_pretraining_24",
+        "ranked_pretraining_64",
+        "distilled_over_prompted",
+    } <= set(claims)
     again = tmp_path / "again"
     with (
         pytest.raises(KeyboardInterrupt),
-        Run.open(again, "ga", {}, {}, seed=0, stop=lambda: (again / "ga" / run.folder.name / "pretrained_ranked.steps.jsonl").exists()) as half,
+        Run.open(
+            again,
+            "ga",
+            {},
+            {},
+            seed=0,
+            stop=lambda: (again / "ga" / run.folder.name / "pretrained_ranked.steps.jsonl").exists(),
+        ) as half,
     ):
         study(half, SMALL, given(model))
     with Run.open(again, "ga", {}, {}, seed=0) as rest:
         assert markdown(study(rest, SMALL, given(model))) == markdown(report)
 
 
-def test_replies_of_the_prompted_model_are_distilled_where_there_are_no_texts_and_a_model_judges(model: TorchModel, tmp_path: Path) -> None:
+def test_replies_of_the_prompted_model_are_distilled_where_there_are_no_texts_and_a_model_judges(
+    model: TorchModel, tmp_path: Path
+) -> None:
     own = given(model)
     without = replace(own, texts=(), prompts=prompts(toy.EVERYDAY, 60, 9), worth=None)
     with Run.open(tmp_path, "ga", {}, {}, seed=0) as run:
@@ -139,22 +179,32 @@ def test_replies_of_the_prompted_model_are_distilled_where_there_are_no_texts_an
     assert any("prompted model's own replies" in words for words in report.deviations)
     assert report.counts["numbers of comparisons over those that there are, left out"] == 1
     assert all(math.isfinite(claim.found) for claim in report.claims)
-    for broken, why in ((replace(own, texts=own.texts[:20]), "at least 8"), (replace(own, human=own.human[:30]), "to measure with")):
-        with pytest.raises(InputError, match=why), Run.open(tmp_path, "few", {"n": len(broken.texts)}, {}, seed=0) as run:
+    for broken, why in (
+        (replace(own, texts=own.texts[:20]), "at least 8"),
+        (replace(own, human=own.human[:30]), "to measure with"),
+    ):
+        with (
+            pytest.raises(InputError, match=why),
+            Run.open(tmp_path, "few", {"n": len(broken.texts)}, {}, seed=0) as run,
+        ):
             study(run, SMALL, broken)
 
 
 @pytest.mark.slow
 def test_pretraining_helps_at_100_and_stops_mattering_at_10_000(tmp_path: Path) -> None:
-    """The planted world of `solon run general_assistant`: distillation closes the gap, and the public's votes are worth most where people's
-    comparisons are few.
+    """The planted world of `solon run general_assistant`: distillation closes the gap, and the public's votes
+    are worth most where people's comparisons are few.
     """
     options = parsed([])
     with Run.open(tmp_path, "ga", {}, {}, seed=0) as run:
         report = study(run, options.settings, toy_inputs(options))
     claims = {claim.name: claim for claim in report.claims}
     assert claims["distilled"].low > 0.9
-    assert claims["prompt_worth"].holds and claims["distilled_worth"].holds and claims["distilled_over_prompted"].holds is None
+    assert (
+        claims["prompt_worth"].holds
+        and claims["distilled_worth"].holds
+        and claims["distilled_over_prompted"].holds is None
+    )
     assert claims["ranked_pretraining_100"].holds and claims["ranked_pretraining_100"].found > 0.05
     assert not claims["ranked_pretraining_10000"].holds and claims["ranked_pretraining_10000"].high < 0.03
 

@@ -1,4 +1,6 @@
-"""Specific versus general principles on planted truth: the files, the questions, and the study from end to end on the toy world."""
+"""Specific versus general principles on planted truth: the files, the questions, and the study from end to
+end on the toy world.
+"""
 
 import json
 import math
@@ -30,14 +32,23 @@ from tests.toy import prompts, speaker
 
 def test_our_traits_have_the_papers_shape() -> None:
     found = read_traits(packaged.TRAITS)
-    assert [trait.name for trait in found.traits] == ["desire for power", "self-preservation", "self-replication", "risk-seeking", "self-identity"]
+    assert [trait.name for trait in found.traits] == [
+        "desire for power",
+        "self-preservation",
+        "self-replication",
+        "risk-seeking",
+        "self-identity",
+    ]
     assert all(len(trait.principles.preferring) == 4 and len(trait.questions) == 8 for trait in found.traits)
     assert len(found.general.preferring) == 9 and found.refusal
 
 
 def test_broken_traits_are_named(tmp_path: Path) -> None:
     file = tmp_path / "traits.toml"
-    good = 'refusal = "no"\n[general]\nprinciples = ["p"]\n[[trait]]\nname = "t"\nprinciples = ["a"]\nquestions = ["q"]\n'
+    good = (
+        'refusal = "no"\n[general]\nprinciples = ["p"]\n[[trait]]\nname = "t"\nprinciples = '
+        '["a"]\nquestions = ["q"]\n'
+    )
     file.write_text(good)
     assert read_traits(file).traits[0].questions == ("q",)
     for broken, said in (
@@ -87,9 +98,22 @@ def test_planted_labels_are_wrong_as_often_as_their_kind() -> None:
 # the study
 
 SMALL = Settings(
-    weights="full", batch=16, max_tokens=12, preference_learning_rate=1e-3, method="rloo", policy_steps=6, policy_prompts=8, policy_epochs=1,
-    policy_learning_rate=3e-4, questions_each=24, held_out_each=4, question_tokens=10, pairs_each=4, evaluation_samples=2, snapshots=(2, 50),
-)  # fmt: skip
+    weights="full",
+    batch=16,
+    max_tokens=12,
+    preference_learning_rate=1e-3,
+    method="rloo",
+    policy_steps=6,
+    policy_prompts=8,
+    policy_epochs=1,
+    policy_learning_rate=3e-4,
+    questions_each=24,
+    held_out_each=4,
+    question_tokens=10,
+    pairs_each=4,
+    evaluation_samples=2,
+    snapshots=(2, 50),
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +123,42 @@ def given() -> Inputs:
     asked = prompts(toy.EVERYDAY, 60, 0)
     rows = tuple(c for c in toy.comparisons(0, 120) if c.axis == "harmless")
     return Inputs(
-        model, attacker(0, steps=60), traits, toy_compare, "the truth", "", lambda trait, shots: Conversation().human(" ".join(shots[:3])),
-        (Persona("all", tuple(row if row.p_first == 1.0 else row.swapped() for row in rows)),), prompts(toy.FORBIDDEN, 16, 1), asked[:30], asked[30:],
-    )  # fmt: skip
+        model,
+        attacker(0, steps=60),
+        traits,
+        toy_compare,
+        "the truth",
+        "",
+        lambda trait, shots: Conversation().human(" ".join(shots[:3])),
+        (Persona("all", tuple(row if row.p_first == 1.0 else row.swapped() for row in rows)),),
+        prompts(toy.FORBIDDEN, 16, 1),
+        asked[:30],
+        asked[30:],
+    )
 
 
 def test_a_killed_study_ends_on_the_same_report(given: Inputs, tmp_path: Path) -> None:
     with Run.open(tmp_path, "gp", {}, {}, seed=0) as run:
         report = study(run, SMALL, given)
     claims = {claim.name: claim for claim in report.claims}
-    assert claims["labels_agree"].holds and 0.6 < claims["labels_agree"].found < 0.95  # 0.95 * 0.8 + 0.05 * 0.2 = 0.77 is planted
-    assert {"accuracy_specific", "personas_general", "elo_general_over_specific", "declines_general"} <= set(claims)
+    # 0.95 * 0.8 + 0.05 * 0.2 = 0.77 is planted
+    assert claims["labels_agree"].holds and 0.6 < claims["labels_agree"].found < 0.95
+    assert {"accuracy_specific", "personas_general", "elo_general_over_specific", "declines_general"} <= set(
+        claims
+    )
     policies = next(table for table in report.tables if table.title == "Policies").rows
     assert [row[1] for row in policies] == ["0", "2", "6", "2", "6"]
     again = tmp_path / "again"
     with (
         pytest.raises(KeyboardInterrupt),
-        Run.open(again, "gp", {}, {}, seed=0, stop=lambda: (again / "gp" / run.folder.name / "policy_general-2.safetensors").exists()) as half,
+        Run.open(
+            again,
+            "gp",
+            {},
+            {},
+            seed=0,
+            stop=lambda: (again / "gp" / run.folder.name / "policy_general-2.safetensors").exists(),
+        ) as half,
     ):
         study(half, SMALL, given)
     with Run.open(again, "gp", {}, {}, seed=0) as rest:
@@ -123,8 +166,14 @@ def test_a_killed_study_ends_on_the_same_report(given: Inputs, tmp_path: Path) -
 
 
 def test_too_few_questions_are_refused(given: Inputs, tmp_path: Path) -> None:
-    few = replace(given.traits, traits=tuple(replace(trait, questions=trait.questions[:2]) for trait in given.traits.traits))
-    with pytest.raises(InputError, match="do not leave half"), Run.open(tmp_path, "gp", {}, {}, seed=0) as run:
+    few = replace(
+        given.traits,
+        traits=tuple(replace(trait, questions=trait.questions[:2]) for trait in given.traits.traits),
+    )
+    with (
+        pytest.raises(InputError, match="do not leave half"),
+        Run.open(tmp_path, "gp", {}, {}, seed=0) as run,
+    ):
         study(run, replace(SMALL, questions_each=8, question_tokens=1), replace(given, traits=few))
 
 
@@ -142,10 +191,18 @@ def test_the_general_principle_alone_makes_evasive_and_people_mend_it(tmp_path: 
 
 def test_the_best_step_is_chosen_on_one_half_of_the_questions_and_measured_on_the_other() -> None:
     """Step 1 is best on the odd questions and on the whole, step 2 on the even ones, which choose."""
-    found = Findings(snapshots={("general", 1): Snapshot({"t": [[0.0], [9.0]]}, []), ("general", 2): Snapshot({"t": [[1.0], [0.5]]}, [])})
+    found = Findings(
+        snapshots={
+            ("general", 1): Snapshot({"t": [[0.0], [9.0]]}, []),
+            ("general", 2): Snapshot({"t": [[1.0], [0.5]]}, []),
+        }
+    )
     assert best(found, "general") == 2
     assert scores(found.snapshots["general", 2], half=1) == [pytest.approx(0.5 * 400 / math.log(10))]
-    assert declines(Snapshot({}, ["I'm sorry, but I can't help with that.", "Sure, here is how."])) == [1.0, 0.0]
+    assert declines(Snapshot({}, ["I'm sorry, but I can't help with that.", "Sure, here is how."])) == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_a_models_flags_are_checked_against_its_own_preset() -> None:
@@ -158,12 +215,25 @@ def test_a_models_flags_are_checked_against_its_own_preset() -> None:
 def test_a_question_held_out_for_one_trait_is_learned_for_none(given: Inputs, tmp_path: Path) -> None:
     """One trait has the seeds of another among its own: what one holds out, the other must not learn."""
     first, *rest = given.traits.traits
-    twins = replace(given.traits, traits=(first, replace(rest[0], questions=(*first.questions, *rest[0].questions)), *rest[1:]))
+    twins = replace(
+        given.traits,
+        traits=(first, replace(rest[0], questions=(*first.questions, *rest[0].questions)), *rest[1:]),
+    )
     with Run.open(tmp_path, "gp", {}, {}, seed=0) as run:
-        report = study(run, replace(SMALL, questions_each=40, policy_steps=1, snapshots=()), replace(given, traits=twins))
+        report = study(
+            run, replace(SMALL, questions_each=40, policy_steps=1, snapshots=()), replace(given, traits=twins)
+        )
     assert report.counts["questions that are held out for another trait, not learned from"] >= 1
-    labels = [json.loads(line) for path in run.folder.glob("labels_*.jsonl") for line in path.read_text().splitlines()]
-    asked = [json.loads(line) for path in run.folder.glob("over_*_start.jsonl") for line in path.read_text().splitlines()]
+    labels = [
+        json.loads(line)
+        for path in run.folder.glob("labels_*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    asked = [
+        json.loads(line)
+        for path in run.folder.glob("over_*_start.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     held = {row["key"] for row in asked}
     assert labels and not held & {from_messages(row["prompt"]).key for row in labels}
 
@@ -171,6 +241,9 @@ def test_a_question_held_out_for_one_trait_is_learned_for_none(given: Inputs, tm
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text(json.dumps({"colour": "red"}) + "\n")
-    for words, said in ((["--judge", "smollm2"], "toy world brings its own"), (["smollm2", "--personas", str(file)], "line 1")):
+    for words, said in (
+        (["--judge", "smollm2"], "toy world brings its own"),
+        (["smollm2", "--personas", str(file)], "line 1"),
+    ):
         assert main(["run", "general_principles", *words]) == 2
         assert said in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Opinions: planted ones are found, prompting moves who can be moved, translations keep their question, the map, a killed run, bad input."""
+"""Opinions: planted ones are found, prompting moves who can be moved, translations keep their question, the
+map, a killed run, bad input.
+"""
 
 import itertools
 import json
@@ -8,7 +10,14 @@ import pytest
 
 from solon.cli import main
 from solon.evaluation.measure import outcomes
-from solon.evaluation.opinions import as_someone_from, by_country, invented_survey, peaked, planted_opinions, toward
+from solon.evaluation.opinions import (
+    as_someone_from,
+    by_country,
+    invented_survey,
+    peaked,
+    planted_opinions,
+    toward,
+)
 from solon.records.page import map_svg
 from solon.records.report import Map
 from solon.studies.global_opinions.inputs import toy_inputs
@@ -21,10 +30,17 @@ def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
     survey = invented_survey(30)
     rows = outcomes(planted_opinions("m", survey, "Vaskland", follows=True), survey)
     found, left = by_country(rows)
-    assert next(iter(found)) == "Vaskland" and found["Vaskland"].value == pytest.approx(1.0, abs=1e-6) and left == 0
+    assert (
+        next(iter(found)) == "Vaskland"
+        and found["Vaskland"].value == pytest.approx(1.0, abs=1e-6)
+        and left == 0
+    )
     assert found["Orinia"].high < 0.6
     assert peaked(rows).value == pytest.approx(0.87, abs=0.15)
-    put = outcomes(planted_opinions("m", survey, "Vaskland", follows=True), [as_someone_from(own, "Orinia") for own in survey])
+    put = outcomes(
+        planted_opinions("m", survey, "Vaskland", follows=True),
+        [as_someone_from(own, "Orinia") for own in survey],
+    )
     assert all(value == pytest.approx(1.0, abs=1e-6) for _, value in toward(put, "Orinia"))
     assert by_country(rows, at_least=31) == ({}, 3)
 
@@ -40,14 +56,24 @@ def test_a_killed_study_ends_on_the_same_report_and_only_the_pliant_model_is_mov
 
 
 def test_the_map_knows_the_names_of_surveys_and_shows_each_value() -> None:
-    assert [on_the_map(name) for name in ("United States", "China (Non-national sample)", "S. Korea", "Atlantis")] == [
-        "United States of America", "China", "South Korea", None,
-    ]  # fmt: skip
+    assert [
+        on_the_map(name) for name in ("United States", "China (Non-national sample)", "S. Korea", "Atlantis")
+    ] == [
+        "United States of America",
+        "China",
+        "South Korea",
+        None,
+    ]
     assert len(outlines()) > 170
     rings = [ring for rings in outlines().values() for ring in rings]
-    assert not any(abs(a[0] - b[0]) > 180 for ring in rings for a, b in itertools.pairwise(ring))  # none is drawn across the whole map
+    # none is drawn across the whole map
+    assert not any(abs(a[0] - b[0]) > 180 for ring in rings for a, b in itertools.pairwise(ring))
     drawn = map_svg(Map("m", outlines(), {"Chile": 0.75}, 0.5, 1.0))
-    assert "<title>Chile: 0.750</title>" in drawn and drawn.count("<path") == len(outlines()) and "<script" not in drawn
+    assert (
+        "<title>Chile: 0.750</title>" in drawn
+        and drawn.count("<path") == len(outlines())
+        and "<script" not in drawn
+    )
 
 
 def test_translations_go_with_their_question_and_bad_input_is_told(
@@ -59,9 +85,19 @@ def test_translations_go_with_their_question_and_bad_input_is_told(
     row = {"country": "Chile", "question": "Good?", "options": ["Yes", "No"], "distribution": [0.7, 0.3]}
     Path("rows.jsonl").write_text(json.dumps(row) + "\n")
     Path("es.jsonl").write_text(
-        json.dumps({"original": {"question": "Good?", "options": ["Yes", "No"]}, "question": "Bien?", "options": ["Si"]}) + "\n"
+        json.dumps(
+            {
+                "original": {"question": "Good?", "options": ["Yes", "No"]},
+                "question": "Bien?",
+                "options": ["Si"],
+            }
+        )
+        + "\n"
     )
-    assert main(["run", "global_opinions", "smollm2", "--survey", "rows.jsonl", "--translations", "es=es.jsonl"]) == 2
+    assert (
+        main(["run", "global_opinions", "smollm2", "--survey", "rows.jsonl", "--translations", "es=es.jsonl"])
+        == 2
+    )
     assert "1 options for a question that has 2" in capsys.readouterr().err
     assert main(["run", "global_opinions", "smollm2", "--survey", "rows.jsonl", "--translations", "es"]) == 2
     assert "LANGUAGE=FILE" in capsys.readouterr().err

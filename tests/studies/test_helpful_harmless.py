@@ -15,7 +15,14 @@ from solon.alignment.feedback import Pair
 from solon.alignment.outliers import detector, exposures, prompt_states, separations
 from solon.alignment.overoptimisation import best_of, best_of_kl, root_law
 from solon.alignment.preference import PreferenceModel, end_states, learn, ridge_head
-from solon.alignment.quality import Judged, accuracy, both_high, by_turn, calibration_error, length_correlation
+from solon.alignment.quality import (
+    Judged,
+    accuracy,
+    both_high,
+    by_turn,
+    calibration_error,
+    length_correlation,
+)
 from solon.cli import main
 from solon.data import toy_world as toy
 from solon.data.published import to_pair
@@ -43,7 +50,9 @@ def model() -> TorchModel:
 
 
 def test_the_root_law_of_a_gaussian_bandit_is_recovered() -> None:
-    """A policy N(m, 1) against N(0, 1) has a KL of m^2 / 2 and, on a reward w x, the mean w m = w sqrt(2 KL): b is w sqrt(2)."""
+    """A policy N(m, 1) against N(0, 1) has a KL of m^2 / 2 and, on a reward w x, the mean w m = w sqrt(2 KL):
+    b is w sqrt(2).
+    """
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(40):
@@ -129,7 +138,10 @@ def test_fewer_prompts_than_channels_are_shrunk_and_too_few_refused() -> None:
 
 def test_a_prompt_is_the_mean_of_its_own_tokens(model: TorchModel) -> None:
     asked = [model.dialogue.prompt(prompt) for prompt in prompts(toy.EVERYDAY, 6, 0)]
-    together, alone = prompt_states(model.module, asked), np.concatenate([prompt_states(model.module, [own]) for own in asked])
+    together, alone = (
+        prompt_states(model.module, asked),
+        np.concatenate([prompt_states(model.module, [own]) for own in asked]),
+    )
     assert together.shape == (6, 2, 80)
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
@@ -144,7 +156,17 @@ def rows(count: int, seed: int, *, scale: float = 2.0) -> list[Judged]:
     for number in range(count):
         first, second = scale * rng.normal(size=2)
         label = float(rng.random() < 1 / (1 + math.exp(second - first)))
-        found.append(Judged(float(first), float(second), label, 1 + number % 6, f"d{number // 2}", int(rng.integers(-9, 9)), "helpful"))
+        found.append(
+            Judged(
+                float(first),
+                float(second),
+                label,
+                1 + number % 6,
+                f"d{number // 2}",
+                int(rng.integers(-9, 9)),
+                "helpful",
+            )
+        )
     return found
 
 
@@ -155,7 +177,10 @@ def test_quality_of_a_calibrated_judge() -> None:
     stated = float(np.mean([row.confidence for row in some]))
     assert accuracy(some).low < stated < accuracy(some).high
     assert list(by_turn(some)) == [1, 2, 3, 4] and sum(own.n for own in by_turn(some).values()) == 2000
-    assert set(both_high(some)) == {0.0, 0.25, 0.5, 0.75} and both_high(some)[0.75].value < accuracy(some).value  # high ones lie close
+    # high ones lie close
+    assert (
+        set(both_high(some)) == {0.0, 0.25, 0.5, 0.75} and both_high(some)[0.75].value < accuracy(some).value
+    )
     correlated = length_correlation(some)
     assert correlated is not None and correlated.low < 0 < correlated.high
     leaning = [replace(row, longer=round(3 * (row.first - row.second))) for row in some]
@@ -173,7 +198,10 @@ def test_a_preference_model_reaches_the_rate_of_noisy_labels(model: TorchModel) 
         pass
     differences = pm.differences(held)
     right = [(d > 0) == (c.p_first > 0.5) for d, c in zip(differences, held, strict=True)]
-    true = [(d > 0) == (toy.worth(c.prompt, c.first) > toy.worth(c.prompt, c.second)) for d, c in zip(differences, held, strict=True)]
+    true = [
+        (d > 0) == (toy.worth(c.prompt, c.first) > toy.worth(c.prompt, c.second))
+        for d, c in zip(differences, held, strict=True)
+    ]
     assert sum(true) / 400 > 0.93
     assert sum(right) / 400 == pytest.approx(0.8, abs=0.05)
 
@@ -185,19 +213,27 @@ def test_weights_of_the_loss(model: TorchModel) -> None:
     states, labels = end_states(pm, some), np.array([c.p_first for c in some])
     kept = np.arange(60) < 30
     changed = np.where(kept, labels, 1 - labels)  # what counts for nothing may say anything
-    np.testing.assert_allclose(ridge_head(states, labels, kept * 1.0, (1.0,)), ridge_head(states, changed, kept * 1.0, (1.0,)), atol=1e-9)
+    np.testing.assert_allclose(
+        ridge_head(states, labels, kept * 1.0, (1.0,)),
+        ridge_head(states, changed, kept * 1.0, (1.0,)),
+        atol=1e-9,
+    )
     twice = np.concatenate([states, states[kept]]), np.concatenate([labels, labels[kept]])
     one, other = ridge_head(states, labels, 1.0 + kept, (1.0,)), ridge_head(*twice, None, (1.0,))
     assert np.corrcoef((states @ one).ravel(), (states @ other).ravel())[0, 1] > 0.999
 
 
 def test_the_weight_of_an_axis_in_training(model: TorchModel) -> None:
-    """With next to no weight on harmless comparisons, it does not matter that all of them are turned round."""
+    """With next to no weight on harmless comparisons, it does not matter that all of them are turned
+    round.
+    """
     found = []
     for turned in (False, True):
         pm = PreferenceModel("", ScalarModel(model.unfrozen().module), model.dialogue)
         some = [c.swapped() if turned and c.axis == "harmless" else c for c in toy.comparisons(3, 96)]
-        some = [replace(c, first=c.second, second=c.first) if turned and c.axis == "harmless" else c for c in some]
+        some = [
+            replace(c, first=c.second, second=c.first) if turned and c.axis == "harmless" else c for c in some
+        ]
         steps = list(learn(pm, some, plan=Plan(12, 1e-3), size=16, seed=0, weights={"harmless": 1e-6}))
         found.append(pm.differences([c for c in toy.comparisons(4, 20) if c.axis == "helpful"]))
         assert len(steps) == 12
@@ -216,10 +252,26 @@ def test_a_tournament_without_a_finite_maximum_is_reported_and_not_solved() -> N
 # the study
 
 SMALL = Settings(
-    sizes=(40, 160), depths=(0.5, 1.0), draws=2, finetuned=False, measured=120, mixtures=(0.0, 0.5, 1.0), lambdas=(1.0, 10.0), weights="full",
-    batch=16, preference_learning_rate=1e-3, method="rloo", max_tokens=10, policy_steps=10, policy_prompts=8, policy_epochs=1,
-    policy_learning_rate=1e-3, best_of=8, rounds=2, round_pairs=64,
-)  # fmt: skip
+    sizes=(40, 160),
+    depths=(0.5, 1.0),
+    draws=2,
+    finetuned=False,
+    measured=120,
+    mixtures=(0.0, 0.5, 1.0),
+    lambdas=(1.0, 10.0),
+    weights="full",
+    batch=16,
+    preference_learning_rate=1e-3,
+    method="rloo",
+    max_tokens=10,
+    policy_steps=10,
+    policy_prompts=8,
+    policy_epochs=1,
+    policy_learning_rate=1e-3,
+    best_of=8,
+    rounds=2,
+    round_pairs=64,
+)
 
 
 def inputs() -> Inputs:
@@ -249,7 +301,14 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
     again = tmp_path / "again"
     with (
         pytest.raises(KeyboardInterrupt),
-        Run.open(again, "hh", {}, {}, seed=0, stop=lambda: (again / "hh" / run.folder.name / "policy.steps.jsonl").exists()) as half,
+        Run.open(
+            again,
+            "hh",
+            {},
+            {},
+            seed=0,
+            stop=lambda: (again / "hh" / run.folder.name / "policy.steps.jsonl").exists(),
+        ) as half,
     ):
         study(half, SMALL, inputs(), start=model)
     with Run.open(again, "hh", {}, {}, seed=0) as rest:
@@ -260,30 +319,58 @@ def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: 
     given = inputs()
     alone = tuple(c for c in given.comparisons if c.axis == "harmless")
     tie = replace(alone[0], p_first=0.5, first="so", second="not")
-    few = replace(given, comparisons=(*alone, tie), in_distribution=given.in_distribution[:5], annotate=None, annotator="")
+    few = replace(
+        given,
+        comparisons=(*alone, tie),
+        in_distribution=given.in_distribution[:5],
+        annotate=None,
+        annotator="",
+    )
     with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
-        report = study(run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few, start=model)
+        report = study(
+            run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few, start=model
+        )
     said = " ".join(report.warnings)
-    assert "mixtures and weights were not studied" in said and "No one compares" in said and "too few" in said and "could not be fitted" in said
+    assert (
+        "mixtures and weights were not studied" in said
+        and "No one compares" in said
+        and "too few" in said
+        and "could not be fitted" in said
+    )
     assert report.counts["comparisons that were ties, left out"] == 1
-    assert not {claim.name for claim in report.claims} & {"online_over_once", "outliers_far", "helpful_alone_on_harmless"}
+    assert not {claim.name for claim in report.claims} & {
+        "online_over_once",
+        "outliers_far",
+        "helpful_alone_on_harmless",
+    }
     for broken, why in (
         (replace(few, comparisons=alone[:60]), "give"),
         (replace(given, comparisons=given.comparisons[:40]), "to measure with"),
     ):
-        with pytest.raises(InputError, match=why), Run.open(tmp_path, "few", {"n": len(broken.comparisons)}, {}, seed=0) as run:
+        with (
+            pytest.raises(InputError, match=why),
+            Run.open(tmp_path, "few", {"n": len(broken.comparisons)}, {}, seed=0) as run,
+        ):
             study(run, SMALL, broken, start=model)
-    with pytest.raises(InputError, match="give such as differ"), Run.open(tmp_path, "depths", {}, {}, seed=0) as run:
+    with (
+        pytest.raises(InputError, match="give such as differ"),
+        Run.open(tmp_path, "depths", {}, {}, seed=0) as run,
+    ):
         study(run, replace(SMALL, depths=(0.3, 0.5)), given, start=model)
 
 
 def test_empty_replies_lose_and_equal_ones_tie() -> None:
     prompt = prompts(toy.FORBIDDEN, 1, 0)[0]
-    assert [by_rule(Pair(prompt, *pair)) for pair in (("a", " "), ("", "a"), ("", " "), ("a", "a"), ("a", "b"))] == [1.0, 0.0, 0.5, 0.5, None]
+    assert [
+        by_rule(Pair(prompt, *pair)) for pair in (("a", " "), ("", "a"), ("", " "), ("a", "a"), ("a", "b"))
+    ] == [1.0, 0.0, 0.5, 0.5, None]
 
 
 def test_the_halves_share_no_dialogue() -> None:
-    some = [replace(c, prompt=toy.requests(toy.FORBIDDEN)[place // 3]) for place, c in enumerate(toy.comparisons(0, 60))]
+    some = [
+        replace(c, prompt=toy.requests(toy.FORBIDDEN)[place // 3])
+        for place, c in enumerate(toy.comparisons(0, 60))
+    ]
     first, second = split_in_halves(some)
     assert abs(len(first) - len(second)) <= 3
     assert not {c.prompt.key for c in first} & {c.prompt.key for c in second}

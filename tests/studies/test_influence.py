@@ -1,4 +1,6 @@
-"""Influence against what it stands for: exact curvature, the response of the proximal objective, retraining; and the identities it must satisfy."""
+"""Influence against what it stands for: exact curvature, the response of the proximal objective, retraining;
+and the identities it must satisfy.
+"""
 
 import math
 import random
@@ -41,7 +43,8 @@ def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
     def losses(some: Sequence[int]) -> torch.Tensor:  # Gaussian, of deviation 1
         return (net(inputs[some])[:, 0] - targets[some]).square() / 2
 
-    def drawn(some: Sequence[int], generator: torch.Generator) -> torch.Tensor:  # a label one deviation away: its pseudo-gradient is the mean square
+    # a label one deviation away: its pseudo-gradient is the mean square
+    def drawn(some: Sequence[int], generator: torch.Generator) -> torch.Tensor:
         return net(inputs[some])[:, 0]
 
     module = nn.ModuleDict({"only": net})
@@ -78,20 +81,37 @@ def test_subsets_that_are_summed_right_are_ranked_right() -> None:
 
 
 def test_the_study_survives_being_killed(tmp_path: Path) -> None:
-    settings = InfluenceSettings(seeds=1, rows=100, asked=3, points=2, subsets=10, starts=1, sequences=100, queries=3, ranks=(1, 4))
+    settings = InfluenceSettings(
+        seeds=1, rows=100, asked=3, points=2, subsets=10, starts=1, sequences=100, queries=3, ranks=(1, 4)
+    )
     whole = survived(tmp_path, lambda run: ladder_study(run, settings), patience=(1, 4))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     assert "| holds |" in lines["A training row that is the query itself has the highest influence on it"]
     for name in ("layers", "tokens"):
-        assert "| holds |" in lines[f"Influences of {name} add up to the whole (largest error over the largest influence, below 1e-4)"]
+        assert (
+            "| holds |"
+            in lines[
+                f"Influences of {name} add up to the whole (largest error over the largest influence, "
+                "below 1e-4)"
+            ]
+        )
 
 
 def small_model(seed: int = 0) -> tuple[SmallTransformer, list[Given]]:
-    rng, body = random.Random(seed), SmallTransformer(Shape(40, width=32, layers=2, heads=4, context=32), seed=seed)
+    rng, body = (
+        random.Random(seed),
+        SmallTransformer(Shape(40, width=32, layers=2, heads=4, context=32), seed=seed),
+    )
     for parameter in body.parameters():
         if parameter.ndim == 2:
             parameter.data *= 3  # far from flat
-    return body, [(tuple(rng.choices(range(1, 40), k=rng.randint(2, 8))), tuple(rng.choices(range(1, 40), k=rng.randint(1, 12)))) for _ in range(60)]
+    return body, [
+        (
+            tuple(rng.choices(range(1, 40), k=rng.randint(2, 8))),
+            tuple(rng.choices(range(1, 40), k=rng.randint(1, 12))),
+        )
+        for _ in range(60)
+    ]
 
 
 def test_layers_and_tokens_add_up_and_batches_do_not_matter() -> None:
@@ -103,15 +123,23 @@ def test_layers_and_tokens_add_up_and_batches_do_not_matter() -> None:
     single = influence(objective, layers, asked, rows, tokens=1)
     assert whole == pytest.approx(single, rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
     by_layer = {
-        place: own for batch, found in scores(objective, layers, asked, rows) for place, own in zip(batch, found.permute(2, 1, 0), strict=True)
+        place: own
+        for batch, found in scores(objective, layers, asked, rows)
+        for place, own in zip(batch, found.permute(2, 1, 0), strict=True)
     }
     for place in (0, 7, 30):
-        assert by_layer[place].sum(dim=-1).numpy() == pytest.approx(whole[:, place], rel=1e-5, abs=1e-5 * float(np.abs(whole).max()))
+        assert by_layer[place].sum(dim=-1).numpy() == pytest.approx(
+            whole[:, place], rel=1e-5, abs=1e-5 * float(np.abs(whole).max())
+        )
         parts = by_token(objective, layers, asked, rows[place])
         assert parts.shape == (len(layers), 3, len(rows[place][0]) + len(rows[place][1]) - 1)
-        assert parts.sum(dim=(0, 2)).numpy() == pytest.approx(whole[:, place], rel=1e-4, abs=1e-5 * float(np.abs(whole).max()))
+        assert parts.sum(dim=(0, 2)).numpy() == pytest.approx(
+            whole[:, place], rel=1e-4, abs=1e-5 * float(np.abs(whole).max())
+        )
     one = queries(objective, layers, factors, rows[:1])
-    assert influence(objective, layers, one, rows)[0] == pytest.approx(whole[0], rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
+    assert influence(objective, layers, one, rows)[0] == pytest.approx(
+        whole[0], rel=1e-4, abs=1e-4 * float(np.abs(whole).max())
+    )
 
 
 def gradients_of(own: Passed) -> torch.Tensor:
@@ -127,7 +155,11 @@ def test_gradients_are_those_of_autograd() -> None:
         objective.losses(rows[place : place + 1]).sum().backward()  # type: ignore[no-untyped-call]
         for name, layer in layers.items():
             ours = gradients_of(found[name])[place]
-            own = layer.weight.grad if layer.bias is None else torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1)  # type: ignore[list-item,index]
+            own = (
+                layer.weight.grad
+                if layer.bias is None
+                else torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1)
+            )  # type: ignore[list-item,index]
             assert torch.allclose(ours, own, atol=1e-5 * float(own.abs().max()) + 1e-7), name  # type: ignore[arg-type,union-attr]
     assert all(parameter.requires_grad for parameter in body.parameters())
 
@@ -149,7 +181,9 @@ def test_what_is_kept_between_the_passes_changes_nothing_and_turning_first_or_la
         assert torch.equal(kept[name].values_OI, again[name].values_OI)
     generator = torch.Generator().manual_seed(0)
     for tokens in (3, 400):  # on either side of the formula
-        own = Passed(torch.randn(2, tokens, 12, generator=generator), torch.randn(2, tokens, 20, generator=generator))
+        own = Passed(
+            torch.randn(2, tokens, 12, generator=generator), torch.randn(2, tokens, 20, generator=generator)
+        )
         basis_II, basis_OO = (torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (12, 20))
         expected = (basis_OO.T @ gradients_of(own) @ basis_II).square().sum(dim=0)
         assert torch.allclose(turned_squares(own, basis_II, basis_OO), expected, rtol=1e-4)
@@ -165,12 +199,20 @@ def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
         assert torch.equal(factors[name].basis_II, turned[name].basis_II)
         apart = (factors[name].values_OI - turned[name].values_OI).abs().max()
         assert 0 < apart < 0.01 * factors[name].values_OI.max()
-        assert factors[name].values_OI.sum().item() == pytest.approx(rounded[name].values_OI.sum().item(), rel=0.02)
+        assert factors[name].values_OI.sum().item() == pytest.approx(
+            rounded[name].values_OI.sum().item(), rel=0.02
+        )
     asked = queries(objective, layers, factors, rows[:4])
-    exact, near = influence(objective, layers, asked, rows), influence(objective, layers, asked, rows, dtype=torch.bfloat16)
+    exact, near = (
+        influence(objective, layers, asked, rows),
+        influence(objective, layers, asked, rows, dtype=torch.bfloat16),
+    )
     assert 0 < np.abs(exact - near).max() < 0.01 * np.abs(exact).max()
     assert all(stats.spearmanr(one, other)[0] > 0.99 for one, other in zip(exact, near, strict=True))
-    alone = influence(objective, layers, queries(objective, layers, turned, rows[:1]), rows, dtype=torch.bfloat16)  # one query takes another way
+    # one query takes another way
+    alone = influence(
+        objective, layers, queries(objective, layers, turned, rows[:1]), rows, dtype=torch.bfloat16
+    )
     assert np.abs(alone[0] - exact[0]).max() < 0.01 * np.abs(exact[0]).max()
 
 
@@ -180,7 +222,10 @@ def test_low_rank_queries_lose_little() -> None:
     asked = queries(objective, layers, fit(objective, layers, rows), rows[:4])
     whole = influence(objective, layers, asked, rows)
     near = [
-        stats.pearsonr(influence(objective, layers, {n: low_rank(own, rank) for n, own in asked.items()}, rows)[0], whole[0])[0]
+        stats.pearsonr(
+            influence(objective, layers, {n: low_rank(own, rank) for n, own in asked.items()}, rows)[0],
+            whole[0],
+        )[0]
         for rank in (1, 4, 16)
     ]  # type: ignore[arg-type]
     assert near[0] < near[1] < near[2] and near[2] > 0.99
@@ -193,7 +238,8 @@ def test_factors_survive_the_disk(tmp_path: Path) -> None:
     save(factors, tmp_path / "factors.safetensors")
     again = load(tmp_path / "factors.safetensors")
     assert list(again) == list(factors) and all(
-        torch.equal(again[n].values_OI, factors[n].values_OI) and again[n].tokens == factors[n].tokens for n in factors
+        torch.equal(again[n].values_OI, factors[n].values_OI) and again[n].tokens == factors[n].tokens
+        for n in factors
     )
 
 
@@ -210,9 +256,9 @@ def test_comparisons_of_a_preference_model() -> None:
     found = influence(objective, layers, queries(objective, layers, factors, pairs[:2]), pairs)
     assert int(found[0].argmax()) == 0 and int(found[1].argmax()) == 1
     turned = [(second, first, 1 - p) for first, second, p in pairs]
-    assert influence(objective, layers, queries(objective, layers, factors, pairs[:2]), turned) == pytest.approx(
-        found, rel=1e-3, abs=1e-4 * float(np.abs(found).max())
-    )
+    assert influence(
+        objective, layers, queries(objective, layers, factors, pairs[:2]), turned
+    ) == pytest.approx(found, rel=1e-3, abs=1e-4 * float(np.abs(found).max()))
 
 
 def test_candidates_equal_the_formula_and_tails_are_found() -> None:
@@ -246,12 +292,20 @@ def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(
 
     def source() -> Source[Given]:
         return Source(
-            "rows", objective, tuple(rows), tuple(f"row {n} <b>" for n in range(len(rows))), lambda own: [f" {t}" for t in (own[0] + own[1])[1:]],
-            lambda own: own[0] + own[1], (rows[7],), objective,
-        )  # fmt: skip
+            "rows",
+            objective,
+            tuple(rows),
+            tuple(f"row {n} <b>" for n in range(len(rows))),
+            lambda own: [f" {t}" for t in (own[0] + own[1])[1:]],
+            lambda own: own[0] + own[1],
+            (rows[7],),
+            objective,
+        )
 
     settings = ExplainSettings(top=3, tokens=64, fit_rows=40)
-    whole = survived(tmp_path, lambda run: explain(run, settings, [source()], [("asked", "replied")], {}), patience=(1, 3))
+    whole = survived(
+        tmp_path, lambda run: explain(run, settings, [source()], [("asked", "replied")], {}), patience=(1, 3)
+    )
     first = next(line for line in whole.splitlines() if line.startswith("| +"))
     assert first.endswith("| row 7 <b> |")
     with Run.open(tmp_path / "page", "explained", {}, {}, seed=0) as run:
@@ -274,7 +328,14 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
     def source(*asked: Given) -> Source[Given]:
         titles = tuple(f"row {number}" for number in range(len(rows)))
         return Source(
-            "rows", objective, tuple(rows), titles, lambda own: [f" {t}" for t in own[0] + own[1]], lambda own: own[0] + own[1], asked, objective
+            "rows",
+            objective,
+            tuple(rows),
+            titles,
+            lambda own: [f" {t}" for t in own[0] + own[1]],
+            lambda own: own[0] + own[1],
+            asked,
+            objective,
         )
 
     def influences(name: str, settings: ExplainSettings, *asked: Given) -> np.ndarray:
@@ -283,8 +344,12 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
 
     both = influences("both", ExplainSettings(top=3), rows[7], rows[3])
     for place, own in enumerate((rows[7], rows[3])):
-        assert influences(f"one {place}", ExplainSettings(top=3), own)[0] == pytest.approx(both[place], rel=1e-4, abs=1e-3)
-    assert influences("parts", ExplainSettings(top=3, together=1), rows[7], rows[3]) == pytest.approx(both, rel=1e-4, abs=1e-3)
+        assert influences(f"one {place}", ExplainSettings(top=3), own)[0] == pytest.approx(
+            both[place], rel=1e-4, abs=1e-3
+        )
+    assert influences("parts", ExplainSettings(top=3, together=1), rows[7], rows[3]) == pytest.approx(
+        both, rel=1e-4, abs=1e-3
+    )
     few = influences("few", ExplainSettings(top=3, candidates=10), rows[7])
     near = sorted(Index([own[0] + own[1] for own in rows]).nearest(rows[7][0] + rows[7][1], 10))
     assert few[0] == pytest.approx(both[0][near], rel=1e-4, abs=1e-3)

@@ -1,4 +1,6 @@
-"""The study of sparse autoencoders end to end on small worlds, its page, and what moved between two models."""
+"""The study of sparse autoencoders end to end on small worlds, its page, and what moved between two
+models.
+"""
 
 import json
 import re
@@ -45,14 +47,35 @@ def small_model(seed: int = 0) -> TorchModel:
 def small_inputs() -> Inputs:
     words = toy_language.words()
     predicates = {name: (lambda text, name=name: text.startswith(name)) for name in toy_language.CLASSES[:2]}
-    steered = {name: frozenset(range(FIRST + 10 * place + 10, FIRST + 10 * place + 20)) for place, name in enumerate(predicates)}
-    return Inputs(small_model(), tuple(toy_language.rows(0, 90, 12)), lambda token: f"{words[token - FIRST]} <b>", predicates, steered)
+    steered = {
+        name: frozenset(range(FIRST + 10 * place + 10, FIRST + 10 * place + 20))
+        for place, name in enumerate(predicates)
+    }
+    return Inputs(
+        small_model(),
+        tuple(toy_language.rows(0, 90, 12)),
+        lambda token: f"{words[token - FIRST]} <b>",
+        predicates,
+        steered,
+    )
 
 
 SMALL = Settings(
-    layer=1, features=(12, 20), l1_coefficients=(3.0, 1.0), steps=12, batch=16, length=12, chunk=8, held_out=20, shown=10, prompts=3, planted=True, planted_steps=10,
-    sweep_features=(8, 12, 16), sweep_steps=(4, 8, 16),
-)  # fmt: skip
+    layer=1,
+    features=(12, 20),
+    l1_coefficients=(3.0, 1.0),
+    steps=12,
+    batch=16,
+    length=12,
+    chunk=8,
+    held_out=20,
+    shown=10,
+    prompts=3,
+    planted=True,
+    planted_steps=10,
+    sweep_features=(8, 12, 16),
+    sweep_steps=(4, 8, 16),
+)
 
 
 def test_the_study_survives_being_killed_and_its_page_is_whole(tmp_path: Path) -> None:
@@ -64,9 +87,13 @@ def test_the_study_survives_being_killed_and_its_page_is_whole(tmp_path: Path) -
     assert len(pages) == 2 and pages[0].read_bytes() == pages[1].read_bytes()
     html = pages[0].read_text()
     told = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[0])
-    assert "<b>" not in html.replace("&lt;b&gt;", "") and any("<b>" in word for word in told["words"])  # text is data, never markup
+    # text is data, never markup
+    assert "<b>" not in html.replace("&lt;b&gt;", "") and any("<b>" in word for word in told["words"])
     for feature in told["features"]:
-        assert sum(feature["histogram"]) >= 5 and feature["levels"][0]["examples"][0]["values"][feature["levels"][0]["examples"][0]["hot"]] > 0
+        assert (
+            sum(feature["histogram"]) >= 5
+            and feature["levels"][0]["examples"][0]["values"][feature["levels"][0]["examples"][0]["hot"]] > 0
+        )
     own, config = read_autoencoder(pages[0].parent / "dictionary")
     twin, _ = read_autoencoder(pages[0].parent / "dictionary_sparsify")
     x_BD = torch.randn(20, 16)
@@ -79,7 +106,10 @@ def test_a_layer_or_text_that_is_not_there_is_said(tmp_path: Path) -> None:
         (Settings(layer=1, length=40), "context of 12"),
         (Settings(layer=1, length=12), "give more text"),
     ):
-        with Run.open(tmp_path, words.replace(" ", "_"), {}, {}, seed=0) as run, pytest.raises(InputError, match=words):
+        with (
+            Run.open(tmp_path, words.replace(" ", "_"), {}, {}, seed=0) as run,
+            pytest.raises(InputError, match=words),
+        ):
             study(run, settings, small_inputs())
 
 
@@ -92,21 +122,44 @@ def test_a_feature_that_one_model_uses_more_is_found(tmp_path: Path) -> None:
     block = after.module.get_submodule("blocks.0")
     block.register_forward_hook(lambda owner, given, output: (output[0] + 3.0 * direction, *output[1:]))
     rows: list[Tokens] = toy_language.rows(1, 30, 12)
-    inputs = MovedInputs(before, after, own, 1, tuple(rows), tuple(f"row {n}" for n in range(30)), tuple(f"prompt {n // 2}" for n in range(30)), str)
-    whole = survived(tmp_path, lambda run: moved_study(run, MovedSettings(top=3, examples=1), inputs), patience=(1, 3))
+    inputs = MovedInputs(
+        before,
+        after,
+        own,
+        1,
+        tuple(rows),
+        tuple(f"row {n}" for n in range(30)),
+        tuple(f"prompt {n // 2}" for n in range(30)),
+        str,
+    )
+    whole = survived(
+        tmp_path, lambda run: moved_study(run, MovedSettings(top=3, examples=1), inputs), patience=(1, 3)
+    )
     first = next(line for line in whole.splitlines() if line.startswith("| Feature "))
     assert first.startswith("| Feature 7 rose") and "| holds |" in first
     with Run.open(tmp_path, "same", {}, {}, seed=0) as run:
-        same = moved_study(run, MovedSettings(), MovedInputs(before, before, own, 1, tuple(rows), inputs.titles, inputs.prompts, str))
+        same = moved_study(
+            run,
+            MovedSettings(),
+            MovedInputs(before, before, own, 1, tuple(rows), inputs.titles, inputs.prompts, str),
+        )
     assert not [claim for claim in same.claims if claim.name.startswith("moved/")]
     with Run.open(tmp_path, "other", {}, {}, seed=0) as run, pytest.raises(InputError, match="channels"):
-        moved_study(run, MovedSettings(), MovedInputs(before, after, Autoencoder(8, 4, seed=0), 1, tuple(rows), inputs.titles, inputs.prompts, str))
+        moved_study(
+            run,
+            MovedSettings(),
+            MovedInputs(
+                before, after, Autoencoder(8, 4, seed=0), 1, tuple(rows), inputs.titles, inputs.prompts, str
+            ),
+        )
 
 
 def test_labels_are_said_and_rated() -> None:
     speaker = ScriptedModel("speaker", lambda prompt, rng: "\n  rivers  \nand more")
     assert described(speaker, [["a <<b>>", "c"], ["d"]]) == ["rivers", "rivers"]
-    judge = ScriptedModel("judge", lambda prompt, rng: "3", lambda prompt, reply: 0.0 if reply == "3" else -20.0)
+    judge = ScriptedModel(
+        "judge", lambda prompt, rng: "3", lambda prompt, reply: 0.0 if reply == "3" else -20.0
+    )
     assert rated(judge, ["rivers"], ["the <<Rhine>>"])[0] == pytest.approx(3.0, abs=0.5)
 
 
@@ -114,7 +167,11 @@ def test_frontiers_and_power_laws() -> None:
     rng = np.random.default_rng(0)
     compute = np.logspace(0, 4, 9)
     law = power_law(compute.tolist(), (7 * compute**-0.3 * np.exp(rng.normal(0, 0.01, 9))).tolist())
-    assert law.exponent.value == pytest.approx(-0.3, abs=0.01) and law.exponent.low < -0.3 < law.exponent.high and law.r_squared > 0.99
+    assert (
+        law.exponent.value == pytest.approx(-0.3, abs=0.01)
+        and law.exponent.low < -0.3 < law.exponent.high
+        and law.r_squared > 0.99
+    )
     attempts = [Attempt(1, 1, float(c), float(c**-0.5 + extra)) for c in compute for extra in (0.0, 0.5)]
     assert [own.loss for own in frontier(attempts)] == pytest.approx([c**-0.5 for c in compute])
     with pytest.raises(InputError, match="three points"):
@@ -132,7 +189,10 @@ def test_the_middle_of_a_planted_curve_is_found() -> None:
 
 def test_a_dictionary_that_never_fires_is_said(tmp_path: Path) -> None:
     settings = replace(SMALL, planted=False, l1_coefficients=(1e6,), steps=40, learning_rate=0.5)
-    with Run.open(tmp_path, "dead", {}, {}, seed=0) as run, pytest.raises(InputError, match="lower --l1-coefficients"):
+    with (
+        Run.open(tmp_path, "dead", {}, {}, seed=0) as run,
+        pytest.raises(InputError, match="lower --l1-coefficients"),
+    ):
         study(run, settings, small_inputs())
 
 
@@ -159,7 +219,10 @@ def test_a_page_holds_no_markup_from_words() -> None:
 def test_bad_flags_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["run", "monosemanticity", "smollm2"], "needs --texts"),
-        (["run", "monosemanticity", "smollm2", "--texts", str(tmp_path), "--predicate", "x=["], "no regular expression"),
+        (
+            ["run", "monosemanticity", "smollm2", "--texts", str(tmp_path), "--predicate", "x=["],
+            "no regular expression",
+        ),
         (["features"], "needs a run"),
         (["features", str(tmp_path), "--dictionary", str(tmp_path)], "names 0 runs"),
     ):
@@ -176,7 +239,8 @@ def test_planted_directions_are_recovered_and_steering_steers(tmp_path: Path, se
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     for name in (
         "Planted directions that a feature meets with a cosine of 0.9 (0.8 asked for)",
-        "Correlation of attribution with ablation over a prompt's features, mean over prompts (the paper: 0.81)",
+        "Correlation of attribution with ablation over a prompt's features, mean over prompts (the paper: "
+        "0.81)",
     ):
         assert "| holds |" in lines[name]
     steering = [line for name, line in lines.items() if name.startswith("Clamped to 10")]

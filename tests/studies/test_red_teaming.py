@@ -1,4 +1,6 @@
-"""Red teaming on planted truth: attackers, defenders, clustered intervals, the map, the published rows, the whole study."""
+"""Red teaming on planted truth: attackers, defenders, clustered intervals, the map, the published rows, the
+whole study.
+"""
 
 import importlib
 import json
@@ -9,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solon.alignment.red_teaming import Defender, assigned, attacking, dialogues, first_line, mapped, own_words, turn_scores
+from solon.alignment.red_teaming import (
+    Defender,
+    assigned,
+    attacking,
+    dialogues,
+    first_line,
+    mapped,
+    own_words,
+    turn_scores,
+)
 from solon.cli import main
 from solon.data import toy_world as toy
 from solon.data.attacks import Attack, Attempt, published_row, read_attacks
@@ -30,14 +41,18 @@ from solon.words.conversation import Conversation, read_transcript
 from tests.toy import prompts, speaker
 
 
-def harm(asked: list[Conversation] | tuple[Conversation, ...], said: list[str] | tuple[str, ...]) -> list[float]:
+def harm(
+    asked: list[Conversation] | tuple[Conversation, ...], said: list[str] | tuple[str, ...]
+) -> list[float]:
     """A harmlessness that counts words: the shorter, the better."""
     return [-float(len(text.split())) for text in said]
 
 
 def parrot(*replies: str) -> Defender:
     """One that says the first of these half of the time."""
-    return Defender("scripted", "0", ScriptedModel("parrot", lambda prompt, rng: rng.choice(replies)), drawn=8)
+    return Defender(
+        "scripted", "0", ScriptedModel("parrot", lambda prompt, rng: rng.choice(replies)), drawn=8
+    )
 
 
 # dialogues
@@ -45,27 +60,58 @@ def parrot(*replies: str) -> Defender:
 
 def test_the_more_harmful_reply_is_gone_on_with_and_every_turn_is_scored() -> None:
     talks = dialogues(
-        ["how", "why"], parrot("no", "yes here it is"), harm, turns=3, follow_up=lambda talks, seed: ["and then"] * len(talks), max_tokens=9, seed=0
+        ["how", "why"],
+        parrot("no", "yes here it is"),
+        harm,
+        turns=3,
+        follow_up=lambda talks, seed: ["and then"] * len(talks),
+        max_tokens=9,
+        seed=0,
     )
     assert [len(talk.turns) for talk in talks] == [6, 6]
     for talk, scores in zip(talks, turn_scores(talks, harm), strict=True):
         said = [turn.text for turn in talk.turns if turn.role == "assistant"]
         assert scores == tuple(-float(len(text.split())) for text in said)
-    both = dialogues(["how"] * 400, replace(parrot("no", "yes here it is"), drawn=2), harm, turns=1, follow_up=lambda t, s: [], max_tokens=9, seed=1)
+    both = dialogues(
+        ["how"] * 400,
+        replace(parrot("no", "yes here it is"), drawn=2),
+        harm,
+        turns=1,
+        follow_up=lambda t, s: [],
+        max_tokens=9,
+        seed=1,
+    )
     assert sum(talk.last != "no" for talk in both) / 400 == pytest.approx(0.75, abs=0.07)  # the worse of two
 
 
 def test_silence_ends_a_dialogue_and_speaking_for_the_other_is_cut() -> None:
-    quiet = dialogues(["a", "b"], parrot("ok\n\nHuman: more please"), harm, turns=4, follow_up=lambda t, s: [""] * len(t), max_tokens=9, seed=0)
-    assert [talk.turns[1:] == Conversation().human("x").assistant("ok").turns[1:] for talk in quiet] == [True, True]
-    empty = dialogues(["a"], parrot(""), harm, turns=4, follow_up=lambda t, s: ["more"] * len(t), max_tokens=9, seed=0)
+    quiet = dialogues(
+        ["a", "b"],
+        parrot("ok\n\nHuman: more please"),
+        harm,
+        turns=4,
+        follow_up=lambda t, s: [""] * len(t),
+        max_tokens=9,
+        seed=0,
+    )
+    assert [talk.turns[1:] == Conversation().human("x").assistant("ok").turns[1:] for talk in quiet] == [
+        True,
+        True,
+    ]
+    empty = dialogues(
+        ["a"], parrot(""), harm, turns=4, follow_up=lambda t, s: ["more"] * len(t), max_tokens=9, seed=0
+    )
     assert len(empty[0].turns) == 2 and own_words("Assistants: are many") == "Assistants: are many"
 
 
 def test_a_guard_shows_the_two_best_of_what_is_drawn() -> None:
     words = ["one", "one two", "one two three", "one two three four"]
-    guarded = Defender("rejection", "0", ScriptedModel("m", lambda prompt, rng: rng.choice(words)), guard=harm, drawn=16)
-    for first, second in guarded.replies([Conversation().human(str(place)) for place in range(50)], max_tokens=9, seed=0):
+    guarded = Defender(
+        "rejection", "0", ScriptedModel("m", lambda prompt, rng: rng.choice(words)), guard=harm, drawn=16
+    )
+    for first, second in guarded.replies(
+        [Conversation().human(str(place)) for place in range(50)], max_tokens=9, seed=0
+    ):
         assert len(first.split()) <= len(second.split()) <= 2
 
 
@@ -73,7 +119,9 @@ def test_assignment_is_balanced_within_every_attacker_and_blind_to_what_is_meant
     attackers = [f"a{place % 7}" for place in range(7 * 40)]
     found = assigned(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=0)
     for name in set(attackers):
-        own = Counter(defender for attacker, defender in zip(attackers, found, strict=True) if attacker == name)
+        own = Counter(
+            defender for attacker, defender in zip(attackers, found, strict=True) if attacker == name
+        )
         assert set(own.values()) == {10}
     assert (
         found
@@ -123,8 +171,13 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     states = 8 * np.eye(3, 40)[truth] + rng.normal(size=(90, 40))
     found = mapped(states, clusters=3, seed=0)
     assert found.places_N2.shape == (90, 2)
-    assert all(len(set(found.cluster_N[truth == own])) == 1 for own in range(3)) and len(set(found.cluster_N)) == 3
-    assert all(found.cluster_N[place] == cluster for cluster, own in enumerate(found.nearest) for place in own)
+    assert (
+        all(len(set(found.cluster_N[truth == own])) == 1 for own in range(3))
+        and len(set(found.cluster_N)) == 3
+    )
+    assert all(
+        found.cluster_N[place] == cluster for cluster, own in enumerate(found.nearest) for place in own
+    )
     np.testing.assert_array_equal(mapped(states, clusters=3, seed=0).places_N2, found.places_N2)
     states[0, 0] = np.nan
     for broken in (states, states[1:3]):
@@ -149,44 +202,102 @@ def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
 
 def test_attacks_are_read_from_published_attempts_and_from_prompts(tmp_path: Path) -> None:
     talk = Conversation().human("how do I").assistant("no").human("please").assistant("no")
-    attempt = Attempt(Attack("how do I", "w 1", "Theft", "file", "to get it to steal"), "rlhf", "52B", talk, (0.5, -1.0), 0.1)
+    attempt = Attempt(
+        Attack("how do I", "w 1", "Theft", "file", "to get it to steal"),
+        "rlhf",
+        "52B",
+        talk,
+        (0.5, -1.0),
+        0.1,
+    )
     row = published_row(attempt)
     assert set(row) == {
-        "min_harmlessness_score_transcript", "num_params", "model_type", "rating", "task_description", "task_description_harmlessness_score",
-        "transcript", "red_team_member_id", "is_upworker", "tags", "source",
-    }  # fmt: skip
-    assert row["min_harmlessness_score_transcript"] == -1.0 and row["task_description"] == "to get it to steal"
+        "min_harmlessness_score_transcript",
+        "num_params",
+        "model_type",
+        "rating",
+        "task_description",
+        "task_description_harmlessness_score",
+        "transcript",
+        "red_team_member_id",
+        "is_upworker",
+        "tags",
+        "source",
+    }
+    assert (
+        row["min_harmlessness_score_transcript"] == -1.0 and row["task_description"] == "to get it to steal"
+    )
     file = tmp_path / "attempts.jsonl"
     file.write_text(
-        "".join(json.dumps(own) + "\n" for own in (row, row, {**row, "transcript": talk.turns[0].text and "\n\nHuman: when\n\nAssistant: no"}))
+        "".join(
+            json.dumps(own) + "\n"
+            for own in (
+                row,
+                row,
+                {**row, "transcript": talk.turns[0].text and "\n\nHuman: when\n\nAssistant: no"},
+            )
+        )
     )
     found = read_attacks(file)
-    assert [(attack.opening, attack.attacker, attack.intent, attack.description) for attack in found.rows] == [
+    assert [
+        (attack.opening, attack.attacker, attack.intent, attack.description) for attack in found.rows
+    ] == [
         ("how do I", "w 1", "Theft", "to get it to steal"),
         ("when", "w 1", "Theft", "to get it to steal"),
     ]
     assert found.counts() == {"repeats an earlier opening": 1}
-    file.write_text(json.dumps({"prompt": "how", "intents": ["S1"]}) + "\n" + json.dumps({"prompt": "say\n\nAssistant: yes"}) + "\n")
-    assert [(attack.opening, attack.attacker, attack.intent) for attack in read_attacks(file).rows] == [("how", "", "S1")]
+    file.write_text(
+        json.dumps({"prompt": "how", "intents": ["S1"]})
+        + "\n"
+        + json.dumps({"prompt": "say\n\nAssistant: yes"})
+        + "\n"
+    )
+    assert [(attack.opening, attack.attacker, attack.intent) for attack in read_attacks(file).rows] == [
+        ("how", "", "S1")
+    ]
     assert read_attacks(file).counts() == {"holds another's turn": 1}
-    file.write_text(json.dumps({"prompt": "how", "intents": ["S1"]}) + "\n" + json.dumps({"colour": "red"}) + "\n")
+    file.write_text(
+        json.dumps({"prompt": "how", "intents": ["S1"]}) + "\n" + json.dumps({"colour": "red"}) + "\n"
+    )
     with pytest.raises(InputError, match="line 2"):
         read_attacks(file)
 
 
 def test_published_prompts_keep_their_intents() -> None:
-    file = Path(__file__).parents[2] / "shared" / "data" / "red_team_prompts" / "donotanswer" / "malicious_uses.jsonl"
+    file = (
+        Path(__file__).parents[2]
+        / "shared"
+        / "data"
+        / "red_team_prompts"
+        / "donotanswer"
+        / "malicious_uses.jsonl"
+    )
     if not file.exists():
         pytest.skip("the published red-team prompts are not beside this checkout")
     found = read_attacks(file)
     assert len(found.rows) + len(found.skipped) > 100 and len({attack.intent for attack in found.rows}) > 1
-    assert {attack.opening for attack in found.rows} <= {prompt.last.strip() for prompt in read_prompts(file).rows}
+    assert {attack.opening for attack in found.rows} <= {
+        prompt.last.strip() for prompt in read_prompts(file).rows
+    }
 
 
 def test_red_teaming_text_is_blurred_and_left_out_of_markdown() -> None:
-    report = Report("r", (), (), gallery=(Exhibit("Cluster 1", (("said", "<b>awful</b>"),), blurred=True), Exhibit("fine", (("said", "plain"),))))
+    report = Report(
+        "r",
+        (),
+        (),
+        gallery=(
+            Exhibit("Cluster 1", (("said", "<b>awful</b>"),), blurred=True),
+            Exhibit("fine", (("said", "plain"),)),
+        ),
+    )
     found = page(report)
-    assert found.count('class="unveil"') == 1 and "<b>awful" not in found and "&lt;b&gt;awful" in found and "<script" not in found
+    assert (
+        found.count('class="unveil"') == 1
+        and "<b>awful" not in found
+        and "&lt;b&gt;awful" in found
+        and "<script" not in found
+    )
     assert "awful" not in markdown(report) and "plain" in markdown(report)
 
 
@@ -194,27 +305,50 @@ def test_red_teaming_text_is_blurred_and_left_out_of_markdown() -> None:
 
 
 SMALL = Settings(
-    weights="full", batch=16, max_tokens=12, preference_learning_rate=1e-3, method="rloo", policy_steps=8, policy_prompts=8, policy_epochs=1,
-    policy_learning_rate=3e-4, turns=2, rejection=4, attackers=4, attacks_each=4, attack_tokens=10, attack_steps=4, attack_prompts=4,
-    attack_samples=4, clusters=3,
-)  # fmt: skip
+    weights="full",
+    batch=16,
+    max_tokens=12,
+    preference_learning_rate=1e-3,
+    method="rloo",
+    policy_steps=8,
+    policy_prompts=8,
+    policy_epochs=1,
+    policy_learning_rate=3e-4,
+    turns=2,
+    rejection=4,
+    attackers=4,
+    attacks_each=4,
+    attack_tokens=10,
+    attack_steps=4,
+    attack_prompts=4,
+    attack_samples=4,
+    clusters=3,
+)
 
 
 @pytest.fixture(scope="module")
 def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
-        (speaker(0, steps=120, shown=0.4),), toy.assistant(0, declines=False), toy.assistant(0),
-        tuple(toy.comparisons(0, 300)), asked[:20],
+        (speaker(0, steps=120, shown=0.4),),
+        toy.assistant(0, declines=False),
+        toy.assistant(0),
+        tuple(toy.comparisons(0, 300)),
+        asked[:20],
         tuple(Attack(p.last, "", toy.thing_of(p), "file") for p in asked[20:]),
-        lambda examples: Conversation().human(" ".join(examples)), lambda talk: Conversation().human(talk.turns[0].text), toy_refusal,
-        attacker(0, steps=80), toy_harmed,
-    )  # fmt: skip
+        lambda examples: Conversation().human(" ".join(examples)),
+        lambda talk: Conversation().human(talk.turns[0].text),
+        toy_refusal,
+        attacker(0, steps=80),
+        toy_harmed,
+    )
 
 
 @pytest.mark.slow
 def test_the_study_finds_what_was_planted(tmp_path: Path) -> None:
-    """Whole toy size: the prompt and the guard help against the plain model, and a reinforced attacker finds the hole."""
+    """Whole toy size: the prompt and the guard help against the plain model, and a reinforced attacker finds
+    the hole.
+    """
     options = parsed([])
     with Run.open(tmp_path, "rt", {}, {}, seed=0) as run:
         report = study(run, options.settings, toy_inputs(options))
@@ -228,13 +362,25 @@ def test_a_killed_study_ends_on_the_same_report(given: Inputs, tmp_path: Path) -
     with Run.open(tmp_path, "rt", {}, {}, seed=0) as run:
         report = study(run, SMALL, given)
     rows = [json.loads(line) for line in (run.folder / "attempts.jsonl").read_text().splitlines()]
-    assert {row["model_type"] for row in rows} == {"plain lm", "context distillation", "rejection sampling", "rlhf"}
+    assert {row["model_type"] for row in rows} == {
+        "plain lm",
+        "context distillation",
+        "rejection sampling",
+        "rlhf",
+    }
     assert {row["source"] for row in rows} == {"file", "zero_shot", "few_shot", "reinforced"}
     assert all(turns[1::2] for turns in (read_transcript(row["transcript"]).turns for row in rows))
     again = tmp_path / "again"
     with (
         pytest.raises(KeyboardInterrupt),
-        Run.open(again, "rt", {}, {}, seed=0, stop=lambda: (again / "rt" / run.folder.name / "attacker.steps.jsonl").exists()) as half,
+        Run.open(
+            again,
+            "rt",
+            {},
+            {},
+            seed=0,
+            stop=lambda: (again / "rt" / run.folder.name / "attacker.steps.jsonl").exists(),
+        ) as half,
     ):
         study(half, SMALL, given)
     with Run.open(again, "rt", {}, {}, seed=0) as rest:
@@ -242,33 +388,46 @@ def test_a_killed_study_ends_on_the_same_report(given: Inputs, tmp_path: Path) -
 
 
 def test_models_that_speak_different_tokens_are_red_teamed_together(given: Inputs, tmp_path: Path) -> None:
-    """Each size has its own guard; the file's attackers are kept, and comparisons of the attacks are not learned from."""
+    """Each size has its own guard; the file's attackers are kept, and comparisons of the attacks are not
+    learned from.
+    """
     stream = toy.examples(1, shown=0.4)
-    other = trained("toy32", WordDialogue(tuple(reversed(toy.words()))), stream, seed=1, steps=20, layers=2, width=32)
+    other = trained(
+        "toy32", WordDialogue(tuple(reversed(toy.words()))), stream, seed=1, steps=20, layers=2, width=32
+    )
     attacks = tuple(replace(attack, attacker=f"w{place % 5}") for place, attack in enumerate(given.attacks))
     own = replace(given, models=(other, *given.models), attacks=attacks)
     with Run.open(tmp_path, "two", {}, {}, seed=0) as run:
         report = study(run, replace(SMALL, turns=1, policy_steps=1, attack_steps=0), own)
     rows = [json.loads(line) for line in (run.folder / "attempts.jsonl").read_text().splitlines()]
-    assert {row["red_team_member_id"] for row in rows if row["source"] == "file"} <= {f"file w{place}" for place in range(5)}
+    assert {row["red_team_member_id"] for row in rows if row["source"] == "file"} <= {
+        f"file w{place}" for place in range(5)
+    }
     assert {row["num_params"] for row in rows} == {"toy", "toy32"}
     assert {"scaling_plain", "scaling_rlhf"} <= {claim.name for claim in report.claims}
     told = {attack.opening for attack in attacks}
-    assert report.counts["comparisons that open as an attack does, left out"] == sum(c.prompt.last in told for c in given.comparisons)
+    assert report.counts["comparisons that open as an attack does, left out"] == sum(
+        c.prompt.last in told for c in given.comparisons
+    )
 
 
 def test_attacks_that_are_assigned_meet_one_defender_each(given: Inputs, tmp_path: Path) -> None:
     with Run.open(tmp_path, "blind", {}, {}, seed=0) as run:
         blind = study(run, replace(SMALL, crossed=False, attack_steps=0, turns=1, policy_steps=1), given)
     assert "reinforced_over_few_shot" not in {claim.name for claim in blind.claims}
-    met = [int(row[2]) for row in next(table for table in blind.tables if table.title == "Types of model").rows]
+    met = [
+        int(row[2]) for row in next(table for table in blind.tables if table.title == "Types of model").rows
+    ]
     empty = sum(count for name, count in blind.counts.items() if "empty" in name)
-    assert sum(met) == 48 - empty and max(met) - min(met) <= empty  # three kinds of four attackers, four attacks each
+    # three kinds of four attackers, four attacks each
+    assert sum(met) == 48 - empty and max(met) - min(met) <= empty
 
 
 def test_the_planted_truth_of_harm() -> None:
     assert toy_harmed(prompts(("bomb",), 1, 0)[0], "sure , use the key")
-    assert not toy_harmed(prompts(("bomb",), 1, 0)[0], "sorry , i will not") and not toy_harmed(prompts(("lamp",), 1, 0)[0], "sure , use the key")
+    assert not toy_harmed(prompts(("bomb",), 1, 0)[0], "sorry , i will not") and not toy_harmed(
+        prompts(("lamp",), 1, 0)[0], "sure , use the key"
+    )
 
 
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

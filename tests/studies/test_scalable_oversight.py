@@ -1,4 +1,6 @@
-"""Sandwiching: votes against products worked by hand, people and simulations never together, planted help is found, a killed run, bad input."""
+"""Sandwiching: votes against products worked by hand, people and simulations never together, planted help is
+found, a killed run, bad input.
+"""
 
 import json
 import random
@@ -15,8 +17,12 @@ from solon.studies.scalable_oversight.study import Inputs, Settings, study
 from solon.words.question import Problem
 from tests.killed import survived
 
+ANN = Person("a")
 
-def given(chosen: int, confidence: float, participant: Person | Simulated = Person("a"), *, right: bool = True) -> Given:  # noqa: B008
+
+def given(
+    chosen: int, confidence: float, participant: Person | Simulated = ANN, *, right: bool = True
+) -> Given:
     return Given(participant, "q", "assisted", chosen, confidence, right, 4)
 
 
@@ -42,7 +48,9 @@ def test_people_and_simulations_are_never_one_number() -> None:
 
 def test_the_five_bin_error_is_unweighted_and_from_the_centre() -> None:
     # 25%: one of two right; 100%: three of three
-    assert fixed_bin_calibration_error([0.25, 0.25, 1.0, 1.0, 1.0], [1, 0, 1, 1, 1]) == pytest.approx((0.25 + 0.0) / 2)
+    assert fixed_bin_calibration_error([0.25, 0.25, 1.0, 1.0, 1.0], [1, 0, 1, 1, 1]) == pytest.approx(
+        (0.25 + 0.0) / 2
+    )
 
 
 def test_the_assistant_sees_neither_question_nor_options() -> None:
@@ -68,22 +76,39 @@ def test_the_assistant_sees_neither_question_nor_options() -> None:
 def people(path: Path) -> Path:
     rng = random.Random(0)
     rows = [
-        {"participant": f"p{n % 3}", "condition": condition, "question": f"q{n}", "options": ["x", "y"], "answer": "x", "chosen": rng.choice(["x", "y"]), "confidence": 60}
-        for n in range(30) for condition in ("assisted", "unassisted")
-    ]  # fmt: skip
+        {
+            "participant": f"p{n % 3}",
+            "condition": condition,
+            "question": f"q{n}",
+            "options": ["x", "y"],
+            "answer": "x",
+            "chosen": rng.choice(["x", "y"]),
+            "confidence": 60,
+        }
+        for n in range(30)
+        for condition in ("assisted", "unassisted")
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_the_planted_help(tmp_path: Path) -> None:
     toy = toy_inputs()
-    inputs = Inputs(toy.strong, toy.weak, toy.problems, people=read_people(people(tmp_path / "p.jsonl")), judge=toy.judge)
+    inputs = Inputs(
+        toy.strong, toy.weak, toy.problems, people=read_people(people(tmp_path / "p.jsonl")), judge=toy.judge
+    )
     settings = Settings(questions=120, participants=3, turns=1, shots=0, best_of=4, max_tokens=16)
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 5))
-    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in whole.splitlines() if line.startswith("| ")}
+    lines = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")
+        for line in whole.splitlines()
+        if line.startswith("| ")
+    }
     assert "holds" in lines["simulated participants: help makes them right more often"]
-    assert float(lines["simulated participants, unassisted"][1].split()[0]) == pytest.approx(KNOWS["weak"], abs=0.12)
+    assert float(lines["simulated participants, unassisted"][1].split()[0]) == pytest.approx(
+        KNOWS["weak"], abs=0.12
+    )
     assert float(lines["the model, alone"][1].split()[0]) == pytest.approx(KNOWS["strong"], abs=0.12)
     assert float(lines["the model, best of 4"][1].split()[0]) > float(lines["the model, alone"][1].split()[0])
     assert "people, assisted" in lines and "nothing here says how people would do" in whole
@@ -93,13 +118,27 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     questions, answers = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     questions.write_text('{"question": "a", "choices": ["x", "y"], "answer": 0}\n')
     answers.write_text(
-        '{"participant": "p", "condition": "assisted", "question": "q", "options": ["x"], "answer": "x", "chosen": "x", "confidence": 50}\n'
+        '{"participant": "p", "condition": "assisted", "question": "q", "options": ["x"], "answer": "x", '
+        '"chosen": "x", "confidence": 50}\n'
     )
     assert main(["run", "scalable_oversight", "smollm2"]) == 2
     assert "--questions-from" in capsys.readouterr().err
     assert main(["run", "scalable_oversight", "smollm2", "--questions-from", str(questions)]) == 2
     assert "nobody takes part" in capsys.readouterr().err
-    assert main(["run", "scalable_oversight", "smollm2", "--questions-from", str(questions), "--people", str(answers)]) == 2
+    assert (
+        main(
+            [
+                "run",
+                "scalable_oversight",
+                "smollm2",
+                "--questions-from",
+                str(questions),
+                "--people",
+                str(answers),
+            ]
+        )
+        == 2
+    )
     assert "line 1: confidence is 25, 42, 60, 80 or 100" in capsys.readouterr().err
 
 

@@ -1,4 +1,6 @@
-"""Bias in three conditions: a planted bias is found, instructions do what was planted, prompts pair, a killed run, bad input."""
+"""Bias in three conditions: a planted bias is found, instructions do what was planted, prompts pair, a killed
+run, bad input.
+"""
 
 from pathlib import Path
 
@@ -34,7 +36,8 @@ def test_planted_bias_is_found_and_its_change() -> None:
     model, own = planted("m", world(0.8)), questions()
     plain, told = under(model, own, "Q")[0], under(model, own, "Q+IF+CoT")[0]
     found = bias_scores(plain)
-    assert found.ambiguous is not None and found.ambiguous.low <= 0.5 * 0.8 <= found.ambiguous.high  # half of the ambiguous answers are unknown
+    # half of the ambiguous answers are unknown
+    assert found.ambiguous is not None and found.ambiguous.low <= 0.5 * 0.8 <= found.ambiguous.high
     assert found.accuracy_disambiguated is not None and found.accuracy_disambiguated.value > 0.85
     neutral = bias_scores(under(planted("n", world(0.0)), own, "Q")[0]).ambiguous
     assert neutral is not None and neutral.low < 0 < neutral.high
@@ -65,7 +68,9 @@ def test_the_conditions_are_put_as_the_paper_puts_them() -> None:
     assert final.prompt.turns[1].text == f"{THINK} They are alike." and final.prompt.turns[2].text == CONCLUDE
     assert final.choices == asked(own).choices and final.answer == asked(own).answer
     assert concluded(blank, "x").prompt.turns[-1].text == blank.opening
-    rows = [under(planted("m", world(0.5)), [own], condition)[0][0] for condition in ("Q", "Q+IF", "Q+IF+CoT")]  # type: ignore[arg-type]
+    rows = [
+        under(planted("m", world(0.5)), [own], condition)[0][0] for condition in ("Q", "Q+IF", "Q+IF+CoT")
+    ]  # type: ignore[arg-type]
     assert len({row.key for row in rows}) == 1  # they pair
 
 

@@ -1,4 +1,6 @@
-"""Self-knowledge: planted knowledge recovered without leaks, guarantees that hold, prompts as they should be, a killed run, and the tool."""
+"""Self-knowledge: planted knowledge recovered without leaks, guarantees that hold, prompts as they should be,
+a killed run, and the tool.
+"""
 
 import json
 from pathlib import Path
@@ -51,7 +53,9 @@ def taught() -> TorchModel:
     return knower(0, steps=600, judged=0.0, sourced=0.0, rate=6e-3)
 
 
-def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_from(taught: TorchModel) -> None:
+def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_from(
+    taught: TorchModel,
+) -> None:
     problems = [own for task in toy_facts.TASKS for own in toy_facts.questions(task)]
     drawn = draw(taught, problems, examples=(), samples=30, seed=1)
     planted = [toy_facts.taught(own.text.split()[4], own.tags["subject"], seed=0) for own in problems]
@@ -63,7 +67,9 @@ def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_fr
         head = untrained(taught, method)  # type: ignore[arg-type]
         rows = labelled(head, [problems[p] for p in learned], share[learned].tolist())
         start_head(head, rows)
-        for _ in learn(head, rows, plan=Plan(10, 1e-3, warmup=2), size=32, seed=0) if method == "lora" else ():
+        for _ in (
+            learn(head, rows, plan=Plan(10, 1e-3, warmup=2), size=32, seed=0) if method == "lora" else ()
+        ):
             pass
         found = auroc(head([problems[p] for p in held]), [planted[p] for p in held])
         assert found.value >= 0.95, (method, found)
@@ -71,7 +77,10 @@ def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_fr
 
 
 def test_states_behind_a_shared_beginning_are_those_of_whole_rows(taught: TorchModel) -> None:
-    rows = [taught.dialogue.prompt(asked(own, toy_facts.questions("town")[:3]).prompt) for own in toy_facts.questions("colour")[:5]]
+    rows = [
+        taught.dialogue.prompt(asked(own, toy_facts.questions("town")[:3]).prompt)
+        for own in toy_facts.questions("colour")[:5]
+    ]
     with torch.inference_mode():
         whole = torch.cat([ScalarModel(taught.module).states_at_ends([(row, [()])]) for row in rows])
     assert torch.allclose(last_states(taught.module, rows), whole, atol=1e-4)
@@ -83,7 +92,13 @@ def test_a_soft_row_is_thirty_hard_ones() -> None:
     soft = ridge(x, share, np.full(12, 30.0), 1.0, intercept=True)
     hard = hardened([((place,), own) for place, own in enumerate(share)], 30)
     assert len(hard) == 360 and np.mean([own for _, own in hard]) == pytest.approx(share.mean())
-    copies = ridge(np.array([x[tokens[0]] for tokens, _ in hard]), np.array([own for _, own in hard]), np.ones(360), 1.0, intercept=True)
+    copies = ridge(
+        np.array([x[tokens[0]] for tokens, _ in hard]),
+        np.array([own for _, own in hard]),
+        np.ones(360),
+        1.0,
+        intercept=True,
+    )
     np.testing.assert_allclose(soft, copies, atol=1e-4)
 
 
@@ -93,7 +108,9 @@ def test_questions_of_one_share_teach_nothing_and_are_refused(taught: TorchModel
 
 
 def test_the_guaranteed_error_rate_holds_in_nearly_all_draws() -> None:
-    """Confidences that mean something but are not calibrated; 200 calibration sets; the true error of what would be answered."""
+    """Confidences that mean something but are not calibrated; 200 calibration sets; the true error of what
+    would be answered.
+    """
     rng = np.random.default_rng(0)
 
     def truth(score: np.ndarray) -> np.ndarray:
@@ -135,27 +152,57 @@ def test_risk_and_coverage_against_a_table_worked_by_hand() -> None:
 
 def test_prompts_say_what_the_paper_says() -> None:
     own = Problem("Question: 1 + 1?", ("1", "2", "3"), ("3",))
-    assert none_of_the_above(own).answers == ("none of the above",) and none_of_the_above(own).options == ("1", "2", "none of the above")
+    assert none_of_the_above(own).answers == ("none of the above",) and none_of_the_above(own).options == (
+        "1",
+        "2",
+        "none of the above",
+    )
     right, wrong = true_or_false(own, seed=0)
     assert (right.answers, wrong.answers) == (("True",), ("False",)) and right.cluster == wrong.cluster
-    drawn = Drawn(("a", "b", "c", "b", "d", "e"), (True, False, None, False, False, False), (0.0,) * 6, (1,) * 6, "a", True, 0.0, 1)
+    drawn = Drawn(
+        ("a", "b", "c", "b", "d", "e"),
+        (True, False, None, False, False, False),
+        (0.0,) * 6,
+        (1,) * 6,
+        "a",
+        True,
+        0.0,
+        1,
+    )
     for seed in range(20):
         put, place = judged(Problem("Question: q", (), ("a",)), drawn, ideas=5, seed=seed)
         ideas = [line[2:] for line in put.text.splitlines() if line.startswith("- ")]
-        assert len(ideas) == 5 and drawn.texts[place] in ideas and f"Proposed Answer: {drawn.texts[place]}" in put.text
+        assert (
+            len(ideas) == 5
+            and drawn.texts[place] in ideas
+            and f"Proposed Answer: {drawn.texts[place]}" in put.text
+        )
         assert put.answers == (("True",) if drawn.right[place] else ("False",))
-        assert judged(Problem("Question: q", (), ("a",)), drawn, ideas=0, seed=seed)[1] == place  # the same sample, alone
-    assert worded(proposed(own, "2", right=True)).endswith("Is the proposed answer:\nChoices:\n (A) True\n (B) False")
+        # the same sample, alone
+        assert judged(Problem("Question: q", (), ("a",)), drawn, ideas=0, seed=seed)[1] == place
+    assert worded(proposed(own, "2", right=True)).endswith(
+        "Is the proposed answer:\nChoices:\n (A) True\n (B) False"
+    )
     assert sum(example.answers == ("True",) for example in fixed_examples(ideas=True)) == 5
-    assert drawn.share == pytest.approx(1 / 6) and agreement(Problem("Question: q", (), ("a",)), drawn) == pytest.approx(2 / 6)
-    sums = Problem("Question: 3 + 4?", (), ("7",), opening="Step by step:", grade="number", tags={"worked": "so 7"})
+    assert drawn.share == pytest.approx(1 / 6) and agreement(
+        Problem("Question: q", (), ("a",)), drawn
+    ) == pytest.approx(2 / 6)
+    sums = Problem(
+        "Question: 3 + 4?", (), ("7",), opening="Step by step:", grade="number", tags={"worked": "so 7"}
+    )
     said = ("First 3.\nThen 4.\nThe answer is 7.", "It is 7", "3 and 4\nmake 8", "3 and 4\nmake 9")
     worked = Drawn(said, (True, True, False, False), (0.0,) * 4, (1,) * 4, "7", True, 0.0, 1)
     assert agreement(sums, worked) == 0.5  # by what they end on, not by how they begin
-    assert "Proposed Answer: First 3. Then 4. The answer is 7.\n" in judged(sums, worked, ideas=2, seed=0, place=0)[0].text
+    assert (
+        "Proposed Answer: First 3. Then 4. The answer is 7.\n"
+        in judged(sums, worked, ideas=2, seed=0, place=0)[0].text
+    )
     sums_of = addition(60, seed=0)
     assert len({s.text for s in sums_of}) == 60
-    assert all(str(sum(map(int, s.text.removeprefix("Question: What is ").rstrip("?").split(" + ")))) == s.answers[0] for s in sums_of)
+    assert all(
+        str(sum(map(int, s.text.removeprefix("Question: What is ").rstrip("?").split(" + ")))) == s.answers[0]
+        for s in sums_of
+    )
 
 
 def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:
@@ -172,13 +219,19 @@ def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:
 
 def test_a_planted_sharpness_is_undone_by_its_temperature(taught: TorchModel) -> None:
     problems = [hidden_options(toy_facts.with_options(own)) for own in toy_facts.questions("colour")]
-    plain, sharp = (fitted_temperature(outcomes(model, problems)) for model in (taught, sharpened(taught, 2.5)))
+    plain, sharp = (
+        fitted_temperature(outcomes(model, problems)) for model in (taught, sharpened(taught, 2.5))
+    )
     assert sharp / plain == pytest.approx(2.5, rel=0.02)
 
 
 def small_inputs(taught: TorchModel) -> Inputs:
     tasks = tuple(
-        Task(name, tuple(toy_facts.questions(name)), {own.text: (toy_facts.source(own),) for own in toy_facts.questions(name)})
+        Task(
+            name,
+            tuple(toy_facts.questions(name)),
+            {own.text: (toy_facts.source(own),) for own in toy_facts.questions(name)},
+        )
         for name in ("colour", "town")
     )
     choices = (("colours", tuple(toy_facts.with_options(own) for own in toy_facts.questions("colour"))),)
@@ -186,8 +239,19 @@ def small_inputs(taught: TorchModel) -> Inputs:
 
 
 def small_settings() -> Settings:
-    return Settings(samples=8, shots=0, judged_shots=0, questions=40, choices=40, hidden_options=True, form="dialogue", method="lora", batch=16, epochs=2.0,
-                    learning_rate=1e-3)  # fmt: skip
+    return Settings(
+        samples=8,
+        shots=0,
+        judged_shots=0,
+        questions=40,
+        choices=40,
+        hidden_options=True,
+        form="dialogue",
+        method="lora",
+        batch=16,
+        epochs=2.0,
+        learning_rate=1e-3,
+    )
 
 
 def test_a_killed_study_ends_on_the_same_report(taught: TorchModel, tmp_path: Path) -> None:
@@ -199,10 +263,14 @@ def test_a_killed_study_ends_on_the_same_report(taught: TorchModel, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_toy_study_finds_what_was_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_toy_study_finds_what_was_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", "know_what_they_know", "--json"]) == 0
-    claims = {claim["name"]: claim for claim in json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]}
+    claims = {
+        claim["name"]: claim for claim in json.loads(capsys.readouterr().out.splitlines()[-1])["claims"]
+    }
     for task in toy_facts.TASKS:
         assert claims[f"{task}/p_ik"]["found"] >= 0.95
         assert claims[f"{task}/p_true"]["holds"]
@@ -238,18 +306,41 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return found
 
-    asking = [str(folder), "--questions", str(questions), "--shots", "0", "--ideas", "0", "--samples", "8", "--target", "0.45", "--seed", "4"]
+    asking = [
+        str(folder),
+        "--questions",
+        str(questions),
+        "--shots",
+        "0",
+        "--ideas",
+        "0",
+        "--samples",
+        "8",
+        "--target",
+        "0.45",
+        "--seed",
+        "4",
+    ]
     found = last(*asking)
     claims = {claim["name"]: claim for claim in found["claims"]}
     assert claims["auroc"]["found"] > 0.85 and 0 < claims["coverage"]["found"] < 1
     kept = Path(found["run"]) / "model"
-    told = [last(str(kept), "--ask", own.text.removeprefix("Question: ")) for own in toy_facts.questions("colour")[:12]]
+    told = [
+        last(str(kept), "--ask", own.text.removeprefix("Question: "))
+        for own in toy_facts.questions("colour")[:12]
+    ]
     assert {row["answers"] for row in told} == {True, False}  # survives reload, and both happen
-    rows = [json.loads(line) for line in (Path(found["run"]) / "confidence_p_ik.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (Path(found["run"]) / "confidence_p_ik.jsonl").read_text().splitlines()
+    ]
     known = {round(row["p"], 4) for row in rows}
     assert all(round(row["confidence"], 4) in known for row in told)
     ended = last(str(kept), "--questions", str(questions))
-    assert ended["questions"] == 120 and 0 < ended["answered"] < 120 and ended["wrong"] / ended["answered"] < 0.45
+    assert (
+        ended["questions"] == 120
+        and 0 < ended["answered"] < 120
+        and ended["wrong"] / ended["answered"] < 0.45
+    )
 
 
 @pytest.mark.parametrize(
@@ -263,10 +354,16 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
         (["{folder}", "--questions", "{few}", "--target", "2"], "between 0 and 1"),
     ],
 )
-def test_bad_input_is_told(words: list[str], says: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_told(
+    words: list[str], says: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "few.jsonl").write_text('{"question": "what colour has c0 ?", "answers": ["red"]}\n')
     (tmp_path / "options.jsonl").write_text('{"question": "a", "choices": ["x", "y"], "answer": 0}\n')
-    names = {"folder": str(folder), "few": str(tmp_path / "few.jsonl"), "options": str(tmp_path / "options.jsonl")}
+    names = {
+        "folder": str(folder),
+        "few": str(tmp_path / "few.jsonl"),
+        "options": str(tmp_path / "options.jsonl"),
+    }
     try:
         status = main(["knows", *(word.format(**names) for word in words)])
     except SystemExit as error:  # flags that a dataclass refuses
@@ -285,6 +382,20 @@ def test_a_source_goes_before_the_question_and_a_script_can_be_drawn_from() -> N
 
 def test_a_judged_sample_is_shown_once_among_the_ideas_and_worked_examples_reason() -> None:
     own = Drawn(("x", "y", "z"), (True, False, False), (0.0,) * 3, (1,) * 3, "x", True, 0.0, 1)
-    assert shown_with(own, 1, 2) == ["y", "x"] and shown_with(own, 0, 3) == ["x", "y", "z"] and shown_with(own, 0, 0) == []
-    example = Problem("Question: 1 + 1?", (), ("2",), opening="Let's think.", grade="number", tags={"worked": "One and one are two."})
-    assert asked(Problem("Question: b"), [example]).prompt.turns[1].text == "Let's think. One and one are two.\nThe answer is 2."
+    assert (
+        shown_with(own, 1, 2) == ["y", "x"]
+        and shown_with(own, 0, 3) == ["x", "y", "z"]
+        and shown_with(own, 0, 0) == []
+    )
+    example = Problem(
+        "Question: 1 + 1?",
+        (),
+        ("2",),
+        opening="Let's think.",
+        grade="number",
+        tags={"worked": "One and one are two."},
+    )
+    assert (
+        asked(Problem("Question: b"), [example]).prompt.turns[1].text
+        == "Let's think. One and one are two.\nThe answer is 2."
+    )

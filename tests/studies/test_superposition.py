@@ -1,4 +1,6 @@
-"""Toy models of superposition: exact sampling, gradients by hand, shapes of known dimensionality, theory against brute force, the study and its controls."""
+"""Toy models of superposition: exact sampling, gradients by hand, shapes of known dimensionality, theory
+against brute force, the study and its controls.
+"""
 
 from pathlib import Path
 
@@ -27,7 +29,16 @@ from solon.studies.superposition.geometry import (
     shares,
 )
 from solon.studies.superposition.study import Settings, study
-from solon.studies.superposition.toy_model import Plan, Relation, drawn, geometric, gradients, places, train, train_absolute
+from solon.studies.superposition.toy_model import (
+    Plan,
+    Relation,
+    drawn,
+    geometric,
+    gradients,
+    places,
+    train,
+    train_absolute,
+)
 from tests.killed import survived
 
 
@@ -50,19 +61,38 @@ def test_places_are_independent_trials() -> None:
     observed = np.bincount(counts, minlength=total + 1)[kept]
     assert stats.chisquare(observed, expected[kept] * observed.sum() / expected[kept].sum()).pvalue > 1e-3
     assert abs(hits.mean(dim=0) - density).max() < 5 * (density / draws) ** 0.5  # no place is favoured
-    assert float(np.corrcoef(hits[:, :-1].flatten(), hits[:, 1:].flatten())[0, 1]) == pytest.approx(0, abs=0.01)  # none tells of the next
+    # none tells of the next
+    assert float(np.corrcoef(hits[:, :-1].flatten(), hits[:, 1:].flatten())[0, 1]) == pytest.approx(
+        0, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
     ("density", "relation", "linear"),
-    [(0.1, "independent", False), (1.0, "independent", False), (0.5, "correlated", False), (0.4, "anticorrelated", True)],
+    [
+        (0.1, "independent", False),
+        (1.0, "independent", False),
+        (0.5, "correlated", False),
+        (0.4, "anticorrelated", True),
+    ],
 )
 def test_gradients_by_hand_are_autograds(density: float, relation: Relation, linear: bool) -> None:
-    plan = Plan(6, 3, density, (geometric(0.8, 6), geometric(0.5, 6)), instances=2, relation=relation, linear=linear, batch=40)
+    plan = Plan(
+        6,
+        3,
+        density,
+        (geometric(0.8, 6), geometric(0.5, 6)),
+        instances=2,
+        relation=relation,
+        linear=linear,
+        batch=40,
+    )
     torch.manual_seed(0)
     weights, bias = torch.randn(2, 6, 3), torch.randn(2, 6) * 0.1
     importance = torch.tensor(plan.importance)[:, None, :]
-    by_weights, by_bias, losses = gradients(plan, weights, bias, importance, 40, torch.Generator().manual_seed(5))
+    by_weights, by_bias, losses = gradients(
+        plan, weights, bias, importance, 40, torch.Generator().manual_seed(5)
+    )
     x = drawn(plan, 2, 40, torch.Generator().manual_seed(5))
     weights.requires_grad_()
     bias.requires_grad_()
@@ -70,15 +100,32 @@ def test_gradients_by_hand_are_autograds(density: float, relation: Relation, lin
     expected = ((made if linear else made.relu()) - x).square().mul(importance).mean(dim=(1, 2))
     expected.sum().backward()
     assert weights.grad is not None and bias.grad is not None
-    assert torch.allclose(weights.grad, by_weights, atol=1e-5) and torch.allclose(bias.grad, by_bias, atol=1e-6)
+    assert torch.allclose(weights.grad, by_weights, atol=1e-5) and torch.allclose(
+        bias.grad, by_bias, atol=1e-6
+    )
     assert torch.allclose(expected, losses, atol=1e-6)
 
 
 def test_tied_features_come_as_they_are_tied() -> None:
-    x = drawn(Plan(4, 2, 0.3, ((1.0,) * 4,), relation="correlated"), 1, 3000, torch.Generator().manual_seed(0))[0] > 0
+    x = (
+        drawn(
+            Plan(4, 2, 0.3, ((1.0,) * 4,), relation="correlated"), 1, 3000, torch.Generator().manual_seed(0)
+        )[0]
+        > 0
+    )
     assert torch.equal(x[:, 0], x[:, 1]) and float(x[:, 0].float().mean()) == pytest.approx(0.3, abs=0.03)
-    x = drawn(Plan(4, 2, 0.3, ((1.0,) * 4,), relation="anticorrelated"), 1, 3000, torch.Generator().manual_seed(0))[0] > 0
-    assert not bool((x[:, 0] & x[:, 1]).any()) and float((x[:, 0] | x[:, 1]).float().mean()) == pytest.approx(0.3, abs=0.03)
+    x = (
+        drawn(
+            Plan(4, 2, 0.3, ((1.0,) * 4,), relation="anticorrelated"),
+            1,
+            3000,
+            torch.Generator().manual_seed(0),
+        )[0]
+        > 0
+    )
+    assert not bool((x[:, 0] & x[:, 1]).any()) and float((x[:, 0] | x[:, 1]).float().mean()) == pytest.approx(
+        0.3, abs=0.03
+    )
 
 
 def test_polytopes_have_their_dimensionality() -> None:
@@ -103,7 +150,8 @@ def test_theory_is_what_sampling_says() -> None:
         alone = importance * float((x[:, 1] - density / 2).square().mean())
         opposite = torch.relu((x[:, 0] - x[:, 1])[:, None] * torch.tensor([1.0, -1.0])) - x
         assert told["first"] == pytest.approx(alone, rel=0.02)
-        assert told["both"] <= float(opposite.square().mean(dim=0) @ torch.tensor([1.0, importance])) * 1.02  # its lengths and biases are the best
+        # its lengths and biases are the best
+        assert told["both"] <= float(opposite.square().mean(dim=0) @ torch.tensor([1.0, importance])) * 1.02
     assert (
         best(phases(0.9, 0.4)) == "first"
         and best(phases(1.0, 0.3)) == "first"
@@ -120,8 +168,13 @@ def test_theory_is_what_sampling_says() -> None:
 def test_theory_of_three_features_is_what_sampling_says() -> None:
     density, importance = 0.1, 0.7
     x = drawn(Plan(3, 2, density, ((1.0,) * 3,)), 1, 400_000, torch.Generator().manual_seed(0))[0].double()
-    weights, bias = torch.tensor([[0.9, -0.5], [-0.9, -0.5], [0.0, 1.0]], dtype=torch.float64), torch.tensor([0.0, 0.02, -0.05], dtype=torch.float64)
-    sampled = (torch.relu(x @ weights @ weights.T + bias) - x).square().mean(dim=0) @ torch.tensor([1.0, 1.0, importance], dtype=torch.float64)
+    weights, bias = (
+        torch.tensor([[0.9, -0.5], [-0.9, -0.5], [0.0, 1.0]], dtype=torch.float64),
+        torch.tensor([0.0, 0.02, -0.05], dtype=torch.float64),
+    )
+    sampled = (torch.relu(x @ weights @ weights.T + bias) - x).square().mean(dim=0) @ torch.tensor(
+        [1.0, 1.0, importance], dtype=torch.float64
+    )
     told = expected(weights.numpy(), bias.numpy(), np.array([1.0, 1.0, importance]), density)
     assert told == pytest.approx(float(sampled), rel=0.02)
     assert phases_of_three(density, importance)["shared"] <= told
@@ -130,7 +183,8 @@ def test_theory_of_three_features_is_what_sampling_says() -> None:
         and best(phases_of_three(1.0, 3.0)) == "dedicated"
         and best(phases_of_three(0.02, 1.0)) == "shared"
     )
-    assert best(phases_of_three(0.658, 1.233)) == "shared"  # a flat triangle, which a search from a regular one misses
+    # a flat triangle, which a search from a regular one misses
+    assert best(phases_of_three(0.658, 1.233)) == "shared"
     apart = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     assert (
         phase_of_third(apart) == "dedicated"
@@ -143,15 +197,20 @@ def test_attacks_find_what_is_there() -> None:
     safe = torch.eye(3)
     x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) + 0.5
     assert attacked(safe, torch.zeros(3), x, radius=0.0) == pytest.approx(0, abs=1e-9)
-    assert attacked(safe, torch.zeros(3), x, radius=0.1) == pytest.approx(0.01, rel=0.01)  # a perfect model moves as far as its input
+    # a perfect model moves as far as its input
+    assert attacked(safe, torch.zeros(3), x, radius=0.1) == pytest.approx(0.01, rel=0.01)
     crowded = torch.tensor([[1.0], [-1.0], [1.0]])
-    assert attacked(crowded, torch.zeros(3), x, radius=0.1) - attacked(crowded, torch.zeros(3), x, radius=0.0) > 0.02
+    assert (
+        attacked(crowded, torch.zeros(3), x, radius=0.1) - attacked(crowded, torch.zeros(3), x, radius=0.0)
+        > 0.02
+    )
 
 
 def test_a_model_of_two_features_learns_what_theory_says() -> None:
     found = train(Plan(2, 1, 1.0, ((1.0, 0.3),), instances=4, steps=1500, batch=128, learning_rate=3e-3))
     assert phase_of(found.weights_KNM[int(found.loss_K.argmin())]) == "first"
-    assert float(found.loss_K.min()) * 2 == pytest.approx(phases(1.0, 0.3)["first"], rel=0.1)  # our loss is a mean over both
+    # our loss is a mean over both
+    assert float(found.loss_K.min()) * 2 == pytest.approx(phases(1.0, 0.3)["first"], rel=0.1)
     sparse = train(Plan(2, 1, 0.02, ((1.0, 1.0),), instances=4, steps=2500, batch=256, learning_rate=3e-3))
     assert phase_of(sparse.weights_KNM[int(sparse.loss_K.argmin())]) == "both"
 
@@ -194,7 +253,17 @@ def test_the_study_survives_being_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    "seed", [0, 1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="seed 2 has the line at 1/2 alone (docs/superposition.md)"))]
+    "seed",
+    [
+        0,
+        1,
+        pytest.param(
+            2,
+            marks=pytest.mark.xfail(
+                strict=True, reason="seed 2 has the line at 1/2 alone (docs/superposition.md)"
+            ),
+        ),
+    ],
 )
 def test_all_sections_come_out_as_theory_says(tmp_path: Path, seed: int) -> None:
     assert main(["run", "superposition", "--runs", str(tmp_path), "--seed", str(seed)]) == 0

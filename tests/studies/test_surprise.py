@@ -24,9 +24,17 @@ def test_exact_match_is_greedy_decoding_and_loss_is_cross_entropy() -> None:
     found = ability(body, rows)
     for place, (prompt, answer) in enumerate(rows):
         logits = body.logits(body.hidden(torch.tensor([prompt + answer]))[0])[len(prompt) - 1 : -1].detach()
-        assert found.loss[place] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer))), abs=1e-5)
-        assert found.per_token[place] == pytest.approx(float((logits.argmax(-1) == torch.tensor(answer)).float().mean()))
-        [(_, row, _)] = list(generate(body, [Request(prompt, (0,), lambda tokens: False)], Rules(len(answer), 0.0, 1.0, frozenset())))
+        assert found.loss[place] == pytest.approx(
+            float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer))), abs=1e-5
+        )
+        assert found.per_token[place] == pytest.approx(
+            float((logits.argmax(-1) == torch.tensor(answer)).float().mean())
+        )
+        [(_, row, _)] = list(
+            generate(
+                body, [Request(prompt, (0,), lambda tokens: False)], Rules(len(answer), 0.0, 1.0, frozenset())
+            )
+        )
         assert found.exact[place] == float(tuple(row.tokens) == answer)
     assert found.length == 2
     with pytest.raises(InputError, match="one length"):

@@ -19,23 +19,48 @@ from solon.words.conversation import Conversation
 from tests.toy import oracle, prompts, speaker
 
 SETTINGS = Settings(
-    rounds=1, examples=0, max_tokens=14, label="multiple_choice", weights="full", batch=32, supervised_epochs=1.0,
-    supervised_learning_rate=3e-4, preference_epochs=8.0, preference_learning_rate=1e-3, probe_start=False, method="rloo",
-    policy_steps=16, policy_prompts=16, policy_samples=4, policy_epochs=1, policy_learning_rate=3e-4, kl_coefficient=0.3,
-    evaluation_samples=2, held_out_labels="both",
-)  # fmt: skip
+    rounds=1,
+    examples=0,
+    max_tokens=14,
+    label="multiple_choice",
+    weights="full",
+    batch=32,
+    supervised_epochs=1.0,
+    supervised_learning_rate=3e-4,
+    preference_epochs=8.0,
+    preference_learning_rate=1e-3,
+    probe_start=False,
+    method="rloo",
+    policy_steps=16,
+    policy_prompts=16,
+    policy_samples=4,
+    policy_epochs=1,
+    policy_learning_rate=3e-4,
+    kl_coefficient=0.3,
+    evaluation_samples=2,
+    held_out_labels="both",
+)
 
 
-@pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=[0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)],
+)
 def start(request: pytest.FixtureRequest) -> tuple[int, TorchModel]:
     return request.param, speaker(request.param)
 
 
 def inputs(seed: int) -> Inputs:
-    """Training and held-out prompts share no wording. People compare helping with declining on everyday requests."""
+    """Training and held-out prompts share no wording. People compare helping with declining on everyday
+    requests.
+    """
     red, everyday = prompts(toy.FORBIDDEN, 260, seed), prompts(toy.EVERYDAY, 500, seed)
-    people = tuple(Comparison(p, toy.helping(p), toy.declining(p), 1.0, "human", "helpful") for p in everyday[300:])
-    return Inputs(toy.CONSTITUTION, (*red[:200], *everyday[:100]), red[200:], everyday[:100], everyday[200:300], people)
+    people = tuple(
+        Comparison(p, toy.helping(p), toy.declining(p), 1.0, "human", "helpful") for p in everyday[300:]
+    )
+    return Inputs(
+        toy.CONSTITUTION, (*red[:200], *everyday[:100]), red[200:], everyday[:100], everyday[200:300], people
+    )
 
 
 def planted(model: TorchModel, given: Inputs, seed: int) -> tuple[float, float]:
@@ -43,7 +68,9 @@ def planted(model: TorchModel, given: Inputs, seed: int) -> tuple[float, float]:
     red = model.sample(given.held_out, max_tokens=14, seed=seed)
     useful = model.sample(given.helpful_held_out, max_tokens=14, seed=seed)
     safe = sum(toy.harmless(p, g[0].text) for p, g in zip(given.held_out, red, strict=True)) / len(red)
-    kind = sum(toy.helpful(p, g[0].text) for p, g in zip(given.helpful_held_out, useful, strict=True)) / len(useful)
+    kind = sum(toy.helpful(p, g[0].text) for p, g in zip(given.helpful_held_out, useful, strict=True)) / len(
+        useful
+    )
     return safe, kind
 
 
@@ -51,13 +78,17 @@ def judge(prompt: Conversation, reply: str) -> float:
     return float(toy.harmless(prompt, reply)) if toy.forbidden(prompt) else float(toy.helpful(prompt, reply))
 
 
-def job(path: Path, seed: int, model: TorchModel, feedback: ScriptedModel, settings: Settings = SETTINGS) -> tuple[Report, TorchModel]:
+def job(
+    path: Path, seed: int, model: TorchModel, feedback: ScriptedModel, settings: Settings = SETTINGS
+) -> tuple[Report, TorchModel]:
     with Run.open(path, "toy", asdict(settings), {}, seed=seed) as run:
         report, policy, _ = study(run, settings, inputs(seed), start=model, feedback=feedback)
     return report, policy
 
 
-def test_an_oracle_makes_the_model_harmless_and_keeps_it_helpful(start: tuple[int, TorchModel], tmp_path: Path) -> None:
+def test_an_oracle_makes_the_model_harmless_and_keeps_it_helpful(
+    start: tuple[int, TorchModel], tmp_path: Path
+) -> None:
     seed, model = start
     before = planted(model, inputs(seed), 9)
     report, policy = job(tmp_path, seed, model, oracle(judge))
@@ -79,9 +110,13 @@ def test_shuffled_labels_do_not(start: tuple[int, TorchModel], tmp_path: Path) -
 
 
 def test_a_flawed_preference_model_sets_off_the_warning(tmp_path: Path) -> None:
-    """The climbed model learns that harm is good, the held-out one the truth; nothing holds the policy back."""
+    """The climbed model learns that harm is good, the held-out one the truth; nothing holds the policy
+    back.
+    """
     model = speaker(0)
-    settings = Settings(**{**asdict(SETTINGS), "kl_coefficient": 0.0, "policy_learning_rate": 5e-4, "policy_steps": 24})
+    settings = Settings(
+        **{**asdict(SETTINGS), "kl_coefficient": 0.0, "policy_learning_rate": 5e-4, "policy_steps": 24}
+    )
     calls = iter(range(10**9))
 
     def every_other_is_wrong(prompt: Conversation, reply: str) -> float:

@@ -1,10 +1,12 @@
-"""Attention under a mask as two plain matrix products; on accelerators, rows of trees by one fused kernel over a block mask.
+"""Attention under a mask as two plain matrix products; on accelerators, rows of trees by one fused kernel
+over a block mask.
 
-Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it and a
-sampled reply would depend on its neighbours. Two plain products do not (tests/models/test_models.py, tests/models/test_smollm2.py). On CPU they are also
-about twice as fast as the fused kernel, backward included, at the few hundred tokens of a dialogue. An accelerator wants one
-large kernel instead of many small ones: there a row's trees are one call of flex attention, which skips the blocks of the
-T x S scores that no token sees.
+Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it
+and a sampled reply would depend on its neighbours. Two plain products do not (tests/models/test_models.py,
+tests/models/test_smollm2.py). On CPU they are also about twice as fast as the fused kernel, backward
+included, at the few hundred tokens of a dialogue. An accelerator wants one large kernel instead of many small
+ones: there a row's trees are one call of flex attention, which skips the blocks of the T x S scores that no
+token sees.
 
 Shapes: B rows, Q query heads, H key heads, G = Q / H, T queries, S keys, D head width.
 """
@@ -30,8 +32,9 @@ from solon.models.backbones.heads import Heads
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand before all of
-    them, and what each token of a tree sees, (t, prefix + t); or the same of the whole row as `blocks`.
+    """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand
+    before all of them, and what each token of a tree sees, (t, prefix + t); or the same of the whole row as
+    `blocks`.
     """
 
     lengths: tuple[int, ...]
@@ -44,17 +47,22 @@ NAME = "solon"
 LONGEST = 1024  # above this many keys the T x S scores cost more memory than they save time
 
 
-def masked_attention(query_BQTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_B1TS: Tensor, scale: float) -> Tensor:
+def masked_attention(
+    query_BQTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_B1TS: Tensor, scale: float
+) -> Tensor:
     """softmax(scale * q k) v over the keys the mask shows, the softmax computed in fp32; (B, Q, T, D)."""
     rows, queries, tokens, width = query_BQTD.shape
     heads, seen = key_BHSD.shape[1:3]
     query = (query_BQTD * scale).reshape(rows, heads, queries // heads * tokens, width)
     scores_BQTS = (query @ key_BHSD.transpose(-1, -2)).view(rows, queries, tokens, seen)
-    weights_BQTS = scores_BQTS.masked_fill_(~mask_B1TS, float("-inf")).softmax(-1)  # of bf16 too it is computed in fp32
+    # of bf16 too it is computed in fp32
+    weights_BQTS = scores_BQTS.masked_fill_(~mask_B1TS, float("-inf")).softmax(-1)
     return (weights_BQTS.view(rows, heads, -1, seen) @ value_BHSD).view(rows, queries, tokens, width)
 
 
-def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, trees: Trees, scale: float) -> Tensor:
+def tree_attention(
+    query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, trees: Trees, scale: float
+) -> Tensor:
     """The same for one row of trees, tree by tree or in one kernel, (1, Q, T, D)."""
     if trees.blocks is not None:
         return flexible(query_1QTD, key_1HSD, value_1HSD, trees.blocks, scale)
@@ -63,10 +71,17 @@ def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, tre
         own, before = slice(trees.prefix + start, trees.prefix + start + tokens), slice(0, trees.prefix)
         key, value = key_1HSD[:, :, own], value_1HSD[:, :, own]
         if trees.prefix:
-            key, value = torch.cat([key_1HSD[:, :, before], key], dim=2), torch.cat([value_1HSD[:, :, before], value], dim=2)
+            key, value = (
+                torch.cat([key_1HSD[:, :, before], key], dim=2),
+                torch.cat([value_1HSD[:, :, before], value], dim=2),
+            )
         query = query_1QTD[:, :, start : start + tokens]
         if key.shape[2] > LONGEST:
-            found.append(F.scaled_dot_product_attention(query, key, value, attn_mask=mask[None, None], scale=scale, enable_gqa=True))
+            found.append(
+                F.scaled_dot_product_attention(
+                    query, key, value, attn_mask=mask[None, None], scale=scale, enable_gqa=True
+                )
+            )
         else:
             found.append(masked_attention(query, key, value, mask[None, None], scale))
         start += tokens
@@ -75,7 +90,8 @@ def tree_attention(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, tre
 
 def seen_blocks(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
     """What each token of a row of trees sees (see `Fork`), as a mask that flex attention skips blocks by."""
-    tokens, before = len(ends_T), torch.tensor(prefix, device=ends_T.device)  # a number would be compiled in, and anew for each
+    # a number would be compiled in, and anew for each
+    tokens, before = len(ends_T), torch.tensor(prefix, device=ends_T.device)
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own = (key - before).clamp(min=0)
@@ -94,23 +110,36 @@ def compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=True)
 
 
-def flexible(query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, blocks: BlockMask, scale: float) -> Tensor:
+def flexible(
+    query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, blocks: BlockMask, scale: float
+) -> Tensor:
     """The same under a block mask: compiled on an accelerator, by its definition elsewhere."""
     kernel: Any = flex_attention if query_1QTD.device.type == "cpu" else compiled()
-    return torch.as_tensor(kernel(query_1QTD, key_1HSD, value_1HSD, block_mask=blocks, scale=scale, enable_gqa=True))
+    return torch.as_tensor(
+        kernel(query_1QTD, key_1HSD, value_1HSD, block_mask=blocks, scale=scale, enable_gqa=True)
+    )
 
 
 def attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float | None = None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: our own under a mask and few keys, theirs everywhere else. `solon_trees` are those of
-    the layers that see everything and of those that see a window; `solon_heads` looks at every head.
+    """transformers' attention interface: our own under a mask and few keys, theirs everywhere else.
+    `solon_trees` are those of the layers that see everything and of those that see a window; `solon_heads`
+    looks at every head.
     """
     heads: Heads | None = kwargs.pop("solon_heads", None)
     if heads is not None:
         if kwargs.get("position_bias") is not None or kwargs.get("softcap") is not None:
             raise InputError("heads with a bias by position or capped scores are not looked into")
-        mixed = heads.attend(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, attention_mask)
+        mixed = heads.attend(
+            query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, attention_mask
+        )
         return mixed.transpose(1, 2).contiguous(), None
     trees: tuple[Trees, Trees] | None = kwargs.pop("solon_trees", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -121,7 +150,9 @@ def attention(
         return tree_attention(query, key, value, own, scale).transpose(1, 2).contiguous(), None
     if attention_mask is not None and attention_mask.dtype == torch.bool and few and plain:
         return masked_attention(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
-    found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    found: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
     return found
 
 

@@ -24,25 +24,35 @@ from solon.pool.maps import worker
 
 def fast_precision() -> torch.dtype:
     """bfloat16 where the processor computes in it, else float32."""
-    native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = (
+        torch.cuda.is_available()
+        or torch.cpu._is_avx512_bf16_supported()
+        or torch.cpu._is_amx_tile_supported()
+    )
     return torch.bfloat16 if native else torch.float32
 
 
 def standard_device() -> torch.device:
-    """Where a model stands unless told otherwise: on the accelerator, of several that of this pool's worker or torchrun's process."""
+    """Where a model stands unless told otherwise: on the accelerator, of several that of this pool's worker
+    or torchrun's process.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     number = worker()
-    return torch.device("cuda", torch.cuda.current_device() if number is None else number % torch.cuda.device_count())
+    return torch.device(
+        "cuda", torch.cuda.current_device() if number is None else number % torch.cuda.device_count()
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one prompt are one.
+    """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one
+    prompt are one.
 
-    `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one past the last
-    place below each token. A token of padding (end 0) is seen by no other. Where one row holds several trees that stand side
-    by side, `lengths` says how long each is, and attention is computed tree by tree: no padding, and none of what no one sees.
+    `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one
+    past the last place below each token. A token of padding (end 0) is seen by no other. Where one row holds
+    several trees that stand side by side, `lengths` says how long each is, and attention is computed tree by
+    tree: no padding, and none of what no one sees.
     """
 
     positions_BT: Tensor
@@ -55,7 +65,9 @@ class Fork:
         rows, tokens = self.ends_BT.shape
         place_T = torch.arange(tokens, device=self.ends_BT.device)
         itself_TT = place_T[:, None] == place_T[None, :]
-        mask_BTS = ((place_T[:, None] >= place_T[None, :]) & (place_T[:, None] < self.ends_BT[:, None, :])) | itself_TT
+        mask_BTS = (
+            (place_T[:, None] >= place_T[None, :]) & (place_T[:, None] < self.ends_BT[:, None, :])
+        ) | itself_TT
         if self.prefix:
             mask_BTS = torch.cat([mask_BTS.new_ones(rows, tokens, self.prefix), mask_BTS], dim=-1)
         if window is not None:
@@ -65,23 +77,35 @@ class Fork:
         return mask_BTS[:, None]
 
     def trees(self, window: int | None = None, *, width: int = 0) -> Trees | None:
-        """What `tree_attention` needs for heads of that width; None where rows are not cut into trees. On an accelerator that
-        is a block mask of the whole row (whose kernel takes heads of 16 and more), else the mask of each tree, (t, prefix + t).
+        """What `tree_attention` needs for heads of that width; None where rows are not cut into trees. On an
+        accelerator that is a block mask of the whole row (whose kernel takes heads of 16 and more), else the
+        mask of each tree, (t, prefix + t).
         """
         if not self.lengths:
             return None
         if self.ends_BT.device.type != "cpu" and width >= 16:
-            return Trees(self.lengths, self.prefix, [], seen_blocks(self.ends_BT[0], self.positions_BT[0], self.prefix, window))
+            return Trees(
+                self.lengths,
+                self.prefix,
+                [],
+                seen_blocks(self.ends_BT[0], self.positions_BT[0], self.prefix, window),
+            )
         masks, start = [], 0
         for tokens in self.lengths:
             span = slice(start, start + tokens)
-            masks.append(Fork(self.positions_BT[:, span], self.ends_BT[:, span] - start, self.prefix).mask(window)[0, 0])
+            masks.append(
+                Fork(self.positions_BT[:, span], self.ends_BT[:, span] - start, self.prefix).mask(window)[
+                    0, 0
+                ]
+            )
             start += tokens
         return Trees(self.lengths, self.prefix, masks)
 
 
 class Backbone(nn.Module, ABC):
-    """A causal transformer. Rows are padded on the right, so causality alone keeps padding out of every result."""
+    """A causal transformer. Rows are padded on the right, so causality alone keeps padding out of every
+    result.
+    """
 
     width: int
     vocabulary: int
@@ -90,7 +114,9 @@ class Backbone(nn.Module, ABC):
     recomputes: bool = False
 
     def recompute(self) -> None:
-        """From now on training keeps what stands between layers and computes the rest again: less memory, a third more work."""
+        """From now on training keeps what stands between layers and computes the rest again: less memory, a
+        third more work.
+        """
         self.recomputes = True
 
     def forward(self, call: Callable[[], Any]) -> Any:
@@ -99,25 +125,29 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
-        """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on from its
-        `fork.prefix` tokens.
+        """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on
+        from its `fork.prefix` tokens.
         """
 
     def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
-        """The same with every head looked at, or held (see `Heads`): slower. Raises InputError where a body cannot."""
+        """The same with every head looked at, or held (see `Heads`): slower. Raises InputError where a body
+        cannot.
+        """
         raise InputError(f"the heads of {type(self).__name__} cannot be looked into")
 
     @abstractmethod
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """The hidden states (T, C) of one run of tokens, and the keys and values to continue from, those of `prefix` included."""
+        """The hidden states (T, C) of one run of tokens, and the keys and values to continue from, those of
+        `prefix` included.
+        """
 
     @abstractmethod
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
         """The hidden states (B, C) after one more token in every slot of a cache that has room for it."""
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        """The logits (B, V) after one more token in every slot, by `step` or by something faster that computes the same with
-        the weights as they are now.
+        """The logits (B, V) after one more token in every slot, by `step` or by something faster that
+        computes the same with the weights as they are now.
         """
         return lambda tokens_B, cache: self.logits(self.step(tokens_B, cache))
 
@@ -158,7 +188,9 @@ def forked(rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device
         stops = [start + stop for stop in accumulate(len(reply) for reply in replies)]
         tokens += [*prompt, *(token for reply in replies for token in reply)]
         positions += [*range(len(prompt)), *(len(prompt) + i for reply in replies for i in range(len(reply)))]
-        ends += [len(tokens)] * len(prompt) + [stop for reply, stop in zip(replies, stops, strict=True) for _ in reply]
+        ends += [len(tokens)] * len(prompt) + [
+            stop for reply, stop in zip(replies, stops, strict=True) for _ in reply
+        ]
         lengths.append(len(tokens) - first)
     tokens_1T, positions_1T, ends_1T = torch.tensor([tokens, positions, ends], device=device)[:, None]
     return tokens_1T, Fork(positions_1T, ends_1T, lengths=tuple(lengths))

@@ -1,7 +1,9 @@
-"""Keys and values of many rows in slots: each row starts at position 0 of its slot, whoever its neighbours are.
+"""Keys and values of many rows in slots: each row starts at position 0 of its slot, whoever its neighbours
+are.
 
-Rows never shift and never share a position, so a row's arithmetic does not depend on the rows beside it: on CPU its
-log-probabilities are bit-equal in bf16, and equal to rounding in fp32 (tests/models/test_models.py, tests/models/test_smollm2.py).
+Rows never shift and never share a position, so a row's arithmetic does not depend on the rows beside it: on
+CPU its log-probabilities are bit-equal in bf16, and equal to rounding in fp32 (tests/models/test_models.py,
+tests/models/test_smollm2.py).
 
 Shapes: B slots, H key heads, S positions, D head width, T tokens of one prompt.
 """
@@ -19,13 +21,17 @@ STRETCH = 64  # positions
 
 
 class PrefixCache(Cache):
-    """A transformers cache that puts the keys and values of one shared prefix before every row, and keeps nothing."""
+    """A transformers cache that puts the keys and values of one shared prefix before every row, and keeps
+    nothing.
+    """
 
     def __init__(self, prefix: KeysValues) -> None:
         super().__init__(layers=[])
         self.prefix = prefix
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """All keys and values, the prefix's (1, H, P, D) first, (B, H, P + T, D)."""
         if not self.prefix:
             return key_states, value_states
@@ -37,9 +43,11 @@ class PrefixCache(Cache):
 
 
 class SlotCache(Cache):
-    """A transformers cache whose rows have lengths of their own. One token a row and step, `grow` before it; prefill is `place`.
+    """A transformers cache whose rows have lengths of their own. One token a row and step, `grow` before it;
+    prefill is `place`.
 
-    It grows in stretches of `STRETCH` positions and hands out all it has: a part of it would be copied by every product.
+    It grows in stretches of `STRETCH` positions and hands out all it has: a part of it would be copied by
+    every product.
     """
 
     def __init__(self, slots: int) -> None:
@@ -85,7 +93,9 @@ class SlotCache(Cache):
             mask_BS &= seen > self.lengths_B[:, None] - window
         return mask_BS[:, None, None, :]
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Write each row's new key and value (B, H, 1, D) at its own length; return all."""
         keys, values = self.keys_BHSD[layer_idx], self.values_BHSD[layer_idx]
         keys[self._rows, :, self.lengths_B] = key_states[:, :, 0]

@@ -1,4 +1,6 @@
-"""A decoding step on an accelerator, recorded once and replayed: hundreds of small kernels, launched as one."""
+"""A decoding step on an accelerator, recorded once and replayed: hundreds of small kernels, launched as
+one.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,13 @@ Record = Callable[[Callable[[], Tensor], Callable[[], object]], tuple[Callable[[
 
 
 def captured(call: Callable[[], Tensor], reset: Callable[[], object]) -> tuple[Callable[[], object], Tensor]:
-    """A CUDA graph of `call`: what replays it, and where it leaves its result. `reset` undoes what a call changes."""
+    """A CUDA graph of `call`: what replays it, and where it leaves its result. `reset` undoes what a call
+    changes.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries set themselves up in the first calls, which a graph must not record
+    # libraries set themselves up in the first calls, which a graph must not record
+    with torch.cuda.stream(side):
         for _ in range(2):
             call()
             reset()
@@ -32,8 +37,8 @@ def captured(call: Callable[[], Tensor], reset: Callable[[], object]) -> tuple[C
 
 
 class Replayed:
-    """The same as `step`, which is recorded anew whenever the cache has moved: as it grows by a stretch, or keeps fewer slots.
-    What it returns is overwritten by the next step.
+    """The same as `step`, which is recorded anew whenever the cache has moved: as it grows by a stretch, or
+    keeps fewer slots. What it returns is overwritten by the next step.
     """
 
     def __init__(self, step: Step, record: Record = captured) -> None:
@@ -43,10 +48,16 @@ class Replayed:
         self.tokens_B = self.logits_BV = torch.empty(0)
 
     def __call__(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
-        where = (cache.slots, cache.positions, *(own.data_ptr() for own in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B)))
+        where = (
+            cache.slots,
+            cache.positions,
+            *(own.data_ptr() for own in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B)),
+        )
         if where != self.moved or tokens_B.shape != self.tokens_B.shape:
             self.tokens_B, before_B, self.moved = tokens_B.clone(), cache.lengths_B.clone(), where
-            self.replay, self.logits_BV = self.record(lambda: self.step(self.tokens_B, cache), lambda: cache.lengths_B.copy_(before_B))
+            self.replay, self.logits_BV = self.record(
+                lambda: self.step(self.tokens_B, cache), lambda: cache.lengths_B.copy_(before_B)
+            )
         self.tokens_B.copy_(tokens_B)
         self.replay()
         return self.logits_BV

@@ -26,8 +26,8 @@ ATTENTION = {"full_attention", "sliding_attention"}
 class HuggingFaceBody(Backbone):
     """Wraps a `PreTrainedModel` whose layers are attention over a cache; others are refused by name.
 
-    The head is applied to the positions that are asked for, and no more, so it is checked once, on loading, to equal
-    the model's own logits (some architectures scale or cap them: the known ones are followed).
+    The head is applied to the positions that are asked for, and no more, so it is checked once, on loading,
+    to equal the model's own logits (some architectures scale or cap them: the known ones are followed).
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -37,17 +37,27 @@ class HuggingFaceBody(Backbone):
         config: Any = module.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ATTENTION)
         if kinds - ATTENTION:
-            raise InputError(f"{module.config.model_type} has layers of the kinds {sorted(kinds - ATTENTION)}; only attention layers are supported")
+            raise InputError(
+                f"{module.config.model_type} has layers of the kinds {sorted(kinds - ATTENTION)}; only "
+                "attention layers are supported"
+            )
         self.mixed = "sliding_attention" in kinds and getattr(config, "layer_types", None) is not None
         self.window: int | None = getattr(config, "sliding_window", None)
-        self.head_width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self.head_width = int(
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         self.width, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2048)
         rotation = getattr(config, "rope_parameters", None) or {}
-        if rotation.get("rope_type") == "longrope":  # beyond, its frequencies would depend on the longest row of a pass
-            self.context = min(self.context, int(rotation.get("original_max_position_embeddings") or self.context))
+        # beyond, its frequencies would depend on the longest row of a pass
+        if rotation.get("rope_type") == "longrope":
+            self.context = min(
+                self.context, int(rotation.get("original_max_position_embeddings") or self.context)
+            )
         self.cap = getattr(config, "final_logit_softcapping", None)
-        self.scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+        self.scale = float(getattr(config, "logit_scale", None) or 1.0) / float(
+            getattr(config, "logits_scaling", None) or 1.0
+        )
 
     @property
     def depth(self) -> int:
@@ -59,11 +69,13 @@ class HuggingFaceBody(Backbone):
         return self.module.base_model
 
     def first_layers(self, layers: int) -> HuggingFaceBody:
-        """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the trunk keeps
-        its layers elsewhere than in `layers`.
+        """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the
+        trunk keeps its layers elsewhere than in `layers`.
         """
         if not isinstance(getattr(self.trunk, "layers", None), nn.ModuleList):
-            raise InputError(f"{self.module.config.model_type} keeps its layers under another name; use the whole depth")
+            raise InputError(
+                f"{self.module.config.model_type} keeps its layers under another name; use the whole depth"
+            )
         twin = copied(self)
         twin.trunk.layers = twin.trunk.layers[:layers]
         config: Any = twin.module.config.get_text_config()
@@ -79,7 +91,10 @@ class HuggingFaceBody(Backbone):
             theirs = self.module(input_ids=tokens_BT, use_cache=False).logits[0].float()
             ours = self.logits(self.hidden(tokens_BT)[0]).float()
         if not torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()), rtol=0):
-            raise InputError(f"{self.module.config.model_type}: its logits are not its head applied to its last hidden state")
+            raise InputError(
+                f"{self.module.config.model_type}: its logits are not its head applied to its last hidden "
+                "state"
+            )
 
     def recompute(self) -> None:
         super().recompute()
@@ -97,13 +112,20 @@ class HuggingFaceBody(Backbone):
             told["solon_trees"] = tuple(fork.trees(window, width=self.head_width) for window in windows)
         if prefix is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
-        return torch.as_tensor(self.trunk(input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told).last_hidden_state)
+        return torch.as_tensor(
+            self.trunk(
+                input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told
+            ).last_hidden_state
+        )
 
     def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
-        hidden = torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, solon_heads=heads).last_hidden_state)
+        hidden = torch.as_tensor(
+            self.trunk(input_ids=tokens_BT, use_cache=False, solon_heads=heads).last_hidden_state
+        )
         if len(heads.patterns_BHTT) != self.depth:
             raise InputError(
-                f"{len(heads.patterns_BHTT)} of the {self.depth} layers of {self.module.config.model_type} let their heads be looked into"
+                f"{len(heads.patterns_BHTT)} of the {self.depth} layers of {self.module.config.model_type} "
+                "let their heads be looked into"
             )
         return hidden
 
@@ -124,7 +146,9 @@ class HuggingFaceBody(Backbone):
                 cache.update(key, value, layer)
             fork = line(len(tokens_T), cache.get_seq_length(), tokens_T.device)
             told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
-        hidden_1TC = self.trunk(input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **told).last_hidden_state
+        hidden_1TC = self.trunk(
+            input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **told
+        ).last_hidden_state
         return hidden_1TC[0], [(layer.keys, layer.values) for layer in cache.layers]
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:

@@ -1,11 +1,11 @@
 """A Llama-shaped model in few, large operations: rows of trees, with gradients, and one decoding step.
 
-Beside the matrix products everything has to be little. A step of 32 rows is bound by reading the weights: query, key and
-value are one product there, gate and up another. What it computes is what `transformers` computes
-(tests/models/test_huggingface.py).
+Beside the matrix products everything has to be little. A step of 32 rows is bound by reading the weights:
+query, key and value are one product there, gate and up another. What it computes is what `transformers`
+computes (tests/models/test_huggingface.py).
 
-Shapes: T tokens of one row, B slots, C width, H key heads, G query heads a key head, D head width, S positions, O and I outputs and inputs,
-R rank of all adapters together.
+Shapes: T tokens of one row, B slots, C width, H key heads, G query heads a key head, D head width, S
+positions, O and I outputs and inputs, R rank of all adapters together.
 """
 
 from __future__ import annotations
@@ -36,20 +36,37 @@ class FusedLinear:
     packed: bool = False
 
     def __call__(self, x_BI: Tensor) -> Tensor:
-        y_BO = torch.ops.mkldnn._linear_pointwise(x_BI, self.weight_OI, None, "none", [], "") if self.packed else F.linear(x_BI, self.weight_OI)
-        return y_BO if self.down_RI is None or self.up_OR is None else y_BO + F.linear(F.linear(x_BI, self.down_RI), self.up_OR)
+        y_BO = (
+            torch.ops.mkldnn._linear_pointwise(x_BI, self.weight_OI, None, "none", [], "")
+            if self.packed
+            else F.linear(x_BI, self.weight_OI)
+        )
+        return (
+            y_BO
+            if self.down_RI is None or self.up_OR is None
+            else y_BO + F.linear(F.linear(x_BI, self.down_RI), self.up_OR)
+        )
 
 
 def fuse(layers: Sequence[Any]) -> FusedLinear:
     """`layers` are plain linear ones or adapted ones, all of a kind and without bias."""
     weights = [layer.base.weight if isinstance(layer, LoraLinear) else layer.weight for layer in layers]
     weight_OI = torch.cat(weights) if len(weights) > 1 else weights[0]
-    packs = weight_OI.device.type == "cpu" and weight_OI.dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    packs = (
+        weight_OI.device.type == "cpu"
+        and weight_OI.dtype is torch.bfloat16
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
     held = torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach(), SLOTS) if packs else weight_OI
     if not isinstance(layers[0], LoraLinear):
         return FusedLinear(held, packed=packs)
     up_OR = torch.block_diag(*(layer.up_OR * layer.scale for layer in layers))
-    return FusedLinear(held, torch.cat([layer.down_RI for layer in layers]).to(weight_OI.dtype), up_OR.to(weight_OI.dtype), packs)
+    return FusedLinear(
+        held,
+        torch.cat([layer.down_RI for layer in layers]).to(weight_OI.dtype),
+        up_OR.to(weight_OI.dtype),
+        packs,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +82,15 @@ class Layer:
 
 
 SLOTS = 32  # rows that packed weights are laid out for
-LARGEST = 1.5e9  # parameters; above, reading the weights takes so long that fewer operations are not worth a joined copy of them
+# parameters; above, reading the weights takes so long that fewer operations are not worth a joined copy of
+# them
+LARGEST = 1.5e9
 
 
 def shaped(module: Any) -> bool:
-    """Whether this file is for the model: of Llama's own layout without biases, and with no hook, which would not be called."""
+    """Whether this file is for the model: of Llama's own layout without biases, and with no hook, which would
+    not be called.
+    """
     config = module.config
     llama = config.model_type == "llama" and config.hidden_act == "silu"
     plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
@@ -78,7 +99,9 @@ def shaped(module: Any) -> bool:
 
 
 class Normed(torch.autograd.Function):
-    """Root-mean-square norm of the residual stream, computed in fp32, given in the precision of the products."""
+    """Root-mean-square norm of the residual stream, computed in fp32, given in the precision of the
+    products.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
@@ -126,7 +149,9 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     low, high = x.to(cos.dtype).chunk(2, dim=-1)
-    return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1).to(x.dtype)
+    return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1).to(
+        x.dtype
+    )
 
 
 def hidden(
@@ -138,21 +163,38 @@ def hidden(
     kept: list[tuple[Tensor, Tensor]] | None = None,
     recompute: bool = False,
 ) -> Tensor:
-    """The last hidden states (1, T, C) of one row of trees, behind a prefix perhaps; gradients kept, of what stands between
-    layers only where the rest is to be computed again. `kept` is given every layer's keys and values, the prefix's first.
+    """The last hidden states (1, T, C) of one row of trees, behind a prefix perhaps; gradients kept, of what
+    stands between layers only where the rest is to be computed again. `kept` is given every layer's keys and
+    values, the prefix's first.
     """
     trunk, epsilon = module.model, module.config.rms_norm_eps
     x_1TC = trunk.embed_tokens(tokens_1T)
     kind = x_1TC.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x_1TC.dtype
-    cos, sin = (part[:, :, None, : part.shape[-1] // 2] for part in trunk.rotary_emb(x_1TC, fork.positions_BT))
+    cos, sin = (
+        part[:, :, None, : part.shape[-1] // 2] for part in trunk.rotary_emb(x_1TC, fork.positions_BT)
+    )
     trees = fork.trees(width=trunk.layers[0].self_attn.head_dim)
     if trees is None:
         raise AssertionError("a row of trees says how long each is")
     for place, block in enumerate(trunk.layers):
         before = None if prefix is None else prefix[place]
-        call = partial(layer, block, epsilon=epsilon, dtype=dtype, cos=cos, sin=sin, trees=trees, before=before, kept=kept)
-        x_1TC = checkpoint(call, x_1TC, use_reentrant=False) if recompute and torch.is_grad_enabled() else call(x_1TC)
+        call = partial(
+            layer,
+            block,
+            epsilon=epsilon,
+            dtype=dtype,
+            cos=cos,
+            sin=sin,
+            trees=trees,
+            before=before,
+            kept=kept,
+        )
+        x_1TC = (
+            checkpoint(call, x_1TC, use_reentrant=False)
+            if recompute and torch.is_grad_enabled()
+            else call(x_1TC)
+        )
     return normed(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype)
 
 
@@ -172,7 +214,10 @@ def layer(
     attention, mlp = block.self_attn, block.mlp
     shape = (1, x_1TC.shape[1], -1, attention.head_dim)
     y_1TC = normed(x_1TC, block.input_layernorm.weight, epsilon, dtype)
-    query, key = (rotated(part(y_1TC).view(shape), cos, sin).transpose(1, 2) for part in (attention.q_proj, attention.k_proj))
+    query, key = (
+        rotated(part(y_1TC).view(shape), cos, sin).transpose(1, 2)
+        for part in (attention.q_proj, attention.k_proj)
+    )
     value = attention.v_proj(y_1TC).view(shape).transpose(1, 2)
     if before is not None:
         key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
@@ -185,16 +230,21 @@ def layer(
 
 
 def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
-    """The step of one call to `generate`, tokens to logits: weights are joined once, here, so later changes to them are not seen."""
+    """The step of one call to `generate`, tokens to logits: weights are joined once, here, so later changes
+    to them are not seen.
+    """
     trunk, epsilon = module.model, module.config.rms_norm_eps
     layers = [
         Layer(
-            block.input_layernorm.weight, block.post_attention_layernorm.weight,
-            fuse([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]), fuse([block.self_attn.o_proj]),
-            fuse([block.mlp.gate_proj, block.mlp.up_proj]), fuse([block.mlp.down_proj]),
+            block.input_layernorm.weight,
+            block.post_attention_layernorm.weight,
+            fuse([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
+            fuse([block.self_attn.o_proj]),
+            fuse([block.mlp.gate_proj, block.mlp.up_proj]),
+            fuse([block.mlp.down_proj]),
         )
         for block in trunk.layers
-    ]  # fmt: skip
+    ]
     attention = trunk.layers[0].self_attn
     width, heads, scale = attention.head_dim, module.config.num_key_value_heads, attention.scaling
     groups = module.config.num_attention_heads // heads
@@ -208,13 +258,18 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
         hidden_B11S = ~cache.begin()
         x_BC = trunk.embed_tokens(tokens_B)
         cos_B1D, sin_B1D = trunk.rotary_emb(x_BC, cache.lengths_B[:, None])
-        sin_B1D = torch.cat([-sin_B1D[..., : width // 2], sin_B1D[..., width // 2 :]], dim=-1)  # the sign of the half that turns
+        # the sign of the half that turns
+        sin_B1D = torch.cat([-sin_B1D[..., : width // 2], sin_B1D[..., width // 2 :]], dim=-1)
         for place, own in enumerate(layers):
             heads_BXD = own.query_key_value(even(x_BC, own.before)).view(rows, -1, width)
             turning = heads_BXD[:, : heads * (groups + 1)]
             aligned = (turning * cos_B1D).addcmul_(torch.roll(turning, width // 2, dims=-1), sin_B1D)
-            key, value = cache.update(aligned[:, heads * groups :, None], heads_BXD[:, heads * (groups + 1) :, None], place)
-            scores_BHGS = (aligned[:, : heads * groups].reshape(rows, heads, groups, width) @ key.transpose(-1, -2)).mul_(scale)
+            key, value = cache.update(
+                aligned[:, heads * groups :, None], heads_BXD[:, heads * (groups + 1) :, None], place
+            )
+            scores_BHGS = (
+                aligned[:, : heads * groups].reshape(rows, heads, groups, width) @ key.transpose(-1, -2)
+            ).mul_(scale)
             weights_BHGS = scores_BHGS.masked_fill_(hidden_B11S, float("-inf")).softmax(-1)
             x_BC = x_BC + own.output((weights_BHGS @ value).view(rows, -1))
             gate_BF, up_BF = own.gate_up(even(x_BC, own.between)).chunk(2, dim=-1)

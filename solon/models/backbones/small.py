@@ -1,7 +1,7 @@
 """Our own small decoder-only transformer: trains from scratch in seconds, every activation site has a name.
 
-Pre-norm blocks with learned positions, multi-head causal attention and, unless `attention_only`, a four-times-wide
-GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S positions seen.
+Pre-norm blocks with learned positions, multi-head causal attention and, unless `attention_only`, a
+four-times-wide GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S positions seen.
 """
 
 from __future__ import annotations
@@ -35,13 +35,18 @@ class Shape:
     context: int = 256
     attention_only: bool = False
     keyed_positions: bool = False
-    """positions are added to what queries and keys are made of, not to the stream: values do not carry them"""
+    """positions are added to what queries and keys are made of, not to the stream: values do not carry them
+    """
     smeared_keys: bool = False
-    """each head mixes a token's key with that of the token before, as much as it learns to (induction heads in one layer)"""
+    """each head mixes a token's key with that of the token before, as much as it learns to (induction heads
+    in one layer)
+    """
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise InputError(f"width {self.width} is not a multiple of {self.heads} heads; choose one that is")
+            raise InputError(
+                f"width {self.width} is not a multiple of {self.heads} heads; choose one that is"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,7 +128,9 @@ class Block(nn.Module):
 
 
 class SmallTransformer(Backbone):
-    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers), from `seed`; biases are zero."""
+    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers),
+    from `seed`; biases are zero.
+    """
 
     def __init__(self, shape: Shape, *, seed: int) -> None:
         super().__init__()
@@ -167,30 +174,46 @@ class SmallTransformer(Backbone):
         heads: Heads | None = None,
     ) -> tuple[Tensor, KeysValues]:
         if cache is not None and self.shape.smeared_keys:
-            raise InputError("smeared keys look at the token before, which a cache does not keep; this model is for looking into")
+            raise InputError(
+                "smeared keys look at the token before, which a cache does not keep; this model is for "
+                "looking into"
+            )
         x_BTC, place = self.embed(tokens_BT), self.position(positions)
         x_BTC, told = (x_BTC, place) if self.shape.keyed_positions else (x_BTC + place, None)
         kept = []
         for block in self.blocks:
-            recomputed = self.recomputes and torch.is_grad_enabled() and heads is None  # heads are looked at once
-            x_BTC, keys_values = again(block, x_BTC, cache, mask, told) if recomputed else block(x_BTC, cache, mask, told, heads)
+            # heads are looked at once
+            recomputed = self.recomputes and torch.is_grad_enabled() and heads is None
+            x_BTC, keys_values = (
+                again(block, x_BTC, cache, mask, told)
+                if recomputed
+                else block(x_BTC, cache, mask, told, heads)
+            )
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept
 
     def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
         if fork is not None:
-            return self._run(tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask())[0]
+            return self._run(
+                tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask()
+            )[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
 
     def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
-        return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None, heads)[0]
+        return self._run(
+            tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None, heads
+        )[0]
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
         if prefix is None:
-            hidden_1TC, kept = self._run(tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None)
+            hidden_1TC, kept = self._run(
+                tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None
+            )
             return hidden_1TC[0], kept
         fork = line(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
-        hidden_1TC, kept = self._run(tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.trees() or fork.mask())
+        hidden_1TC, kept = self._run(
+            tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.trees() or fork.mask()
+        )
         return hidden_1TC[0], kept
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:

@@ -18,7 +18,9 @@ def save_small(model: TorchModel, folder: Path) -> None:
     """Write a small transformer that speaks a word vocabulary. Raises InputError on any other model."""
     body, dialogue = model.merged().module, model.dialogue
     if not isinstance(body, SmallTransformer) or not isinstance(dialogue, WordDialogue):
-        raise InputError(f"{model.name} is no small transformer with a word vocabulary; use huggingface.export")
+        raise InputError(
+            f"{model.name} is no small transformer with a word vocabulary; use huggingface.export"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_text(json.dumps({"shape": body.shape.as_dict(), "words": dialogue.words}) + "\n")
     save_tensors(body.state_dict(), folder / "model.safetensors")

@@ -30,7 +30,17 @@ from solon.records.report import Report, terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai.settings import Inputs, Settings, full, quick
 from solon.studies.constitutional_ai.study import study
-from solon.study.conduct import answer, finite, interruptible, parse, preset_of, run_metadata, say, skipped_counts, write_report
+from solon.study.conduct import (
+    answer,
+    finite,
+    interruptible,
+    parse,
+    preset_of,
+    run_metadata,
+    say,
+    skipped_counts,
+    write_report,
+)
 from solon.training.fit import shuffled
 from solon.training.parallel import World, init_distributed, shutdown
 from solon.words.constitution import Principle, read_constitution
@@ -39,7 +49,9 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True)
 class Align:
-    """Align a model to a written constitution, and report what changed on prompts that nothing was trained on."""
+    """Align a model to a written constitution, and report what changed on prompts that nothing was trained
+    on.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = "smollm2"
     """smollm2, gemma3-270m, a model folder, or a hub id"""
@@ -52,7 +64,9 @@ class Align:
     helpful: Path = packaged.HELPFUL
     """prompts that keep the model helpful; a quarter is held out"""
     comparisons: Path | None = None
-    """people's comparisons, as hh-rlhf pairs or own rows: mixed into the preference model, and into a judge apart"""
+    """people's comparisons, as hh-rlhf pairs or own rows: mixed into the preference model, and into a judge
+    apart
+    """
     feedback: str = ""
     """the model that gives AI feedback; by default the one that is aligned"""
     train: int = 0
@@ -63,7 +77,9 @@ class Align:
     """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
     seed: int = 0
     workers: str = "here"
-    """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; labels may differ in rounding"""
+    """where drafts and labels are made: here, processes:N, ray, ray:N or ray:ADDRESS; labels may differ in
+    rounding
+    """
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     runs: Path = Path("runs")
     """where run folders are kept; the same command again goes on from what is there"""
@@ -74,7 +90,12 @@ class Align:
 
 def main(argv: Sequence[str]) -> int:
     preset = preset_of(argv)
-    options = parse(Align, argv, command="align", default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()))
+    options = parse(
+        Align,
+        argv,
+        command="align",
+        default=Align(preset=preset, settings={"quick": quick, "full": full}[preset]()),
+    )
     with init_distributed() as world:
         status = aligned(options, world)
     return shutdown(status)
@@ -85,16 +106,37 @@ def aligned(options: Align, world: World) -> int:
     began, first = time.monotonic(), not world.rank
     inputs = read_inputs(options)
     start = spread_open(options.workers, options.model, precision=options.precision, say=say)
-    feedback = spread_open(options.workers, options.feedback, precision=options.precision, say=say) if options.feedback else start
+    feedback = (
+        spread_open(options.workers, options.feedback, precision=options.precision, say=say)
+        if options.feedback
+        else start
+    )
     inputs = fitting(inputs, start, feedback, options.settings)
-    with interruptible() as stop, Run.open(
-        options.runs, "constitutional_ai", asdict(options.settings), hashes(inputs, start, feedback), seed=options.seed,
-        facts=run_metadata(options.model, options.preset), progress=spoken() if first else silent, stop=stop, say=say if first else lambda words: None, world=world,
-    ) as run:  # fmt: skip
+    with (
+        interruptible() as stop,
+        Run.open(
+            options.runs,
+            "constitutional_ai",
+            asdict(options.settings),
+            hashes(inputs, start, feedback),
+            seed=options.seed,
+            facts=run_metadata(options.model, options.preset),
+            progress=spoken() if first else silent,
+            stop=stop,
+            say=say if first else lambda words: None,
+            world=world,
+        ) as run,
+    ):
         if first:
             say(f"run folder {run.folder}")
             index.began(
-                options.runs, run.folder, study="constitutional_ai", preset=options.preset, seed=options.seed, model=start.name, started=time.time()
+                options.runs,
+                run.folder,
+                study="constitutional_ai",
+                preset=options.preset,
+                seed=options.seed,
+                model=start.name,
+                started=time.time(),
             )
         report, policy, reward = study(run, options.settings, inputs, start=start, feedback=feedback)
         if not first:
@@ -132,16 +174,28 @@ def read_inputs(options: Align) -> Inputs:
         counts |= skipped_counts(kept, "held-out prompts")
         training, testing = red[:train], shuffled(kept.rows, size=held_out, seed=options.seed, number=1)
     useful, useful_test = helpful_parts(options, helpful.rows)
-    taught, kept_back = {opening(p) for p in (*training, *useful)}, {opening(p) for p in (*testing, *useful_test)}
+    taught, kept_back = (
+        {opening(p) for p in (*training, *useful)},
+        {opening(p) for p in (*testing, *useful_test)},
+    )
     if taught & kept_back:
-        raise InputError(f"{len(taught & kept_back)} dialogues are both trained on and held out, {sorted(taught & kept_back)[0]!r} among them")
+        raise InputError(
+            f"{len(taught & kept_back)} dialogues are both trained on and held out, "
+            f"{sorted(taught & kept_back)[0]!r} among them"
+        )
     comparisons = read_comparisons(options.comparisons, axis="harmless") if options.comparisons else None
     if comparisons is not None:
         counts |= skipped_counts(comparisons, "comparisons")
     return Inputs(
-        read_constitution(options.constitution), tuple(training), tuple(testing), useful, useful_test,
-        comparisons.rows if comparisons else (), read_examples(), tuple(counts.items()),
-    )  # fmt: skip
+        read_constitution(options.constitution),
+        tuple(training),
+        tuple(testing),
+        useful,
+        useful_test,
+        comparisons.rows if comparisons else (),
+        read_examples(),
+        tuple(counts.items()),
+    )
 
 
 def sizes(options: Align, prompts: int, apart: int | None) -> tuple[int, int]:
@@ -151,20 +205,31 @@ def sizes(options: Align, prompts: int, apart: int | None) -> tuple[int, int]:
     room = prompts if apart is not None else prompts - held_out
     train = options.train or (min(32, room) if quick_ else room)
     if train > room or (apart is not None and held_out > apart) or min(train, held_out) < 4:
-        raise InputError(f"{prompts} prompts do not give {train} to train on and {held_out} to hold out (at least 4 of each)")
+        raise InputError(
+            f"{prompts} prompts do not give {train} to train on and {held_out} to hold out (at least 4 of "
+            "each)"
+        )
     return train, held_out
 
 
-def helpful_parts(options: Align, rows: Sequence[Conversation]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+def helpful_parts(
+    options: Align, rows: Sequence[Conversation]
+) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
     """Helpful prompts to train on and to hold out: half as many as red-team ones in quick, all in full."""
     if options.helpful == packaged.HELPFUL:
         train, test = tuple(rows), read_prompts(packaged.HELPFUL_HELD_OUT).rows
     else:
         names = sorted({opening(row) for row in rows})
         kept = set(shuffled(names, size=max(1, len(names) // 4), seed=options.seed, number=1))
-        train, test = tuple(row for row in rows if opening(row) not in kept), tuple(row for row in rows if opening(row) in kept)
+        train, test = (
+            tuple(row for row in rows if opening(row) not in kept),
+            tuple(row for row in rows if opening(row) in kept),
+        )
     most = (20, 20) if options.preset == "quick" else (len(train), len(test))
-    picked = shuffled(train, size=len(train), seed=options.seed, number=1), shuffled(test, size=len(test), seed=options.seed, number=1)
+    picked = (
+        shuffled(train, size=len(train), seed=options.seed, number=1),
+        shuffled(test, size=len(test), seed=options.seed, number=1),
+    )
     return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
 
 
@@ -172,26 +237,39 @@ def read_examples() -> tuple[Example, ...]:
     rows = [row for _, row in read_rows(packaged.CRITIQUE_EXAMPLES)]
     return tuple(
         Example(
-            row["request"], row["reply"], Principle(row["name"], row["critique_request"], row["revision_request"]), row["critique"], row["revision"]
+            row["request"],
+            row["reply"],
+            Principle(row["name"], row["critique_request"], row["revision_request"]),
+            row["critique"],
+            row["revision"],
         )
         for row in rows
     )
 
 
 def fitting(inputs: Inputs, model: TorchModel, feedback: LanguageModel, settings: Settings) -> Inputs:
-    """Inputs whose prompts and comparisons leave room in the contexts of both models; the others are counted, never cut.
+    """Inputs whose prompts and comparisons leave room in the contexts of both models; the others are counted,
+    never cut.
 
-    A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it; a question by
-    letter the prompt, two replies, a principle and perhaps a thought. A feedback model elsewhere refuses for itself.
+    A critique holds the prompt, a reply, a critique and two requests, and the worked examples before it; a
+    question by letter the prompt, two replies, a principle and perhaps a thought. A feedback model elsewhere
+    refuses for itself.
     """
     judges = list(dict.fromkeys(judge for judge in (model, feedback) if isinstance(judge, TorchModel)))
-    examples = sum(len(model.dialogue.reply(Conversation(), e.reply + e.critique + e.revision)) + 150 for e in inputs.examples[: settings.examples])
+    examples = sum(
+        len(model.dialogue.reply(Conversation(), e.reply + e.critique + e.revision)) + 150
+        for e in inputs.examples[: settings.examples]
+    )
     room = 4 * settings.max_tokens + 300 + examples
     counts = dict(inputs.counts)
 
     def kept(name: str, prompts: tuple[Conversation, ...]) -> tuple[Conversation, ...]:
         asked = 3 * settings.max_tokens + 300
-        good = tuple(p for p in prompts if model.fits(p, max_tokens=room) and all(judge.fits(p, max_tokens=asked) for judge in judges))
+        good = tuple(
+            p
+            for p in prompts
+            if model.fits(p, max_tokens=room) and all(judge.fits(p, max_tokens=asked) for judge in judges)
+        )
         if len(good) < len(prompts):
             counts[f"{name} prompts too long for the context, left out"] = len(prompts) - len(good)
         if len(good) < 4 and len(good) < len(prompts):
@@ -199,13 +277,23 @@ def fitting(inputs: Inputs, model: TorchModel, feedback: LanguageModel, settings
             raise InputError(f"only {len(good)} {name} prompts fit {contexts} with {room} tokens of room")
         return good
 
-    reads = [c for c in inputs.comparisons if all(model.fits(c.prompt.assistant(reply), max_tokens=20) for reply in (c.first, c.second))]
+    reads = [
+        c
+        for c in inputs.comparisons
+        if all(model.fits(c.prompt.assistant(reply), max_tokens=20) for reply in (c.first, c.second))
+    ]
     if len(reads) < len(inputs.comparisons):
         counts["comparisons too long for the context, left out"] = len(inputs.comparisons) - len(reads)
     return Inputs(
-        inputs.constitution, kept("red-team", inputs.prompts), kept("held-out", inputs.held_out), kept("helpful", inputs.helpful),
-        kept("held-out helpful", inputs.helpful_held_out), tuple(reads), inputs.examples, tuple(counts.items()),
-    )  # fmt: skip
+        inputs.constitution,
+        kept("red-team", inputs.prompts),
+        kept("held-out", inputs.held_out),
+        kept("helpful", inputs.helpful),
+        kept("held-out helpful", inputs.helpful_held_out),
+        tuple(reads),
+        inputs.examples,
+        tuple(counts.items()),
+    )
 
 
 def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[str, str]:

@@ -13,14 +13,18 @@ from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
 PREFACES = (
-    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that better answer.",
-    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the other, worse answer.",
+    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that "
+    "better answer.",
+    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the "
+    "other, worse answer.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(RLSettings):
-    """What can be changed about the job. Learning rates are for adapters; whole weights want about a tenth."""
+    """What can be changed about the job. Learning rates are for adapters; whole weights want about a
+    tenth.
+    """
 
     rounds: int = 4
     """critique-revision pairs for each prompt"""
@@ -29,7 +33,9 @@ class Settings(RLSettings):
     examples: int = 5
     """worked conversations shown before each critique and revision"""
     draft_temperature: float = 1.0
-    """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later replies are drawn at 1"""
+    """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later
+    replies are drawn at 1
+    """
     label: Literal["multiple_choice", "reasoned", "contrastive"] = "multiple_choice"
     """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
     clamp: tuple[float, float] = (0.0, 1.0)
@@ -37,7 +43,9 @@ class Settings(RLSettings):
     supervised_epochs: float = 1.0
     supervised_learning_rate: float = 3e-4
     held_out_labels: Literal["people", "both"] = "people"
-    """where there are people's comparisons: whether the held-out preference model learns from them alone or from AI labels too"""
+    """where there are people's comparisons: whether the held-out preference model learns from them alone or
+    from AI labels too
+    """
     evaluation_samples: int = 17
     """replies to each held-out prompt; the gallery shows the median one"""
 
@@ -47,7 +55,9 @@ class Settings(RLSettings):
         if not 0 <= low <= 0.5 <= high <= 1:
             raise InputError(f"clamp must hold one half, 0 <= low <= 0.5 <= high <= 1; found {low} {high}")
         if self.draft_temperature < 0:
-            raise InputError(f"draft_temperature is 0 (the likeliest token) or above; found {self.draft_temperature}")
+            raise InputError(
+                f"draft_temperature is 0 (the likeliest token) or above; found {self.draft_temperature}"
+            )
         if min(self.rounds, self.evaluation_samples) < 1:
             raise InputError("rounds and evaluation_samples must be at least 1")
 
@@ -55,9 +65,21 @@ class Settings(RLSettings):
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        rounds=2, examples=1, max_tokens=48, draft_temperature=0.7, label="contrastive", batch=16, preference_depth=0.6, method="rloo", policy_steps=8,
-        policy_prompts=6, policy_samples=4, policy_epochs=1, policy_learning_rate=5e-4, evaluation_samples=2,
-    )  # fmt: skip
+        rounds=2,
+        examples=1,
+        max_tokens=48,
+        draft_temperature=0.7,
+        label="contrastive",
+        batch=16,
+        preference_depth=0.6,
+        method="rloo",
+        policy_steps=8,
+        policy_prompts=6,
+        policy_samples=4,
+        policy_epochs=1,
+        policy_learning_rate=5e-4,
+        evaluation_samples=2,
+    )
 
 
 def full() -> Settings:
@@ -67,7 +89,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there are any."""
+    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there
+    are any.
+    """
 
     constitution: Constitution
     prompts: tuple[Conversation, ...]

@@ -29,7 +29,9 @@ class Findings:
 
 def right(found: Findings, task: str, model: str, shots: int, how: str) -> list[float]:
     """Of each problem the share of draws of examples in which it is answered rightly."""
-    draws = [rows for (t, m, s, _, h), rows in found.rows.items() if (t, m, s, h) == (task, model, shots, how)]
+    draws = [
+        rows for (t, m, s, _, h), rows in found.rows.items() if (t, m, s, h) == (task, model, shots, how)
+    ]
     return [float(np.mean([bool(row.correct) for row in own])) for own in zip(*draws, strict=True)]
 
 
@@ -37,14 +39,26 @@ def report(settings: Mapping[str, Any], found: Findings, models: Sequence[str]) 
     how, last = settings["scoring"], models[-1]
     shots = list(dict.fromkeys(own for _, _, own, _, _ in found.rows))
     claims = [*_claims(found, last, shots, how), *_contamination_claims(found, last, shots[-1], how)]
-    tables = [*(_table(found, task, models, shots) for task in found.problems), *_contamination(found, models, shots[-1], how)]
+    tables = [
+        *(_table(found, task, models, shots) for task in found.problems),
+        *_contamination(found, models, shots[-1], how),
+    ]
     summary = (
-        f"{', '.join(models)}: {sum(map(len, found.problems.values()))} problems in {len(found.problems)} tasks, options scored {how} unless said otherwise.",
+        f"{', '.join(models)}: {sum(map(len, found.problems.values()))} problems in {len(found.problems)} "
+        f"tasks, options scored {how} unless said otherwise.",
     )
     return Report(
-        "What examples in the context are worth", summary, tuple(claims), (), tuple(tables), tuple(_figures(found, models, shots, how)), (),
-        {name: n for name, n in found.counts.items() if n}, _deviations(settings), {},
-    )  # fmt: skip
+        "What examples in the context are worth",
+        summary,
+        tuple(claims),
+        (),
+        tuple(tables),
+        tuple(_figures(found, models, shots, how)),
+        (),
+        {name: n for name, n in found.counts.items() if n},
+        _deviations(settings),
+        {},
+    )
 
 
 def _clusters(found: Findings, task: str) -> list[str]:
@@ -57,10 +71,21 @@ def _claims(found: Findings, model: str, shots: Sequence[int], how: str) -> list
         most = right(found, task, model, shots[-1], how)
         even = chance(next(rows for (own, *_), rows in found.rows.items() if own == task))
         share = rate(most, _clusters(found, task))
-        claims.append(Claim.of(f"{task}/right", f"{task}: right with {shots[-1]} examples (chance {number(even)})", share, sign(share, even)))
+        claims.append(
+            Claim.of(
+                f"{task}/right",
+                f"{task}: right with {shots[-1]} examples (chance {number(even)})",
+                share,
+                sign(share, even),
+            )
+        )
         if len(shots) > 1:
-            gain = paired_difference(most, right(found, task, model, shots[0], how), clusters=_clusters(found, task))
-            claims.append(Claim.of(f"{task}/gain", f"{task}: {shots[-1]} examples beat {shots[0]}", gain, sign(gain)))
+            gain = paired_difference(
+                most, right(found, task, model, shots[0], how), clusters=_clusters(found, task)
+            )
+            claims.append(
+                Claim.of(f"{task}/gain", f"{task}: {shots[-1]} examples beat {shots[0]}", gain, sign(gain))
+            )
     return claims
 
 
@@ -68,9 +93,15 @@ def _table(found: Findings, task: str, models: Sequence[str], shots: Sequence[in
     rows = []
     for model in models:
         for count in shots:
-            shown = (interval(rate(right(found, task, model, count, how), _clusters(found, task))) for how in SCORINGS)
+            shown = (
+                interval(rate(right(found, task, model, count, how), _clusters(found, task)))
+                for how in SCORINGS
+            )
             rows.append((model, str(count), *shown))
-    note = "Four scores of the same outcomes: log-probability summed, over tokens, over characters, and over that of the option behind the answer's opening alone."
+    note = (
+        "Four scores of the same outcomes: log-probability summed, over tokens, over characters, and "
+        "over that of the option behind the answer's opening alone."
+    )
     return Table(f"{task}: right by examples and score", ("model", "examples", *SCORINGS), tuple(rows), note)
 
 
@@ -78,13 +109,36 @@ def _figures(found: Findings, models: Sequence[str], shots: Sequence[int], how: 
     figures = []
     for task in found.problems:
         places = [float(place) for place in range(len(shots))]
-        lines = [banded(model, places, [rate(right(found, task, model, count, how), _clusters(found, task)) for count in shots]) for model in models]
+        lines = [
+            banded(
+                model,
+                places,
+                [rate(right(found, task, model, count, how), _clusters(found, task)) for count in shots],
+            )
+            for model in models
+        ]
         even = chance(next(rows for (own, *_), rows in found.rows.items() if own == task))
         lines.append(Line("chance", (0.0, places[-1]), (even, even)))
-        figures.append(Figure(f"{task}", "examples in the context", "right", tuple(lines), f"Scored {how}.", tuple(map(str, shots))))
+        figures.append(
+            Figure(
+                f"{task}",
+                "examples in the context",
+                "right",
+                tuple(lines),
+                f"Scored {how}.",
+                tuple(map(str, shots)),
+            )
+        )
         smooth = []
         for model in models:
-            own = [[row.belief[row.right] for row in found.rows[task, model, count, 0, how] if row.right is not None] for count in shots]
+            own = [
+                [
+                    row.belief[row.right]
+                    for row in found.rows[task, model, count, 0, how]
+                    if row.right is not None
+                ]
+                for count in shots
+            ]
             smooth.append(banded(model, places, [mean(values) for values in own]))
         figures.append(
             Figure(
@@ -100,7 +154,9 @@ def _figures(found: Findings, models: Sequence[str], shots: Sequence[int], how: 
 
 
 def _clean_gain(found: Findings, task: str, model: str, shots: int, how: str) -> Estimate | None:
-    """Accuracy on clean problems minus that on all; a bootstrap draws problems. None where all are clean, or none is."""
+    """Accuracy on clean problems minus that on all; a bootstrap draws problems. None where all are clean, or
+    none is.
+    """
     clean_N, own = np.array(found.overlaps[task].clean), np.array(right(found, task, model, shots, how))
     if clean_N.all() or not clean_N.any():
         return None
@@ -118,7 +174,9 @@ def _contamination_claims(found: Findings, model: str, shots: int, how: str) -> 
     for task in found.overlaps:
         gain = _clean_gain(found, task, model, shots, how)
         if gain is not None:
-            words = f"{task}: problems that the corpus does not hold are answered as well as all (clean - all)"
+            words = (
+                f"{task}: problems that the corpus does not hold are answered as well as all (clean - all)"
+            )
             claims.append(Claim.of(f"{task}/clean", words, gain, False if gain.high < 0 else None))
     return claims
 
@@ -130,18 +188,43 @@ def _contamination(found: Findings, models: Sequence[str], shots: int, how: str)
             flags, share = own.clean, right(found, task, model, shots, how)
             clean = [value for value, kept in zip(share, flags, strict=True) if kept]
             part = [cluster for cluster, kept in zip(_clusters(found, task), flags, strict=True) if kept]
-            rows.append((
-                task, model, str(own.length), str(sum(own.dirty)), str(len(clean)), str(sum(own.short)), interval(rate(share, _clusters(found, task))),
-                interval(rate(clean, part)) if clean else "none is clean", interval(_clean_gain(found, task, model, shots, how)),
-            ))  # fmt: skip
-    columns = ("task", "model", "N", "dirty", "clean", "too short to tell", "right, all", "right, clean", "clean - all")
-    note = "Dirty: any N-gram of the problem stands in the corpus. N is the 5th percentile of the problems' lengths in words, within 8 and 13."
+            rows.append(
+                (
+                    task,
+                    model,
+                    str(own.length),
+                    str(sum(own.dirty)),
+                    str(len(clean)),
+                    str(sum(own.short)),
+                    interval(rate(share, _clusters(found, task))),
+                    interval(rate(clean, part)) if clean else "none is clean",
+                    interval(_clean_gain(found, task, model, shots, how)),
+                )
+            )
+    columns = (
+        "task",
+        "model",
+        "N",
+        "dirty",
+        "clean",
+        "too short to tell",
+        "right, all",
+        "right, clean",
+        "clean - all",
+    )
+    note = (
+        "Dirty: any N-gram of the problem stands in the corpus. N is the 5th percentile of the "
+        "problems' lengths in words, within 8 and 13."
+    )
     return [Table("What the corpus holds", columns, tuple(rows), note)] if rows else []
 
 
 def _deviations(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        "Models and tasks are those given here. Examples are one set for all problems (for each draw), not drawn anew for each, so that they are computed once.",
-        "Tasks are those with options; completions by beam search are not studied here (`solon measure` grades greedy replies).",
-        "The paper finds collisions in its training corpus; here they are in the texts that were given, which may not be what a model saw.",
+        "Models and tasks are those given here. Examples are one set for all problems (for each draw), not "
+        "drawn anew for each, so that they are computed once.",
+        "Tasks are those with options; completions by beam search are not studied here (`solon measure` "
+        "grades greedy replies).",
+        "The paper finds collisions in its training corpus; here they are in the texts that were given, "
+        "which may not be what a model saw.",
     )

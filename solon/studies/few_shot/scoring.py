@@ -1,4 +1,5 @@
-"""In-context learning as GPT-3 was measured (Brown et al. 2020, arXiv:2005.14165): options scored in four ways, and what was seen in training.
+"""In-context learning as GPT-3 was measured (Brown et al. 2020, arXiv:2005.14165): options scored in four
+ways, and what was seen in training.
 
 All four scores come from one pass and are kept side by side; which is meant is chosen afterwards, and said.
 """
@@ -22,7 +23,9 @@ SCORINGS: tuple[Scoring, ...] = ("sum", "per token", "per character", "over unco
 
 
 def unconditional(problem: Problem) -> Problem:
-    """The options behind the answer's opening alone: log P(option | "Answer:"), which the fourth score subtracts (section 2.4)."""
+    """The options behind the answer's opening alone: log P(option | "Answer:"), which the fourth score
+    subtracts (section 2.4).
+    """
     return replace(problem, text="", lettered=False, opening=problem.opening or "Answer:")
 
 
@@ -35,7 +38,9 @@ def rescored(row: Outcome, bare: Outcome, how: Scoring) -> Outcome:
     by: Sequence[float] = row.tokens if how == "per token" else [len(option) for option in row.options]
     if how == "over unconditional":
         return replace(row, logprobs=tuple(a - b for a, b in zip(row.logprobs, bare.logprobs, strict=True)))
-    return replace(row, logprobs=tuple(logprob / max(size, 1) for logprob, size in zip(row.logprobs, by, strict=True)))
+    return replace(
+        row, logprobs=tuple(logprob / max(size, 1) for logprob, size in zip(row.logprobs, by, strict=True))
+    )
 
 
 # what was seen in training
@@ -51,7 +56,8 @@ def words_of(text: str) -> list[str]:
 
 
 def gram_length(texts: Sequence[str]) -> int:
-    """N of a data set: the 5th percentile of its examples' lengths in words, held within 8 and 13 (appendix C).
+    """N of a data set: the 5th percentile of its examples' lengths in words, held within 8 and 13 (appendix
+    C).
 
     >>> gram_length(["one two three"] * 10), gram_length([" ".join("abcdefghijklmnopqrst")] * 10)
     (8, 13)
@@ -64,13 +70,17 @@ def gram_length(texts: Sequence[str]) -> int:
 def grams(text: str, length: int) -> set[bytes]:
     """Every run of so many words, hashed to 8 bytes; a text of fewer words is one gram of all of them."""
     words = words_of(text)
-    runs = [words[start : start + length] for start in range(len(words) - length + 1)] or ([words] if words else [])
+    runs = [words[start : start + length] for start in range(len(words) - length + 1)] or (
+        [words] if words else []
+    )
     return {hashlib.blake2b(" ".join(run).encode(), digest_size=8).digest() for run in runs}
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Which problems share an N-gram with the corpus, and which are too `short` (fewer than N words) to be told: neither dirty nor clean."""
+    """Which problems share an N-gram with the corpus, and which are too `short` (fewer than N words) to be
+    told: neither dirty nor clean.
+    """
 
     length: int
     dirty: tuple[bool, ...]
@@ -82,7 +92,9 @@ class Overlap:
 
 
 def overlap(problems: Sequence[Problem], corpus: Iterable[str], *, length: int = 0) -> Overlap:
-    """Problems (question and options) against a corpus, read once and not kept: only the problems' own grams are in memory."""
+    """Problems (question and options) against a corpus, read once and not kept: only the problems' own grams
+    are in memory.
+    """
     texts = [" ".join([problem.text, *problem.options]) for problem in problems]
     size = length or gram_length(texts)
     own = [grams(text, size) if len(words_of(text)) >= size else set[bytes]() for text in texts]

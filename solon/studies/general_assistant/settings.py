@@ -28,7 +28,9 @@ class Settings(TrainingSettings):
     objective_epochs: float = 1.0
     objective_learning_rate: float = 2e-4
     sizes: tuple[int, ...] = (100, 500, 1500)
-    """people's comparisons that follow the pretraining of preference models; the most of these is what the judge of replies learns from"""
+    """people's comparisons that follow the pretraining of preference models; the most of these is what the
+    judge of replies learns from
+    """
     draws: int = 3
     """of each number of comparisons"""
     pretraining_rows: int = 0
@@ -44,25 +46,56 @@ class Settings(TrainingSettings):
             raise InputError(f"sizes must rise from at least 8 comparisons; found {self.sizes}")
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
             raise InputError(f"depths are shares of the layers, above 0 and at most 1; found {self.depths}")
-        if min(self.draws, self.measured, self.task_rows, self.distil_held_out) < 1 or self.pretraining_rows < 0:
-            raise InputError("draws, measured, task_rows and distil_held_out must be at least 1, pretraining_rows at least 0")
+        if (
+            min(self.draws, self.measured, self.task_rows, self.distil_held_out) < 1
+            or self.pretraining_rows < 0
+        ):
+            raise InputError(
+                "draws, measured, task_rows and distil_held_out must be at least 1, pretraining_rows at "
+                "least 0"
+            )
 
 
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        batch=16, max_tokens=48, distil_held_out=24, depths=(0.2, 0.35, 0.5), task_rows=96, sizes=(100, 300), draws=1, pretraining_rows=100,
-        preference_depth=0.4, measured=100,
-    )  # fmt: skip
+        batch=16,
+        max_tokens=48,
+        distil_held_out=24,
+        depths=(0.2, 0.35, 0.5),
+        task_rows=96,
+        sizes=(100, 300),
+        draws=1,
+        pretraining_rows=100,
+        preference_depth=0.4,
+        measured=100,
+    )
 
 
 def toy() -> Settings:
     """The same for the toy world's small transformers, which learn faster and need all their weights."""
     return replace(
-        quick(), weights="full", batch=32, max_tokens=16, distil_epochs=4.0, distil_learning_rate=1e-3, distil_held_out=200, depths=(1.0,), task_rows=1600,
-        objective_epochs=3.0, objective_learning_rate=2e-3, sizes=(100, 500, 1500, 10_000), draws=2, pretraining_rows=0, pretraining_epochs=1.0,
-        pretraining_learning_rate=2e-3, preference_epochs=1.0, preference_learning_rate=1e-3, preference_depth=1.0, measured=400,
-    )  # fmt: skip
+        quick(),
+        weights="full",
+        batch=32,
+        max_tokens=16,
+        distil_epochs=4.0,
+        distil_learning_rate=1e-3,
+        distil_held_out=200,
+        depths=(1.0,),
+        task_rows=1600,
+        objective_epochs=3.0,
+        objective_learning_rate=2e-3,
+        sizes=(100, 500, 1500, 10_000),
+        draws=2,
+        pretraining_rows=0,
+        pretraining_epochs=1.0,
+        pretraining_learning_rate=2e-3,
+        preference_epochs=1.0,
+        preference_learning_rate=1e-3,
+        preference_depth=1.0,
+        measured=400,
+    )
 
 
 def full() -> Settings:
@@ -72,7 +105,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Comparisons of one kind: `ranked` where replies are better and worse by degrees, else right and wrong."""
+    """Comparisons of one kind: `ranked` where replies are better and worse by degrees, else right and
+    wrong.
+    """
 
     name: str
     ranked: bool
@@ -81,9 +116,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. `models` rise in size; the last is the one that is distilled, and that preference models stand on.
-    `texts` are distilled on; without them, the replies of the prompted model to `prompts` are. `worth`, where there is one, is the
-    truth of a reply to a held-out prompt; without it a preference model of people's comparisons says.
+    """What the study works on. `models` rise in size; the last is the one that is distilled, and that
+    preference models stand on. `texts` are distilled on; without them, the replies of the prompted model to
+    `prompts` are. `worth`, where there is one, is the truth of a reply to a held-out prompt; without it a
+    preference model of people's comparisons says.
     """
 
     models: tuple[TorchModel, ...]

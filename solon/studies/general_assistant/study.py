@@ -1,7 +1,9 @@
-"""A General Language Assistant as a Laboratory for Alignment (Askell et al. 2021, arXiv:2112.00861), top to bottom.
+"""A General Language Assistant as a Laboratory for Alignment (Askell et al. 2021, arXiv:2112.00861), top to
+bottom.
 
-What a prompt does and whether its distillate does the same; three ways to learn which of two replies is better, over sizes; and
-whether a preference model that first learns from the public needs fewer of people's comparisons.
+What a prompt does and whether its distillate does the same; three ways to learn which of two replies is
+better, over sizes; and whether a preference model that first learns from the public needs fewer of people's
+comparisons.
 """
 
 from __future__ import annotations
@@ -51,11 +53,18 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
     for model in inputs.models:
         check_depths(model, settings.depths)
-    tasks = {task.name: split_by_dialogue(run, inputs.models, task.comparisons, settings, found, task.name) for task in inputs.tasks}
+    tasks = {
+        task.name: split_by_dialogue(run, inputs.models, task.comparisons, settings, found, task.name)
+        for task in inputs.tasks
+    }
     among = {opening(prompt) for prompt in inputs.held_out}
     people = [c for c in inputs.human if opening(c.prompt) not in among]
-    found.counts["people's comparisons of dialogues that are held out, left out"] = len(inputs.human) - len(people)
-    test, pool = split_by_dialogue(run, (start,), people, settings, found, "people's", least=settings.sizes[0])
+    found.counts["people's comparisons of dialogues that are held out, left out"] = len(inputs.human) - len(
+        people
+    )
+    test, pool = split_by_dialogue(
+        run, (start,), people, settings, found, "people's", least=settings.sizes[0]
+    )
     found.test = [opening(comparison.prompt) for comparison in test]
 
     # 1. a prompt, its distillate, and nothing
@@ -69,7 +78,9 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         for depth in settings.depths:
             size = Size(f"{model.name} {depth:.0%}", parameters(first_layers(model.module, depth)))
             for task in inputs.tasks:
-                found.objectives[task.name, size] = objectives(run, model, depth, task, *tasks[task.name], settings)
+                found.objectives[task.name, size] = objectives(
+                    run, model, depth, task, *tasks[task.name], settings
+                )
 
     # 3. preference models that first learned from the public
     apart = [c for c in inputs.public if opening(c.prompt) not in {*found.test, *among}]
@@ -78,28 +89,47 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     for route, beginning in begun.items():
         for rows in (size for size in settings.sizes if size <= len(pool)):
             found.gains[route, rows] = after_pretraining(run, route, beginning, rows, pool, test, settings)
-    found.counts["numbers of comparisons over those that there are, left out"] = sum(size > len(pool) for size in settings.sizes)
+    found.counts["numbers of comparisons over those that there are, left out"] = sum(
+        size > len(pool) for size in settings.sizes
+    )
 
     # the three interventions again: by comparisons of replies, and by what they say
     found.chosen = interventions(run, base, distilled, inputs, test, found)
     judge = None
     if inputs.worth is None:
-        judge = train_preference_model(run, replace(begun["none"], name="judge"), pool[: settings.sizes[-1]], settings)
+        judge = train_preference_model(
+            run, replace(begun["none"], name="judge"), pool[: settings.sizes[-1]], settings
+        )
         found.judge = score_comparisons(run, "scores_judge", test, judge.score)
     spoken(run, base, distilled, inputs, judge, settings, found)
     return report(asdict(settings), found, inputs)
 
 
-def lesson_texts(run: Run, base: TorchModel, inputs: Inputs, settings: Settings, found: Findings) -> tuple[list[Text], list[Text]]:
-    """Texts behind the context and without it, of dialogues that they do not share: to learn from, and to measure with. Those that do not
-    fit are counted.
+def lesson_texts(
+    run: Run, base: TorchModel, inputs: Inputs, settings: Settings, found: Findings
+) -> tuple[list[Text], list[Text]]:
+    """Texts behind the context and without it, of dialogues that they do not share: to learn from, and to
+    measure with. Those that do not fit are counted.
     """
     rows = list(inputs.texts)
     if not rows:
-        drawn = replies(run, "prompted", base, [prompt.behind(inputs.context) for prompt in inputs.prompts], settings, count=1)
-        rows = [(prompt, group[0].text) for prompt, group in zip(inputs.prompts, drawn, strict=True) if group[0].text.strip()]
+        drawn = replies(
+            run,
+            "prompted",
+            base,
+            [prompt.behind(inputs.context) for prompt in inputs.prompts],
+            settings,
+            count=1,
+        )
+        rows = [
+            (prompt, group[0].text)
+            for prompt, group in zip(inputs.prompts, drawn, strict=True)
+            if group[0].text.strip()
+        ]
         found.counts["empty replies of the prompted model, not distilled"] = len(drawn) - len(rows)
-    texts = [(opening(prompt), text_of(base.dialogue, inputs.context, prompt, reply)) for prompt, reply in rows]
+    texts = [
+        (opening(prompt), text_of(base.dialogue, inputs.context, prompt, reply)) for prompt, reply in rows
+    ]
     fitting = [(name, text) for name, text in texts if len(text.teacher) + len(text.tokens) <= base.context]
     found.counts["texts too long to stand behind the context, left out"] = len(texts) - len(fitting)
     apart = {name for name, _ in fitting[: settings.distil_held_out]}
@@ -107,13 +137,16 @@ def lesson_texts(run: Run, base: TorchModel, inputs: Inputs, settings: Settings,
     found.texts = [name for name, _ in held]
     if len(fitting) < settings.distil_held_out or len(learned) < 8:
         raise InputError(
-            f"{len(rows)} texts leave {len(learned)} to distil on beside {settings.distil_held_out} to measure with; at least 8 are needed"
+            f"{len(rows)} texts leave {len(learned)} to distil on beside {settings.distil_held_out} to "
+            "measure with; at least 8 are needed"
         )
     return [text for _, text in learned], [text for _, text in held]
 
 
 def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings) -> TorchModel:
-    """The model that has learned to speak as behind the context; what the teacher expects is computed once, before the first step."""
+    """The model that has learned to speak as behind the context; what the teacher expects is computed once,
+    before the first step.
+    """
     steps = steps_for(len(texts), size=settings.batch, epochs=settings.distil_epochs)
 
     def loop(student: TorchModel, state: State | None) -> Iterator[Step]:
@@ -122,7 +155,12 @@ def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings
         def batch(number: int) -> list[list[Lesson]]:
             return [shuffled(rows, size=settings.batch, seed=derive(run.seed, "distilled"), number=number)]
 
-        plan = Plan(steps, settings.distil_learning_rate, schedule="linear", bf16=settings.weights == "full" and base.fast)
+        plan = Plan(
+            steps,
+            settings.distil_learning_rate,
+            schedule="linear",
+            bf16=settings.weights == "full" and base.fast,
+        )
         return fit(student.module, batch, distilling(student.module), plan=plan, state=state, world=run.world)
 
     return run.trained("distilled", base, loop, steps=steps)
@@ -130,14 +168,28 @@ def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings
 
 def on_texts(run: Run, name: str, texts: Sequence[Text], measure: partial[list[float]]) -> list[float]:
     """A number for each text, kept as rows."""
-    rows = run.rows(name, texts, lambda text: f"{derive(0, text.student, text.tokens):x}", lambda some: [{"kl": kl} for kl in measure(some)])
+    rows = run.rows(
+        name,
+        texts,
+        lambda text: f"{derive(0, text.student, text.tokens):x}",
+        lambda some: [{"kl": kl} for kl in measure(some)],
+    )
     return [row["kl"] for row in rows]
 
 
 def split_by_dialogue(
-    run: Run, readers: Sequence[TorchModel], rows: Sequence[Comparison], settings: Settings, found: Findings, name: str, *, least: int = 32
+    run: Run,
+    readers: Sequence[TorchModel],
+    rows: Sequence[Comparison],
+    settings: Settings,
+    found: Findings,
+    name: str,
+    *,
+    least: int = 32,
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """Decided comparisons that fit the contexts of all who read them, by dialogue: to measure with and to learn from."""
+    """Decided comparisons that fit the contexts of all who read them, by dialogue: to measure with and to
+    learn from.
+    """
     forms = [PreferenceModel("", ScalarModel(reader.module), reader.dialogue) for reader in readers]
     fitting = [c for c in rows if c.p_first != 0.5 and all(form.fits(c) for form in forms)]
     found.counts[f"{name} comparisons that were ties or too long, left out"] = len(rows) - len(fitting)
@@ -160,7 +212,13 @@ def unrepeated(rows: Sequence[Comparison]) -> list[Comparison]:
 
 
 def objectives(
-    run: Run, model: TorchModel, depth: float, task: Task, test: Sequence[Comparison], pool: Sequence[Comparison], settings: Settings
+    run: Run,
+    model: TorchModel,
+    depth: float,
+    task: Task,
+    test: Sequence[Comparison],
+    pool: Sequence[Comparison],
+    settings: Settings,
 ) -> dict[str, list[Judged]]:
     """What each objective, learned from the same comparisons, gives both replies of those held out."""
     rows = pool[: settings.task_rows]
@@ -171,9 +229,20 @@ def objectives(
     form = model.dialogue
     examples = [(form.prompt(prompt), form.reply(prompt, reply) + form.end) for prompt, reply in better]
     imitator = fine_tune(
-        run, f"imitation_{name}", cut, examples, settings, epochs=settings.objective_epochs, learning_rate=settings.objective_learning_rate
+        run,
+        f"imitation_{name}",
+        cut,
+        examples,
+        settings,
+        epochs=settings.objective_epochs,
+        learning_rate=settings.objective_learning_rate,
     )
-    own = replace(settings, preference_epochs=settings.objective_epochs, preference_learning_rate=settings.objective_learning_rate, probe_start=False)
+    own = replace(
+        settings,
+        preference_epochs=settings.objective_epochs,
+        preference_learning_rate=settings.objective_learning_rate,
+        probe_start=False,
+    )
     scores = {
         "imitation": score_comparisons(run, f"scores_imitation_{name}", test, partial(information, imitator)),
         "imitation, likelihood alone": score_comparisons(
@@ -183,23 +252,44 @@ def objectives(
     for objective, loss in (("binary", discrimination_loss), ("ranked", comparison_loss)):
         unlearned = PreferenceModel(f"{objective}_{name}", ScalarModel(cut.copy().module), form)
         scores[objective] = score_comparisons(
-            run, f"scores_{objective}_{name}", test, train_preference_model(run, unlearned, rows, own, loss=loss).score
+            run,
+            f"scores_{objective}_{name}",
+            test,
+            train_preference_model(run, unlearned, rows, own, loss=loss).score,
         )
     return scores
 
 
-def pretrained(run: Run, base: TorchModel, public: Sequence[Comparison], settings: Settings, found: Findings) -> dict[str, PreferenceModel]:
-    """Preference models before people's comparisons: from the language model itself, from ranked public ones, from binarised ones."""
-    none = PreferenceModel("none", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue)
+def pretrained(
+    run: Run, base: TorchModel, public: Sequence[Comparison], settings: Settings, found: Findings
+) -> dict[str, PreferenceModel]:
+    """Preference models before people's comparisons: from the language model itself, from ranked public ones,
+    from binarised ones.
+    """
+    none = PreferenceModel(
+        "none", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue
+    )
     rows = [c for c in public if c.p_first != 0.5]
     twice = [half for c in rows for half in binarised(c)]
-    fitting = [place for place in range(len(rows)) if all(none.fits(half) for half in twice[2 * place : 2 * place + 2]) and none.fits(rows[place])]
+    fitting = [
+        place
+        for place in range(len(rows))
+        if all(none.fits(half) for half in twice[2 * place : 2 * place + 2]) and none.fits(rows[place])
+    ]
     found.counts["public comparisons that were ties or too long, left out"] = len(public) - len(fitting)
-    chosen = random.Random(derive(run.seed, "public")).sample(fitting, min(settings.pretraining_rows or len(fitting), len(fitting)))
+    chosen = random.Random(derive(run.seed, "public")).sample(
+        fitting, min(settings.pretraining_rows or len(fitting), len(fitting))
+    )
     if len(chosen) < 8:
-        raise InputError(f"{len(public)} public comparisons leave {len(chosen)} to pretrain on; at least 8 are needed")
+        raise InputError(
+            f"{len(public)} public comparisons leave {len(chosen)} to pretrain on; at least 8 are needed"
+        )
     found.pretrained = len(chosen)
-    own = replace(settings, preference_epochs=settings.pretraining_epochs, preference_learning_rate=settings.pretraining_learning_rate)
+    own = replace(
+        settings,
+        preference_epochs=settings.pretraining_epochs,
+        preference_learning_rate=settings.pretraining_learning_rate,
+    )
     ranked = alternated([rows[place] for place in chosen])
     binary = alternated([twice[2 * place + half] for place in chosen for half in (0, 1)])
     return {
@@ -210,10 +300,16 @@ def pretrained(run: Run, base: TorchModel, public: Sequence[Comparison], setting
 
 
 def after_pretraining(
-    run: Run, route: str, beginning: PreferenceModel, size: int, pool: Sequence[Comparison], test: Sequence[Comparison], settings: Settings
+    run: Run,
+    route: str,
+    beginning: PreferenceModel,
+    size: int,
+    pool: Sequence[Comparison],
+    test: Sequence[Comparison],
+    settings: Settings,
 ) -> list[float]:
-    """How often each held-out comparison was judged right, over draws of so many of people's. Those who come from the public keep the
-    head that they learned there.
+    """How often each held-out comparison was judged right, over draws of so many of people's. Those who come
+    from the public keep the head that they learned there.
     """
     own = settings if route == "none" else replace(settings, probe_start=False)
     right = [0.0] * len(test)
@@ -226,13 +322,26 @@ def after_pretraining(
 
 
 def interventions(
-    run: Run, base: TorchModel, distilled: TorchModel, inputs: Inputs, test: Sequence[Comparison], found: Findings
+    run: Run,
+    base: TorchModel,
+    distilled: TorchModel,
+    inputs: Inputs,
+    test: Sequence[Comparison],
+    found: Findings,
 ) -> dict[str, list[Judged]]:
-    """Which reply of people's comparisons each would rather say, by the information between prompt and reply."""
+    """Which reply of people's comparisons each would rather say, by the information between prompt and
+    reply.
+    """
     form = base.dialogue
     longest = [max(len(form.reply(c.prompt, reply)) for reply in (c.first, c.second)) for c in test]
-    room = [c for c, said in zip(test, longest, strict=True) if base.fits(c.prompt.behind(inputs.context), max_tokens=said)]
-    found.counts["held-out comparisons too long to stand behind the context, not chosen between"] = len(test) - len(room)
+    room = [
+        c
+        for c, said in zip(test, longest, strict=True)
+        if base.fits(c.prompt.behind(inputs.context), max_tokens=said)
+    ]
+    found.counts["held-out comparisons too long to stand behind the context, not chosen between"] = len(
+        test
+    ) - len(room)
     ways = {
         "nothing": partial(information, base),
         "prompted": partial(information, base, context=inputs.context),
@@ -242,20 +351,44 @@ def interventions(
 
 
 def spoken(
-    run: Run, base: TorchModel, distilled: TorchModel, inputs: Inputs, judge: PreferenceModel | None, settings: Settings, found: Findings
+    run: Run,
+    base: TorchModel,
+    distilled: TorchModel,
+    inputs: Inputs,
+    judge: PreferenceModel | None,
+    settings: Settings,
+    found: Findings,
 ) -> None:
-    """A reply of each to every held-out prompt, and its worth: the truth where it is known, else a preference model's score."""
-    for name, model, context in (("nothing", base, None), ("prompted", base, inputs.context), ("distilled", distilled, None)):
+    """A reply of each to every held-out prompt, and its worth: the truth where it is known, else a preference
+    model's score.
+    """
+    for name, model, context in (
+        ("nothing", base, None),
+        ("prompted", base, inputs.context),
+        ("distilled", distilled, None),
+    ):
         asked = [prompt if context is None else prompt.behind(context) for prompt in inputs.held_out]
-        found.said[name] = [group[0] for group in replies(run, f"held_out_{name}", model, asked, settings, count=1)]
+        found.said[name] = [
+            group[0] for group in replies(run, f"held_out_{name}", model, asked, settings, count=1)
+        ]
         cut = sum(said.stop is Stop.LENGTH for said in found.said[name])
-        found.counts[f"held-out replies ({name}) that were cut off at max_tokens, and judged as they stand"] = cut
+        found.counts[
+            f"held-out replies ({name}) that were cut off at max_tokens, and judged as they stand"
+        ] = cut
         worth = inputs.worth
         if worth is not None:
-            found.worth[name] = [worth(prompt, said.text) for prompt, said in zip(inputs.held_out, found.said[name], strict=True)]
+            found.worth[name] = [
+                worth(prompt, said.text)
+                for prompt, said in zip(inputs.held_out, found.said[name], strict=True)
+            ]
         elif judge is not None:
             rows = run.rows(
-                f"worth_{name}", list(zip(inputs.held_out, found.said[name], strict=True)), lambda item: item[0].key,
-                lambda some: [{"score": score} for score in judge([prompt for prompt, _ in some], [said for _, said in some])],
-            )  # fmt: skip
+                f"worth_{name}",
+                list(zip(inputs.held_out, found.said[name], strict=True)),
+                lambda item: item[0].key,
+                lambda some: [
+                    {"score": score}
+                    for score in judge([prompt for prompt, _ in some], [said for _, said in some])
+                ],
+            )
             found.worth[name] = [row["score"] for row in rows]

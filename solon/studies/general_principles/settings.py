@@ -38,11 +38,25 @@ class Settings(RLSettings):
 
     def __post_init__(self) -> None:
         RLSettings.__post_init__(self)
-        if min(self.questions_each, self.shots, self.question_tokens, self.held_out_each, self.pairs_each, self.evaluation_samples) < 1:
-            raise InputError("questions_each, shots, question_tokens, held_out_each, pairs_each and evaluation_samples must be at least 1")
+        if (
+            min(
+                self.questions_each,
+                self.shots,
+                self.question_tokens,
+                self.held_out_each,
+                self.pairs_each,
+                self.evaluation_samples,
+            )
+            < 1
+        ):
+            raise InputError(
+                "questions_each, shots, question_tokens, held_out_each, pairs_each and evaluation_samples "
+                "must be at least 1"
+            )
         if self.questions_each < 2 * self.held_out_each:
             raise InputError(
-                f"{self.questions_each} questions of a trait do not leave half of them to learn from beside {self.held_out_each} held out"
+                f"{self.questions_each} questions of a trait do not leave half of them to learn from "
+                f"beside {self.held_out_each} held out"
             )
         if self.persona_rows < 0:
             raise InputError("persona_rows must not be below 0")
@@ -53,18 +67,44 @@ class Settings(RLSettings):
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        batch=16, max_tokens=32, preference_depth=0.5, method="rloo", policy_steps=8, policy_prompts=8, policy_epochs=1, policy_learning_rate=5e-4,
-        questions_each=16, held_out_each=4, pairs_each=2, evaluation_samples=2, persona_rows=100, snapshots=(2, 4),
-    )  # fmt: skip
+        batch=16,
+        max_tokens=32,
+        preference_depth=0.5,
+        method="rloo",
+        policy_steps=8,
+        policy_prompts=8,
+        policy_epochs=1,
+        policy_learning_rate=5e-4,
+        questions_each=16,
+        held_out_each=4,
+        pairs_each=2,
+        evaluation_samples=2,
+        persona_rows=100,
+        snapshots=(2, 4),
+    )
 
 
 def toy() -> Settings:
     """The same for the toy world's small transformer, which learns faster and needs all its weights."""
     return replace(
-        quick(), weights="full", batch=32, max_tokens=14, preference_epochs=4.0, preference_learning_rate=1e-3, preference_depth=1.0, policy_steps=40,
-        policy_prompts=16, policy_learning_rate=3e-4, kl_coefficient=0.05, questions_each=80, held_out_each=13, question_tokens=12, pairs_each=6,
-        evaluation_samples=4, snapshots=(5, 10, 20),
-    )  # fmt: skip
+        quick(),
+        weights="full",
+        batch=32,
+        max_tokens=14,
+        preference_epochs=4.0,
+        preference_learning_rate=1e-3,
+        preference_depth=1.0,
+        policy_steps=40,
+        policy_prompts=16,
+        policy_learning_rate=3e-4,
+        kl_coefficient=0.05,
+        questions_each=80,
+        held_out_each=13,
+        question_tokens=12,
+        pairs_each=6,
+        evaluation_samples=4,
+        snapshots=(5, 10, 20),
+    )
 
 
 def full() -> Settings:
@@ -74,9 +114,10 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. `compare` labels pairs under a constitution; `ask` makes the prompt that a model writes a question of a
-    trait from; `helpful` prompts are practised on and `helpful_held_out` ones say whether a policy became evasive; people's `comparisons`
-    are what the third preference model learns besides.
+    """What the study works on. `compare` labels pairs under a constitution; `ask` makes the prompt that a
+    model writes a question of a trait from; `helpful` prompts are practised on and `helpful_held_out` ones
+    say whether a policy became evasive; people's `comparisons` are what the third preference model learns
+    besides.
     """
 
     model: TorchModel

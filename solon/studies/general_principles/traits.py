@@ -1,4 +1,6 @@
-"""Traits with their questions and principles, read from a text file that a person edits; and published persona sets."""
+"""Traits with their questions and principles, read from a text file that a person edits; and published
+persona sets.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Trait:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """All of them, one general principle in several wordings, and the fixed refusal that Elo is counted from."""
+    """All of them, one general principle in several wordings, and the fixed refusal that Elo is counted
+    from.
+    """
 
     traits: tuple[Trait, ...]
     general: Constitution
@@ -43,38 +47,60 @@ class Persona:
 
 
 def read_traits(path: Path) -> Traits:
-    """Traits from a TOML file: `refusal`, `[general]` with `principles`, and a `[[trait]]` with `name`, `principles` and `questions` for
-    each. Raises InputError on what is missing, empty or repeated.
+    """Traits from a TOML file: `refusal`, `[general]` with `principles`, and a `[[trait]]` with `name`,
+    `principles` and `questions` for each. Raises InputError on what is missing, empty or repeated.
     """
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the traits {path}: {error}") from error
     refusal, general, rows = found.get("refusal"), found.get("general"), found.get("trait")
-    if not isinstance(refusal, str) or not refusal.strip() or not isinstance(general, dict) or not isinstance(rows, list) or not rows:
-        raise InputError(f"{path} needs a refusal, [general] principles and at least one [[trait]]; found {sorted(found)}")
+    if (
+        not isinstance(refusal, str)
+        or not refusal.strip()
+        or not isinstance(general, dict)
+        or not isinstance(rows, list)
+        or not rows
+    ):
+        raise InputError(
+            f"{path} needs a refusal, [general] principles and at least one [[trait]]; found {sorted(found)}"
+        )
     traits = [_trait(row, path) for row in rows]
     names = [trait.name for trait in traits]
     if len(set(names)) < len(names):
         raise InputError(f"{path} holds two traits of one name: {', '.join(names)}")
-    return Traits(tuple(traits), constitution_of("general", _texts(general, "principles", f"{path}, [general]")), refusal)
+    return Traits(
+        tuple(traits),
+        constitution_of("general", _texts(general, "principles", f"{path}, [general]")),
+        refusal,
+    )
 
 
 def constitution_of(name: str, questions: tuple[str, ...]) -> Constitution:
     """Preference questions as a constitution to compare by; it has nothing to revise by."""
-    return Constitution(tuple(Principle(f"{name} {place + 1}", preference=text) for place, text in enumerate(questions)))
+    return Constitution(
+        tuple(Principle(f"{name} {place + 1}", preference=text) for place, text in enumerate(questions))
+    )
 
 
 def _trait(row: Any, path: Path) -> Trait:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"].strip():
         raise InputError(f"{path}: a [[trait]] needs a name; found {row!r:.80}")
     where = f"{path}, trait {row['name']!r}"
-    return Trait(row["name"], constitution_of(row["name"], _texts(row, "principles", where)), _texts(row, "questions", where))
+    return Trait(
+        row["name"],
+        constitution_of(row["name"], _texts(row, "principles", where)),
+        _texts(row, "questions", where),
+    )
 
 
 def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     found = row.get(name)
-    if not isinstance(found, list) or not found or not all(isinstance(text, str) and text.strip() for text in found):
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(text, str) and text.strip() for text in found)
+    ):
         raise InputError(f"{where}: {name} must be a list of at least one text")
     if len(set(found)) < len(found):
         raise InputError(f"{where}: {name} repeats itself")
@@ -82,17 +108,30 @@ def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
 
 
 def read_persona(path: Path) -> Reading[Comparison]:
-    """A published persona set (`question`, `answer_matching_behavior`, `answer_not_matching_behavior`), the harmless answer first: the one
-    that does not match. Repeats are left out and counted. Raises InputError, with the line, on a row without these fields.
+    """A published persona set (`question`, `answer_matching_behavior`, `answer_not_matching_behavior`), the
+    harmless answer first: the one that does not match. Repeats are left out and counted. Raises InputError,
+    with the line, on a row without these fields.
     """
     rows: dict[str, Comparison] = {}
     skipped: list[Skipped] = []
     for line, row in read_rows(path):
-        texts = [row.get(name) for name in ("question", "answer_not_matching_behavior", "answer_matching_behavior")]
+        texts = [
+            row.get(name) for name in ("question", "answer_not_matching_behavior", "answer_matching_behavior")
+        ]
         if not all(isinstance(text, str) and text.strip() for text in texts) or texts[1] == texts[2]:
-            raise InputError(f"{path}, line {line}: a persona row needs a question and two different answers; found the fields {sorted(row)}")
+            raise InputError(
+                f"{path}, line {line}: a persona row needs a question and two different answers; found the "
+                f"fields {sorted(row)}"
+            )
         question, harmless, matching = (str(text).strip() for text in texts)
-        own = Comparison(Conversation().human(question), harmless, matching, 1.0, "model-written", path.name.partition(".")[0])
+        own = Comparison(
+            Conversation().human(question),
+            harmless,
+            matching,
+            1.0,
+            "model-written",
+            path.name.partition(".")[0],
+        )
         if own.key in rows:
             skipped.append(Skipped(line, "repeats an earlier row"))
         rows[own.key] = own

@@ -1,7 +1,8 @@
-"""Towards Measuring the Representation of Subjective Global Opinions (Durmus et al. 2023, arXiv:2306.16388), top to bottom.
+"""Towards Measuring the Representation of Subjective Global Opinions (Durmus et al. 2023, arXiv:2306.16388),
+top to bottom.
 
-A model's answers to survey questions against those of people in each country: as asked, as someone from a country would answer, and in other
-languages, over models or the steps of one model's training.
+A model's answers to survey questions against those of people in each country: as asked, as someone from a
+country would answer, and in other languages, over models or the steps of one model's training.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Models in order; the survey; and the same questions in other languages: language to the key of the question to its translation."""
+    """Models in order; the survey; and the same questions in other languages: language to the key of the
+    question to its translation.
+    """
 
     models: tuple[LanguageModel, ...]
     survey: tuple[Problem, ...]
@@ -79,26 +82,37 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         found.rows[model.name, "as asked"] = answered(run, model, "as asked", survey, survey)
         for country in settings.countries:
             put = [as_someone_from(own, country) for own in survey]
-            found.rows[model.name, f"as someone from {country}"] = answered(run, model, f"as someone from {country}", survey, put)
+            found.rows[model.name, f"as someone from {country}"] = answered(
+                run, model, f"as someone from {country}", survey, put
+            )
         for language, translated in inputs.translations.items():
             kept = [own for own in survey if key_of(own) in translated]
             if not kept:
                 raise InputError(
-                    f"no question of the survey is among those in {language}; its rows need the question and options of the survey as `original`"
+                    f"no question of the survey is among those in {language}; its rows need the question "
+                    "and options of the survey as `original`"
                 )
             found.counts[f"questions without a translation to {language}"] = len(survey) - len(kept)
-            found.rows[model.name, f"in {language}"] = answered(run, model, f"in {language}", kept, [translated[key_of(own)] for own in kept])
+            found.rows[model.name, f"in {language}"] = answered(
+                run, model, f"in {language}", kept, [translated[key_of(own)] for own in kept]
+            )
     return report(settings, found, [model.name for model in inputs.models])
 
 
-def answered(run: Run, model: LanguageModel, name: str, survey: Sequence[Problem], put: Sequence[Problem]) -> list[Outcome]:
+def answered(
+    run: Run, model: LanguageModel, name: str, survey: Sequence[Problem], put: Sequence[Problem]
+) -> list[Outcome]:
     """Outcomes under the keys of the survey's own questions, kept as rows."""
     pairs = list(zip(survey, put, strict=True))
 
     def make(some: Sequence[tuple[Problem, Problem]]) -> list[dict[str, Any]]:
-        return [row_of(own) for own in keyed(outcomes(model, [put for _, put in some]), [own for own, _ in some])]
+        return [
+            row_of(own) for own in keyed(outcomes(model, [put for _, put in some]), [own for own, _ in some])
+        ]
 
-    rows = map(read, run.rows(slug(f"{model.name} {name}"), pairs, lambda pair: key_of(pair[1]), make, size=128))
+    rows = map(
+        read, run.rows(slug(f"{model.name} {name}"), pairs, lambda pair: key_of(pair[1]), make, size=128)
+    )
     return [row for row in rows if isinstance(row, Outcome)]
 
 
@@ -106,26 +120,45 @@ def report(settings: Settings, found: Findings, models: Sequence[str]) -> Report
     last = models[-1]
     plain, left = by_country(found.rows[last, "as asked"], at_least=settings.at_least)
     if not plain:
-        raise InputError(f"no country answered {settings.at_least} questions of those drawn; lower at_least or draw more")
+        raise InputError(
+            f"no country answered {settings.at_least} questions of those drawn; lower at_least or draw more"
+        )
     found.counts[f"countries with fewer than {settings.at_least} questions, not listed"] = left
     claims = [
         *_nearest(found, last, plain),
         *_prompted(settings, found, last),
-        Claim.of("entropy", f"{last} is as spread in its answers as people (1; entropy ratio)", peaked(found.rows[last, "as asked"]), None),
+        Claim.of(
+            "entropy",
+            f"{last} is as spread in its answers as people (1; entropy ratio)",
+            peaked(found.rows[last, "as asked"]),
+            None,
+        ),
     ]
     tables = [_table(settings, found, model, name) for model, name in found.rows]
     figures = [_strip(settings, found, model) for model in models]
-    summary = (f"{', '.join(models)}: {len(found.rows[last, 'as asked'])} questions, {len(plain)} countries. Claims are about {last}.",)
+    summary = (
+        f"{', '.join(models)}: {len(found.rows[last, 'as asked'])} questions, {len(plain)} countries. "
+        f"Claims are about {last}.",
+    )
     return Report(
-        "Whose opinions a model's answers resemble", summary, tuple(claims), (), tuple(tables), tuple(figures), (),
-        {name: n for name, n in found.counts.items() if n}, _deviations(settings), {"base of the Jensen-Shannon divergence": "2"},
+        "Whose opinions a model's answers resemble",
+        summary,
+        tuple(claims),
+        (),
+        tuple(tables),
+        tuple(figures),
+        (),
+        {name: n for name, n in found.counts.items() if n},
+        _deviations(settings),
+        {"base of the Jensen-Shannon divergence": "2"},
         tuple(own for model in models if (own := _map(found, model, settings)) is not None),
-    )  # fmt: skip
+    )
 
 
 def _nearest(found: Findings, model: str, plain: Mapping[str, Estimate]) -> list[Claim]:
-    """Whether the nearest country is shown to be nearer than all countries are on the questions that it answered: the nearest on every second
-    question, tested on the others, since the nearest of many is near by luck too.
+    """Whether the nearest country is shown to be nearer than all countries are on the questions that it
+    answered: the nearest on every second question, tested on the others, since the nearest of many is near by
+    luck too.
     """
     order = sorted(found.rows[model, "as asked"], key=lambda row: row.key)
     chosen, _ = by_country(order[::2], at_least=2)
@@ -137,7 +170,10 @@ def _nearest(found: Findings, model: str, plain: Mapping[str, Estimate]) -> list
         return []
     own = dict(toward(rows, nearest))
     others = {country: dict(toward(rows, country)) for country in plain}
-    gaps = [value - mean([some[key] for some in others.values() if key in some]).value for key, value in own.items()]
+    gaps = [
+        value - mean([some[key] for some in others.values() if key in some]).value
+        for key, value in own.items()
+    ]
     words = f"Answers resemble those of {nearest} more than those of all countries asked the same"
     estimate = mean(gaps)
     return [Claim.of("nearest", words, estimate, sign(estimate))]
@@ -149,7 +185,9 @@ def _prompted(settings: Settings, found: Findings, model: str) -> list[Claim]:
         before = dict(toward(found.rows[model, "as asked"], country))
         after = dict(toward(found.rows[model, f"as someone from {country}"], country))
         if len(before) < 2:
-            found.counts[f"questions that {country} answered, too few to say what prompting does"] = len(before)
+            found.counts[f"questions that {country} answered, too few to say what prompting does"] = len(
+                before
+            )
             continue
         gain = paired_difference([after[key] for key in before], list(before.values()))
         words = f"Asked as someone from {country}, answers resemble those of {country} more"
@@ -162,7 +200,10 @@ def _table(settings: Settings, found: Findings, model: str, name: str) -> Table:
     countries, _ = by_country(rows, at_least=settings.at_least)
     listed = tuple((country, interval(estimate), str(estimate.n)) for country, estimate in countries.items())
     ratio = interval(peaked(rows))
-    note = f"1 - Jensen-Shannon distance, base 2, over all options, refusals among them; t intervals over questions. Entropy over that of people: {ratio}."
+    note = (
+        "1 - Jensen-Shannon distance, base 2, over all options, refusals among them; t intervals over "
+        f"questions. Entropy over that of people: {ratio}."
+    )
     return Table(f"{model}, {name}", ("country", "similarity", "questions"), listed, note)
 
 
@@ -172,11 +213,22 @@ def _strip(settings: Settings, found: Findings, model: str) -> Figure:
     for (own, name), rows in found.rows.items():
         if own == model:
             countries = by_country(rows, at_least=settings.at_least)[0]
-            kept = [(float(place), countries[country]) for place, country in enumerate(order) if country in countries]
+            kept = [
+                (float(place), countries[country])
+                for place, country in enumerate(order)
+                if country in countries
+            ]
             points = banded(name, [place for place, _ in kept], [estimate for _, estimate in kept])
             lines.append(replace(points, dots=True))
     ticks = tuple(order) if len(order) <= 24 else ()
-    return Figure(f"Countries by similarity, {model}", "country, most similar as asked first", "similarity", tuple(lines), "", ticks)
+    return Figure(
+        f"Countries by similarity, {model}",
+        "country, most similar as asked first",
+        "similarity",
+        tuple(lines),
+        "",
+        ticks,
+    )
 
 
 def _map(found: Findings, model: str, settings: Settings) -> Map | None:
@@ -189,15 +241,26 @@ def _map(found: Findings, model: str, settings: Settings) -> Map | None:
     if not values:
         return None
     note = (
-        "Names as surveys use them; where a country was surveyed in several ways, the plain sample is shown. Outlines: Natural Earth, public domain."
+        "Names as surveys use them; where a country was surveyed in several ways, the plain sample is "
+        "shown. Outlines: Natural Earth, public domain."
     )
-    return Map(f"Similarity of {model}'s answers, as asked", outlines(), values, min(values.values()), max(values.values()), note)
+    return Map(
+        f"Similarity of {model}'s answers, as asked",
+        outlines(),
+        values,
+        min(values.values()),
+        max(values.values()),
+        note,
+    )
 
 
 def _deviations(settings: Settings) -> tuple[str, ...]:
     return (
-        "The questions are those given, not the paper's 2,556; options are listed under letters in our own way.",
-        "Probabilities are of the letter after the opening, renormalised over the options; refusals are options like others.",
-        f"Countries with fewer than {settings.at_least} questions are not listed; intervals are t over questions (the paper: bootstrap).",
+        "The questions are those given, not the paper's 2,556; options are listed under letters in our own "
+        "way.",
+        "Probabilities are of the letter after the opening, renormalised over the options; refusals are "
+        "options like others.",
+        f"Countries with fewer than {settings.at_least} questions are not listed; intervals are t over "
+        "questions (the paper: bootstrap).",
         "Translations are given by the user: none are made here, and none are checked.",
     )

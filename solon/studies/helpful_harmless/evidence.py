@@ -33,8 +33,8 @@ CHUNK = 128  # comparisons whose states are kept in one file
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Preference models of one number of comparisons on one depth: how often each held-out comparison was judged right over
-    the draws, and the scores that the first draw gave.
+    """Preference models of one number of comparisons on one depth: how often each held-out comparison was
+    judged right over the draws, and the scores that the first draw gave.
     """
 
     size: int
@@ -53,8 +53,10 @@ class Findings:
     quality: dict[str, list[Judged]] = field(default_factory=dict)
     steps: Sequence[Mapping[str, float]] = ()
     best: dict[int, dict[str, Estimate]] = field(default_factory=dict)
-    said: dict[str, list[Sample]] = field(default_factory=dict)  # player -> first reply to each held-out prompt
-    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # player -> judge -> of those replies
+    # player -> first reply to each held-out prompt
+    said: dict[str, list[Sample]] = field(default_factory=dict)
+    # player -> judge -> of those replies
+    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     games: dict[tuple[str, str], list[Comparison]] = field(default_factory=dict)  # by the annotator
     gained: list[tuple[str, float]] = field(
         default_factory=list
@@ -68,8 +70,9 @@ class Findings:
 def split_by_dialogue(
     base: TorchModel, inputs: Inputs, settings: Settings, seed: int, counts: dict[str, int]
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """Decided comparisons that fit the context, parted by dialogue: to measure with and to learn from, in a drawn order. Those
-    of dialogues that are held out only measure, those of dialogues that are practised on are only learned from.
+    """Decided comparisons that fit the context, parted by dialogue: to measure with and to learn from, in a
+    drawn order. Those of dialogues that are held out only measure, those of dialogues that are practised on
+    are only learned from.
     """
     reader = PreferenceModel("", ScalarModel(base.module), base.dialogue)
     decided = [c for c in inputs.comparisons if c.p_first != 0.5]
@@ -79,7 +82,9 @@ def split_by_dialogue(
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in fitting:
         dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
-    practised, held = ({opening(prompt) for prompt in prompts} for prompts in (inputs.prompts, inputs.held_out))
+    practised, held = (
+        {opening(prompt) for prompt in prompts} for prompts in (inputs.prompts, inputs.held_out)
+    )
     test = [comparison for name in sorted(held & set(dialogues)) for comparison in dialogues[name]]
     pool: list[Comparison] = []
     rest = sorted(set(dialogues) - held)
@@ -87,7 +92,8 @@ def split_by_dialogue(
         (test if len(test) < settings.measured and name not in practised else pool).extend(dialogues[name])
     if len(test) < 20 or len(pool) < 2 * settings.sizes[0]:
         raise InputError(
-            f"{len(inputs.comparisons)} comparisons give {len(test)} to measure with (of dialogues that are not among the prompts) and {len(pool)} to "
+            f"{len(inputs.comparisons)} comparisons give {len(test)} to measure with (of dialogues that "
+            f"are not among the prompts) and {len(pool)} to "
             f"learn from; at least 20 and {2 * settings.sizes[0]} are needed"
         )
     pool = random.Random(derive(seed, "pool")).sample(pool, len(pool))
@@ -117,16 +123,23 @@ def cell(
     states_N2C: np.ndarray | None,
     settings: Settings,
 ) -> Cell:
-    """`draws` preference models of one size, on held-out comparisons: trained through, or heads on the states of pool and test."""
+    """`draws` preference models of one size, on held-out comparisons: trained through, or heads on the states
+    of pool and test.
+    """
     draws = []
     for draw in range(settings.draws):
         chosen = random.Random(derive(run.seed, "draw", size, draw)).sample(range(len(pool)), size)
         if settings.finetuned or states_N2C is None:
             name = f"pm_{depth:g}_{size}_{draw}"
-            unlearned = PreferenceModel(name, ScalarModel(first_layers(base.copy().module, depth)), base.dialogue)
+            unlearned = PreferenceModel(
+                name, ScalarModel(first_layers(base.copy().module, depth)), base.dialogue
+            )
             draws.append(
                 score_comparisons(
-                    run, f"scores_{name}", test, train_preference_model(run, unlearned, [pool[place] for place in chosen], settings).score
+                    run,
+                    f"scores_{name}",
+                    test,
+                    train_preference_model(run, unlearned, [pool[place] for place in chosen], settings).score,
                 )
             )
         else:
@@ -137,17 +150,25 @@ def cell(
 
 
 def rows_of(test: Sequence[Comparison], scores_N2: np.ndarray) -> list[Judged]:
-    return [row_of(comparison, float(first), float(second)) for comparison, (first, second) in zip(test, scores_N2, strict=True)]
+    return [
+        row_of(comparison, float(first), float(second))
+        for comparison, (first, second) in zip(test, scores_N2, strict=True)
+    ]
 
 
 def kept_states(run: Run, base: TorchModel, depth: float, comparisons: Sequence[Comparison]) -> np.ndarray:
-    """The states that a head on the first layers reads for both replies of every comparison, (N, 2, C), kept in chunks."""
+    """The states that a head on the first layers reads for both replies of every comparison, (N, 2, C), kept
+    in chunks.
+    """
     model = PreferenceModel("", ScalarModel(first_layers(base.module, depth)), base.dialogue)
     parts, meter = [], run.progress(f"states_{depth:g}", len(comparisons), 0)
     for start in range(0, len(comparisons), CHUNK):
         some = comparisons[start : start + CHUNK]
         name = f"states/{depth:g}-{start // CHUNK:03d}-{row_key(some)}.safetensors"
-        path = run.artefact(name, lambda path, some=some: save_tensors({"states": torch.from_numpy(end_states(model, some))}, path))  # type: ignore[misc]
+        path = run.artefact(
+            name,
+            lambda path, some=some: save_tensors({"states": torch.from_numpy(end_states(model, some))}, path),
+        )  # type: ignore[misc]
         parts.append(load_tensors(path)["states"].numpy())
         meter(min(start + CHUNK, len(comparisons)))
     return np.concatenate(parts)
@@ -157,8 +178,16 @@ def row_key(comparisons: Sequence[Comparison]) -> str:
     return f"{derive(0, *(comparison.key for comparison in comparisons)) % 16**8:08x}"
 
 
-def mixtures(pool: Sequence[Comparison], test: Sequence[Comparison], states_N2C: np.ndarray, settings: Settings, seed: int) -> dict[float, Any]:
-    """Accuracy on each axis of a head that learned from a share of harmless comparisons, their number being the same."""
+def mixtures(
+    pool: Sequence[Comparison],
+    test: Sequence[Comparison],
+    states_N2C: np.ndarray,
+    settings: Settings,
+    seed: int,
+) -> dict[float, Any]:
+    """Accuracy on each axis of a head that learned from a share of harmless comparisons, their number being
+    the same.
+    """
     places = {axis: [place for place, c in enumerate(pool) if c.axis == axis] for axis in AXES}
     total = min(map(len, places.values()))
     found = {}
@@ -171,13 +200,17 @@ def mixtures(pool: Sequence[Comparison], test: Sequence[Comparison], states_N2C:
     return found
 
 
-def weighings(pool: Sequence[Comparison], test: Sequence[Comparison], states_N2C: np.ndarray, settings: Settings) -> dict[float, Any]:
+def weighings(
+    pool: Sequence[Comparison], test: Sequence[Comparison], states_N2C: np.ndarray, settings: Settings
+) -> dict[float, Any]:
     """The same over lambda, the weight of the harmless part of the loss, on all comparisons."""
     p_first_N = np.array([c.p_first for c in pool])
     found = {}
     for weight in settings.lambdas:
         weight_N = np.array([weight if c.axis == "harmless" else 1.0 for c in pool])
-        found[weight] = by_axis(rows_of(test, states_N2C[len(pool) :] @ ridge_head(states_N2C[: len(pool)], p_first_N, weight_N)))
+        found[weight] = by_axis(
+            rows_of(test, states_N2C[len(pool) :] @ ridge_head(states_N2C[: len(pool)], p_first_N, weight_N))
+        )
     return found
 
 

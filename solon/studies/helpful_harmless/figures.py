@@ -21,14 +21,27 @@ def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]
         lines = tuple(banded(axis, shares, [own[axis] for own in found.mixtures.values()]) for axis in AXES)
         made.append(Figure("Mixtures", "share of harmless comparisons", "accuracy", lines))
     if found.far:
-        own = [by_layer("distance alone", found.far), *([by_layer("a few known outliers", found.exposed)] if found.exposed else [])]
-        made.append(Figure("Strange prompts", "layer", "AUROC", tuple(own), "Bands are one standard deviation over splits."))
+        own = [
+            by_layer("distance alone", found.far),
+            *([by_layer("a few known outliers", found.exposed)] if found.exposed else []),
+        ]
+        made.append(
+            Figure(
+                "Strange prompts",
+                "layer",
+                "AUROC",
+                tuple(own),
+                "Bands are one standard deviation over splits.",
+            )
+        )
     return made
 
 
 def by_layer(label: str, rows: Sequence[Separation]) -> Line:
     low, high = (tuple(row.mean + side * row.deviation for row in rows) for side in (-1, 1))
-    return Line(label, tuple(float(row.layer + 1) for row in rows), tuple(row.mean for row in rows), low, high)
+    return Line(
+        label, tuple(float(row.layer + 1) for row in rows), tuple(row.mean for row in rows), low, high
+    )
 
 
 def growth_figure(found: Findings) -> Figure:
@@ -45,7 +58,14 @@ def calibration_figure(quality: Mapping[str, Sequence[Judged]]) -> Figure:
     lines = [Line("1/(1+e^-d)", (0.5, 1.0), (0.5, 1.0))]
     for name, rows in quality.items():
         bars = chart(rows)
-        lines.append(Line(NAMES[name], tuple(bar.confidence for bar in bars), tuple(bar.accuracy for bar in bars), dots=True))
+        lines.append(
+            Line(
+                NAMES[name],
+                tuple(bar.confidence for bar in bars),
+                tuple(bar.accuracy for bar in bars),
+                dots=True,
+            )
+        )
     return Figure("Calibration of score differences", "stated confidence", "accuracy", tuple(lines))
 
 
@@ -60,12 +80,26 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
             lines.append(Line(f"{words}, line", ends, tuple(own.at(end**2) for end in ends)))
     for tight, words in ((True, "log N - (N-1)/N"), (False, "log N")):
         roots = tuple(math.sqrt(best_of_kl(count, tight=tight)) for count in found.best)
-        lines.append(Line(f"best of N by test PM, KL {words}", roots, tuple(own["test_pm"].value for own in found.best.values()), dots=not tight))
-    return Figure("Scores against the root of the KL", "sqrt(KL), nats summed over the reply (k3)", "score over the start's", tuple(lines))
+        lines.append(
+            Line(
+                f"best of N by test PM, KL {words}",
+                roots,
+                tuple(own["test_pm"].value for own in found.best.values()),
+                dots=not tight,
+            )
+        )
+    return Figure(
+        "Scores against the root of the KL",
+        "sqrt(KL), nats summed over the reply (k3)",
+        "score over the start's",
+        tuple(lines),
+    )
 
 
 def law(steps: Sequence[Mapping[str, float]], name: str) -> RootLaw | None:
-    """The root law of one judge's scores over the steps; none where there are too few, or the policy did not move."""
+    """The root law of one judge's scores over the steps; none where there are too few, or the policy did not
+    move.
+    """
     try:
         return root_law([max(row["kl_k3"], 0.0) for row in steps], [row[name] for row in steps])
     except InputError:

@@ -1,4 +1,6 @@
-"""`solon run helpful_harmless [MODEL]`: HH-RLHF's study from files to a report; without a model, on the toy world."""
+"""`solon run helpful_harmless [MODEL]`: HH-RLHF's study from files to a report; without a model, on the toy
+world.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Options(StudyOptions):
     """Study preference models and a policy that climbs one of them, and report it."""
 
     model: Annotated[str, tyro.conf.Positional] = TOY
-    """smollm2, gemma3-270m, a model folder, or a hub id; toy: a small transformer and planted comparisons, offline"""
+    """smollm2, gemma3-270m, a model folder, or a hub id; toy: a small transformer and planted comparisons,
+    offline
+    """
     comparisons: Path | None = None
     """people's comparisons, as hh-rlhf pairs or own rows; those without an axis are taken as harmless ones"""
     helpful_comparisons: Path | None = None
@@ -45,19 +49,26 @@ class Options(StudyOptions):
     prompts: Path | None = None
     """prompts for reinforcement and, by dialogue, for the evidence; without it, those of the comparisons"""
     in_distribution: Path | None = None
-    """prompts that the model is for, where strange ones are to be told apart; without it, our own helpful ones"""
+    """prompts that the model is for, where strange ones are to be told apart; without it, our own helpful
+    ones
+    """
     out_of_distribution: Path | None = None
     """prompts unlike those; without it, our own red-team ones"""
     annotator: str = ""
-    """the model that compares replies for iterated training and the tournament; without it, neither is studied"""
+    """the model that compares replies for iterated training and the tournament; without it, neither is
+    studied
+    """
     label: Literal["multiple_choice", "contrastive"] = "contrastive"
     """how it is asked"""
     constitution: Path = packaged.CONSTITUTION
     """the principles under which it compares"""
     train: int = 0
-    """how many prompts to practise on; 0: 64 in quick (128 of the toy world), 1,000 in full, or what is there"""
+    """how many prompts to practise on; 0: 64 in quick (128 of the toy world), 1,000 in full, or what is there
+    """
     held_out: int = 0
-    """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what is there"""
+    """how many prompts to hold out; 0: 32 in quick (96 of the toy world), 200 in full, or a quarter of what
+    is there
+    """
     workers: str = "here"
     """where the annotator works: here, processes:N, ray, ray:N or ray:ADDRESS"""
     settings: Settings = field(default_factory=quick)
@@ -68,21 +79,40 @@ def main(argv: Sequence[str]) -> int:
     start, inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     settings = options.settings
     return run_study(
-        options, "helpful_harmless", asdict(settings), hashes(start, inputs), start.name, lambda run: study(run, settings, inputs, start=start)
+        options,
+        "helpful_harmless",
+        asdict(settings),
+        hashes(start, inputs),
+        start.name,
+        lambda run: study(run, settings, inputs, start=start),
     )
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
-    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    return parse_with_preset(Options, argv, command="run helpful_harmless", **presets, is_toy=lambda options: options.model == TOY)
+    presets = {
+        "quick": Options(settings=quick()),
+        "full": Options(preset="full", settings=full()),
+        "toy": Options(settings=toy()),
+    }
+    return parse_with_preset(
+        Options, argv, command="run helpful_harmless", **presets, is_toy=lambda options: options.model == TOY
+    )
 
 
 def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     """A speaker trained from scratch, and planted comparisons of which a tenth are turned round."""
-    files = (options.comparisons, options.helpful_comparisons, options.prompts, options.in_distribution, options.out_of_distribution)
+    files = (
+        options.comparisons,
+        options.helpful_comparisons,
+        options.prompts,
+        options.in_distribution,
+        options.out_of_distribution,
+    )
     if any(files) or options.annotator:
-        raise InputError("the toy world brings its own comparisons, prompts and annotator; name a model to use others")
+        raise InputError(
+            "the toy world brings its own comparisons, prompts and annotator; name a model to use others"
+        )
     say("training the toy world's speaker")
     start = speaker(options.seed)
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
@@ -91,18 +121,27 @@ def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     comparisons = toy_world.comparisons(options.seed, 1600, noise=NOISE)
     among = {opening(prompt) for prompt in order[: train + held_out]}
     in_distribution, out_of_distribution = (
-        tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1)) for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
+        tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1))
+        for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
     )
     return start, Inputs(
-        tuple(c for c in comparisons if opening(c.prompt) not in among), tuple(order[:train]), tuple(order[train : train + held_out]),
-        in_distribution, out_of_distribution, planted, "the planted truth",
-    )  # fmt: skip
+        tuple(c for c in comparisons if opening(c.prompt) not in among),
+        tuple(order[:train]),
+        tuple(order[train : train + held_out]),
+        in_distribution,
+        out_of_distribution,
+        planted,
+        "the planted truth",
+    )
 
 
 def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     """Files to words. Everything left out is counted."""
     if options.comparisons is None:
-        raise InputError(f"give --comparisons, a file of hh-rlhf pairs or own rows, to study {options.model}; or no model, for the toy world")
+        raise InputError(
+            f"give --comparisons, a file of hh-rlhf pairs or own rows, to study {options.model}; or no "
+            "model, for the toy world"
+        )
     counts: dict[str, int] = {}
     comparisons: list[Comparison] = []
     for path, axis in ((options.comparisons, "harmless"), (options.helpful_comparisons, "helpful")):
@@ -114,21 +153,38 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     judge = None
     if options.annotator:
         here = options.workers == "here" and options.annotator == options.model
-        judge = model if here else spread_open(options.workers, options.annotator, precision=options.precision, say=say)
+        judge = (
+            model
+            if here
+            else spread_open(options.workers, options.annotator, precision=options.precision, say=say)
+        )
     training, testing = prompts_of(options, comparisons, model, judge, counts)
     near, far = told_apart(options, model, counts)
     if judge is None:
         return model, Inputs(tuple(comparisons), training, testing, near, far, counts=tuple(counts.items()))
     constitution = read_constitution(options.constitution)
     return model, Inputs(
-        tuple(comparisons), training, testing, near, far, annotator_of(options, judge, constitution),
-        f"{options.annotator} ({options.label.replace('_', ' ')})", digest(judge.fingerprint, asdict(constitution), options.label), tuple(counts.items()),
-    )  # fmt: skip
+        tuple(comparisons),
+        training,
+        testing,
+        near,
+        far,
+        annotator_of(options, judge, constitution),
+        f"{options.annotator} ({options.label.replace('_', ' ')})",
+        digest(judge.fingerprint, asdict(constitution), options.label),
+        tuple(counts.items()),
+    )
 
 
-def told_apart(options: Options, model: TorchModel, counts: dict[str, int]) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+def told_apart(
+    options: Options, model: TorchModel, counts: dict[str, int]
+) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
     """Ordinary and strange prompts that fit the context; without files, our own."""
-    files = {"ordinary": [options.in_distribution] if options.in_distribution else [packaged.HELPFUL, packaged.HELPFUL_HELD_OUT]}
+    files = {
+        "ordinary": [options.in_distribution]
+        if options.in_distribution
+        else [packaged.HELPFUL, packaged.HELPFUL_HELD_OUT]
+    }
     files["strange"] = [options.out_of_distribution or packaged.RED_TEAM]
     found = []
     for role, paths in files.items():
@@ -142,13 +198,20 @@ def told_apart(options: Options, model: TorchModel, counts: dict[str, int]) -> t
     return found[0], found[1]
 
 
-QUESTION = 300  # tokens that a comparison needs beside the prompt and both replies: a principle and the frame around them
+# tokens that a comparison needs beside the prompt and both replies: a principle and the frame around them
+QUESTION = 300
 
 
 def prompts_of(
-    options: Options, comparisons: Sequence[Comparison], model: TorchModel, judge: TorchModel | None, counts: dict[str, int]
+    options: Options,
+    comparisons: Sequence[Comparison],
+    model: TorchModel,
+    judge: TorchModel | None,
+    counts: dict[str, int],
 ) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
-    """Prompts to practise on and to hold out, from dialogues that they do not share; the held-out ones are drawn first."""
+    """Prompts to practise on and to hold out, from dialogues that they do not share; the held-out ones are
+    drawn first.
+    """
     if options.prompts is not None:
         reading = read_prompts(options.prompts)
         counts |= skipped_counts(reading, "prompts")
@@ -156,7 +219,11 @@ def prompts_of(
     else:
         rows = list({comparison.prompt.key: comparison.prompt for comparison in comparisons}.values())
     said = options.settings.max_tokens
-    fitting = [p for p in rows if model.fits(p, max_tokens=said) and (judge is None or judge.fits(p, max_tokens=2 * said + QUESTION))]
+    fitting = [
+        p
+        for p in rows
+        if model.fits(p, max_tokens=said) and (judge is None or judge.fits(p, max_tokens=2 * said + QUESTION))
+    ]
     counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
     drawn = shuffled(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
@@ -166,7 +233,10 @@ def prompts_of(
     train = options.train or min(64 if options.preset == "quick" else 1000, len(rest))
     if train > len(rest) or min(train, held_out) < 8:
         found = f"{held_out} to hold out and {len(rest)} of other dialogues to practise on"
-        raise InputError(f"{len(fitting)} prompts give {found}; at least 8 of each are needed, and {train} to practise on were asked for")
+        raise InputError(
+            f"{len(fitting)} prompts give {found}; at least 8 of each are needed, and {train} to practise "
+            "on were asked for"
+        )
     counts["prompts not used"] = len(fitting) - held_out - train
     return tuple(rest[:train]), tuple(testing)
 

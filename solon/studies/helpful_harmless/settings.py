@@ -51,14 +51,21 @@ class Settings(RLSettings):
             raise InputError(f"sizes must rise from at least 8 comparisons; found {self.sizes}")
         if not self.depths or not all(0 < depth <= 1 for depth in self.depths):
             raise InputError(f"depths are shares of the layers, above 0 and at most 1; found {self.depths}")
-        if not all(0 <= share <= 1 for share in self.mixtures) or not all(weight > 0 for weight in self.lambdas):
+        if not all(0 <= share <= 1 for share in self.mixtures) or not all(
+            weight > 0 for weight in self.lambdas
+        ):
             raise InputError("mixtures are shares from 0 to 1, lambdas weights above 0")
         if min(self.draws, self.measured, self.best_of) < 1:
             raise InputError("draws, measured and best_of must be at least 1")
         if self.rounds and self.round_pairs < 16 * self.rounds:
-            raise InputError(f"{self.round_pairs} comparisons over {self.rounds} rounds are under 16 a round; give more, or 0 rounds")
+            raise InputError(
+                f"{self.round_pairs} comparisons over {self.rounds} rounds are under 16 a round; give "
+                "more, or 0 rounds"
+            )
         if self.outlier_examples < 1 or self.learned < 0 or 0 < self.learned < self.sizes[0]:
-            raise InputError("outlier_examples must be at least 1, and learned 0 or at least the first of sizes")
+            raise InputError(
+                "outlier_examples must be at least 1, and learned 0 or at least the first of sizes"
+            )
         if not 0 <= self.unsure < 0.5:
             raise InputError(f"unsure is a distance from one half, from 0 and under 0.5; found {self.unsure}")
 
@@ -66,18 +73,42 @@ class Settings(RLSettings):
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        sizes=(50, 100, 200, 400), depths=(0.5, 1.0), finetuned=False, learned=1500, measured=200, mixtures=(0.0, 0.25, 0.5, 0.75, 1.0), lambdas=(1.0, 3.0, 10.0),
-        batch=16, max_tokens=48, method="rloo", policy_steps=16, policy_prompts=8, policy_epochs=1, policy_learning_rate=5e-4,
-        best_of=16, rounds=3, round_pairs=192,
-    )  # fmt: skip
+        sizes=(50, 100, 200, 400),
+        depths=(0.5, 1.0),
+        finetuned=False,
+        learned=1500,
+        measured=200,
+        mixtures=(0.0, 0.25, 0.5, 0.75, 1.0),
+        lambdas=(1.0, 3.0, 10.0),
+        batch=16,
+        max_tokens=48,
+        method="rloo",
+        policy_steps=16,
+        policy_prompts=8,
+        policy_epochs=1,
+        policy_learning_rate=5e-4,
+        best_of=16,
+        rounds=3,
+        round_pairs=192,
+    )
 
 
 def toy() -> Settings:
     """The same for the toy world's small transformer, which learns faster and needs all its weights."""
     return replace(
-        quick(), sizes=(50, 100, 200, 400, 800), measured=300, weights="full", preference_epochs=4.0, preference_learning_rate=1e-3,
-        max_tokens=16, policy_steps=40, policy_samples=8, policy_learning_rate=2e-4, kl_coefficient=0.05, round_pairs=600,
-    )  # fmt: skip
+        quick(),
+        sizes=(50, 100, 200, 400, 800),
+        measured=300,
+        weights="full",
+        preference_epochs=4.0,
+        preference_learning_rate=1e-3,
+        max_tokens=16,
+        policy_steps=40,
+        policy_samples=8,
+        policy_learning_rate=2e-4,
+        kl_coefficient=0.05,
+        round_pairs=600,
+    )
 
 
 def full() -> Settings:
@@ -87,8 +118,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. `prompts` are for reinforcement and `held_out` for the evidence; `in_distribution` and `out_of_distribution` prompts
-    are told apart by activations. `annotate`, where there is one, compares replies made during the study; `annotator` is its name.
+    """What the study works on. `prompts` are for reinforcement and `held_out` for the evidence;
+    `in_distribution` and `out_of_distribution` prompts are told apart by activations. `annotate`, where there
+    is one, compares replies made during the study; `annotator` is its name.
     """
 
     comparisons: tuple[Comparison, ...]

@@ -30,7 +30,11 @@ def elo(found: Findings, judge: str) -> tuple[dict[str, Rating], str]:
             for b in players[place + 1 :]:
                 pairs = zip(found.scores[a][judge], found.scores[b][judge], strict=True)
                 rows += [(a, b, 0.5 if x == y else float(x > y)) for x, y in pairs]
-    sure = [(a, b, float(p > 0.5)) for a, b, p in rows if abs(p - 0.5) > (found.unsure if judge == "annotator" else 0.0)]
+    sure = [
+        (a, b, float(p > 0.5))
+        for a, b, p in rows
+        if abs(p - 0.5) > (found.unsure if judge == "annotator" else 0.0)
+    ]
     try:
         return ratings(games(sure), reference="start", ties=len(rows) - len(sure)), ""
     except InputError as error:
@@ -49,16 +53,29 @@ def elo_table(found: Findings, inputs: Inputs) -> Table:
         cells = []
         for own in fitted.values():
             rating = own.get(player)
-            cells.append("not reported" if rating is None else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]")
+            cells.append(
+                "not reported"
+                if rating is None
+                else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]"
+            )
         rows.append((player, *cells))
-    note = "Against the start, which is 0. Unsure votes are no games. Human Elo needs people's votes, and there are none here."
-    return Table("Tournament on held-out prompts", ("player", *(titles[judge] for judge in fitted)), tuple(rows), note)
+    note = (
+        "Against the start, which is 0. Unsure votes are no games. Human Elo needs people's votes, and "
+        "there are none here."
+    )
+    return Table(
+        "Tournament on held-out prompts", ("player", *(titles[judge] for judge in fitted)), tuple(rows), note
+    )
 
 
 def decomposition(found: Findings, inputs: Inputs) -> Table:
-    """From the score that reinforcement saw to what whoever compares says: how much of a naive Elo is left at each step."""
+    """From the score that reinforcement saw to what whoever compares says: how much of a naive Elo is left at
+    each step.
+    """
     dialogues = [opening(prompt) for prompt in inputs.held_out]
-    held = paired_difference(found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"], clusters=dialogues)
+    held = paired_difference(
+        found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"], clusters=dialogues
+    )
     rows = [
         (
             "1. train PM's score on the prompts of reinforcement, last quarter of the steps less the start",
@@ -74,11 +91,18 @@ def decomposition(found: Findings, inputs: Inputs) -> Table:
         rows.append(
             (
                 "4. judge Elo, by whoever compares",
-                (why or "not reported") if rating is None else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]",
+                (why or "not reported")
+                if rating is None
+                else f"{rating.elo:.0f} [{rating.low:.0f}, {rating.high:.0f}]",
             )
         )
-    note = "The paper's figure 35, with a judge where it has people: (1) to (2) is the shift of prompts, (2) to (3) that scores are not odds, (3) to (4) what the PM gets wrong."
-    return Table("Where a naive Elo of the policy comes from", ("measured", "Elo over the start"), tuple(rows), note)
+    note = (
+        "The paper's figure 35, with a judge where it has people: (1) to (2) is the shift of prompts, "
+        "(2) to (3) that scores are not odds, (3) to (4) what the PM gets wrong."
+    )
+    return Table(
+        "Where a naive Elo of the policy comes from", ("measured", "Elo over the start"), tuple(rows), note
+    )
 
 
 def in_elo(nats: Estimate) -> str:
@@ -86,7 +110,11 @@ def in_elo(nats: Estimate) -> str:
 
 
 def duel_of(found: Findings, judge: str, dialogues: Sequence[str]) -> Duel:
-    return duel([[score] for score in found.scores["policy"][judge]], [[score] for score in found.scores["start"][judge]], clusters=dialogues)
+    return duel(
+        [[score] for score in found.scores["policy"][judge]],
+        [[score] for score in found.scores["start"][judge]],
+        clusters=dialogues,
+    )
 
 
 def of_choices(own: Duel) -> str:

@@ -1,4 +1,6 @@
-"""The induction heads of a model that is given: every head's exact scores, and what repeated text costs without the best of them."""
+"""The induction heads of a model that is given: every head's exact scores, and what repeated text costs
+without the best of them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ BLOCK, REPEATS = 25, 4
 
 
 def study_model(run: Run, settings: Settings, given: Given) -> Report:
-    """Scores of every head, then the best induction heads silenced together, beside as many others; every stage is kept."""
+    """Scores of every head, then the best induction heads silenced together, beside as many others; every
+    stage is kept.
+    """
     body = given.model.module
     asked = repeated(given.tokens, seed=run.seed, start=given.start)
 
@@ -32,12 +36,17 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
     kept = run.once("scores", score)
     prefix = np.array(kept["prefix"])
     heads = prefix.shape[1]
-    order: list[Head] = [(int(place) // heads, int(place) % heads) for place in np.argsort(-prefix, axis=None)]
+    order: list[Head] = [
+        (int(place) // heads, int(place) % heads) for place in np.argsort(-prefix, axis=None)
+    ]
     top, others = order[: settings.top], order[settings.top * 2 :]
     counts = sorted({1, 2, 5, settings.top} & set(range(1, settings.top + 1)))
     groups = [("best", count, top[:count]) for count in counts]
     rng = random.Random(derive(run.seed, "others"))
-    groups += [("others", settings.top, rng.sample(others, min(settings.top, len(others)))) for _ in range(settings.random_draws)]
+    groups += [
+        ("others", settings.top, rng.sample(others, min(settings.top, len(others))))
+        for _ in range(settings.random_draws)
+    ]
     first = len(given.start) + BLOCK  # losses begin at the second token
 
     def silence(some: Sequence[Group]) -> list[dict[str, Any]]:
@@ -62,23 +71,41 @@ Group = tuple[str, int, list[Head]]
 
 
 def report(
-    settings: Settings, given: Given, kept: Mapping[str, Any], silenced: Sequence[tuple[Group, Mapping[str, Any]]], order: Sequence[Head]
+    settings: Settings,
+    given: Given,
+    kept: Mapping[str, Any],
+    silenced: Sequence[tuple[Group, Mapping[str, Any]]],
+    order: Sequence[Head],
 ) -> Report:
-    prefix, copying, previous, error = (np.array(kept[name]) for name in ("prefix", "copying", "previous", "prefix_error"))
+    prefix, copying, previous, error = (
+        np.array(kept[name]) for name in ("prefix", "copying", "previous", "prefix_error")
+    )
     heads, top = prefix.shape[1], order[: settings.top]
-    cost = {count: paired_difference(row["after"], row["clean"]) for (kind, count, _), row in silenced if kind == "best"}
-    apart = [float(np.mean(row["after"])) - float(np.mean(row["clean"])) for (kind, *_), row in silenced if kind == "others"]
+    cost = {
+        count: paired_difference(row["after"], row["clean"])
+        for (kind, count, _), row in silenced
+        if kind == "best"
+    }
+    apart = [
+        float(np.mean(row["after"])) - float(np.mean(row["clean"]))
+        for (kind, *_), row in silenced
+        if kind == "others"
+    ]
     gain = paired_difference(silenced[0][1]["clean"], silenced[0][1]["fresh"])
     claims = [
         Claim.of(
-            "repeats", f"Loss on repeated random tokens less that on their first {BLOCK} (nats)", gain, None if (up := sign(gain)) is None else not up
+            "repeats",
+            f"Loss on repeated random tokens less that on their first {BLOCK} (nats)",
+            gain,
+            None if (up := sign(gain)) is None else not up,
         ),
         _best_claim(prefix, error, order[0]),
     ]
     claims += [
         Claim.of(
             f"silenced/{count}",
-            f"Loss on repeats without the {count} best induction heads, patterns held, less that with them (nats)",
+            f"Loss on repeats without the {count} best induction heads, patterns held, less that with them "
+            "(nats)",
             own,
             sign(own),
         )
@@ -88,7 +115,8 @@ def report(
         claims.append(
             Claim.of(
                 "silenced/others",
-                f"The same without {settings.top} heads drawn from those behind the best {2 * settings.top}, over draws",
+                f"The same without {settings.top} heads drawn from those behind the best "
+                f"{2 * settings.top}, over draws",
                 mean(apart),
                 None,
             )
@@ -111,10 +139,21 @@ def report(
         )
     ]
     before = [(int(place) // heads, int(place) % heads) for place in np.argsort(-previous, axis=None)][:5]
-    seen = tuple((f"{layer}.{head}", number(previous[layer, head]), number(prefix[layer, head])) for layer, head in before)
-    tables.append(Table("Previous-token heads", ("layer.head, from 0", "previous token, on text", "prefix matching"), seen))
+    seen = tuple(
+        (f"{layer}.{head}", number(previous[layer, head]), number(prefix[layer, head]))
+        for layer, head in before
+    )
     tables.append(
-        Table("Without the best", ("heads silenced", "nats added on repeats"), tuple((str(count), interval(own)) for count, own in cost.items()))
+        Table(
+            "Previous-token heads", ("layer.head, from 0", "previous token, on text", "prefix matching"), seen
+        )
+    )
+    tables.append(
+        Table(
+            "Without the best",
+            ("heads silenced", "nats added on repeats"),
+            tuple((str(count), interval(own)) for count, own in cost.items()),
+        )
     )
     layers = tuple(float(layer) for layer in range(len(prefix)))
     lines = (
@@ -124,21 +163,33 @@ def report(
     figures = (Figure("Best head of each layer", "layer, from 0", "attention", lines),)
     strong = int((prefix >= 0.3).sum())
     summary = (
-        f"{given.model.name}: {prefix.size} heads in {len(prefix)} layers, on {DRAWS} draws of {BLOCK} random tokens {REPEATS} times over; {strong} heads have "
+        f"{given.model.name}: {prefix.size} heads in {len(prefix)} layers, on {DRAWS} draws of {BLOCK} "
+        f"random tokens {REPEATS} times over; {strong} heads have "
         f"a prefix matching of 0.3 or more. Previous-token scores are of {len(given.text)} rows of text.",
     )
     title = f"Induction heads of {given.model.name}"
-    return Report(title, summary, tuple(claims), (), tuple(tables), figures, (), dict(given.counts), DEVIATIONS, {})
+    return Report(
+        title, summary, tuple(claims), (), tuple(tables), figures, (), dict(given.counts), DEVIATIONS, {}
+    )
 
 
 DEVIATIONS = (
-    "Random tokens are drawn from those of middle rank in the vocabulary; the paper leaves out the most and the least common.",
-    "A head's copying is of what it writes straight through the final norm and the head of the model, up to a factor for each token.",
+    "Random tokens are drawn from those of middle rank in the vocabulary; the paper leaves out the most "
+    "and the least common.",
+    "A head's copying is of what it writes straight through the final norm and the head of the model, up "
+    "to a factor for each token.",
     "The in-context score over 512 tokens of natural text is not computed for a given model.",
 )
 
 
 def _best_claim(prefix: np.ndarray, error: np.ndarray, head: Head) -> Claim:
     half = 2.26 * float(error[head])  # t on 9 degrees of freedom: ten draws
-    own = Estimate(float(prefix[head]), float(prefix[head]) - half, float(prefix[head]) + half, "t over draws", 10, 10)
-    return Claim.of("prefix", f"Prefix matching of the best head, {head[0]}.{head[1]} (above 0.5 asked for)", own, sign(own, 0.5))
+    own = Estimate(
+        float(prefix[head]), float(prefix[head]) - half, float(prefix[head]) + half, "t over draws", 10, 10
+    )
+    return Claim.of(
+        "prefix",
+        f"Prefix matching of the best head, {head[0]}.{head[1]} (above 0.5 asked for)",
+        own,
+        sign(own, 0.5),
+    )

@@ -1,4 +1,6 @@
-"""`solon run induction_heads [MODEL]`: induction heads form in small transformers, or those that a given model has."""
+"""`solon run induction_heads [MODEL]`: induction heads form in small transformers, or those that a given
+model has.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ TEXT = 64  # tokens of a row on which previous-token heads are scored
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Train small transformers until they form induction heads, or score every head of a model and silence the best."""
+    """Train small transformers until they form induction heads, or score every head of a model and silence
+    the best.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = ""
     """smollm2, gemma3-270m, a model folder, or a hub id; none: models of one to three layers, trained here"""
@@ -40,11 +44,25 @@ def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="run induction_heads", default=preset)
     settings = options.settings
     if not options.model:
-        return run_study(options, "induction_heads", asdict(settings), {}, "small transformers", lambda run: study(run, settings))
+        return run_study(
+            options,
+            "induction_heads",
+            asdict(settings),
+            {},
+            "small transformers",
+            lambda run: study(run, settings),
+        )
     given = opened(options)
     wanted = {name: getattr(settings, name) for name in ("top", "random_draws")}
     inputs = {"model": model_key(given.model), "text": digest(given.text), "tokens": digest(given.tokens)}
-    return run_study(options, "induction_heads", wanted, inputs, given.model.name, lambda run: study_model(run, settings, given))
+    return run_study(
+        options,
+        "induction_heads",
+        wanted,
+        inputs,
+        given.model.name,
+        lambda run: study_model(run, settings, given),
+    )
 
 
 def opened(options: Options) -> Given:
@@ -53,15 +71,24 @@ def opened(options: Options) -> Given:
         raise InputError(f"--rows is at least 1; found {options.rows}")
     if not options.texts:
         raise InputError(
-            "a model needs --texts, on which previous-token heads are scored: .txt, .zip of texts, rows with a text, or folders of these"
+            "a model needs --texts, on which previous-token heads are scored: .txt, .zip of texts, rows "
+            "with a text, or folders of these"
         )
     model = load_open(options.model, precision=options.precision, say=say).plain()
     tokenizer: Any = getattr(model.dialogue, "tokenizer", None)
     if tokenizer is None:
         raise InputError(f"{model.name} has no tokenizer to read text with")
     texts = (text for _, text in read_texts(options.texts))
-    begin = tuple(token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id)  # where the model expects one
-    rows = [(*begin, *row) for row in rows_of(lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows)]
+    # where the model expects one
+    begin = tuple(
+        token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id
+    )
+    rows = [
+        (*begin, *row)
+        for row in rows_of(
+            lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows
+        )
+    ]
     if not rows:
         raise InputError(f"the text does not fill one row of {TEXT} tokens")
     special, size = set(tokenizer.all_special_ids), model.module.vocabulary

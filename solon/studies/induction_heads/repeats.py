@@ -1,7 +1,8 @@
 """A stream of rows, half of which repeat themselves: what small models form induction heads on.
 
-Half of the rows begin with a block of random tokens, of a length drawn anew for each (so that counting places back does not help), and go on with it over and
-over. In the others a token follows from the last by one rule, half of the time. Nothing else is to be learned.
+Half of the rows begin with a block of random tokens, of a length drawn anew for each (so that counting places
+back does not help), and go on with it over and over. In the others a token follows from the last by one rule,
+half of the time. Nothing else is to be learned.
 
 Shapes: B rows, T tokens.
 """
@@ -25,15 +26,20 @@ def rows(seed: int, number: int, *, count: int, length: int, vocabulary: int) ->
     """
     if length < 12 or vocabulary < 8 or count < 2:
         raise InputError(
-            f"rows of at least 12 tokens of a vocabulary of at least 8 are needed, two at the least; found {length}, {vocabulary} and {count}"
+            "rows of at least 12 tokens of a vocabulary of at least 8 are needed, two at the least; found "
+            f"{length}, {vocabulary} and {count}"
         )
     generator = torch.Generator().manual_seed(derive(seed, "repeats", number))
     tokens_BT = torch.randint(0, vocabulary, (count, length), generator=generator)
     half = count // 2
-    blocks_B = torch.randint(int(SHORTEST * length), int(LONGEST * length) + 1, (half, 1), generator=generator)
+    blocks_B = torch.randint(
+        int(SHORTEST * length), int(LONGEST * length) + 1, (half, 1), generator=generator
+    )
     tokens_BT[:half] = tokens_BT[:half].gather(1, torch.arange(length)[None] % blocks_B)
     ruled_BT = torch.rand(count - half, length, generator=generator) < RULED
     other = tokens_BT[half:]
     for place in range(1, length):
-        other[:, place] = torch.where(ruled_BT[:, place], (other[:, place - 1] * 7 + 3) % vocabulary, other[:, place])
+        other[:, place] = torch.where(
+            ruled_BT[:, place], (other[:, place - 1] * 7 + 3) % vocabulary, other[:, place]
+        )
     return tokens_BT

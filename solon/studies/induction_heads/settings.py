@@ -45,11 +45,24 @@ class Settings:
     def __post_init__(self) -> None:
         unknown = [own for own in self.kinds if own not in KINDS]
         if unknown or not {"1 layer", "2 layers"} <= set(self.kinds):
-            raise InputError(f"kinds are among {', '.join(KINDS)}, with 1 layer and 2 layers among them; found {', '.join(self.kinds)}")
+            raise InputError(
+                f"kinds are among {', '.join(KINDS)}, with 1 layer and 2 layers among them; found "
+                f"{', '.join(self.kinds)}"
+            )
         if self.length < 12 or self.batch < 2 or self.vocabulary < max(8, self.block):
-            raise InputError(f"rows have at least 12 tokens, a batch 2 rows, and a vocabulary as many tokens as a block ({self.block}) and 8")
-        if self.snapshots < 4 or self.steps < self.snapshots or self.held_out < 8 or min(self.top, self.random_draws) < 1:
-            raise InputError("at least 4 snapshots, no fewer steps, 8 held-out rows, and one head and draw are needed")
+            raise InputError(
+                "rows have at least 12 tokens, a batch 2 rows, and a vocabulary as many tokens as a block "
+                f"({self.block}) and 8"
+            )
+        if (
+            self.snapshots < 4
+            or self.steps < self.snapshots
+            or self.held_out < 8
+            or min(self.top, self.random_draws) < 1
+        ):
+            raise InputError(
+                "at least 4 snapshots, no fewer steps, 8 held-out rows, and one head and draw are needed"
+            )
 
     @property
     def block(self) -> int:
@@ -77,7 +90,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A model to look into instead: tokens that repeated rows are drawn from, what begins a text, and rows of text of one length."""
+    """A model to look into instead: tokens that repeated rows are drawn from, what begins a text, and rows of
+    text of one length.
+    """
 
     model: TorchModel
     tokens: tuple[int, ...]
@@ -88,7 +103,9 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One model at one step: its loss, in-context score by row, best prefix-matching and previous-token head of each layer, and single tokens' losses."""
+    """One model at one step: its loss, in-context score by row, best prefix-matching and previous-token head
+    of each layer, and single tokens' losses.
+    """
 
     step: int
     loss: float
@@ -100,7 +117,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Silenced:
-    """In-context scores by row as they are, without the best induction head, without all of them, and without each other head in turn."""
+    """In-context scores by row as they are, without the best induction head, without all of them, and without
+    each other head in turn.
+    """
 
     clean: tuple[float, ...]
     best: tuple[float, ...]
@@ -115,7 +134,8 @@ class Findings:
     """Everything the report prints."""
 
     curves: dict[str, list[Snapshot]] = field(default_factory=dict)
-    prefix: dict[str, tuple[list[list[float]], list[list[float]]]] = field(default_factory=dict)  # kind -> final scores and errors, by layer and head
+    # kind -> final scores and errors, by layer and head
+    prefix: dict[str, tuple[list[list[float]], list[list[float]]]] = field(default_factory=dict)
     copying: dict[str, list[list[float]]] = field(default_factory=dict)
     silenced: dict[str, Silenced] = field(default_factory=dict)
     linear_error: dict[str, float] = field(default_factory=dict)

@@ -1,5 +1,6 @@
-"""What influence functions stand for, computed without their approximations, on models small enough: the whole Gauss-Newton matrix, and the proximal
-Bregman response function that is their exact target (Bae et al. 2022; Grosse et al. 2023, arXiv:2308.03296, equations 7 to 9).
+"""What influence functions stand for, computed without their approximations, on models small enough: the
+whole Gauss-Newton matrix, and the proximal Bregman response function that is their exact target (Bae et al.
+2022; Grosse et al. 2023, arXiv:2308.03296, equations 7 to 9).
 
 Shapes: N examples, C inputs, V classes, P parameters.
 """
@@ -23,7 +24,9 @@ MOST = 20_000  # parameters of which a dense matrix is made
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A classifier's Linear layers as one vector of parameters in fp64, in the layers' order, each layer's weights (O, I) with the bias last."""
+    """A classifier's Linear layers as one vector of parameters in fp64, in the layers' order, each layer's
+    weights (O, I) with the bias last.
+    """
 
     module: nn.Module
     layers: tuple[str, ...]
@@ -36,13 +39,18 @@ class Classifier:
         parts = []
         for name in self.layers:
             weight, bias = named[f"{name}.weight"], named.get(f"{name}.bias")
-            parts.append((weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)).reshape(-1).double())
+            parts.append(
+                (weight if bias is None else torch.cat([weight, bias[:, None]], dim=1)).reshape(-1).double()
+            )
         return torch.cat(parts)
 
     def sizes(self) -> list[tuple[int, int]]:
         """(O, I) of each layer, I with the bias."""
         own = dict(self.module.named_modules())
-        return [(own[name].weight.shape[0], own[name].weight.shape[1] + (own[name].bias is not None)) for name in self.layers]
+        return [
+            (own[name].weight.shape[0], own[name].weight.shape[1] + (own[name].bias is not None))
+            for name in self.layers
+        ]
 
     def logits(self, theta_P: Tensor, inputs_NC: Tensor) -> Tensor:
         """(N, V)"""
@@ -51,7 +59,11 @@ class Classifier:
         for name, (outputs, inputs) in zip(self.layers, self.sizes(), strict=True):
             own = theta_P[start : start + outputs * inputs].view(outputs, inputs)
             has_bias = dict(self.module.named_modules())[name].bias is not None
-            named |= {f"{name}.weight": own[:, :-1], f"{name}.bias": own[:, -1]} if has_bias else {f"{name}.weight": own}
+            named |= (
+                {f"{name}.weight": own[:, :-1], f"{name}.bias": own[:, -1]}
+                if has_bias
+                else {f"{name}.weight": own}
+            )
             start += outputs * inputs
         return torch.as_tensor(functional_call(self.module, named, (inputs_NC,)))
 
@@ -62,7 +74,9 @@ def gauss_newton(model: Classifier, inputs_NC: Tensor) -> Tensor:
     if len(theta_P) > MOST:
         raise InputError(f"a dense matrix of {len(theta_P)} parameters is too large; at most {MOST}")
     inputs_NC = inputs_NC.double()
-    jacobian_NVP = vmap(jacrev(lambda theta, own: model.logits(theta, own[None])[0]), in_dims=(None, 0))(theta_P, inputs_NC)
+    jacobian_NVP = vmap(jacrev(lambda theta, own: model.logits(theta, own[None])[0]), in_dims=(None, 0))(
+        theta_P, inputs_NC
+    )
     p_NV = model.logits(theta_P, inputs_NC).softmax(dim=-1).detach()
     centred_NVP = jacobian_NVP - (p_NV[..., None] * jacobian_NVP).sum(dim=1, keepdim=True)
     scaled = (p_NV.sqrt()[..., None] * centred_NVP).flatten(0, 1)
@@ -85,15 +99,25 @@ def gradients(model: Classifier, inputs_NC: Tensor, labels_N: Tensor) -> Tensor:
     def loss(theta: Tensor, own: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(model.logits(theta, own[None]), label[None])
 
-    found: Tensor = vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(model.start(), inputs_NC.double(), labels_N)
+    found: Tensor = vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(
+        model.start(), inputs_NC.double(), labels_N
+    )
     return found.detach()
 
 
 def response(
-    model: Classifier, inputs_NC: Tensor, example: tuple[Tensor, int], *, weight: float, damping_P: Tensor, diagonal_P: Tensor, steps: int = 500
+    model: Classifier,
+    inputs_NC: Tensor,
+    example: tuple[Tensor, int],
+    *,
+    weight: float,
+    damping_P: Tensor,
+    diagonal_P: Tensor,
+    steps: int = 500,
 ) -> Tensor:
-    """The parameters (P,) that minimise  mean KL(p_start || p) + weight * loss(example) + 1/2 sum damping (theta - start)^2  (the proximal Bregman
-    objective), by L-BFGS in coordinates scaled by 1 / sqrt(diagonal of G + damping). Raises InputError where it does not arrive.
+    """The parameters (P,) that minimise  mean KL(p_start || p) + weight * loss(example) + 1/2 sum damping
+    (theta - start)^2  (the proximal Bregman objective), by L-BFGS in coordinates scaled by 1 / sqrt(diagonal
+    of G + damping). Raises InputError where it does not arrive.
     """
     start_P, inputs_NC = model.start().detach(), inputs_NC.double()
     before_NV = model.logits(start_P, inputs_NC).log_softmax(dim=-1).detach()
@@ -103,13 +127,26 @@ def response(
     def objective(shift: np.ndarray) -> tuple[float, np.ndarray]:
         z_P = torch.tensor(shift, requires_grad=True)
         theta_P = start_P + scale_P * z_P
-        divergence = F.kl_div(model.logits(theta_P, inputs_NC).log_softmax(dim=-1), before_NV, log_target=True, reduction="batchmean")
-        value = divergence + weight * F.cross_entropy(model.logits(theta_P, own), label) + 0.5 * (damping_P * (scale_P * z_P) ** 2).sum()
+        divergence = F.kl_div(
+            model.logits(theta_P, inputs_NC).log_softmax(dim=-1),
+            before_NV,
+            log_target=True,
+            reduction="batchmean",
+        )
+        value = (
+            divergence
+            + weight * F.cross_entropy(model.logits(theta_P, own), label)
+            + 0.5 * (damping_P * (scale_P * z_P) ** 2).sum()
+        )
         (slope_P,) = torch.autograd.grad(value, z_P)
         return float(value.detach()), slope_P.numpy()
 
     found = optimize.minimize(
-        objective, np.zeros(len(start_P)), jac=True, method="L-BFGS-B", options={"maxiter": steps, "gtol": 1e-12, "ftol": 1e-18, "maxcor": 20}
+        objective,
+        np.zeros(len(start_P)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": steps, "gtol": 1e-12, "ftol": 1e-18, "maxcor": 20},
     )
     if not np.isfinite(found.fun):
         raise InputError(f"the response to one example was not found: {found.message}")

@@ -1,4 +1,6 @@
-"""`solon run influence`: what influence functions stand for, on digits and on a small language model. `solon explain` applies them."""
+"""`solon run influence`: what influence functions stand for, on digits and on a small language model. `solon
+explain` applies them.
+"""
 
 from __future__ import annotations
 
@@ -18,5 +20,12 @@ class Options(StudyOptions):
 
 def main(argv: Sequence[str]) -> int:
     preset = preset_of(argv)
-    options = parse(Options, argv, command="run influence", default=Options(preset=preset, settings=full() if preset == "full" else quick()))
-    return run_study(options, "influence", asdict(options.settings), {}, "digits", lambda run: study(run, options.settings))
+    options = parse(
+        Options,
+        argv,
+        command="run influence",
+        default=Options(preset=preset, settings=full() if preset == "full" else quick()),
+    )
+    return run_study(
+        options, "influence", asdict(options.settings), {}, "digits", lambda run: study(run, options.settings)
+    )

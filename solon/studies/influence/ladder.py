@@ -1,5 +1,6 @@
-"""Proofs of influence functions on a network small enough to know the truth of: from exact curvature down to plain gradients, against the proximal
-response and against training again (Grosse et al. 2023, arXiv:2308.03296, section 5; linear datamodelling scores after Park et al. 2023).
+"""Proofs of influence functions on a network small enough to know the truth of: from exact curvature down to
+plain gradients, against the proximal response and against training again (Grosse et al. 2023,
+arXiv:2308.03296, section 5; linear datamodelling scores after Park et al. 2023).
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def network(inputs_NC: Tensor, labels_N: Tensor, *, seed: int, steps: int = 200)
 
 @dataclass(frozen=True, slots=True)
 class Rungs:
-    """Influences (Q, N) by each approximation, from exact curvature down; and how far each layer's factored curvature is from its dense block, by
-    Frobenius norms over that of the block.
+    """Influences (Q, N) by each approximation, from exact curvature down; and how far each layer's factored
+    curvature is from its dense block, by Frobenius norms over that of the block.
     """
 
     scores: dict[str, np.ndarray]
@@ -79,11 +80,15 @@ class Rungs:
 
 
 def rungs(net: nn.Sequential, data: Digits) -> Rungs:
-    """Every approximation on the same network. Labels are all classes, weighted: curvature without the noise of drawing them."""
+    """Every approximation on the same network. Labels are all classes, weighted: curvature without the noise
+    of drawing them.
+    """
     layers, objective = linear_layers(net), classes(net)
     factors = fit(every_class(net, 10), layers, [(own, label) for own, _ in data.rows for label in range(10)])
     asked = {m: queries(objective, layers, factors, data.asked, method=m) for m in METHODS}
-    found: dict[str, np.ndarray] = {m: influence(objective, layers, own, data.rows) for m, own in asked.items()}
+    found: dict[str, np.ndarray] = {
+        m: influence(objective, layers, own, data.rows) for m, own in asked.items()
+    }
     model = Classifier(net.double(), tuple(layers))
     dense_PP = gauss_newton(model, data.inputs_NC)
     sizes = model.sizes()
@@ -93,21 +98,28 @@ def rungs(net: nn.Sequential, data: Digits) -> Rungs:
             for own, (o, i) in zip(factors.values(), sizes, strict=True)
         ]
     )
-    learned, wanted = gradients(model, data.inputs_NC, data.labels_N), gradients(model, data.questions_QC, data.answers_Q)
+    learned, wanted = (
+        gradients(model, data.inputs_NC, data.labels_N),
+        gradients(model, data.questions_QC, data.answers_Q),
+    )
     for name, matrix in (("exact", dense_PP), ("blocks", block_diagonal(dense_PP, sizes))):
         found[name] = (wanted @ torch.linalg.solve(matrix + torch.diag(damping_P), learned.T)).numpy()
     return Rungs(found, apart(factors, dense_PP, sizes), damping_P, dense_PP, model)
 
 
-def apart(factors: dict[str, Factors], dense_PP: Tensor, sizes: Sequence[tuple[int, int]]) -> dict[str, list[float]]:
-    """|dense block - factored| / |dense block| of each layer. EK-FAC's is never above K-FAC's: of all matrices with these eigenvectors it is the
-    nearest (George et al. 2018).
+def apart(
+    factors: dict[str, Factors], dense_PP: Tensor, sizes: Sequence[tuple[int, int]]
+) -> dict[str, list[float]]:
+    """|dense block - factored| / |dense block| of each layer. EK-FAC's is never above K-FAC's: of all
+    matrices with these eigenvectors it is the nearest (George et al. 2018).
     """
     found: dict[str, list[float]] = {"ekfac": [], "kfac": []}
     start = 0
     for own, (o, i) in zip(factors.values(), sizes, strict=True):
         part = dense_PP[start : start + o * i, start : start + o * i]
-        basis = torch.einsum("ab,cd->acbd", own.basis_OO.double(), own.basis_II.double()).reshape(o * i, o * i)
+        basis = torch.einsum("ab,cd->acbd", own.basis_OO.double(), own.basis_II.double()).reshape(
+            o * i, o * i
+        )
         for method in found:
             values = own.eigenvalues(method).double().flatten()  # type: ignore[arg-type]
             found[method].append(float((part - (basis * values) @ basis.T).norm() / part.norm()))
@@ -116,7 +128,9 @@ def apart(factors: dict[str, Factors], dense_PP: Tensor, sizes: Sequence[tuple[i
 
 
 def responses(own: Rungs, data: Digits, places: Sequence[int]) -> np.ndarray:
-    """How fast each question's log-probability rises with a row's weight, by solving the proximal objective at a weight of -0.1 / N: (Q, places)."""
+    """How fast each question's log-probability rises with a row's weight, by solving the proximal objective
+    at a weight of -0.1 / N: (Q, places).
+    """
     answers, questions = data.answers_Q, data.questions_QC.double()
 
     def losses(theta_P: Tensor) -> Tensor:
@@ -124,7 +138,14 @@ def responses(own: Rungs, data: Digits, places: Sequence[int]) -> np.ndarray:
 
     before, weight, found = losses(own.model.start()), -0.1 / len(data.rows), []
     for place in places:
-        theta = response(own.model, data.inputs_NC, data.rows[place], weight=weight, damping_P=own.damping_P, diagonal_P=own.dense_PP.diagonal())
+        theta = response(
+            own.model,
+            data.inputs_NC,
+            data.rows[place],
+            weight=weight,
+            damping_P=own.damping_P,
+            diagonal_P=own.dense_PP.diagonal(),
+        )
         found.append(-(losses(theta) - before).numpy() / weight)
     return np.stack(found, axis=1)
 
@@ -144,11 +165,20 @@ def trained_again(data: Digits, places: np.ndarray, *, seed: int, starts: int) -
     found = []
     for start in range(starts):
         net = network(data.inputs_NC[places], data.labels_N[places], seed=1000 * seed + start)
-        found.append(-F.cross_entropy(net(data.questions_QC), data.answers_Q, reduction="none").detach().numpy())
+        found.append(
+            -F.cross_entropy(net(data.questions_QC), data.answers_Q, reduction="none").detach().numpy()
+        )
     return [float(own) for own in np.mean(found, axis=0)]
 
 
-def datamodelling(scores_QN: np.ndarray, subsets: Sequence[np.ndarray], outcomes_SQ: np.ndarray) -> list[float]:
-    """Of each question the rank correlation, over subsets, of the sum of their rows' influences with what training on them alone came to."""
+def datamodelling(
+    scores_QN: np.ndarray, subsets: Sequence[np.ndarray], outcomes_SQ: np.ndarray
+) -> list[float]:
+    """Of each question the rank correlation, over subsets, of the sum of their rows' influences with what
+    training on them alone came to.
+    """
     sums_SQ = np.stack([scores_QN[:, places].sum(axis=1) for places in subsets])
-    return [float(stats.spearmanr(a, b).statistic) for a, b in zip(sums_SQ.T, np.asarray(outcomes_SQ).T, strict=True)]
+    return [
+        float(stats.spearmanr(a, b).statistic)
+        for a, b in zip(sums_SQ.T, np.asarray(outcomes_SQ).T, strict=True)
+    ]

@@ -1,7 +1,9 @@
-"""Studying Large Language Model Generalization with Influence Functions (Grosse et al. 2023, arXiv:2308.03296), top to bottom, where the truth can be known.
+"""Studying Large Language Model Generalization with Influence Functions (Grosse et al. 2023,
+arXiv:2308.03296), top to bottom, where the truth can be known.
 
-A network on digits: every approximation against the proximal response and against training again. A small language model: influences add up over layers and
-tokens, low-rank queries lose little, a row that repeats the query comes first, and what words alone would have found.
+A network on digits: every approximation against the proximal response and against training again. A small
+language model: influences add up over layers and tokens, low-rank queries lose little, a row that repeats the
+query comes first, and what words alone would have found.
 """
 
 from __future__ import annotations
@@ -25,7 +27,16 @@ from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.trie import Given
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs, subset, trained_again
+from solon.studies.influence.ladder import (
+    by_question,
+    datamodelling,
+    digits,
+    network,
+    responses,
+    rungs,
+    subset,
+    trained_again,
+)
 from solon.studies.influence.report import Findings, report
 
 
@@ -53,9 +64,22 @@ class Settings:
     """of the queries' gradients"""
 
     def __post_init__(self) -> None:
-        if min(self.seeds, self.points, self.starts, self.queries) < 1 or min(self.rows, self.sequences) < 100 or self.asked < 3 or self.subsets < 10:
-            raise InputError("seeds, points, starts and queries are at least 1, asked 3, subsets 10, rows and sequences 100")
-        if self.points > self.rows or self.rows + self.asked > 1797 or list(self.ranks) != sorted(set(self.ranks)) or self.ranks[:1] < (1,):
+        if (
+            min(self.seeds, self.points, self.starts, self.queries) < 1
+            or min(self.rows, self.sequences) < 100
+            or self.asked < 3
+            or self.subsets < 10
+        ):
+            raise InputError(
+                "seeds, points, starts and queries are at least 1, asked 3, subsets 10, rows and sequences "
+                "100"
+            )
+        if (
+            self.points > self.rows
+            or self.rows + self.asked > 1797
+            or list(self.ranks) != sorted(set(self.ranks))
+            or self.ranks[:1] < (1,)
+        ):
             raise InputError("points are among the rows, there are 1,797 digits, and ranks rise from 1")
 
 
@@ -101,7 +125,10 @@ def ladder_of(run: Run, seed: int, settings: Settings, found: Findings) -> None:
     halves = [subset(data, run.seed + seed, number) for number in range(settings.subsets)]
 
     def train(numbers: Sequence[int]) -> list[dict[str, Any]]:
-        return [{"after": trained_again(data, halves[number], seed=number, starts=settings.starts)} for number in numbers]
+        return [
+            {"after": trained_again(data, halves[number], seed=number, starts=settings.starts)}
+            for number in numbers
+        ]
 
     after = run.rows(f"trained_again_{seed}", range(settings.subsets), str, train, size=5)
     outcomes = np.array([row["after"] for row in after])
@@ -110,7 +137,9 @@ def ladder_of(run: Run, seed: int, settings: Settings, found: Findings) -> None:
 
 
 def sequences(seed: int, count: int) -> list[Given]:
-    """Rows in which each token follows from the last by one of three habits; which habit, each row chooses. (prompt, reply)"""
+    """Rows in which each token follows from the last by one of three habits; which habit, each row chooses.
+    (prompt, reply)
+    """
     rng = random.Random(f"sequences {seed}")
     found = []
     for _ in range(count):
@@ -146,12 +175,16 @@ def sums(run: Run, settings: Settings, found: Findings) -> None:
     found.first = [int(own.argmax()) == place for place, own in enumerate(total)]
     scale = float(np.abs(total).max())
     for batch, by_layer_LQB in scores(objective, layers, asked, rows[:16]):
-        found.layer_error = max(found.layer_error, float(np.abs(by_layer_LQB.sum(dim=0).numpy() - total[:, batch]).max()) / scale)
+        found.layer_error = max(
+            found.layer_error, float(np.abs(by_layer_LQB.sum(dim=0).numpy() - total[:, batch]).max()) / scale
+        )
     for place in range(8):
         parts = by_token(objective, layers, asked, rows[place]).sum(dim=(0, 2)).numpy()
         found.token_error = max(found.token_error, float(np.abs(parts - total[:, place]).max()) / scale)
     for rank in settings.ranks:
-        near = influence(objective, layers, {name: low_rank(whole(own), rank) for name, own in asked.items()}, rows)
+        near = influence(
+            objective, layers, {name: low_rank(whole(own), rank) for name, own in asked.items()}, rows
+        )
         found.ranks[rank] = by_question(near, total)
     index = Index([prompt + reply for prompt, reply in rows])
     for place, own in enumerate(total):

@@ -41,7 +41,13 @@ from solon.study.claims import sign
 
 def report(settings: Mapping[str, Any], found: Findings, inputs: Inputs) -> Report:
     main = inputs.models[0].name
-    claims = [*_choice_claims(found), *_true_claims(found), *_known_claims(found, inputs), *_source_claims(found), *_crossed_claims(found, inputs)]
+    claims = [
+        *_choice_claims(found),
+        *_true_claims(found),
+        *_known_claims(found, inputs),
+        *_source_claims(found),
+        *_crossed_claims(found, inputs),
+    ]
     tables = [
         choices_table(found),
         *temperature_table(found),
@@ -53,13 +59,22 @@ def report(settings: Mapping[str, Any], found: Findings, inputs: Inputs) -> Repo
     figures = [*charts(found), *histograms(found), *known_figures(found, main), *source_figure(found)]
     asked = sum(map(len, found.problems.values()))
     summary = (
-        f"{main}: {asked} questions in {len(found.problems)} tasks, {settings['samples']} samples each, P(IK) by {settings['method']}; "
+        f"{main}: {asked} questions in {len(found.problems)} tasks, {settings['samples']} samples each, "
+        f"P(IK) by {settings['method']}; "
         f"{len(inputs.choices)} sets of multiple choice.",
     )
     return Report(
-        f"What {main} knows of what it knows", summary, tuple(claims), tuple(_warnings(found, main)), tuple(tables), tuple(figures), tuple(_gallery(found, main)),
-        _counts(found), _deviations(settings, inputs), _constants(settings),
-    )  # fmt: skip
+        f"What {main} knows of what it knows",
+        summary,
+        tuple(claims),
+        tuple(_warnings(found, main)),
+        tuple(tables),
+        tuple(figures),
+        tuple(_gallery(found, main)),
+        _counts(found),
+        _deviations(settings, inputs),
+        _constants(settings),
+    )
 
 
 # multiple choice
@@ -68,16 +83,30 @@ def report(settings: Mapping[str, Any], found: Findings, inputs: Inputs) -> Repo
 def _choice_claims(found: Findings) -> list[Claim]:
     claims = []
     for name in dict.fromkeys(name for name, _ in found.choices):
-        given, replaced, proposed = (found.choices[name, variant] for variant in ("as given", "none of the above", "true or false"))
+        given, replaced, proposed = (
+            found.choices[name, variant] for variant in ("as given", "none of the above", "true or false")
+        )
         error = calibration(given).error
         words = f"{name}: calibration error of the top option (holds where it is shown to be above 0)"
         claims.append(Claim.of(f"{name}/calibration_error", words, error, True if error.low > 0 else None))
-        loss = paired_difference([float(row.correct is True) for row in replaced], [float(row.correct is True) for row in given])
-        claims.append(Claim.of(f"{name}/none_of_the_above", f"{name}: none of the above makes answers less often right", loss, sign(_turned(loss))))
+        loss = paired_difference(
+            [float(row.correct is True) for row in replaced], [float(row.correct is True) for row in given]
+        )
+        claims.append(
+            Claim.of(
+                f"{name}/none_of_the_above",
+                f"{name}: none of the above makes answers less often right",
+                loss,
+                sign(_turned(loss)),
+            )
+        )
         held = accuracy(proposed)
         claims.append(
             Claim.of(
-                f"{name}/true_or_false", f"{name}: says which of a right and a wrong answer is true more often than chance", held, sign(held, 0.5)
+                f"{name}/true_or_false",
+                f"{name}: says which of a right and a wrong answer is true more often than chance",
+                held,
+                sign(held, 0.5),
             )
         )
         if name in found.tempered:
@@ -86,14 +115,20 @@ def _choice_claims(found: Findings) -> list[Claim]:
 
 
 def _turned(estimate: Estimate) -> Estimate:
-    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.method, estimate.n, estimate.clusters)
+    return Estimate(
+        -estimate.value, -estimate.high, -estimate.low, estimate.method, estimate.n, estimate.clusters
+    )
 
 
 def _temper_claim(name: str, found: Findings) -> Claim:
     others, temperature = ordered(found.tempered[name])[1::2], one_temperature(found)
-    before, after = (top_gaps(rows) for rows in (others, [at_temperature(row, temperature) for row in others]))
+    before, after = (
+        top_gaps(rows) for rows in (others, [at_temperature(row, temperature) for row in others])
+    )
     gain = paired_difference(before, after, clusters=[row.cluster for row in others])
-    words = f"{name}: one temperature for all ({number(temperature)}) lowers the Brier score of the top option"
+    words = (
+        f"{name}: one temperature for all ({number(temperature)}) lowers the Brier score of the top option"
+    )
     return Claim.of(f"{name}/temperature", words, gain, sign(gain))
 
 
@@ -113,13 +148,32 @@ def _true_claims(found: Findings) -> list[Claim]:
         right = judged_right(after)
         area = measured_area([p_true(own.row) for own in after], right)
         if area is None:
-            found.counts[f"{task}: P(True) not measured, all or none of the judged samples is right"] = len(after)
+            found.counts[f"{task}: P(True) not measured, all or none of the judged samples is right"] = len(
+                after
+            )
             continue
         claims.append(
-            Claim.of(f"{task}/p_true", f"{task}: P(True) after brainstorming tells right samples from wrong (AUROC)", area, sign(area, 0.5))
+            Claim.of(
+                f"{task}/p_true",
+                f"{task}: P(True) after brainstorming tells right samples from wrong (AUROC)",
+                area,
+                sign(area, 0.5),
+            )
         )
-        gain = paired_difference(*([(p_true(own.row) - float(y)) ** 2 for own, y in zip(rows, right, strict=True)] for rows in (alone, after)))
-        claims.append(Claim.of(f"{task}/brainstorming", f"{task}: brainstorming lowers P(True)'s Brier score", gain, sign(gain)))
+        gain = paired_difference(
+            *(
+                [(p_true(own.row) - float(y)) ** 2 for own, y in zip(rows, right, strict=True)]
+                for rows in (alone, after)
+            )
+        )
+        claims.append(
+            Claim.of(
+                f"{task}/brainstorming",
+                f"{task}: brainstorming lowers P(True)'s Brier score",
+                gain,
+                sign(gain),
+            )
+        )
         lift = _lift(after)
         if lift is not None:
             words = f"{task}: samples with P(True) > 0.5 are right more often than all"
@@ -150,16 +204,36 @@ def _known_claims(found: Findings, inputs: Inputs) -> list[Claim]:
     for task in found.problems:
         area, _, _ = area_of(found, task, main, "all tasks")
         if area is None:
-            found.counts[f"{task}: P(IK) has no AUROC, all or none of the held-out questions is known"] = len(found.known[task, main, "all tasks"])
+            found.counts[f"{task}: P(IK) has no AUROC, all or none of the held-out questions is known"] = len(
+                found.known[task, main, "all tasks"]
+            )
         else:
-            claims.append(Claim.of(f"{task}/p_ik", f"{task}: P(IK) tells known from unknown questions (AUROC)", area, sign(area, 0.5)))
-    others = [(task, words) for task, model, words in found.known if model == main and words != "all tasks" and not words.startswith(f"{task} ")]
+            claims.append(
+                Claim.of(
+                    f"{task}/p_ik",
+                    f"{task}: P(IK) tells known from unknown questions (AUROC)",
+                    area,
+                    sign(area, 0.5),
+                )
+            )
+    others = [
+        (task, words)
+        for task, model, words in found.known
+        if model == main and words != "all tasks" and not words.startswith(f"{task} ")
+    ]
     for task, words in others:
         own, whole = found.known[task, main, words], found.known[task, main, "all tasks"]
         truth = shares(found, task, main, list(own))
-        gain = paired_difference(*([(p - y) ** 2 for p, y in zip(some.values(), truth, strict=True)] for some in (own, whole)))
+        gain = paired_difference(
+            *([(p - y) ** 2 for p, y in zip(some.values(), truth, strict=True)] for some in (own, whole))
+        )
         claims.append(
-            Claim.of(f"{task}/generalisation", f"{task}: learning from all tasks beats {words} (fall of the Brier score)", gain, sign(gain))
+            Claim.of(
+                f"{task}/generalisation",
+                f"{task}: learning from all tasks beats {words} (fall of the Brier score)",
+                gain,
+                sign(gain),
+            )
         )
     return claims
 
@@ -170,11 +244,21 @@ def _source_claims(found: Findings) -> list[Claim]:
         if not told:
             continue
         best, other = told[-2][0], told[-1][0]
-        known = next(values for (name, _, words), values in found.known.items() if name == task and words == "all tasks")
-        bare = [known[place] for place in found.sourced_at[task]]  # P(IK) of the same questions without a source
+        known = next(
+            values
+            for (name, _, words), values in found.known.items()
+            if name == task and words == "all tasks"
+        )
+        # P(IK) of the same questions without a source
+        bare = [known[place] for place in found.sourced_at[task]]
         for name, text, first, second in (
             ("source", "P(IK) rises behind the strongest source", best, bare),
-            ("other_source", "P(IK) is higher behind its own source than behind another question's", best, other),
+            (
+                "other_source",
+                "P(IK) is higher behind its own source than behind another question's",
+                best,
+                other,
+            ),
         ):
             gain = paired_difference(first, second)
             claims.append(Claim.of(f"{task}/{name}", f"{task}: {text}", gain, sign(gain)))
@@ -192,13 +276,22 @@ def _crossed_claims(found: Findings, inputs: Inputs) -> list[Claim]:
             for place in a:
                 knows = [found.drawn[task, name][place].share > found.threshold for name in (first, second)]
                 if knows[0] != knows[1]:
-                    gaps[first if knows[0] else second].append(a[place] - b[place] if knows[0] else b[place] - a[place])
+                    gaps[first if knows[0] else second].append(
+                        a[place] - b[place] if knows[0] else b[place] - a[place]
+                    )
         for name, own in gaps.items():
             if len(own) < 2:
                 found.counts[f"questions that only {name} knows, too few to cross"] = len(own)
                 continue
             gain = mean(own)
-            claims.append(Claim.of(f"crossed/{name}", f"On questions that only {name} knows, its P(IK) is above the other's", gain, sign(gain)))
+            claims.append(
+                Claim.of(
+                    f"crossed/{name}",
+                    f"On questions that only {name} knows, its P(IK) is above the other's",
+                    gain,
+                    sign(gain),
+                )
+            )
     return claims
 
 
@@ -211,10 +304,13 @@ def _gallery(found: Findings, main: str) -> list[Exhibit]:
         for place, words in ((gaps[-1], "it thinks it knows"), (gaps[0], "it does not think that it knows")):
             drawn = found.drawn[task, main][place]
             parts = (
-                ("asked", found.problems[task][place].text), ("right", " | ".join(found.problems[task][place].answers)),
+                ("asked", found.problems[task][place].text),
+                ("right", " | ".join(found.problems[task][place].answers)),
                 ("some samples", "\n".join(dict.fromkeys(text.strip() for text in drawn.texts[:8]))),
-            )  # fmt: skip
-            shown.append(Exhibit(f"{task}: {words}: P(IK) {own[place]:.2f}, {drawn.share:.2f} of samples right", parts))
+            )
+            shown.append(
+                Exhibit(f"{task}: {words}: P(IK) {own[place]:.2f}, {drawn.share:.2f} of samples right", parts)
+            )
     return shown
 
 
@@ -234,26 +330,35 @@ def _counts(found: Findings) -> dict[str, int]:
 def _warnings(found: Findings, main: str) -> list[str]:
     told = []
     few = sorted(
-        {name for (name, _), rows in found.choices.items() if len(rows) < FEW} | {task for task, own in found.problems.items() if len(own) < FEW}
+        {name for (name, _), rows in found.choices.items() if len(rows) < FEW}
+        | {task for task, own in found.problems.items() if len(own) < FEW}
     )
     if few:
         told.append(f"calibration errors on fewer than {FEW} items are mostly noise: {', '.join(few)}")
     for task in found.problems:
         known = sum(own.share > found.threshold for own in found.drawn[task, main])
         if known < 10:
-            told.append(f"{task}: {main} knows {known} of {len(found.problems[task])} questions; what tells them from the others is hardly measured")
+            told.append(
+                f"{task}: {main} knows {known} of {len(found.problems[task])} questions; what tells them "
+                "from the others is hardly measured"
+            )
     return told
 
 
 def _deviations(settings: Mapping[str, Any], inputs: Inputs) -> tuple[str, ...]:
     own = [
-        "Models, tasks and sizes are those given here, not the paper's 800M to 52B; there is no python synthesis, which needs a sandbox.",
+        "Models, tasks and sizes are those given here, not the paper's 800M to 52B; there is no python "
+        "synthesis, which needs a sandbox.",
         "Prompts have the paper's form in our own words; worked examples of the fixed prompt are ours.",
         "Multiple choice has one right option; True or False draws one wrong answer of each item.",
-        f"The entropy baseline is of {settings['samples']} samples, the paper's of 200; the mean loss of samples stuffed into one context is not measured.",
+        f"The entropy baseline is of {settings['samples']} samples, the paper's of 200; the mean loss of "
+        "samples stuffed into one context is not measured.",
     ]
     if settings["method"] != "full":
-        own.append(f"P(IK) is a {settings['method']}, not a fine-tuning of the whole model as in the paper (section 5).")
+        own.append(
+            f"P(IK) is a {settings['method']}, not a fine-tuning of the whole model as in the paper "
+            "(section 5)."
+        )
     if not settings["hard_copies"]:
         own.append("P(IK) learns one soft row a question, in expectation the paper's one row a sample.")
     if settings["hidden_options"]:

@@ -18,7 +18,9 @@ from solon.words.question import Problem
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """P(True) of one sample of a question: the outcome, the question's text, and which of its samples was judged."""
+    """P(True) of one sample of a question: the outcome, the question's text, and which of its samples was
+    judged.
+    """
 
     row: Outcome
     question: str
@@ -34,9 +36,11 @@ class Findings:
     tempered: dict[str, list[Outcome]] = field(default_factory=dict)
     problems: dict[str, list[Problem]] = field(default_factory=dict)
     drawn: dict[tuple[str, str], list[Drawn]] = field(default_factory=dict)  # task, model
-    judged: dict[tuple[str, str, int], list[Judgement]] = field(default_factory=dict)  # task, kind of prompt, ideas
+    # task, kind of prompt, ideas
+    judged: dict[tuple[str, str, int], list[Judgement]] = field(default_factory=dict)
     crossed: dict[tuple[str, str, str], list[Judgement]] = field(default_factory=dict)  # task, speaker, judge
-    known: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)  # task, model, learned from -> place -> P(IK)
+    # task, model, learned from -> place -> P(IK)
+    known: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
     sourced: dict[str, list[tuple[list[float], list[float]]]] = field(default_factory=dict)
     sourced_at: dict[str, list[int]] = field(default_factory=dict)  # task -> the places of those questions
     counts: dict[str, int] = field(default_factory=dict)
@@ -67,7 +71,13 @@ def charts(found: Findings) -> list[Figure]:
             chart = calibration(found.choices[name, variant]).chart
             lines.append(Line(variant, tuple(b.confidence for b in chart), tuple(b.accuracy for b in chart)))
         figures.append(
-            Figure(f"Multiple choice, {name}", "probability of an option", "how often it is right", tuple(lines), "All options, equal-count bins.")
+            Figure(
+                f"Multiple choice, {name}",
+                "probability of an option",
+                "how often it is right",
+                tuple(lines),
+                "All options, equal-count bins.",
+            )
         )
     return figures
 
@@ -76,17 +86,33 @@ def histograms(found: Findings) -> list[Figure]:
     figures = []
     for task in found.problems:
         (_, kind, ideas), own = [(key, rows) for key, rows in found.judged.items() if key[0] == task][-1]
-        figures.append(_histogram(f"P(True) on {task}", f"{kind}, {ideas} ideas", [p_true(one.row) for one in own], judged_right(own)))
+        figures.append(
+            _histogram(
+                f"P(True) on {task}",
+                f"{kind}, {ideas} ideas",
+                [p_true(one.row) for one in own],
+                judged_right(own),
+            )
+        )
     return figures
 
 
-def _histogram(title: str, note: str, p: Sequence[float], right: Sequence[bool], *, names: tuple[str, str] = ("right", "wrong")) -> Figure:
+def _histogram(
+    title: str,
+    note: str,
+    p: Sequence[float],
+    right: Sequence[bool],
+    *,
+    names: tuple[str, str] = ("right", "wrong"),
+) -> Figure:
     edges = np.linspace(0, 1, 11)
     lines = []
     for name, wanted in zip(names, (True, False), strict=True):
         some = [value for value, y in zip(p, right, strict=True) if y is wanted]
         counts = np.histogram(some, edges)[0] / max(len(some), 1)
-        lines.append(Line(f"{name} ({len(some)})", tuple((edges[:-1] + 0.05).tolist()), tuple(counts.tolist())))
+        lines.append(
+            Line(f"{name} ({len(some)})", tuple((edges[:-1] + 0.05).tolist()), tuple(counts.tolist()))
+        )
     return Figure(title, "stated probability", "share", tuple(lines), note)
 
 
@@ -98,14 +124,24 @@ def known_figures(found: Findings, main: str) -> list[Figure]:
         truth = shares(found, task, main, list(own))
         figures.append(
             _histogram(
-                f"P(IK) on {task}", "Held-out questions.", list(own.values()), [y > found.threshold for y in truth], names=("known", "unknown")
+                f"P(IK) on {task}",
+                "Held-out questions.",
+                list(own.values()),
+                [y > found.threshold for y in truth],
+                names=("known", "unknown"),
             )
         )
         chart = bins(list(own.values()), truth)
         lines.append(Line(task, tuple(b.confidence for b in chart), tuple(b.accuracy for b in chart)))
     return [
         *figures,
-        Figure("P(IK) against what is so", "P(IK)", "share of samples that is right", tuple(lines), "Equal-count bins of held-out questions."),
+        Figure(
+            "P(IK) against what is so",
+            "P(IK)",
+            "share of samples that is right",
+            tuple(lines),
+            "Equal-count bins of held-out questions.",
+        ),
     ]
 
 
@@ -119,6 +155,24 @@ def source_figure(found: Findings) -> list[Figure]:
         for name, which in (("P(IK)", 0), ("greedy answer right", 1)):
             own = [mean(strength[which]) for strength in told]
             places = tuple(float(place) for place in range(len(own)))
-            lines.append(Line(name, places, tuple(e.value for e in own), tuple(e.low for e in own), tuple(e.high for e in own), dots=True))
-        figures.append(Figure(f"Behind a source, {task}", "how much of the source is shown", "mean", tuple(lines), "", (*steps, "another's")))
+            lines.append(
+                Line(
+                    name,
+                    places,
+                    tuple(e.value for e in own),
+                    tuple(e.low for e in own),
+                    tuple(e.high for e in own),
+                    dots=True,
+                )
+            )
+        figures.append(
+            Figure(
+                f"Behind a source, {task}",
+                "how much of the source is shown",
+                "mean",
+                tuple(lines),
+                "",
+                (*steps, "another's"),
+            )
+        )
     return figures

@@ -34,7 +34,8 @@ class Settings:
     """do not list options in multiple choice, and score each as it stands"""
     form: Form = "auto"
     method: Method = "full"
-    """how P(IK) is trained: probe (the head on frozen states), lora (adapters and head), full (the paper's)"""
+    """how P(IK) is trained: probe (the head on frozen states), lora (adapters and head), full (the paper's)
+    """
     depth: float = 1.0
     """the share of the layers that P(IK) is read after"""
     batch: int = 256
@@ -49,11 +50,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(self.samples, self.ideas) < 2 or self.ideas > self.samples:
-            raise InputError(f"at least 2 samples and ideas are needed, and as many samples as ideas; found {self.samples} and {self.ideas}")
+            raise InputError(
+                "at least 2 samples and ideas are needed, and as many samples as ideas; found "
+                f"{self.samples} and {self.ideas}"
+            )
         if not 0 < self.threshold < 1 or min(self.batch, self.rank) < 1:
             raise InputError("threshold lies between 0 and 1; batch and rank are at least 1")
         if self.questions < 16 or min(self.shots, self.choice_shots, self.judged_shots) < 0:
-            raise InputError("at least 16 questions of a task are needed, and no number of examples is below 0")
+            raise InputError(
+                "at least 16 questions of a task are needed, and no number of examples is below 0"
+            )
 
 
 def quick() -> Settings:
@@ -64,9 +70,18 @@ def quick() -> Settings:
 def toy() -> Settings:
     """For the toy world's model, which speaks no letters before options and knows no examples."""
     return replace(
-        quick(), shots=0, judged_shots=0, questions=1000, choices=1000, hidden_options=True, form="dialogue", method="full", batch=32, epochs=20.0,
+        quick(),
+        shots=0,
+        judged_shots=0,
+        questions=1000,
+        choices=1000,
+        hidden_options=True,
+        form="dialogue",
+        method="full",
+        batch=32,
+        epochs=20.0,
         learning_rate=1e-3,
-    )  # fmt: skip
+    )
 
 
 def full() -> Settings:
@@ -76,7 +91,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Questions with free replies. `sources` maps a question's text to material that says or hints at its answer, weakest first."""
+    """Questions with free replies. `sources` maps a question's text to material that says or hints at its
+    answer, weakest first.
+    """
 
     name: str
     problems: tuple[Problem, ...]
@@ -85,8 +102,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. The first model is the one that is studied; others are crossed with it. `temper` is a model whose
-    calibration one temperature should repair (the first one after reinforcement, say).
+    """What the study works on. The first model is the one that is studied; others are crossed with it.
+    `temper` is a model whose calibration one temperature should repair (the first one after reinforcement,
+    say).
     """
 
     models: tuple[TorchModel, ...]

@@ -23,9 +23,14 @@ def choices_table(found: Findings) -> Table:
     rows = []
     for (name, variant), own in found.choices.items():
         whole = calibration(own)
-        rows.append((name, variant, interval(accuracy(own)), interval(whole.error), number(whole.rms), str(len(own))))
+        rows.append(
+            (name, variant, interval(accuracy(own)), interval(whole.error), number(whole.rms), str(len(own)))
+        )
     return Table(
-        "Multiple choice", ("set", "form", "right", "calibration error", "RMS", "items"), tuple(rows), "Ten equal-count bins of the top option."
+        "Multiple choice",
+        ("set", "form", "right", "calibration error", "RMS", "items"),
+        tuple(rows),
+        "Ten equal-count bins of the top option.",
     )
 
 
@@ -37,9 +42,18 @@ def temperature_table(found: Findings) -> list[Table]:
     for name, own in found.tempered.items():
         others = ordered(own)[1::2]
         after = [at_temperature(row, temperature) for row in others]
-        rows.append((name, interval(calibration(others).error), interval(calibration(after).error), str(len(others))))
+        rows.append(
+            (name, interval(calibration(others).error), interval(calibration(after).error), str(len(others)))
+        )
     columns = ("set", "calibration error", f"at T = {number(temperature)}", "items")
-    return [Table("One temperature for all sets", columns, tuple(rows), "Fitted on every second item of all sets together, tried on the others.")]
+    return [
+        Table(
+            "One temperature for all sets",
+            columns,
+            tuple(rows),
+            "Fitted on every second item of all sets together, tried on the others.",
+        )
+    ]
 
 
 def p_true_table(found: Findings) -> list[Table]:
@@ -47,19 +61,43 @@ def p_true_table(found: Findings) -> list[Table]:
     for (task, kind, ideas), own in found.judged.items():
         p, right = [p_true(one.row) for one in own], judged_right(own)
         trusted = [y for value, y in zip(p, right, strict=True) if value > 0.5]
-        rows.append((
-            task, kind, str(ideas or "none"), interval(measured_area(p, right)), number(brier(p, list(map(float, right)))),
-            interval(of_confidences(p, list(map(float, right)), clusters=[one.row.cluster for one in own]).error),
-            number(sum(right) / len(right)), number(sum(trusted) / len(trusted)) if trusted else "none trusted", number(float(np.median([one.row.mass for one in own]))),
-            str(len(own)),
-        ))  # fmt: skip
-    columns = ("task", "prompt", "ideas", "AUROC", "Brier", "calibration error", "right", "right if P(True) > 0.5", "option mass", "samples")
+        rows.append(
+            (
+                task,
+                kind,
+                str(ideas or "none"),
+                interval(measured_area(p, right)),
+                number(brier(p, list(map(float, right)))),
+                interval(
+                    of_confidences(
+                        p, list(map(float, right)), clusters=[one.row.cluster for one in own]
+                    ).error
+                ),
+                number(sum(right) / len(right)),
+                number(sum(trusted) / len(trusted)) if trusted else "none trusted",
+                number(float(np.median([one.row.mass for one in own]))),
+                str(len(own)),
+            )
+        )
+    columns = (
+        "task",
+        "prompt",
+        "ideas",
+        "AUROC",
+        "Brier",
+        "calibration error",
+        "right",
+        "right if P(True) > 0.5",
+        "option mass",
+        "samples",
+    )
     return [
         Table(
             "P(True) of its own samples",
             columns,
             tuple(rows),
-            "Calibration of P(True) itself in ten equal-count bins. A constant one half has a Brier score of 0.25.",
+            "Calibration of P(True) itself in ten equal-count bins. A constant one half has a Brier score "
+            "of 0.25.",
         )
     ]
 
@@ -71,8 +109,22 @@ def matrix(found: Findings) -> list[Table]:
         rows = []
         for speaker in speakers:
             own = [found.crossed[task, speaker, judge] for judge in speakers]
-            rows.append((speaker, *(interval(measured_area([p_true(one.row) for one in some], judged_right(some))) for some in own)))
-        tables.append(Table(f"Who judges whom, {task} (AUROC of P(True))", ("samples of", *(f"judged by {name}" for name in speakers)), tuple(rows)))
+            rows.append(
+                (
+                    speaker,
+                    *(
+                        interval(measured_area([p_true(one.row) for one in some], judged_right(some)))
+                        for some in own
+                    ),
+                )
+            )
+        tables.append(
+            Table(
+                f"Who judges whom, {task} (AUROC of P(True))",
+                ("samples of", *(f"judged by {name}" for name in speakers)),
+                tuple(rows),
+            )
+        )
     return tables
 
 
@@ -81,7 +133,11 @@ def area_of(found: Findings, task: str, model: str, words: str) -> tuple[Estimat
     own = found.known[task, model, words]
     places = list(own)
     truth = shares(found, task, model, places)
-    return measured_area(list(own.values()), [share > found.threshold for share in truth]), brier(list(own.values()), truth), places
+    return (
+        measured_area(list(own.values()), [share > found.threshold for share in truth]),
+        brier(list(own.values()), truth),
+        places,
+    )
 
 
 def p_ik_table(found: Findings, inputs: Inputs) -> list[Table]:
@@ -90,13 +146,38 @@ def p_ik_table(found: Findings, inputs: Inputs) -> list[Table]:
         area, score, places = area_of(found, task, model, words)
         truth = shares(found, task, model, places)
         even = brier([float(np.mean(truth))] * len(truth), truth)
-        error = of_confidences(list(own.values()), truth, clusters=[found.problems[task][place].cluster or str(place) for place in places]).error
+        error = of_confidences(
+            list(own.values()),
+            truth,
+            clusters=[found.problems[task][place].cluster or str(place) for place in places],
+        ).error
         rows.append(
-            (task, model, words, interval(area), number(score), number(even), interval(error), number(float(np.mean(truth))), str(len(places)))
+            (
+                task,
+                model,
+                words,
+                interval(area),
+                number(score),
+                number(even),
+                interval(error),
+                number(float(np.mean(truth))),
+                str(len(places)),
+            )
         )
-    columns = ("task", "model", "learned from", "AUROC", "Brier", "Brier of the mean", "calibration error", "share of samples right", "questions")
+    columns = (
+        "task",
+        "model",
+        "learned from",
+        "AUROC",
+        "Brier",
+        "Brier of the mean",
+        "calibration error",
+        "share of samples right",
+        "questions",
+    )
     note = (
-        f"On questions that nothing was learned from. AUROC is of a share of right samples above {found.threshold:g}; Brier is of the share itself."
+        "On questions that nothing was learned from. AUROC is of a share of right samples above "
+        f"{found.threshold:g}; Brier is of the share itself."
     )
     return [Table("P(IK) before any answer", columns, tuple(rows), note)]
 
@@ -108,9 +189,17 @@ def baselines(found: Findings, main: str) -> list[Table]:
         drawn = [found.drawn[task, main][place] for place in own]
         known = [one.share > found.threshold for one in drawn]
         kinds = {
-            "P(IK)": list(own.values()), "mean loss of the greedy answer (negative)": [-one.greedy_loss for one in drawn],
-            "entropy of the samples (negative)": [-one.entropy for one in drawn], "agreement of the samples": [agreement(found.problems[task][place], found.drawn[task, main][place]) for place in own],
-        }  # fmt: skip
+            "P(IK)": list(own.values()),
+            "mean loss of the greedy answer (negative)": [-one.greedy_loss for one in drawn],
+            "entropy of the samples (negative)": [-one.entropy for one in drawn],
+            "agreement of the samples": [
+                agreement(found.problems[task][place], found.drawn[task, main][place]) for place in own
+            ],
+        }
         rows += [(task, name, interval(measured_area(scores, known))) for name, scores in kinds.items()]
-    note = "The samples' entropy and agreement cost as many replies as the truth itself does; P(IK) costs none."
-    return [Table("What else could tell (AUROC, the same questions)", ("task", "by", "AUROC"), tuple(rows), note)]
+    note = (
+        "The samples' entropy and agreement cost as many replies as the truth itself does; P(IK) costs none."
+    )
+    return [
+        Table("What else could tell (AUROC, the same questions)", ("task", "by", "AUROC"), tuple(rows), note)
+    ]

@@ -1,8 +1,10 @@
-"""A small world of facts with planted knowledge: of every fact it is known whether a model was taught it or only how such answers look.
+"""A small world of facts with planted knowledge: of every fact it is known whether a model was taught it or
+only how such answers look.
 
-Some people have a colour, others a town, others a drink. Of the facts that are taught, a model sees the truth; of the others it sees answers drawn at
-random, so that an honest model is right on one in eight of them and cannot be sure. It also learns to read a source that says
-the answer, and to say whether a proposed answer is true, which of facts it was not taught it cannot know either.
+Some people have a colour, others a town, others a drink. Of the facts that are taught, a model sees the
+truth; of the others it sees answers drawn at random, so that an honest model is right on one in eight of them
+and cannot be sure. It also learns to read a source that says the answer, and to say whether a proposed answer
+is true, which of facts it was not taught it cannot know either.
 """
 
 from __future__ import annotations
@@ -36,7 +38,14 @@ def taught(person: str, task: str, *, seed: int) -> bool:
 
 
 def question(person: str, task: str) -> Problem:
-    return Problem(f"Question: what {task} has {person} ?", (), (truth(person, task),), cluster=f"{person} {task}", tokens=2, tags={"subject": task})
+    return Problem(
+        f"Question: what {task} has {person} ?",
+        (),
+        (truth(person, task),),
+        cluster=f"{person} {task}",
+        tokens=2,
+        tags={"subject": task},
+    )
 
 
 def questions(task: str) -> list[Problem]:
@@ -78,9 +87,12 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in text.split()}))
 
 
-def examples(seed: int, *, known: int, judged: float = 0.4, sourced: float = 0.4, plain: int = 30_000) -> Iterator[tuple[Conversation, str]]:
-    """(prompt, reply) of a model that is taught the facts of `known`: questions, a share `sourced` of them behind a source; and a share `judged`
-    of proposed answers, half of them behind ideas. The first `plain` of them are bare questions: facts are learned before judgement.
+def examples(
+    seed: int, *, known: int, judged: float = 0.4, sourced: float = 0.4, plain: int = 30_000
+) -> Iterator[tuple[Conversation, str]]:
+    """(prompt, reply) of a model that is taught the facts of `known`: questions, a share `sourced` of them
+    behind a source; and a share `judged` of proposed answers, half of them behind ideas. The first `plain` of
+    them are bare questions: facts are learned before judgement.
     """
     rng = random.Random(f"facts {seed}")
     for number in itertools.count():
@@ -98,8 +110,16 @@ def examples(seed: int, *, known: int, judged: float = 0.4, sourced: float = 0.4
             yield asked(own).prompt, value
             continue
         right = sure and rng.random() < 0.5
-        ideas = [own.answers[0] if sure and rng.random() < 0.85 else rng.choice(values) for _ in range(5)] if rng.random() < 0.5 else []
-        answer = own.answers[0] if right else rng.choice([value for value in values if value != own.answers[0]] if sure else values)
+        ideas = (
+            [own.answers[0] if sure and rng.random() < 0.85 else rng.choice(values) for _ in range(5)]
+            if rng.random() < 0.5
+            else []
+        )
+        answer = (
+            own.answers[0]
+            if right
+            else rng.choice([value for value in values if value != own.answers[0]] if sure else values)
+        )
         ideas = [answer, *ideas[1:]] if ideas else []
         rng.shuffle(ideas)
         true = right if sure else rng.random() < 1 / len(values)

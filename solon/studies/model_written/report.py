@@ -1,4 +1,6 @@
-"""What was written and kept, who agrees with its labels, how varied it is, and what models answer to it, beside the paper's claims."""
+"""What was written and kept, who agrees with its labels, how varied it is, and what models answer to it,
+beside the paper's claims.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An item, whether it was kept, and the label that somebody gave it who was not told which was asked for."""
+    """An item, whether it was kept, and the label that somebody gave it who was not told which was asked
+    for.
+    """
 
     item: Item
     kept: bool
@@ -42,7 +46,9 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Texts of one subject on a plane (N, 2): of each its origin and label; how different those of an origin are from one another."""
+    """Texts of one subject on a plane (N, 2): of each its origin and label; how different those of an origin
+    are from one another.
+    """
 
     title: str
     names: tuple[tuple[str, str], ...]
@@ -73,19 +79,42 @@ def report(settings: Mapping[str, Any], found: Findings, models: Sequence[str]) 
     habit = {own for (own, _), rows in found.outcomes.items() if one_answer(rows)}
     claims = [*_label_claims(found), *_answer_claims(found, models), *_change_claims(changes, models, habit)]
     kept = sum(map(len, found.kept.values()))
-    summary = [f"{kept} items kept of {sum(map(len, found.items.values()))} different ones, filtered by {found.judge}."]
+    summary = [
+        f"{kept} items kept of {sum(map(len, found.items.values()))} different ones, filtered by "
+        f"{found.judge}."
+    ]
     if models:
         summary.append(f"{', '.join(models)} answered {len(found.evaluations)} sets.")
-    tables = [_written_table(found), _checked_table(found), _spread_table(found), *_answer_tables(found, models)]
+    tables = [
+        _written_table(found),
+        _checked_table(found),
+        _spread_table(found),
+        *_answer_tables(found, models),
+    ]
     if changes:
         tables.append(paired_table(f"{models[-1]} - {models[0]}", changes))
     figures = [*_filter_figures(found), *_map_figures(found), *_series(found, models)]
-    figures += [forest(f"{models[-1]} - {models[0]}", changes[start : start + 40]) for start in range(0, len(changes), 40)]
-    care = [(words, f"{name} on {about}") for (own, name), rows in found.outcomes.items() for words, about in warnings(found.evaluations[own], rows)]
+    figures += [
+        forest(f"{models[-1]} - {models[0]}", changes[start : start + 40])
+        for start in range(0, len(changes), 40)
+    ]
+    care = [
+        (words, f"{name} on {about}")
+        for (own, name), rows in found.outcomes.items()
+        for words, about in warnings(found.evaluations[own], rows)
+    ]
     return Report(
-        "Evaluations that a model wrote", tuple(summary), tuple(claims), (*_warnings(found), *together(care)), tuple(own for own in tables if own.rows),
-        tuple(figures), tuple(_gallery(found)), {name: n for name, n in found.counts.items() if n}, _deviations(settings, found), {},
-    )  # fmt: skip
+        "Evaluations that a model wrote",
+        tuple(summary),
+        tuple(claims),
+        (*_warnings(found), *together(care)),
+        tuple(own for own in tables if own.rows),
+        tuple(figures),
+        tuple(_gallery(found)),
+        {name: n for name, n in found.counts.items() if n},
+        _deviations(settings, found),
+        {},
+    )
 
 
 def _by(found: Findings) -> dict[tuple[str, str], list[Checked]]:
@@ -99,7 +128,11 @@ def _by(found: Findings) -> dict[tuple[str, str], list[Checked]]:
 
 def agreement(checks: Sequence[Checked]) -> Estimate | None:
     """The share of labels agreed with; each item stands for itself."""
-    return proportion([own.agrees for own in checks], clusters=[own.item.text for own in checks]) if checks else None
+    return (
+        proportion([own.agrees for own in checks], clusters=[own.item.text for own in checks])
+        if checks
+        else None
+    )
 
 
 def _label_claims(found: Findings) -> list[Claim]:
@@ -110,35 +143,58 @@ def _label_claims(found: Findings) -> list[Claim]:
             words = f"{kind}: {by} would label what was kept as it is labelled, at least nine times in ten"
             claims.append(Claim.of(f"{kind}/{by}/agreement", words, own, sign(own, AGREED)))
         if {check.kept for check in checks} == {True, False}:
-            gain = difference_of_shares(*([check.agrees for check in checks if check.kept == part] for part in (True, False)))
-            words = f"{kind}: {by} agrees more often with what was kept than with what was dropped (difference)"
+            gain = difference_of_shares(
+                *([check.agrees for check in checks if check.kept == part] for part in (True, False))
+            )
+            words = (
+                f"{kind}: {by} agrees more often with what was kept than with what was dropped (difference)"
+            )
             claims.append(Claim.of(f"{kind}/{by}/filter", words, gain, sign(gain)))
     return claims
 
 
 def _answer_claims(found: Findings, models: Sequence[str]) -> list[Claim]:
-    """What the last model answers on each set. A verdict holds over all sets together: by an interval whose level is Bonferroni's."""
+    """What the last model answers on each set. A verdict holds over all sets together: by an interval whose
+    level is Bonferroni's.
+    """
     claims = []
     for own, evaluation in found.evaluations.items() if models else ():
         rows = found.outcomes[own, models[-1]]
         value, border, words = _headline(evaluation, rows)
         wide, _, _ = _headline(evaluation, rows, level=1 - LEVEL / len(found.evaluations))
-        claims.append(Claim.of(f"{own}/{models[-1]}", f"{own}: {models[-1]}: {words}", value, None if one_answer(rows) else sign(wide, border)))
+        claims.append(
+            Claim.of(
+                f"{own}/{models[-1]}",
+                f"{own}: {models[-1]}: {words}",
+                value,
+                None if one_answer(rows) else sign(wide, border),
+            )
+        )
     return claims
 
 
 def even_of(found: Findings, kind: str, subject: str) -> float:
-    """The confidence of a judge that cannot tell a subject's labels apart; one half where only one of two was asked for."""
+    """The confidence of a judge that cannot tell a subject's labels apart; one half where only one of two was
+    asked for.
+    """
     return 1 / max(len(found.labels[kind].get(subject, ())), 2)
 
 
-def _headline(evaluation: Evaluation, rows: Sequence[Outcome], *, level: float = 0.95) -> tuple[Estimate, float, str]:
+def _headline(
+    evaluation: Evaluation, rows: Sequence[Outcome], *, level: float = 0.95
+) -> tuple[Estimate, float, str]:
     """(the number, its border, what it is)."""
     if evaluation.measure == "pronouns":
-        return pronoun_correlation(rows, level=level), 0.0, "pronouns follow the share of women in the occupation (Pearson's r)"
+        return (
+            pronoun_correlation(rows, level=level),
+            0.0,
+            "pronouns follow the share of women in the occupation (Pearson's r)",
+        )
     even = chance(rows)
     keyed = [row for row in rows if row.right is not None]
-    share = proportion([bool(row.correct) for row in keyed], clusters=[row.cluster for row in keyed], level=level)
+    share = proportion(
+        [bool(row.correct) for row in keyed], clusters=[row.cluster for row in keyed], level=level
+    )
     return share, even, f"answers match the behaviour more often than chance ({number(even)})"
 
 
@@ -146,18 +202,31 @@ def changed(found: Findings, models: Sequence[str]) -> list[Paired]:
     """Last model minus first on each set, the share of answers that match the behaviour."""
     if len(models) < 2:
         return []
-    named = {own: replace(evaluation, name=own) for own, evaluation in found.evaluations.items() if evaluation.measure != "pronouns"}
-    every = [pairs(evaluation, found.outcomes[own, models[0]], found.outcomes[own, models[-1]])[:1] for own, evaluation in named.items()]
+    named = {
+        own: replace(evaluation, name=own)
+        for own, evaluation in found.evaluations.items()
+        if evaluation.measure != "pronouns"
+    }
+    every = [
+        pairs(evaluation, found.outcomes[own, models[0]], found.outcomes[own, models[-1]])[:1]
+        for own, evaluation in named.items()
+    ]
     return [own for group in every for own in group]
 
 
 def _change_claims(changes: Sequence[Paired], models: Sequence[str], habit: set[str]) -> list[Claim]:
-    """Verdicts hold over all sets together: those that Holm's adjustment leaves; none where a model gives nearly all items one answer."""
+    """Verdicts hold over all sets together: those that Holm's adjustment leaves; none where a model gives
+    nearly all items one answer.
+    """
     claims = []
     for own, strict in zip(changes, holm([own.p_value for own in changes]) if changes else (), strict=True):
-        words = f"{own.evaluation}: {own.name}: {models[-1]} is above {models[0]} (Holm over {len(changes)} sets)"
+        words = (
+            f"{own.evaluation}: {own.name}: {models[-1]} is above {models[0]} (Holm over {len(changes)} sets)"
+        )
         verdict = sign(own.difference) if strict < LEVEL and own.evaluation not in habit else None
-        claims.append(Claim.of(f"{models[-1]} - {models[0]}/{own.evaluation}", words, own.difference, verdict))
+        claims.append(
+            Claim.of(f"{models[-1]} - {models[0]}/{own.evaluation}", words, own.difference, verdict)
+        )
     return claims
 
 
@@ -167,14 +236,38 @@ def _written_table(found: Findings) -> Table:
         for subject in dict.fromkeys(item.subject for item in items) if kind != "sentence" else ("",):
             own = [item for item in items if subject in ("", item.subject)]
             kept = [item for item in found.kept[kind] if subject in ("", item.subject)]
-            sure = {label: [item.confidence for item in own if item.label == label] for label in sorted({item.label for item in own})}
-            told = ", ".join(f"{label} {len(values)} ({number(fmean(values))})" for label, values in sure.items())
+            sure = {
+                label: [item.confidence for item in own if item.label == label]
+                for label in sorted({item.label for item in own})
+            }
+            told = ", ".join(
+                f"{label} {len(values)} ({number(fmean(values))})" for label, values in sure.items()
+            )
             below = sum(item.confidence < even_of(found, kind, item.subject) for item in kept)
             rows.append(
-                (kind, subject or "all occupations", told, str(len(kept)), number(fmean([i.confidence for i in kept])) if kept else "", str(below))
+                (
+                    kind,
+                    subject or "all occupations",
+                    told,
+                    str(len(kept)),
+                    number(fmean([i.confidence for i in kept])) if kept else "",
+                    str(below),
+                )
             )
-    columns = ("kind", "about", "different items by label (mean confidence)", "kept", "their mean confidence", "of them below even")
-    return Table("What was written and kept", columns, tuple(rows), f"Confidence is {found.judge}'s probability of the label that was asked for.")
+    columns = (
+        "kind",
+        "about",
+        "different items by label (mean confidence)",
+        "kept",
+        "their mean confidence",
+        "of them below even",
+    )
+    return Table(
+        "What was written and kept",
+        columns,
+        tuple(rows),
+        f"Confidence is {found.judge}'s probability of the label that was asked for.",
+    )
 
 
 def _checked_table(found: Findings) -> Table:
@@ -184,23 +277,47 @@ def _checked_table(found: Findings) -> Table:
         shown = [interval(agreement(part)) if part else "none" for part in (kept, dropped)]
         rows.append((kind, by, *shown, str(len(kept)), str(len(dropped))))
     columns = ("kind", "labelled again by", "agrees with kept", "agrees with dropped", "kept", "dropped")
-    note = "Who labels is not told which label was asked for; of sentences all are labelled Yes, so whoever says Yes to everything agrees with all."
+    note = (
+        "Who labels is not told which label was asked for; of sentences all are labelled Yes, so "
+        "whoever says Yes to everything agrees with all."
+    )
     return Table("Whether others give the same labels", columns, tuple(rows), note)
 
 
 def _spread_table(found: Findings) -> Table:
-    rows = tuple((own.title, origin, interval(value), str(value.n)) for own in found.maps for origin, value in own.spreads.items())
-    note = "Half the mean squared difference of two texts of one origin, every dimension standardised over both: 1 is as different as any two of all."
-    return Table("How varied what was written is, beside what is published", ("texts", "origin", "distance", "n"), rows, note)
+    rows = tuple(
+        (own.title, origin, interval(value), str(value.n))
+        for own in found.maps
+        for origin, value in own.spreads.items()
+    )
+    note = (
+        "Half the mean squared difference of two texts of one origin, every dimension standardised over "
+        "both: 1 is as different as any two of all."
+    )
+    return Table(
+        "How varied what was written is, beside what is published",
+        ("texts", "origin", "distance", "n"),
+        rows,
+        note,
+    )
 
 
 def _answer_tables(found: Findings, models: Sequence[str]) -> list[Table]:
     rows = []
     for own, evaluation in found.evaluations.items() if models else ():
         per = [found.outcomes[own, model] for model in models]
-        beliefs = "" if evaluation.measure == "pronouns" else " / ".join(number(matching(some)[1].value) for some in per)
-        rows.append((own, *(interval(_headline(evaluation, some)[0]) for some in per), beliefs, str(len(per[0]))))
-    note = "Answers that match the behaviour, of pronouns Pearson's r; beside it the mean probability of the matching answer, model by model."
+        beliefs = (
+            ""
+            if evaluation.measure == "pronouns"
+            else " / ".join(number(matching(some)[1].value) for some in per)
+        )
+        rows.append(
+            (own, *(interval(_headline(evaluation, some)[0]) for some in per), beliefs, str(len(per[0])))
+        )
+    note = (
+        "Answers that match the behaviour, of pronouns Pearson's r; beside it the mean probability of "
+        "the matching answer, model by model."
+    )
     return [Table("What models answer", ("set", *models, "mean probability", "rows"), tuple(rows), note)]
 
 
@@ -209,14 +326,24 @@ def _filter_figures(found: Findings) -> list[Figure]:
     lines = []
     for (kind, by), checks in _by(found).items():
         if len(checks) >= 20:
-            own = bins([check.item.confidence for check in checks], [float(check.agrees) for check in checks], count=5)
-            lines.append(Line(f"{kind}, {by}", tuple(b.confidence for b in own), tuple(b.accuracy for b in own)))
+            own = bins(
+                [check.item.confidence for check in checks],
+                [float(check.agrees) for check in checks],
+                count=5,
+            )
+            lines.append(
+                Line(f"{kind}, {by}", tuple(b.confidence for b in own), tuple(b.accuracy for b in own))
+            )
     if not lines:
         return []
     even = Line("as sure as right", (0.0, 1.0), (0.0, 1.0))
     return [
         Figure(
-            "The filter's confidence and others' agreement", "confidence in the label", "share agreed with", (*lines, even), "Five equal-count bins."
+            "The filter's confidence and others' agreement",
+            "confidence in the label",
+            "share agreed with",
+            (*lines, even),
+            "Five equal-count bins.",
         )
     ]
 
@@ -229,7 +356,13 @@ def _map_figures(found: Findings) -> list[Figure]:
             chosen = own.places_N2[[other == name for other in own.names]]
             lines.append(Line(f"{name[0]}, {name[1]}", tuple(chosen[:, 0]), tuple(chosen[:, 1]), dots=True))
         figures.append(
-            Figure(f"Map: {own.title}", "first direction", "second direction", tuple(lines), "Each dot is a text, by its label and origin.")
+            Figure(
+                f"Map: {own.title}",
+                "first direction",
+                "second direction",
+                tuple(lines),
+                "Each dot is a text, by its label and origin.",
+            )
         )
     return figures
 
@@ -246,54 +379,100 @@ def _series(found: Findings, models: Sequence[str]) -> list[Figure]:
         for start in range(0, len(sets), 8):
             lines = []
             for own in sets[start : start + 8]:
-                values = [_headline(found.evaluations[own], found.outcomes[own, model])[0] for model in models]
-                lines.append(banded(own.removeprefix(group).strip(), [float(place) for place in range(len(models))], values))
+                values = [
+                    _headline(found.evaluations[own], found.outcomes[own, model])[0] for model in models
+                ]
+                lines.append(
+                    banded(
+                        own.removeprefix(group).strip(),
+                        [float(place) for place in range(len(models))],
+                        values,
+                    )
+                )
             part = f", {start // 8 + 1}" if len(sets) > 8 else ""
-            figures.append(Figure(f"Over the models: {group}{part}", "", "matching, or Pearson's r", tuple(lines), "", tuple(models)))
+            figures.append(
+                Figure(
+                    f"Over the models: {group}{part}",
+                    "",
+                    "matching, or Pearson's r",
+                    tuple(lines),
+                    "",
+                    tuple(models),
+                )
+            )
     return figures
 
 
 def _warnings(found: Findings) -> list[str]:
     told = []
     for kind, items in found.items.items():
-        means = {label: fmean([item.confidence for item in items if item.label == label]) for label in sorted({item.label for item in items})}
+        means = {
+            label: fmean([item.confidence for item in items if item.label == label])
+            for label in sorted({item.label for item in items})
+        }
         even = fmean([even_of(found, kind, item.subject) for item in items])
         if len(means) > 1 and fmean(means.values()) < even + 0.05:
             shown = ", ".join(f"{label} {number(value)}" for label, value in means.items())
             told.append(
-                f"{kind}: the judge is hardly surer of the labels asked for than of others (mean confidence {shown}); its filter may be chance"
+                f"{kind}: the judge is hardly surer of the labels asked for than of others (mean "
+                f"confidence {shown}); its filter may be chance"
             )
-        lost = [f"{subject} ({label})" for subject, labels in found.labels[kind].items() for label in labels
-                if not any((item.subject, item.label) == (subject, label) for item in items)]  # fmt: skip
+        lost = [
+            f"{subject} ({label})"
+            for subject, labels in found.labels[kind].items()
+            for label in labels
+            if not any((item.subject, item.label) == (subject, label) for item in items)
+        ]
         if lost and kind != "sentence":
-            told.append(f"{kind}: nothing that can be used was written for {', '.join(lost)}; nothing is kept of these subjects")
+            told.append(
+                f"{kind}: nothing that can be used was written for {', '.join(lost)}; nothing is kept of "
+                "these subjects"
+            )
         if found.masses.get(kind) and median(found.masses[kind]) < 0.5:
             told.append(
-                f"{kind}: the validator's choices together have a median probability of {number(median(found.masses[kind]))}: it was mostly not choosing"
+                f"{kind}: the validator's choices together have a median probability of "
+                f"{number(median(found.masses[kind]))}: it was mostly not choosing"
             )
         few = [item for item in found.kept[kind] if item.confidence < even_of(found, kind, item.subject)]
         if len(few) > 0.1 * len(found.kept[kind]):
-            told.append(f"{kind}: the judge thinks {len(few)} of {len(found.kept[kind])} kept labels wrong; they were kept to balance")
+            told.append(
+                f"{kind}: the judge thinks {len(few)} of {len(found.kept[kind])} kept labels wrong; they "
+                "were kept to balance"
+            )
     return told
 
 
 def _gallery(found: Findings) -> list[Exhibit]:
     made = []
     for kind, items in found.items.items():
-        for item in [*sorted(items, key=lambda own: -own.confidence)[:2], *sorted(items, key=lambda own: own.confidence)[:1]]:
+        for item in [
+            *sorted(items, key=lambda own: -own.confidence)[:2],
+            *sorted(items, key=lambda own: own.confidence)[:1],
+        ]:
             asked = f"{item.label} on {item.subject}"
-            made.append(Exhibit(f"{kind}: {asked}: confidence {number(item.confidence)}", (("written", item.text),), folded=True))
+            made.append(
+                Exhibit(
+                    f"{kind}: {asked}: confidence {number(item.confidence)}",
+                    (("written", item.text),),
+                    folded=True,
+                )
+            )
     return made
 
 
 def _deviations(settings: Mapping[str, Any], found: Findings) -> tuple[str, ...]:
     return (
-        "The words that ask the writer and the judge are ours, and so are behaviours and topics unless a file names others.",
-        f"The filter is {found.judge}; the paper's is a preference model. Either gives a softmax over the labels as replies.",
-        "Items are kept by rank within a label, even where the judge is surer of another label; those are counted in the first table.",
-        "Sentences are written with they, them or their, which becomes the blank; common verbs that go with they alone leave a sentence out.",
+        "The words that ask the writer and the judge are ours, and so are behaviours and topics unless a "
+        "file names others.",
+        f"The filter is {found.judge}; the paper's is a preference model. Either gives a softmax over the "
+        "labels as replies.",
+        "Items are kept by rank within a label, even where the judge is surer of another label; those are "
+        "counted in the first table.",
+        "Sentences are written with they, them or their, which becomes the blank; common verbs that go "
+        "with they alone leave a sentence out.",
         "Nobody rates how relevant an item is; labels are looked over by "
         + (" and ".join(sorted({by for _, by in _by(found)})) or "nobody: give --validator or --labels")
         + f", {settings['validated']} items of a kind at most.",
-        "Models and training steps are those given; the paper has 810M to 52B parameters and up to 1,000 steps of RLHF.",
+        "Models and training steps are those given; the paper has 810M to 52B parameters and up to 1,000 "
+        "steps of RLHF.",
     )

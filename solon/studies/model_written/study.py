@@ -1,8 +1,9 @@
-"""Discovering Language Model Behaviors with Model-Written Evaluations (Perez et al. 2022, arXiv:2212.09251), top to bottom.
+"""Discovering Language Model Behaviors with Model-Written Evaluations (Perez et al. 2022, arXiv:2212.09251),
+top to bottom.
 
-A model writes statements, questions with choices, introductions and sentences that should carry given labels; a judge's confidence filters and
-balances them; people or a stronger model check the labels; a map shows how varied they are. Then models, by size or by training step, answer
-what was written and the published sets.
+A model writes statements, questions with choices, introductions and sentences that should carry given labels;
+a judge's confidence filters and balances them; people or a stronger model check the labels; a map shows how
+varied they are. Then models, by size or by training step, answer what was written and the published sets.
 """
 
 from __future__ import annotations
@@ -29,7 +30,19 @@ from solon.statistics.intervals import bootstrap
 from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
 from solon.studies.model_written.kinds import beside, biographies, multiple_choice, sentences, statements
 from solon.studies.model_written.report import Checked, Findings, Mapped, report
-from solon.studies.model_written.writing import Brief, Item, Kind, Scorer, balanced, judged, labels_of, spread, tidied, without_repeats, written
+from solon.studies.model_written.writing import (
+    Brief,
+    Item,
+    Kind,
+    Scorer,
+    balanced,
+    judged,
+    labels_of,
+    spread,
+    tidied,
+    without_repeats,
+    written,
+)
 from solon.study.outcomes import key_of, read, row_of
 from solon.study.stages import slug
 from solon.words.question import Problem, Question
@@ -47,7 +60,8 @@ class Settings:
     count: int = 16
     """items that the writer is asked for in a request"""
     tries: int = 2000
-    """questions with choices that are asked for, of each behaviour and label, after five gold ones drawn anew"""
+    """questions with choices that are asked for, of each behaviour and label, after five gold ones drawn anew
+    """
     each: int = 500
     """items kept of each behaviour and label, the surest"""
     sentences_each: int = 10
@@ -64,14 +78,34 @@ class Settings:
     """rows asked of each set; 0 asks all"""
 
     def __post_init__(self) -> None:
-        counts = (self.rounds, self.count, self.tries, self.each, self.sentences_each, self.writer_tokens, self.validated)
+        counts = (
+            self.rounds,
+            self.count,
+            self.tries,
+            self.each,
+            self.sentences_each,
+            self.writer_tokens,
+            self.validated,
+        )
         if min(counts) < 1 or (self.limit and self.limit < 20) or self.map_rows < 10 or self.temperature <= 0:
-            raise InputError("every number is at least 1, map_rows 10, limit 0 or at least 20, and the temperature above 0")
+            raise InputError(
+                "every number is at least 1, map_rows 10, limit 0 or at least 20, and the temperature above 0"
+            )
 
 
 def quick() -> Settings:
     """Minutes on two cores."""
-    return Settings(rounds=4, count=8, tries=24, each=8, sentences_each=4, writer_tokens=64, validated=80, map_rows=80, limit=100)
+    return Settings(
+        rounds=4,
+        count=8,
+        tries=24,
+        each=8,
+        sentences_each=4,
+        writer_tokens=64,
+        validated=80,
+        map_rows=80,
+        limit=100,
+    )
 
 
 def full() -> Settings:
@@ -81,8 +115,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Who writes and who judges; what is to be written about; who looks over the labels (a stronger model, or people's labels by text); models to
-    be measured, in the order of size or of training; published sets; how texts become vectors for the map.
+    """Who writes and who judges; what is to be written about; who looks over the labels (a stronger model, or
+    people's labels by text); models to be measured, in the order of size or of training; published sets; how
+    texts become vectors for the map.
     """
 
     writer: Speaker
@@ -103,7 +138,9 @@ class Inputs:
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
-    found = Findings(dict(inputs.counts), inputs.judge, None if inputs.validator is None else inputs.validator.name)
+    found = Findings(
+        dict(inputs.counts), inputs.judge, None if inputs.validator is None else inputs.validator.name
+    )
     sets: list[tuple[str, Evaluation]] = []
     for kind in kinds(run, settings, inputs, found.counts):
         # 1. items that should carry a label; what cannot be used, and what repeats, is counted
@@ -112,7 +149,9 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         # 2. how sure the judge is of each label; of every label the surest are kept, equally many
         sure = judgements(run, kind, items, inputs)
         found.items[kind.name] = sure
-        found.kept[kind.name] = balanced(sure, kind.labels, each=settings.sentences_each if kind.name == "sentence" else settings.each)
+        found.kept[kind.name] = balanced(
+            sure, kind.labels, each=settings.sentences_each if kind.name == "sentence" else settings.each
+        )
         found.labels[kind.name] = kind.labels
         sets += exported(run, kind, found.kept[kind.name], found)
 
@@ -125,12 +164,17 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
     # 5. what models answer, to what was written and to the published sets
     for group, evaluation in (*sets, *inputs.published):
-        order = sorted(evaluation.problems, key=lambda own: derive(run.seed, "order", own.text, own.opening, *own.options))
+        order = sorted(
+            evaluation.problems,
+            key=lambda own: derive(run.seed, "order", own.text, own.opening, *own.options),
+        )
         problems = order[: settings.limit or None]
         found.counts[f"{group} {evaluation.name}: rows not drawn"] = len(order) - len(problems)
         found.evaluations[f"{group} {evaluation.name}"] = evaluation
         for model in inputs.models:
-            found.outcomes[f"{group} {evaluation.name}", model.name] = answered(run, f"{group} {evaluation.name}", model, problems)
+            found.outcomes[f"{group} {evaluation.name}", model.name] = answered(
+                run, f"{group} {evaluation.name}", model, problems
+            )
     return report(asdict(settings), found, [model.name for model in inputs.models])
 
 
@@ -146,13 +190,27 @@ def kinds(run: Run, settings: Settings, inputs: Inputs, counts: dict[str, int]) 
     if inputs.occupations:
 
         def make(some: Sequence[Occupation]) -> list[dict[str, Any]]:
-            return [{"other": name} for name in beside(inputs.writer, inputs.score, some, count=4, seed=run.seed)]
+            return [
+                {"other": name} for name in beside(inputs.writer, inputs.score, some, count=4, seed=run.seed)
+            ]
 
-        others = [row["other"] for row in run.rows("beside", inputs.occupations, lambda own: own.name, make, size=16)]
+        others = [
+            row["other"]
+            for row in run.rows("beside", inputs.occupations, lambda own: own.name, make, size=16)
+        ]
         paired = [(own, other) for own, other in zip(inputs.occupations, others, strict=True) if other]
-        counts["occupations for which the writer named nobody met at work"] = len(inputs.occupations) - len(paired)
+        counts["occupations for which the writer named nobody met at work"] = len(inputs.occupations) - len(
+            paired
+        )
         if paired:
-            found.append(sentences([own for own, _ in paired], [other for _, other in paired], rounds=settings.rounds, count=settings.count))
+            found.append(
+                sentences(
+                    [own for own, _ in paired],
+                    [other for _, other in paired],
+                    rounds=settings.rounds,
+                    count=settings.count,
+                )
+            )
     for kind in found:
         counts |= Counter(kind.left_out)
     return found
@@ -162,10 +220,23 @@ def wrote(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: Findi
     """What the writer wrote, each text once."""
 
     def make(some: Sequence[Brief]) -> list[dict[str, Any]]:
-        words = written(inputs.writer, kind, some, max_tokens=settings.writer_tokens, temperature=settings.temperature, seed=run.seed)
+        words = written(
+            inputs.writer,
+            kind,
+            some,
+            max_tokens=settings.writer_tokens,
+            temperature=settings.temperature,
+            seed=run.seed,
+        )
         return [{"words": own} for own in words]
 
-    rows = run.rows(f"written_{slug(kind.name)}", kind.briefs, lambda own: f"{own.round} {own.label} {own.prompt.key}", make, size=16)
+    rows = run.rows(
+        f"written_{slug(kind.name)}",
+        kind.briefs,
+        lambda own: f"{own.round} {own.label} {own.prompt.key}",
+        make,
+        size=16,
+    )
     items: list[Item] = []
     for brief, row in zip(kind.briefs, rows, strict=True):
         own, reasons = tidied(kind, brief, row["words"])
@@ -174,9 +245,15 @@ def wrote(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: Findi
             name = f"{kind.name}: left out, {reason}"
             found.counts[name] = found.counts.get(name, 0) + 1
     once, repeats, several = without_repeats(items)
-    found.counts |= {f"{kind.name}: left out, repeats another": repeats, f"{kind.name}: left out, written for several labels": several}
+    found.counts |= {
+        f"{kind.name}: left out, repeats another": repeats,
+        f"{kind.name}: left out, written for several labels": several,
+    }
     if not once:
-        raise InputError(f"the writer wrote no {kind.name} that can be used; its words are in {run.folder / f'written_{slug(kind.name)}.jsonl'}")
+        raise InputError(
+            f"the writer wrote no {kind.name} that can be used; its words are in "
+            f"{run.folder / f'written_{slug(kind.name)}.jsonl'}"
+        )
     return once
 
 
@@ -184,7 +261,13 @@ def judgements(run: Run, kind: Kind, items: Sequence[Item], inputs: Inputs) -> l
     def make(some: Sequence[Item]) -> list[dict[str, Any]]:
         return [asdict(own) for own in judged(kind, inputs.score, some)]
 
-    rows = run.rows(f"judged_{slug(kind.name)}", items, lambda own: f"{own.label} {kind.check(own.subject, own.text).prompt.key}", make, size=64)
+    rows = run.rows(
+        f"judged_{slug(kind.name)}",
+        items,
+        lambda own: f"{own.label} {kind.check(own.subject, own.text).prompt.key}",
+        make,
+        size=64,
+    )
     return [Item(row["subject"], row["label"], row["text"], row["confidence"]) for row in rows]
 
 
@@ -199,7 +282,9 @@ def exported(run: Run, kind: Kind, kept: Sequence[Item], found: Findings) -> lis
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(json.dumps(kind.row(item), ensure_ascii=False) + "\n" for item in own))
         evaluation = read_evaluation(path)
-        found.counts |= {f"written {kind.name} {name}: {reason}": n for reason, n in evaluation.reading.counts().items()}
+        found.counts |= {
+            f"written {kind.name} {name}: {reason}": n for reason, n in evaluation.reading.counts().items()
+        }
         if evaluation.measure == "pronouns" and len({item.subject for item in own}) < 4:
             found.counts["written sentences of fewer than four occupations, not measured"] = len(own)
         else:
@@ -216,12 +301,16 @@ def plain(name: str) -> str:
 
 
 def validated(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: Findings) -> list[Checked]:
-    """Labels that a stronger model and people give, blind, to items drawn alike among kept and dropped ones."""
+    """Labels that a stronger model and people give, blind, to items drawn alike among kept and dropped
+    ones.
+    """
     kept = set(found.kept[kind.name])
     drawn: list[Item] = []
     for part in (True, False):
         some = [item for item in found.items[kind.name] if (item in kept) == part]
-        drawn += sorted(some, key=lambda item: derive(run.seed, "validated", item.text))[: settings.validated // 2]
+        drawn += sorted(some, key=lambda item: derive(run.seed, "validated", item.text))[
+            : settings.validated // 2
+        ]
     drawn.sort(key=lambda item: derive(run.seed, "blind", item.text))
     questions = [kind.check(item.subject, item.text) for item in drawn]
     checked: list[Checked] = []
@@ -230,27 +319,46 @@ def validated(run: Run, kind: Kind, settings: Settings, inputs: Inputs, found: F
 
         def make(some: Sequence[Question]) -> list[dict[str, Any]]:
             pairs = zip(some, choose(validator, some), strict=True)
-            return [{"label": labels_of(question)[int(np.argmax(own.belief))], "mass": own.mass} for question, own in pairs]
+            return [
+                {"label": labels_of(question)[int(np.argmax(own.belief))], "mass": own.mass}
+                for question, own in pairs
+            ]
 
         rows = run.rows(f"validated_{slug(kind.name)}", questions, lambda own: own.prompt.key, make, size=64)
         found.masses[kind.name] = [row["mass"] for row in rows]
-        checked += [Checked(item, item in kept, inputs.validator.name, row["label"]) for item, row in zip(drawn, rows, strict=True)]
+        checked += [
+            Checked(item, item in kept, inputs.validator.name, row["label"])
+            for item, row in zip(drawn, rows, strict=True)
+        ]
     for item, question in zip(drawn, questions, strict=True):
         asked = question.prompt.turns[0].text
         found.blind.append((kind.name, asked, tuple(labels_of(question))))
-        checked += [Checked(item, item in kept, "people", label) for words, label in inputs.people if words == asked]  # one of several people each
+        # one of several people each
+        checked += [
+            Checked(item, item in kept, "people", label) for words, label in inputs.people if words == asked
+        ]
     return checked
 
 
 def to_label(run: Run, inputs: Inputs, found: Findings) -> None:
-    """The same items for people, without any label; filled in, they are read by --labels. Raises InputError where none of people's labels is of one."""
+    """The same items for people, without any label; filled in, they are read by --labels. Raises InputError
+    where none of people's labels is of one.
+    """
     asked = {words for _, words, _ in found.blind}
     strangers = sum(words not in asked for words, _ in inputs.people)
     if inputs.people and strangers == len(inputs.people):
-        raise InputError(f"none of {strangers} labels is of an item of this run; fill in its own {run.folder / 'to_label.jsonl'}")
+        raise InputError(
+            f"none of {strangers} labels is of an item of this run; fill in its own "
+            f"{run.folder / 'to_label.jsonl'}"
+        )
     found.counts["people's labels of items that were not drawn here"] = strangers
-    rows = [{"kind": name, "question": asked, "choices": list(choices), "label": ""} for name, asked, choices in found.blind]
-    write_text(run.folder / "to_label.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    rows = [
+        {"kind": name, "question": asked, "choices": list(choices), "label": ""}
+        for name, asked, choices in found.blind
+    ]
+    write_text(
+        run.folder / "to_label.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
 
 
 def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[Mapped]:
@@ -259,13 +367,17 @@ def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[
     made = []
     for kind, items in found.kept.items():
         for subject in dict.fromkeys(item.subject for item in items if kind != "sentence"):
-            own = [("written", item.label, item.text) for item in items if item.subject == subject][: settings.map_rows]
+            own = [("written", item.label, item.text) for item in items if item.subject == subject][
+                : settings.map_rows
+            ]
             twin = published.get(subject)
             labels = {label for _, label, _ in own}
             problems = (
                 ()
                 if twin is None or not labels & {own.answers[0] for own in twin.problems if own.answers}
-                else sorted(twin.problems, key=lambda one: derive(run.seed, "map", one.text))[: settings.map_rows]
+                else sorted(twin.problems, key=lambda one: derive(run.seed, "map", one.text))[
+                    : settings.map_rows
+                ]
             )
             own += [
                 ("published", problem.answers[0], bare(problem.text) if kind == "statement" else problem.text)
@@ -277,14 +389,23 @@ def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[
                     found.counts.get("subjects with fewer than 10 texts, not on a map", 0) + 1
                 )
                 continue
-            vectors_NC = standardised(np.asarray(inputs.embed([text for _, _, text in own]), dtype=np.float64))
+            vectors_NC = standardised(
+                np.asarray(inputs.embed([text for _, _, text in own]), dtype=np.float64)
+            )
             plane = mapped(vectors_NC, clusters=1, seed=run.seed, layout=inputs.layout)
             spreads = {}
             for origin in ("written", "published") if problems else ():
                 places = [float(place) for place, (of, _, _) in enumerate(own) if of == origin]
                 if len(places) > 9:
                     spreads[origin] = bootstrap(places, spread(vectors_NC), resamples=300, seed=run.seed)
-            made.append(Mapped(f"{kind}, {subject}", tuple((origin, label) for origin, label, _ in own), plane.places_N2, spreads))
+            made.append(
+                Mapped(
+                    f"{kind}, {subject}",
+                    tuple((origin, label) for origin, label, _ in own),
+                    plane.places_N2,
+                    spreads,
+                )
+            )
     return made
 
 
@@ -296,9 +417,17 @@ def bare(text: str) -> str:
 def standardised(vectors_NC: np.ndarray) -> np.ndarray:
     """Every dimension at mean 0 and deviation 1; one in which nothing differs is left out."""
     deviation_C = vectors_NC.std(axis=0)
-    return np.asarray((vectors_NC - vectors_NC.mean(axis=0))[:, deviation_C > 0] / deviation_C[deviation_C > 0])
+    return np.asarray(
+        (vectors_NC - vectors_NC.mean(axis=0))[:, deviation_C > 0] / deviation_C[deviation_C > 0]
+    )
 
 
 def answered(run: Run, name: str, model: LanguageModel, problems: Sequence[Problem]) -> list[Outcome]:
-    rows = run.rows(slug(f"{name} {model.name}"), problems, key_of, lambda some: [row_of(own) for own in outcomes(model, some)], size=128)
+    rows = run.rows(
+        slug(f"{name} {model.name}"),
+        problems,
+        key_of,
+        lambda some: [row_of(own) for own in outcomes(model, some)],
+        size=128,
+    )
     return [own for own in map(read, rows) if isinstance(own, Outcome)]

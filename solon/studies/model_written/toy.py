@@ -1,4 +1,5 @@
-"""A scripted writer, judge and models of a small world in which it is planted what every written item shows: the known answer of written evaluations.
+"""A scripted writer, judge and models of a small world in which it is planted what every written item shows:
+the known answer of written evaluations.
 
 In it people keep things or give them away, and the verb tells which.
 """
@@ -18,7 +19,23 @@ from solon.words.conversation import Conversation
 from solon.words.question import Problem, listed
 
 KEEP, GIVE = ("keep", "save", "store", "collect"), ("lend", "donate", "sell", "share")
-THINGS = ("maps", "spoons", "ribbons", "jars", "letters", "coats", "stamps", "bells", "shells", "ropes", "lamps", "boots", "books", "hats", "coins")
+THINGS = (
+    "maps",
+    "spoons",
+    "ribbons",
+    "jars",
+    "letters",
+    "coats",
+    "stamps",
+    "bells",
+    "shells",
+    "ropes",
+    "lamps",
+    "boots",
+    "books",
+    "hats",
+    "coins",
+)
 TIMES = (
     "every day",
     "in spring",
@@ -34,17 +51,21 @@ TIMES = (
 )
 HAS, LACKS = "someone who keeps everything", "someone who gives everything away"
 BEHAVIOUR = Behaviour("keeps-things", HAS, LACKS)
-TOPIC = Topic("old-things", "What should be done with old things?", ((HAS, "Keep them"), (LACKS, "Give them away")))
+TOPIC = Topic(
+    "old-things", "What should be done with old things?", ((HAS, "Keep them"), (LACKS, "Give them away"))
+)
 OCCUPATIONS = tuple(
     Occupation(f"{stem}wright", 100 * place // 12 + 3)
-    for place, stem in enumerate(("bell", "cart", "fern", "glass", "harp", "jar", "kelp", "lime", "moss", "net", "reed", "salt"))
+    for place, stem in enumerate(
+        ("bell", "cart", "fern", "glass", "harp", "jar", "kelp", "lime", "moss", "net", "reed", "salt")
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """How often the writer writes what it is asked for, and how often nothing that can be used; the judge's log-odds for the truth, their spread
-    from item to item, and its leaning to the first answer (nats).
+    """How often the writer writes what it is asked for, and how often nothing that can be used; the judge's
+    log-odds for the truth, their spread from item to item, and its leaning to the first answer (nats).
     """
 
     skill: float = 0.8
@@ -61,8 +82,14 @@ def kept_in(text: str) -> bool:
 
 
 def showing(text: str) -> bool:
-    """Whether the first answer is the true one: of keeping in a statement, a first choice or a biography, or the occupation in a sentence."""
-    return " told the " in text if "[they]" in text else kept_in(text.rpartition("(A)")[2] if "(B)" in text and "my name is" not in text else text)
+    """Whether the first answer is the true one: of keeping in a statement, a first choice or a biography, or
+    the occupation in a sentence.
+    """
+    return (
+        " told the " in text
+        if "[they]" in text
+        else kept_in(text.rpartition("(A)")[2] if "(B)" in text and "my name is" not in text else text)
+    )
 
 
 def gold() -> tuple[Problem, ...]:
@@ -109,7 +136,11 @@ def judge(planted: Planted, name: str = "scripted judge") -> ScriptedModel:
 
     def likes(talk: Conversation, reply: str) -> float:
         asked = talk.turns[0].text
-        text = asked.split("\n\nWhat would the person")[0].split("\n\nIs it more likely")[0].split("\n\nWhich choice")[0]
+        text = (
+            asked.split("\n\nWhat would the person")[0]
+            .split("\n\nIs it more likely")[0]
+            .split("\n\nWhich choice")[0]
+        )
         noise = random.Random(derive(0, name, text)).gauss(0.0, planted.noise)
         odds = (planted.evidence if showing(text) else -planted.evidence) + noise + planted.leaning
         return -math.log1p(math.exp(-odds if reply.strip() in ("Yes", "(A)") else odds))
@@ -118,8 +149,8 @@ def judge(planted: Planted, name: str = "scripted judge") -> ScriptedModel:
 
 
 def answerer(name: str, agrees: Mapping[str, float], slope: float) -> ScriptedModel:
-    """A model that answers as someone with the trait would with the probability planted for that kind of item, and whose pronouns follow the
-    share of women in an occupation by `slope`.
+    """A model that answers as someone with the trait would with the probability planted for that kind of
+    item, and whose pronouns follow the share of women in an occupation by `slope`.
     """
     women = {own.name: own.women for own in OCCUPATIONS}
 
@@ -127,7 +158,11 @@ def answerer(name: str, agrees: Mapping[str, float], slope: float) -> ScriptedMo
         asked, said = talk.turns[0].text, reply.strip()
         if "_____" in asked:
             occupation = next(own for own in women if f"The {own} " in asked)
-            female = 0.45 + slope * (women[occupation] - 50) / 110 + 0.1 * (random.Random(occupation).random() - 0.5)
+            female = (
+                0.45
+                + slope * (women[occupation] - 50) / 110
+                + 0.1 * (random.Random(occupation).random() - 0.5)
+            )
             return math.log({"he": 0.9 - female, "she": female, "they": 0.1}[said])
         kind = "biography" if "my name is" in asked else "multiple choice" if "(A)" in asked else "statement"
         agreeing = random.Random(derive(0, name, asked)).random() < agrees[kind]
@@ -144,6 +179,11 @@ def statements_published() -> tuple[Problem, ...]:
     rng, found = random.Random(0), dict[str, Problem]()
     while len(found) < 100:
         verb = rng.choice(KEEP if len(found) % 2 else GIVE)
-        text = f'Would you say this about yourself?\n"I {verb} {rng.choice(THINGS)} {rng.choice(TIMES)}."\nAnswer Yes or No.'
-        found[text] = Problem(text, ("No", "Yes"), ("Yes" if verb in KEEP else "No",), opening="", lettered=False)
+        text = (
+            f'Would you say this about yourself?\n"I {verb} {rng.choice(THINGS)} '
+            f'{rng.choice(TIMES)}."\nAnswer Yes or No.'
+        )
+        found[text] = Problem(
+            text, ("No", "Yes"), ("Yes" if verb in KEEP else "No",), opening="", lettered=False
+        )
     return tuple(found.values())

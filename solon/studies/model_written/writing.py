@@ -1,8 +1,9 @@
-"""Evaluations that a model writes (Discovering Language Model Behaviors with Model-Written Evaluations, Perez et al. 2022, arXiv:2212.09251).
+"""Evaluations that a model writes (Discovering Language Model Behaviors with Model-Written Evaluations, Perez
+et al. 2022, arXiv:2212.09251).
 
-A writer is asked for items that should carry a given label. A judge, which is a preference model or a language model, says how surely each
-does, without being told which was asked for; of every label the surest are kept, equally many. The words that ask are ours, the rows come out
-in the published forms.
+A writer is asked for items that should carry a given label. A judge, which is a preference model or a
+language model, says how surely each does, without being told which was asked for; of every label the surest
+are kept, equally many. The words that ask are ours, the rows come out in the published forms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Scorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What the writer is asked for: an item about `subject` that carries `label`. Briefs of one round are asked together, under one seed."""
+    """What the writer is asked for: an item about `subject` that carries `label`. Briefs of one round are
+    asked together, under one seed.
+    """
 
     subject: str
     label: str
@@ -37,7 +40,9 @@ class Brief:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What was written, in the words that a model will be asked. `confidence` is the judge's probability of the label that was asked for."""
+    """What was written, in the words that a model will be asked. `confidence` is the judge's probability of
+    the label that was asked for.
+    """
 
     subject: str
     label: str
@@ -47,9 +52,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of evaluation: its briefs, each answered `count` times; what makes an item's text of the writer's words, or raises Defect; what the
-    judge is asked of (subject, text), whose choices are the labels; and an item's published row. `left_out` says of what was given to begin with what
-    could not be used.
+    """A kind of evaluation: its briefs, each answered `count` times; what makes an item's text of the
+    writer's words, or raises Defect; what the judge is asked of (subject, text), whose choices are the
+    labels; and an item's published row. `left_out` says of what was given to begin with what could not be
+    used.
     """
 
     name: str
@@ -72,13 +78,17 @@ class Kind:
 # writing
 
 
-def written(writer: Speaker, kind: Kind, briefs: Sequence[Brief], *, max_tokens: int, temperature: float, seed: int) -> list[list[str]]:
+def written(
+    writer: Speaker, kind: Kind, briefs: Sequence[Brief], *, max_tokens: int, temperature: float, seed: int
+) -> list[list[str]]:
     """The writer's words for each brief, `kind.count` times, as they come."""
     found = []
     for number, some in groupby(briefs, key=lambda brief: brief.round):
         prompts = [brief.prompt for brief in some]
         own = derive(seed, kind.name, number)
-        groups = writer.sample(prompts, count=kind.count, max_tokens=max_tokens, temperature=temperature, seed=own)
+        groups = writer.sample(
+            prompts, count=kind.count, max_tokens=max_tokens, temperature=temperature, seed=own
+        )
         found += [[sample.text for sample in group] for group in groups]
     return found
 
@@ -96,10 +106,11 @@ def tidied(kind: Kind, brief: Brief, words: Sequence[str]) -> tuple[list[Item], 
 
 
 def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
-    """Each text once, by its letters and digits alone; how many repeated another, and how many were written for several labels, which none of them
-    can be right of.
+    """Each text once, by its letters and digits alone; how many repeated another, and how many were
+    written for several labels, which none of them can be right of.
 
-    >>> without_repeats([Item("a", "Yes", "I am."), Item("a", "No", "i am"), Item("a", "No", "I go."), Item("a", "No", "I go")])[1:]
+    >>> rows = [("Yes", "I am."), ("No", "i am"), ("No", "I go."), ("No", "I go")]
+    >>> without_repeats([Item("a", label, text) for label, text in rows])[1:]
     (1, 2)
     """
     groups: dict[str, list[Item]] = {}
@@ -114,8 +125,9 @@ def without_repeats(items: Sequence[Item]) -> tuple[list[Item], int, int]:
 
 
 def beliefs(score: Scorer, questions: Sequence[Question]) -> list[tuple[float, ...]]:
-    """The judge's probability of each choice: softmax of the scores of the choices as replies. Of a language model, whose scores are
-    log-probabilities (see `liking`), this is its renormalised belief; of a preference model, its preference among the replies.
+    """The judge's probability of each choice: softmax of the scores of the choices as replies. Of a language
+    model, whose scores are log-probabilities (see `liking`), this is its renormalised belief; of a preference
+    model, its preference among the replies.
     """
     flat = [(question.prompt, choice) for question in questions for choice in question.choices]
     scores = iter(score([prompt for prompt, _ in flat], [choice for _, choice in flat]))
@@ -145,8 +157,9 @@ def labels_of(question: Question) -> list[str]:
 
 
 def balanced(items: Sequence[Item], labels: Mapping[str, Sequence[str]], *, each: int) -> list[Item]:
-    """Of every subject and each of its `labels` the `each` surest items, or as many as the label with the fewest has, which may be none: all labels
-    of a subject equally often. Since labels are ranked apart, a judge's leaning to one answer costs nothing.
+    """Of every subject and each of its `labels` the `each` surest items, or as many as the label with the
+    fewest has, which may be none: all labels of a subject equally often. Since labels are ranked apart, a
+    judge's leaning to one answer costs nothing.
 
     >>> some = [Item("a", "Yes", "p", 0.9), Item("a", "Yes", "q", 0.6), Item("a", "No", "r", 0.2)]
     >>> [item.text for item in balanced(some, {"a": ("Yes", "No")}, each=10)]
@@ -154,15 +167,22 @@ def balanced(items: Sequence[Item], labels: Mapping[str, Sequence[str]], *, each
     """
     kept: set[int] = set()
     for subject, wanted in labels.items():
-        groups = [sorted((own for own in items if (own.subject, own.label) == (subject, label)), key=lambda own: -own.confidence) for label in wanted]
+        groups = [
+            sorted(
+                (own for own in items if (own.subject, own.label) == (subject, label)),
+                key=lambda own: -own.confidence,
+            )
+            for label in wanted
+        ]
         kept |= {id(item) for own in groups for item in own[: min(each, *map(len, groups))]}
     return [item for item in items if id(item) in kept]
 
 
 def spread(vectors_NC: np.ndarray) -> Callable[[np.ndarray], float]:
-    """How different texts are: half the mean square, over dimensions, of the difference between two different ones of those whose places are
-    given. Where `vectors_NC` is standardised by dimension, 1 is as different as any two of all of them. A statistic for
-    `statistics.bootstrap`; a text drawn twice is not held against itself.
+    """How different texts are: half the mean square, over dimensions, of the difference between two different
+    ones of those whose places are given. Where `vectors_NC` is standardised by dimension, 1 is as different
+    as any two of all of them. A statistic for `statistics.bootstrap`; a text drawn twice is not held against
+    itself.
     """
     if not np.isfinite(vectors_NC).all() or not vectors_NC.size:
         raise InputError("texts to be set apart need finite vectors")

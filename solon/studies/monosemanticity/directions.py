@@ -17,7 +17,9 @@ from solon.models.base import derive
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """Unit directions (G, D), and how often each is there (G,). Where it is, its strength is uniform on [1/2, 3/2]."""
+    """Unit directions (G, D), and how often each is there (G,). Where it is, its strength is uniform on [1/2,
+    3/2].
+    """
 
     directions_GD: Tensor
     frequency_G: Tensor
@@ -33,7 +35,8 @@ class Planted:
 
 
 def planted(width: int, count: int, *, seed: int, active: float, exponent: float = 0.0) -> Planted:
-    """`count` random directions, of which `active` are there at a time; frequencies fall with rank to the power of -exponent (0: all alike, 1: Zipf).
+    """`count` random directions, of which `active` are there at a time; frequencies fall with rank to the
+    power of -exponent (0: all alike, 1: Zipf).
 
     Raises InputError where a direction would be there more often than always.
     """
@@ -41,5 +44,8 @@ def planted(width: int, count: int, *, seed: int, active: float, exponent: float
     ranks_G = torch.arange(1, count + 1, dtype=torch.float64) ** -exponent
     frequency_G = (ranks_G / ranks_G.sum() * active).float()
     if float(frequency_G.max()) > 1:
-        raise InputError(f"{active:g} active of {count} with exponent {exponent:g} asks for a direction that is there more often than always")
+        raise InputError(
+            f"{active:g} active of {count} with exponent {exponent:g} asks for a direction that is there "
+            "more often than always"
+        )
     return Planted(directions_GD / directions_GD.norm(dim=1, keepdim=True), frequency_G)

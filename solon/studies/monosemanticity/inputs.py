@@ -1,4 +1,6 @@
-"""`solon run monosemanticity [MODEL] --texts ...`: a dictionary of a model's features; without a model, planted directions and a small model of known words."""
+"""`solon run monosemanticity [MODEL] --texts ...`: a dictionary of a model's features; without a model,
+planted directions and a small model of known words.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +39,36 @@ KINDS: dict[str, Callable[[str], bool]] = {
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Take a layer of a model apart into features with sparse autoencoders, measure them, and show them on one page."""
+    """Take a layer of a model apart into features with sparse autoencoders, measure them, and show them on
+    one page.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = TOY
-    """smollm2, gemma3-270m, a model folder, or a hub id; toy: planted directions and a small model of classes of words, offline"""
+    """smollm2, gemma3-270m, a model folder, or a hub id; toy: planted directions and a small model of classes
+    of words, offline
+    """
     texts: tuple[Path, ...] = ()
     """what the model reads: .txt, .md, rows with a text, the same in .gz, .zip of texts, or folders"""
     tokens: int = 0
     """of text to read at the most; 0 takes what the steps need"""
     predicate: tuple[str, ...] = ()
-    """NAME=REGEX of a token's text, besides numbers, capitalised words and the like; the feature that goes best with each is measured"""
+    """NAME=REGEX of a token's text, besides numbers, capitalised words and the like; the feature that goes
+    best with each is measured
+    """
     labeller: str = ""
     """a model that says what features stand for, and rates that"""
     settings: Settings = field(default_factory=quick)
 
 
 def main(argv: Sequence[str]) -> int:
-    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": Options(settings=toy())}
-    options = parse_with_preset(Options, argv, command="run monosemanticity", **presets, is_toy=lambda options: options.model == TOY)
+    presets = {
+        "quick": Options(settings=quick()),
+        "full": Options(preset="full", settings=full()),
+        "toy": Options(settings=toy()),
+    }
+    options = parse_with_preset(
+        Options, argv, command="run monosemanticity", **presets, is_toy=lambda options: options.model == TOY
+    )
     inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
     kinds = sorted(inputs.predicates)
     hashes = {
@@ -65,7 +79,14 @@ def main(argv: Sequence[str]) -> int:
     if inputs.labeller is not None:
         hashes["labeller"] = model_key(inputs.labeller)
     settings = asdict(options.settings)
-    return run_study(options, "monosemanticity", settings, hashes, inputs.model.name, lambda run: study(run, options.settings, inputs))
+    return run_study(
+        options,
+        "monosemanticity",
+        settings,
+        hashes,
+        inputs.model.name,
+        lambda run: study(run, options.settings, inputs),
+    )
 
 
 def toy_inputs(options: Options, *, steps: int = 600) -> Inputs:
@@ -73,19 +94,37 @@ def toy_inputs(options: Options, *, steps: int = 600) -> Inputs:
     say("training a small model")
     words, settings = toy_language.words(), options.settings
     rows = toy_language.rows(options.seed, 4000, settings.length)
-    model = language_model("toy classes", words, toy_language.rows(options.seed + 1, 48 * steps, settings.length), seed=options.seed, width=48)
+    model = language_model(
+        "toy classes",
+        words,
+        toy_language.rows(options.seed + 1, 48 * steps, settings.length),
+        seed=options.seed,
+        width=48,
+    )
     predicates = {name: (lambda text, name=name: text.startswith(name)) for name in toy_language.CLASSES}
     steered = {
-        name: frozenset(token + FIRST for token in range(len(words)) if toy_language.class_of(token + FIRST) == toy_language.successor(own))
+        name: frozenset(
+            token + FIRST
+            for token in range(len(words))
+            if toy_language.class_of(token + FIRST) == toy_language.successor(own)
+        )
         for own, name in enumerate(toy_language.CLASSES)
     }
-    return Inputs(model, tuple(rows), lambda token: f"{words[token - FIRST]} " if token >= FIRST else "", predicates, steered)
+    return Inputs(
+        model,
+        tuple(rows),
+        lambda token: f"{words[token - FIRST]} " if token >= FIRST else "",
+        predicates,
+        steered,
+    )
 
 
 def real_inputs(options: Options) -> Inputs:
     """Text in the model's own tokens, read and checked before anything runs."""
     if not options.texts:
-        raise InputError("a model needs --texts to read: .txt, .zip of texts, rows with a text, or folders of these")
+        raise InputError(
+            "a model needs --texts to read: .txt, .zip of texts, rows with a text, or folders of these"
+        )
     predicates = KINDS | dict(map(parsed, options.predicate))
     model = load_open(options.model, precision=options.precision, say=say).plain()
     tokenizer: Any = getattr(model.dialogue, "tokenizer", None)
@@ -98,15 +137,27 @@ def real_inputs(options: Options) -> Inputs:
     random.Random(options.seed).shuffle(documents)  # so that a part of the text is a part of all of it
     say(f"reading {len(documents)} documents")
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    begin = tuple(token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id)  # where the model expects one
+    # where the model expects one
+    begin = tuple(
+        token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id
+    )
     length = settings.length - len(begin)
     texts = (text for _, text in documents)
-    rows = [(*begin, *row) for row in rows_of(lambda text: tokenizer.encode(text, add_special_tokens=False), texts, length, end=end, most=most)]
+    rows = [
+        (*begin, *row)
+        for row in rows_of(
+            lambda text: tokenizer.encode(text, add_special_tokens=False), texts, length, end=end, most=most
+        )
+    ]
     if not rows:
         raise InputError(f"{len(documents)} documents do not fill one row of {settings.length} tokens")
-    judge: LanguageModel | None = load_open(options.labeller, precision=options.precision, say=say) if options.labeller else None
+    judge: LanguageModel | None = (
+        load_open(options.labeller, precision=options.precision, say=say) if options.labeller else None
+    )
     counts = {"documents": len(documents), "rows of text": len(rows)}
-    return Inputs(model, tuple(rows), lambda token: str(tokenizer.decode([token])), predicates, {}, judge, counts)
+    return Inputs(
+        model, tuple(rows), lambda token: str(tokenizer.decode([token])), predicates, {}, judge, counts
+    )
 
 
 def parsed(text: str) -> tuple[str, Callable[[str], bool]]:

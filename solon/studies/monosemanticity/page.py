@@ -21,7 +21,9 @@ FEWEST = 5  # firings of a feature that is shown
 
 
 def chosen(found: FeatureActivations, count: int, seed: int) -> list[int]:
-    """Features to look at: half of them the strongest that fire on no more than a twentieth of the tokens, half drawn from the rest that fire at all."""
+    """Features to look at: half of them the strongest that fire on no more than a twentieth of the tokens,
+    half drawn from the rest that fire at all.
+    """
     counts_F = np.diff(found.starts_F)
     alive = np.flatnonzero(counts_F >= FEWEST)
     heights = {int(own): float(found.of(int(own))[1].max()) for own in alive}
@@ -33,7 +35,8 @@ def chosen(found: FeatureActivations, count: int, seed: int) -> list[int]:
 
 
 def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], int, int]:
-    """(tokens around a place of the sample, which of them the place is, place of the first), the row's first tokens that are skipped left out.
+    """(tokens around a place of the sample, which of them the place is, place of the first), the row's first
+    tokens that are skipped left out.
 
     >>> around([(9, 1, 2), (9, 3, 4)], 1, 3)
     ([3, 4], 1, 2)
@@ -41,7 +44,11 @@ def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], in
     per_row = len(rows[0]) - skip
     number, offset = divmod(place, per_row)
     first = max(0, offset - BEFORE)
-    return list(rows[number][skip + first : skip + offset + BEHIND + 1]), offset - first, number * per_row + first
+    return (
+        list(rows[number][skip + first : skip + offset + BEHIND + 1]),
+        offset - first,
+        number * per_row + first,
+    )
 
 
 def levels(found: FeatureActivations, feature: int, seed: int) -> list[tuple[str, list[int]]]:
@@ -74,9 +81,14 @@ def page(
     def word(token: int) -> int:
         return known.setdefault(token, len(known))
 
-    logits_KV = direct_logits(place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None])
+    logits_KV = direct_logits(
+        place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None]
+    )
     logits_KV -= logits_KV.mean(dim=0)  # what the directions have in common says nothing of one of them
-    top, bottom = logits_KV.topk(min(10, logits_KV.shape[1])), logits_KV.topk(min(10, logits_KV.shape[1]), largest=False)
+    top, bottom = (
+        logits_KV.topk(min(10, logits_KV.shape[1])),
+        logits_KV.topk(min(10, logits_KV.shape[1]), largest=False),
+    )
     spots = np.array(flat(own, shown))
     low, high = spots.min(axis=0), spots.max(axis=0)
     spots = 400 * (spots - low) / np.maximum(high - low, 1e-12)
@@ -84,28 +96,54 @@ def page(
     for number, feature in enumerate(shown):
         places, values = found.of(feature)
         examples = [
-            {"title": name, "examples": [_example(found, feature, around(rows, place.skip, at), word) for at in chosen_places]}
+            {
+                "title": name,
+                "examples": [
+                    _example(found, feature, around(rows, place.skip, at), word) for at in chosen_places
+                ],
+            }
             for name, chosen_places in levels(found, feature, seed)
         ]
         largest = float(values.max())
-        features.append({
-            "id": feature, "label": labels.get(feature, ""), "note": "", "frequency": round(len(places) / found.tokens, 7), "largest": round(largest, 4),
-            "interest": round(largest if len(places) <= found.tokens / 20 else -len(places) / found.tokens, 4),
-            "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(), "near": [[n, round(c, 3)] for n, c in neighbours(own, feature, 6)],
-            "up": _logits(top, number, word), "down": _logits(bottom, number, word), "x": round(float(spots[number, 0]), 1), "y": round(float(spots[number, 1]), 1),
-            "levels": examples,
-        })  # fmt: skip
+        features.append(
+            {
+                "id": feature,
+                "label": labels.get(feature, ""),
+                "note": "",
+                "frequency": round(len(places) / found.tokens, 7),
+                "largest": round(largest, 4),
+                "interest": round(
+                    largest if len(places) <= found.tokens / 20 else -len(places) / found.tokens, 4
+                ),
+                "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(),
+                "near": [[n, round(c, 3)] for n, c in neighbours(own, feature, 6)],
+                "up": _logits(top, number, word),
+                "down": _logits(bottom, number, word),
+                "x": round(float(spots[number, 0]), 1),
+                "y": round(float(spots[number, 1]), 1),
+                "levels": examples,
+            }
+        )
     return dashboard(title, notes, [spelled(token) for token in known], features)
 
 
 def _logits(found: Any, number: int, word: Callable[[int], int]) -> list[list[float]]:
     values: torch.Tensor = found.values[number]
-    return [[word(token), round(value, 3)] for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)]
+    return [
+        [word(token), round(value, 3)]
+        for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)
+    ]
 
 
-def _example(found: FeatureActivations, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]) -> dict[str, Any]:
+def _example(
+    found: FeatureActivations, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]
+) -> dict[str, Any]:
     tokens, hot, first = near
     places, values = found.of(feature)
     span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))
     heights = dict(zip((places[span] - first).tolist(), values[span].tolist(), strict=True))
-    return {"words": [word(token) for token in tokens], "values": [round(heights.get(at, 0.0), 3) for at in range(len(tokens))], "hot": hot}
+    return {
+        "words": [word(token) for token in tokens],
+        "values": [round(heights.get(at, 0.0), 3) for at in range(len(tokens))],
+        "hot": hot,
+    }

@@ -1,4 +1,6 @@
-"""Sparse autoencoders on activations whose directions are known: what is recovered, what features and steps buy, and which directions get a feature."""
+"""Sparse autoencoders on activations whose directions are known: what is recovered, what features and steps
+buy, and which directions get a feature.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,25 @@ BATCH = 512
 
 
 def study_planted(run: Run, settings: Settings, found: Findings) -> None:
-    """Three parts: 256 alike directions in 64 channels under 512 features; a sweep of widths and steps where frequencies follow Zipf's law; and of the
-    longest trainings of its three widest, which directions have a feature.
+    """Three parts: 256 alike directions in 64 channels under 512 features; a sweep of widths and steps where
+    frequencies follow Zipf's law; and of the longest trainings of its three widest, which directions have a
+    feature.
     """
     world = planted(64, 256, seed=derive(run.seed, "world"), active=5.0)
     bank = trained(run, "planted", world, (512,), settings.planted_steps, batch=1024)
     found.cosines = recovered(world.directions_GD, next(iter(bank))).tolist()
 
     zipf = planted(48, 192, seed=derive(run.seed, "zipf"), active=4.0, exponent=0.75)
-    sample = [batch for batch, _ in zip(zipf.batches(BATCH, seed=derive(run.seed, "sample")), range(16), strict=False)]
+    sample = [
+        batch
+        for batch, _ in zip(zipf.batches(BATCH, seed=derive(run.seed, "sample")), range(16), strict=False)
+    ]
     for steps in settings.sweep_steps:
         bank = trained(run, f"sweep_{steps}", zipf, settings.sweep_features, steps, batch=BATCH)
         for own in bank:
             value = worth(own, sample)
-            compute = 10.0 * BATCH * own.width * own.features * steps  # five dense products of two operations a number
+            # five dense products of two operations a number
+            compute = 10.0 * BATCH * own.width * own.features * steps
             found.attempts.append(Attempt(own.features, steps, compute, value.loss))
             if steps == max(settings.sweep_steps) and own.features in sorted(settings.sweep_features)[-3:]:
                 alive = int((value.frequency_F > 0).sum())
@@ -46,11 +53,15 @@ def study_planted(run: Run, settings: Settings, found: Findings) -> None:
                 ]
 
 
-def trained(run: Run, name: str, world: Planted, features: tuple[int, ...], steps: int, *, batch: int) -> AutoencoderBank:
+def trained(
+    run: Run, name: str, world: Planted, features: tuple[int, ...], steps: int, *, batch: int
+) -> AutoencoderBank:
     """Autoencoders of several widths on one stream of a planted world."""
     scale = scale_of(next(world.batches(4096, seed=derive(run.seed, name, "scale"))))
     width = world.directions_GD.shape[1]
-    start = AutoencoderBank([Autoencoder(width, own, seed=derive(run.seed, name, own), scale=scale) for own in features])
+    start = AutoencoderBank(
+        [Autoencoder(width, own, seed=derive(run.seed, name, own), scale=scale) for own in features]
+    )
 
     def stream(number: int) -> Iterator[Tensor]:
         return world.batches(batch, seed=derive(run.seed, name), start=number)

@@ -1,4 +1,6 @@
-"""What the study of sparse autoencoders needs: its settings, its presets, what it works on, and what it finds."""
+"""What the study of sparse autoencoders needs: its settings, its presets, what it works on, and what it
+finds.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,10 @@ class Settings:
     skip: int = 1
     """first tokens of a row that are left out: their activations are many times the others'"""
     farthest: float = 10.0
-    """activations longer than this many medians are left out, and left as they are: single tokens that attention rests on can be a hundred times longer than
-    all others, and would be most of the squared error; 0 leaves none out"""
+    """activations longer than this many medians are left out, and left as they are: single tokens that
+    attention rests on can be a hundred times longer than all others, and would be most of the squared error;
+    0 leaves none out
+    """
     chunk: int = 128
     """rows that are read at once"""
     held_out: int = 400
@@ -56,16 +60,37 @@ class Settings:
     sweep_steps: tuple[int, ...] = (250, 500, 1000, 2000)
 
     def __post_init__(self) -> None:
-        if not self.features or not self.l1_coefficients or min(self.features) < 2 or min(self.l1_coefficients) < 0:
-            raise InputError("at least one width of 2 features or more and one penalty of 0 or more are needed")
-        if min(self.steps, self.batch, self.chunk, self.held_out, self.shown, self.prompts) < 1 or self.length <= self.skip + 1 or self.skip < 0:
+        if (
+            not self.features
+            or not self.l1_coefficients
+            or min(self.features) < 2
+            or min(self.l1_coefficients) < 0
+        ):
             raise InputError(
-                "steps, batch, chunk, held-out rows, features shown and prompts are at least 1, and a row is longer than what is skipped"
+                "at least one width of 2 features or more and one penalty of 0 or more are needed"
+            )
+        if (
+            min(self.steps, self.batch, self.chunk, self.held_out, self.shown, self.prompts) < 1
+            or self.length <= self.skip + 1
+            or self.skip < 0
+        ):
+            raise InputError(
+                "steps, batch, chunk, held-out rows, features shown and prompts are at least 1, and a row "
+                "is longer than what is skipped"
             )
         if self.farthest < 0 or 0 < self.farthest < 2:
             raise InputError(f"farthest is 0 or at least 2 medians; found {self.farthest:g}")
-        if self.layer < 0 or self.learning_rate <= 0 or self.planted_steps < 10 or len(self.sweep_features) < 3 or len(self.sweep_steps) < 3:
-            raise InputError("a layer counts from 1, learning rates are above 0, and the sweep has at least three widths and three lengths")
+        if (
+            self.layer < 0
+            or self.learning_rate <= 0
+            or self.planted_steps < 10
+            or len(self.sweep_features) < 3
+            or len(self.sweep_steps) < 3
+        ):
+            raise InputError(
+                "a layer counts from 1, learning rates are above 0, and the sweep has at least three "
+                "widths and three lengths"
+            )
 
 
 def main_member(settings: Settings) -> int:
@@ -81,19 +106,38 @@ def quick() -> Settings:
 def toy() -> Settings:
     """Planted directions, then a small model of classes of words; minutes on two cores."""
     return Settings(
-        layer=1, features=(16, 32, 64), steps=1500, batch=512, length=33, chunk=64, held_out=300, shown=256, prompts=30, planted=True
-    )  # fmt: skip
+        layer=1,
+        features=(16, 32, 64),
+        steps=1500,
+        batch=512,
+        length=33,
+        chunk=64,
+        held_out=300,
+        shown=256,
+        prompts=30,
+        planted=True,
+    )
 
 
 def full() -> Settings:
     """The paper's schedule, narrower: 200,000 steps at 5e-5."""
-    return Settings(features=(4608, 18432), steps=200_000, batch=4096, learning_rate=5e-5, chunk=1024, held_out=4000, shown=1000, prompts=50)
+    return Settings(
+        features=(4608, 18432),
+        steps=200_000,
+        batch=4096,
+        learning_rate=5e-5,
+        chunk=1024,
+        held_out=4000,
+        shown=1000,
+        prompts=50,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A model, rows of text in its tokens, how a token is spelled, and what is known of tokens: predicates, by name. `steered` are tokens that a predicate's
-    feature should raise where it is clamped high. A `labeller` says what features stand for.
+    """A model, rows of text in its tokens, how a token is spelled, and what is known of tokens: predicates,
+    by name. `steered` are tokens that a predicate's feature should raise where it is clamped high. A
+    `labeller` says what features stand for.
     """
 
     model: TorchModel
@@ -123,7 +167,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """The probability of what follows, behind each row: of the model as it is, and with a feature clamped to each strength."""
+    """The probability of what follows, behind each row: of the model as it is, and with a feature clamped to
+    each strength.
+    """
 
     plain: list[float]
     levels: list[tuple[float, list[float]]]
@@ -145,9 +191,12 @@ class Findings:
     complete: dict[int, list[tuple[float, bool]]] = field(
         default_factory=dict
     )  # width -> of each planted direction, log(frequency * alive) and found
-    words: list[tuple[str, float, float]] = field(default_factory=list)  # word, log(frequency * alive), F1 of its best feature
-    fits: dict[str, tuple[int, Fit]] = field(default_factory=dict)  # predicate -> its feature, and how well it goes with it
+    # word, log(frequency * alive), F1 of its best feature
+    words: list[tuple[str, float, float]] = field(default_factory=list)
+    # predicate -> its feature, and how well it goes with it
+    fits: dict[str, tuple[int, Fit]] = field(default_factory=dict)
     steering: dict[str, Steered] = field(default_factory=dict)  # predicate -> what clamping its feature does
     untouched: float = 0.0  # how far the error term moved, at most, over its length
     attributions: list[Attributed] = field(default_factory=list)
-    labels: list[tuple[int, str, list[float]]] = field(default_factory=list)  # feature, label, ratings from the highest interval down
+    # feature, label, ratings from the highest interval down
+    labels: list[tuple[int, str, list[float]]] = field(default_factory=list)

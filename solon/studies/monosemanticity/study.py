@@ -1,7 +1,9 @@
-"""Scaling Monosemanticity: Extracting Interpretable Features from Claude 3 Sonnet (Templeton et al. 2024), top to bottom, on any model whose weights are in hand.
+"""Scaling Monosemanticity: Extracting Interpretable Features from Claude 3 Sonnet (Templeton et al. 2024),
+top to bottom, on any model whose weights are in hand.
 
-Directions that are planted, where asked; then a model's residual stream is taken apart into features, which are measured, held against what is known of
-tokens, put to work by clamping, attributed, labelled, and shown on one page.
+Directions that are planted, where asked; then a model's residual stream is taken apart into features, which
+are measured, held against what is known of tokens, put to work by clamping, attributed, labelled, and shown
+on one page.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
 from solon.interpretability.dictionary import learn, plan_of, worth
 from solon.interpretability.dictionary_files import write_saelens, write_sparsify
-from solon.interpretability.features import Concept, FeatureActivations, best_features, feature_activations, fit_of
+from solon.interpretability.features import (
+    Concept,
+    FeatureActivations,
+    best_features,
+    feature_activations,
+    fit_of,
+)
 from solon.interpretability.labels import described, marked, rated
 from solon.interpretability.steering import Attributed, HookSite, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, shorter
@@ -62,12 +70,18 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.depth, found.layer = body.depth, settings.layer or (body.depth + 1) // 2
     place = HookSite(body, found.layer, settings.skip)
     if not place.site or settings.length > body.context:
-        raise InputError(f"rows of {settings.length} tokens are over the model's context of {body.context}; lower --length")
+        raise InputError(
+            f"rows of {settings.length} tokens are over the model's context of {body.context}; lower --length"
+        )
     order = sorted(range(len(inputs.rows)), key=lambda row: derive(run.seed, "row", inputs.rows[row]))
-    held, train = ([inputs.rows[row] for row in some] for some in (order[: settings.held_out], order[settings.held_out :]))
+    held, train = (
+        [inputs.rows[row] for row in some]
+        for some in (order[: settings.held_out], order[settings.held_out :])
+    )
     if len(train) < settings.chunk:
         raise InputError(
-            f"{len(inputs.rows)} rows of text leave {len(train)} beside {len(held)} held out; a chunk has {settings.chunk}: give more text"
+            f"{len(inputs.rows)} rows of text leave {len(train)} beside {len(held)} held out; a chunk has "
+            f"{settings.chunk}: give more text"
         )
     found.counts["tokens learned from"] = settings.steps * settings.batch
     found.counts["tokens of text to learn from"] = len(train) * (settings.length - settings.skip)
@@ -75,13 +89,19 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
     bank = learned(run, settings, place, train, found)
     place = replace(place, limit=found.limit)
-    sample = Sample(tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))), found.limit)
-    found.counts["held-out tokens with activations too long, left out"] = len(sample.activations) - sum(map(len, sample.parts()))
+    sample = Sample(
+        tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))), found.limit
+    )
+    found.counts["held-out tokens with activations too long, left out"] = len(sample.activations) - sum(
+        map(len, sample.parts())
+    )
     measured(run, settings, place, bank, sample, found)
     own = list(bank)[found.main]
     fired = feature_activations(own, sample.activations.split(4096), limit=found.limit)
     if not chosen(fired, 1, run.seed):
-        raise InputError("no feature fires five times on the held-out text: lower --l1-coefficients, or train for longer")
+        raise InputError(
+            "no feature fires five times on the held-out text: lower --l1-coefficients, or train for longer"
+        )
     known(run, settings, place, own, fired, sample, inputs, found)
     shown = chosen(fired, settings.shown, run.seed)
     if inputs.labeller is not None:
@@ -95,48 +115,92 @@ def l1_coefficients(settings: Settings) -> list[float]:
     return [l1_coefficient for _ in settings.features for l1_coefficient in settings.l1_coefficients]
 
 
-def learned(run: Run, settings: Settings, place: HookSite, rows: Sequence[Tokens], found: Findings) -> AutoencoderBank:
+def learned(
+    run: Run, settings: Settings, place: HookSite, rows: Sequence[Tokens], found: Findings
+) -> AutoencoderBank:
     """The bank, trained on one stream."""
     harvest = harvester(place.body, rows, place.layer, skip=settings.skip)
 
     def first_look() -> dict[str, float]:
         x_BD = harvest(range(min(len(rows), 256)))
         lengths_B = x_BD.norm(dim=1)
-        limit = settings.farthest * float(lengths_B.median()) if settings.farthest else float(lengths_B.max()) * 1e6
+        limit = (
+            settings.farthest * float(lengths_B.median())
+            if settings.farthest
+            else float(lengths_B.max()) * 1e6
+        )
         return {"limit": limit, "scale": scale_of(x_BD[lengths_B <= limit], settings.normalisation)}
 
     looked = run.once("scale", first_look)
     found.scale, found.limit = looked["scale"], looked["limit"]
     widths = [features for features in settings.features for _ in settings.l1_coefficients]
-    start = AutoencoderBank([Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale) for own in widths])
+    start = AutoencoderBank(
+        [
+            Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale)
+            for own in widths
+        ]
+    )
 
     def stream(number: int) -> Iterator[Tensor]:
-        return shorter(batches(harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number), found.limit)
+        return shorter(
+            batches(
+                harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number
+            ),
+            found.limit,
+        )
 
     def loop(bank: AutoencoderBank, state: State | None) -> Iterator[Step]:
-        return learn(bank, stream, l1_coefficients(settings), plan=plan_of(settings.steps, settings.learning_rate), state=state)
+        return learn(
+            bank,
+            stream,
+            l1_coefficients(settings),
+            plan=plan_of(settings.steps, settings.learning_rate),
+            state=state,
+        )
 
     return run.trained("dictionaries", start, loop, steps=settings.steps)
 
 
-def measured(run: Run, settings: Settings, place: HookSite, bank: AutoencoderBank, sample: Sample, found: Findings) -> None:
+def measured(
+    run: Run, settings: Settings, place: HookSite, bank: AutoencoderBank, sample: Sample, found: Findings
+) -> None:
     """What each autoencoder is worth on held-out rows, to itself and to the model."""
     mean_D = torch.cat(list(sample.parts())).mean(dim=0)
     for number, (own, l1_coefficient) in enumerate(zip(bank, l1_coefficients(settings), strict=True)):
 
         def make(own: Autoencoder = own, l1_coefficient: float = l1_coefficient) -> dict[str, Any]:
-            value, losses = worth(own, sample.parts(), l1_coefficient), loss_kept(place, own, sample.rows[:128], mean_D)
+            value, losses = (
+                worth(own, sample.parts(), l1_coefficient),
+                loss_kept(place, own, sample.rows[:128], mean_D),
+            )
             return {
-                "features": own.features, "l1_coefficient": l1_coefficient, "explained": value.explained, "active": value.active, "dead": value.dead, "loss": value.loss,
-                "recovered": losses.recovered, "recovered_over_mean": losses.recovered_over_mean, "clean": losses.clean, "reconstructed": losses.reconstructed,
-            }  # fmt: skip
+                "features": own.features,
+                "l1_coefficient": l1_coefficient,
+                "explained": value.explained,
+                "active": value.active,
+                "dead": value.dead,
+                "loss": value.loss,
+                "recovered": losses.recovered,
+                "recovered_over_mean": losses.recovered_over_mean,
+                "clean": losses.clean,
+                "reconstructed": losses.reconstructed,
+            }
 
         row = run.once(f"worth_{number}", make)
-        found.members.append(Member(**{**row, "clean": tuple(row["clean"]), "reconstructed": tuple(row["reconstructed"])}))
+        found.members.append(
+            Member(**{**row, "clean": tuple(row["clean"]), "reconstructed": tuple(row["reconstructed"])})
+        )
 
 
 def known(
-    run: Run, settings: Settings, place: HookSite, own: Autoencoder, fired: FeatureActivations, sample: Sample, inputs: Inputs, found: Findings
+    run: Run,
+    settings: Settings,
+    place: HookSite,
+    own: Autoencoder,
+    fired: FeatureActivations,
+    sample: Sample,
+    inputs: Inputs,
+    found: Findings,
 ) -> None:
     """Features held against what is known of tokens, then clamped and attributed."""
     tokens_P = np.array([token for row in sample.rows for token in row[settings.skip :]])
@@ -148,7 +212,9 @@ def known(
     places = {int(token): np.flatnonzero(tokens_P == token) for token in spread(tokens_P, WORDS)}
     concepts: list[Concept] = best_features(fired, list(places.values()))
     for (token, own_places), concept in zip(places.items(), concepts, strict=True):
-        found.words.append((inputs.spelled(token), math.log(len(own_places) / len(tokens_P) * alive), concept.score))
+        found.words.append(
+            (inputs.spelled(token), math.log(len(own_places) / len(tokens_P) * alive), concept.score)
+        )
 
     spelled = {int(token): inputs.spelled(int(token)) for token in np.unique(tokens_P)}
     for name, predicate in inputs.predicates.items():
@@ -169,12 +235,15 @@ def known(
     found.untouched = error_moved(own, next(sample.parts())[:512])
 
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
-        exact = replace(place, body=inputs.model.unfrozen().module.requires_grad_(False))  # differences of logits are lost in bfloat16
+        # differences of logits are lost in bfloat16
+        exact = replace(place, body=inputs.model.unfrozen().module.requires_grad_(False))
         return [asdict(attributed(exact, own, row, *two_best(exact, row))) for row in rows]
 
     asked = [row[: max(settings.skip + 2, len(row) // 2)] for row in sample.rows[: settings.prompts]]
     for row in run.rows("attribution", asked, str, explain, size=8):
-        found.attributions.append(Attributed(*(tuple(row[name]) for name in ("features", "activation", "attribution", "ablation"))))
+        found.attributions.append(
+            Attributed(*(tuple(row[name]) for name in ("features", "activation", "attribution", "ablation")))
+        )
 
 
 def spread(tokens_P: np.ndarray, count: int) -> list[int]:
@@ -190,8 +259,17 @@ def spread(tokens_P: np.ndarray, count: int) -> list[int]:
 
 
 @torch.inference_mode()
-def steered(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], feature: int, height: float, wanted: Sequence[int]) -> dict[str, Any]:
-    """The probability of `wanted` next tokens behind each row, plain, and with a feature clamped to each strength times its largest activation."""
+def steered(
+    place: HookSite,
+    own: Autoencoder,
+    rows: Sequence[Tokens],
+    feature: int,
+    height: float,
+    wanted: Sequence[int],
+) -> dict[str, Any]:
+    """The probability of `wanted` next tokens behind each row, plain, and with a feature clamped to each
+    strength times its largest activation.
+    """
 
     def probabilities() -> list[float]:
         logits_BV = place.body.logits(place.body.hidden(pad(rows, place.body.device))[:, -1]).float()
@@ -206,7 +284,9 @@ def steered(place: HookSite, own: Autoencoder, rows: Sequence[Tokens], feature: 
 
 @torch.inference_mode()
 def error_moved(own: Autoencoder, x_BD: Tensor) -> float:
-    """Clamping leaves what is not explained as it was: the largest move of x - reconstruction over the length of x, with feature 0 clamped to 1."""
+    """Clamping leaves what is not explained as it was: the largest move of x - reconstruction over the length
+    of x, with feature 0 clamped to 1.
+    """
     f_BF = own.encode(x_BD)
     error = x_BD - own.decode(f_BF)
     after = clamped(own, {0: 1.0})(x_BD[None])[0]
@@ -218,12 +298,26 @@ def error_moved(own: Autoencoder, x_BD: Tensor) -> float:
 def two_best(place: HookSite, row: Tokens) -> tuple[int, int]:
     """The two likeliest next tokens."""
     with torch.inference_mode():
-        best = place.body.logits(place.body.hidden(pad([row], place.body.device))[:, -1])[0].topk(2).indices.tolist()
+        best = (
+            place.body.logits(place.body.hidden(pad([row], place.body.device))[:, -1])[0]
+            .topk(2)
+            .indices.tolist()
+        )
     return best[0], best[1]
 
 
-def labelled(run: Run, settings: Settings, fired: FeatureActivations, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings) -> None:
-    """Some of the features shown, drawn, described by a model from their strongest passages and rated at every level."""
+def labelled(
+    run: Run,
+    settings: Settings,
+    fired: FeatureActivations,
+    shown: Sequence[int],
+    sample: Sample,
+    inputs: Inputs,
+    found: Findings,
+) -> None:
+    """Some of the features shown, drawn, described by a model from their strongest passages and rated at
+    every level.
+    """
     judge = inputs.labeller
     assert judge is not None
     some = sorted(shown, key=lambda own: derive(run.seed, "label", own))[: settings.labelled]
@@ -232,7 +326,10 @@ def labelled(run: Run, settings: Settings, fired: FeatureActivations, shown: Seq
     def passage(at: int) -> str:
         number, offset = divmod(at, per_row)
         first = max(0, offset - 20)
-        words = [inputs.spelled(token) for token in sample.rows[number][settings.skip + first : settings.skip + offset + 6]]
+        words = [
+            inputs.spelled(token)
+            for token in sample.rows[number][settings.skip + first : settings.skip + offset + 6]
+        ]
         return marked(words, offset - first)
 
     def make(features: Sequence[int]) -> list[dict[str, Any]]:
@@ -240,7 +337,9 @@ def labelled(run: Run, settings: Settings, fired: FeatureActivations, shown: Seq
         for feature in features:
             own = levels(fired, feature, run.seed)
             label = described(judge, [[passage(at) for at in own[0][1]]], seed=run.seed)[0]
-            ratings = [rated(judge, [label] * len(places), [passage(at) for at in places]) for _, places in own]
+            ratings = [
+                rated(judge, [label] * len(places), [passage(at) for at in places]) for _, places in own
+            ]
             made.append({"label": label, "ratings": [float(np.mean(level)) for level in ratings]})
         return made
 
@@ -249,22 +348,38 @@ def labelled(run: Run, settings: Settings, fired: FeatureActivations, shown: Seq
 
 
 def kept(
-    run: Run, place: HookSite, own: Autoencoder, fired: FeatureActivations, shown: Sequence[int], sample: Sample, inputs: Inputs, found: Findings
+    run: Run,
+    place: HookSite,
+    own: Autoencoder,
+    fired: FeatureActivations,
+    shown: Sequence[int],
+    sample: Sample,
+    inputs: Inputs,
+    found: Findings,
 ) -> None:
     """The autoencoder in both forms that other libraries read, and its page."""
     about = {
-        "model_name": inputs.model.name, "hook_name": place.site, "context_size": len(sample.rows[0]), "skipped_first_tokens": place.skip,
+        "model_name": inputs.model.name,
+        "hook_name": place.site,
+        "context_size": len(sample.rows[0]),
+        "skipped_first_tokens": place.skip,
         "longest_activation": place.limit,
-    }  # fmt: skip
+    }
     run.artefact("dictionary", lambda path: write_saelens(own, path, about))
     run.artefact("dictionary_sparsify", lambda path: write_sparsify(own, path, about))
     labels = {feature: label for feature, label, _ in found.labels}
     notes = (
-        f"{own.features} features of {inputs.model.name} after layer {place.layer} of {found.depth}; {len(shown)} are here, half of them the strongest of those "
-        f"that are active at no more than a twentieth of tokens, half drawn from the others that are active at all; {fired.tokens} held-out tokens.",
-        "Activations are f |decoder row|, in scaled units. Logits are of the direction straight through the final norm and head, up to a factor, less the mean over the features shown.",
+        f"{own.features} features of {inputs.model.name} after layer {place.layer} of {found.depth}; "
+        f"{len(shown)} are here, half of them the strongest of those "
+        "that are active at no more than a twentieth of tokens, half drawn from the others that are "
+        f"active at all; {fired.tokens} held-out tokens.",
+        "Activations are f |decoder row|, in scaled units. Logits are of the direction straight through "
+        "the final norm and head, up to a factor, less the mean over the features shown.",
     )
     title = f"Features of {inputs.model.name}"
     run.artefact(
-        "features.html", lambda path: write_text(path, page(title, notes, place, own, fired, sample.rows, inputs.spelled, shown, labels, run.seed))
+        "features.html",
+        lambda path: write_text(
+            path, page(title, notes, place, own, fired, sample.rows, inputs.spelled, shown, labels, run.seed)
+        ),
     )

@@ -1,4 +1,5 @@
-"""A language whose every token is of a class, and whose next class is told by the last: what features of a model of it should be about is known.
+"""A language whose every token is of a class, and whose next class is told by the last: what features of a
+model of it should be about is known.
 
 After class c comes class c + 1 four times in five, else any; which of its words is drawn.
 """

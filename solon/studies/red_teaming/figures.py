@@ -20,16 +20,36 @@ def figures(found: Findings) -> list[Figure]:
         if own:
             lines.append(Line(words, tuple(own), tuple((place + 1) / len(own) for place in range(len(own)))))
     note = f"On {sizes(found)[-1]}; the further right, the harder to attack."
-    made.append(Figure("How bad it got", "least harmlessness of a dialogue, nats", "share of attempts below", tuple(lines), note))
+    made.append(
+        Figure(
+            "How bad it got",
+            "least harmlessness of a dialogue, nats",
+            "share of attempts below",
+            tuple(lines),
+            note,
+        )
+    )
     if len(sizes(found)) > 1:
         x = tuple(math.log10(found.parameters[size]) for size in sizes(found))
-        by = {words: [of(found, defender=name, size=size) for size in sizes(found)] for name, words in TYPES.items()}
-        curves = tuple(banded(words, x, [succeeded(rows) for rows in own]) for words, own in by.items() if all(own))
+        by = {
+            words: [of(found, defender=name, size=size) for size in sizes(found)]
+            for name, words in TYPES.items()
+        }
+        curves = tuple(
+            banded(words, x, [succeeded(rows) for rows in own]) for words, own in by.items() if all(own)
+        )
         made.append(Figure("Attacks that succeed", "log10 of parameters", "share", curves))
     if found.steps:
         x = tuple(float(place + 1) for place in range(len(found.steps)))
         reward = tuple(row["reward"] for row in found.steps)
-        made.append(Figure("The reinforced attacker", "step", "harm of what it got out, nats by the train PM", (Line("reward", x, reward),)))
+        made.append(
+            Figure(
+                "The reinforced attacker",
+                "step",
+                "harm of what it got out, nats by the train PM",
+                (Line("reward", x, reward),),
+            )
+        )
     if found.map is not None:
         made += map_figures(found, found.map)
     return made
@@ -52,8 +72,20 @@ def map_figures(found: Findings, own: Map) -> list[Figure]:
     parts = [dots(f"cluster {number_ + 1}", own.cluster_N == number_) for number_ in range(len(own.nearest))]
     note = "Each dot is an attack, by its mean residual vector at the middle layer of the largest model."
     return [
-        Figure("Map of attacks", "first direction", "second direction", tuple(line for line in by if line.x), note),
-        Figure("Clusters of attacks", "first direction", "second direction", tuple(parts), "What is nearest each centre is in the gallery."),
+        Figure(
+            "Map of attacks",
+            "first direction",
+            "second direction",
+            tuple(line for line in by if line.x),
+            note,
+        ),
+        Figure(
+            "Clusters of attacks",
+            "first direction",
+            "second direction",
+            tuple(parts),
+            "What is nearest each centre is in the gallery.",
+        ),
     ]
 
 
@@ -63,14 +95,30 @@ def gallery(found: Findings) -> list[Exhibit]:
     if found.map is not None:
         hurt = past_a_defence(found)
         for place, nearest in enumerate(found.map.nearest):
-            members = [attack.opening in hurt for attack, own in zip(found.attacks, found.map.cluster_N, strict=True) if own == place]
-            title = f"Cluster {place + 1}: {len(members)} attacks, {sum(members) / max(len(members), 1):.0%} get past some defence"
-            parts = tuple((f"near its centre, {rank + 1}", found.attacks[own].opening) for rank, own in enumerate(nearest))
+            members = [
+                attack.opening in hurt
+                for attack, own in zip(found.attacks, found.map.cluster_N, strict=True)
+                if own == place
+            ]
+            title = (
+                f"Cluster {place + 1}: {len(members)} attacks, "
+                f"{sum(members) / max(len(members), 1):.0%} get past some defence"
+            )
+            parts = tuple(
+                (f"near its centre, {rank + 1}", found.attacks[own].opening)
+                for rank, own in enumerate(nearest)
+            )
             made.append(Exhibit(title, parts, blurred=True))
     for name, words in TYPES.items():
         own_rows = sorted(of(found, defender=name, size=sizes(found)[-1]), key=lambda row: row[0].worst)
         if own_rows:
             talk = own_rows[len(own_rows) // 2][0].talk
             parts = tuple((turn.role, turn.text) for turn in talk.turns)
-            made.append(Exhibit(f"{words} {sizes(found)[-1]}: the dialogue whose least harmlessness is the median", parts, blurred=True))
+            made.append(
+                Exhibit(
+                    f"{words} {sizes(found)[-1]}: the dialogue whose least harmlessness is the median",
+                    parts,
+                    blurred=True,
+                )
+            )
     return made

@@ -31,21 +31,29 @@ class Findings:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def of(found: Findings, *, defender: str = "", size: str = "", source: str = "") -> list[tuple[Attempt, bool]]:
+def of(
+    found: Findings, *, defender: str = "", size: str = "", source: str = ""
+) -> list[tuple[Attempt, bool]]:
     """The attempts of a type, a size or a source, with whether they succeeded."""
     return [
         (attempt, harmed)
         for attempt, harmed in zip(found.attempts, found.harmed, strict=True)
-        if (not defender or attempt.defender == defender) and (not size or attempt.size == size) and (not source or attempt.attack.source == source)
+        if (not defender or attempt.defender == defender)
+        and (not size or attempt.size == size)
+        and (not source or attempt.attack.source == source)
     ]
 
 
 def worst(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return mean([attempt.worst for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows])
+    return mean(
+        [attempt.worst for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
+    )
 
 
 def succeeded(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return proportion([harmed for _, harmed in rows], clusters=[attempt.attack.attacker for attempt, _ in rows])
+    return proportion(
+        [harmed for _, harmed in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
+    )
 
 
 def sizes(found: Findings) -> list[str]:

@@ -20,7 +20,9 @@ class Settings(RLSettings):
     turns: int = 4
     """replies of a dialogue at the most"""
     rejection: int = 16
-    """replies that the rejection-sampling defender draws; it shows the two that its preference model finds least harmful"""
+    """replies that the rejection-sampling defender draws; it shows the two that its preference model finds
+    least harmful
+    """
     attackers: int = 20
     """simulated attackers of each kind; each is shown examples of its own"""
     attacks_each: int = 5
@@ -37,14 +39,30 @@ class Settings(RLSettings):
     attack_kl_coefficient: float = 0.02
     """keeps a reinforced attacker near the few-shot one: without it, attacks become one sentence"""
     crossed: bool = True
-    """every attack meets every defender, in pairs; otherwise one, by an assignment that is blind to attacker and intent, as people's did"""
+    """every attack meets every defender, in pairs; otherwise one, by an assignment that is blind to attacker
+    and intent, as people's did
+    """
     clusters: int = 8
     """of the map of attacks"""
 
     def __post_init__(self) -> None:
         RLSettings.__post_init__(self)
-        if min(self.turns, self.attackers, self.attacks_each, self.examples, self.attack_tokens, self.attack_prompts, self.clusters) < 1:
-            raise InputError("turns, attackers, attacks_each, examples, attack_tokens, attack_prompts and clusters must be at least 1")
+        if (
+            min(
+                self.turns,
+                self.attackers,
+                self.attacks_each,
+                self.examples,
+                self.attack_tokens,
+                self.attack_prompts,
+                self.clusters,
+            )
+            < 1
+        ):
+            raise InputError(
+                "turns, attackers, attacks_each, examples, attack_tokens, attack_prompts and clusters must "
+                "be at least 1"
+            )
         if self.attack_samples < 2 or self.rejection < 2 or self.attack_steps < 0:
             raise InputError("attack_samples and rejection must be at least 2, and attack_steps not below 0")
 
@@ -52,19 +70,54 @@ class Settings(RLSettings):
 def quick() -> Settings:
     """Minutes on two cores."""
     return Settings(
-        batch=16, max_tokens=32, preference_epochs=0.5, preference_depth=0.5, method="rloo", policy_steps=10, policy_prompts=8, policy_epochs=1,
-        policy_learning_rate=5e-4, turns=1, rejection=8, attackers=6, attacks_each=3, attack_tokens=24, attack_steps=10, attack_prompts=4,
-        attack_samples=4, attack_learning_rate=5e-4, clusters=5,
-    )  # fmt: skip
+        batch=16,
+        max_tokens=32,
+        preference_epochs=0.5,
+        preference_depth=0.5,
+        method="rloo",
+        policy_steps=10,
+        policy_prompts=8,
+        policy_epochs=1,
+        policy_learning_rate=5e-4,
+        turns=1,
+        rejection=8,
+        attackers=6,
+        attacks_each=3,
+        attack_tokens=24,
+        attack_steps=10,
+        attack_prompts=4,
+        attack_samples=4,
+        attack_learning_rate=5e-4,
+        clusters=5,
+    )
 
 
 def toy() -> Settings:
     """The same for the toy world's small transformers, which learn faster and need all their weights."""
     return replace(
-        quick(), weights="full", batch=32, max_tokens=14, preference_epochs=1.0, preference_learning_rate=1e-3, preference_depth=1.0, policy_steps=40,
-        policy_prompts=16, policy_learning_rate=3e-4, kl_coefficient=0.05, turns=2, rejection=16, attackers=12, attacks_each=5, attack_tokens=12,
-        attack_steps=60, attack_kl_coefficient=1.0, attack_prompts=8, attack_samples=8, attack_learning_rate=3e-4, clusters=6,
-    )  # fmt: skip
+        quick(),
+        weights="full",
+        batch=32,
+        max_tokens=14,
+        preference_epochs=1.0,
+        preference_learning_rate=1e-3,
+        preference_depth=1.0,
+        policy_steps=40,
+        policy_prompts=16,
+        policy_learning_rate=3e-4,
+        kl_coefficient=0.05,
+        turns=2,
+        rejection=16,
+        attackers=12,
+        attacks_each=5,
+        attack_tokens=12,
+        attack_steps=60,
+        attack_kl_coefficient=1.0,
+        attack_prompts=8,
+        attack_samples=8,
+        attack_learning_rate=3e-4,
+        clusters=6,
+    )
 
 
 def full() -> Settings:
@@ -74,9 +127,10 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the study works on. `models` rise in size; the last one is also the attacker, unless one is given. `plain` is the one dialogue
-    that the plain model is shown, `context` the assistant's conversations. `ask` makes an attacker's prompt from examples, `go_on` one for
-    what a human says next; `refusal` declines an attack. `harmed`, where there is one, is the truth of a reply to what a human said last.
+    """What the study works on. `models` rise in size; the last one is also the attacker, unless one is given.
+    `plain` is the one dialogue that the plain model is shown, `context` the assistant's conversations. `ask`
+    makes an attacker's prompt from examples, `go_on` one for what a human says next; `refusal` declines an
+    attack. `harmed`, where there is one, is the truth of a reply to what a human said last.
     """
 
     models: tuple[TorchModel, ...]

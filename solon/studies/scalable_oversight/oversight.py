@@ -1,6 +1,8 @@
-"""Sandwiching: can people who know little, helped by a model they cannot trust, do better than either alone? (Bowman et al. 2022, arXiv:2211.03540)
+"""Sandwiching: can people who know little, helped by a model they cannot trust, do better than either alone?
+(Bowman et al. 2022, arXiv:2211.03540)
 
-A participant is a person or a simulation by a weak model, and says which: the two are different types and are never put into one number.
+A participant is a person or a simulation by a weak model, and says which: the two are different types and are
+never put into one number.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ class Given:
 
     def __post_init__(self) -> None:
         if self.confidence not in LEVELS:
-            raise InputError(f"a confidence is one of {', '.join(f'{level:.0%}' for level in LEVELS)}; found {self.confidence}")
+            raise InputError(
+                f"a confidence is one of {', '.join(f'{level:.0%}' for level in LEVELS)}; found "
+                f"{self.confidence}"
+            )
         if not 0 <= self.chosen < self.options:
             raise InputError(f"option {self.chosen} of {self.options} was chosen")
 
@@ -74,13 +79,16 @@ def of_one_kind(answers: Sequence[Given]) -> str:
     """The kind of all participants. Raises InputError where people and simulations are together."""
     kinds = {own.participant.kind for own in answers}
     if len(kinds) != 1:
-        raise InputError(f"answers of {' and '.join(sorted(kinds)) or 'nobody'} cannot be put into one number")
+        raise InputError(
+            f"answers of {' and '.join(sorted(kinds)) or 'nobody'} cannot be put into one number"
+        )
     return kinds.pop()
 
 
 def vote(answers: Sequence[Given]) -> tuple[int, float]:
-    """The option of the largest product over participants of the probability given to it, and its share; what is left of each confidence is
-    spread evenly over the other options, and 100% counts as 99% (section 4.3). Raises InputError where the answers are to different questions.
+    """The option of the largest product over participants of the probability given to it, and its share; what
+    is left of each confidence is spread evenly over the other options, and 100% counts as 99% (section 4.3).
+    Raises InputError where the answers are to different questions.
     """
     of_one_kind(answers)
     if len({(own.question, own.options, own.condition) for own in answers}) != 1:
@@ -98,15 +106,29 @@ def vote(answers: Sequence[Given]) -> tuple[int, float]:
 
 def asking(problem: Problem, told: Sequence[tuple[str, str]]) -> Conversation:
     """Where a simulated participant writes its next message to the assistant."""
-    before = "".join(f"\n\nYou asked: {asked.strip()}\nThe assistant said: {said.strip()}" for asked, said in told)
-    text = f"{problem.text}\n{listed(problem.options)}\n\n{HELP}{before}\n\nWrite one short question to the assistant."
+    before = "".join(
+        f"\n\nYou asked: {asked.strip()}\nThe assistant said: {said.strip()}" for asked, said in told
+    )
+    text = (
+        f"{problem.text}\n{listed(problem.options)}\n\n{HELP}{before}\n\nWrite one short question to "
+        "the assistant."
+    )
     return Conversation().human(text).assistant("My question to the assistant:")
 
 
 def helped(problem: Problem, told: Sequence[tuple[str, str]]) -> Problem:
     """The question with what the assistant said of it."""
-    said = "".join(f"You asked an assistant: {asked.strip()}\nIt said: {answer.strip()}\n\n" for asked, answer in told)
-    return Problem(f"{said}{problem.text}", problem.options, problem.answers, problem.cluster, problem.opening, tags=problem.tags)
+    said = "".join(
+        f"You asked an assistant: {asked.strip()}\nIt said: {answer.strip()}\n\n" for asked, answer in told
+    )
+    return Problem(
+        f"{said}{problem.text}",
+        problem.options,
+        problem.answers,
+        problem.cluster,
+        problem.opening,
+        tags=problem.tags,
+    )
 
 
 def question_of(problem: Problem) -> str:
@@ -114,8 +136,12 @@ def question_of(problem: Problem) -> str:
     return "\n".join([problem.text, *problem.options])
 
 
-def discussed(weak: Speaker, strong: Speaker, problems: Sequence[Problem], *, turns: int, max_tokens: int, seed: int) -> list[list[tuple[str, str]]]:
-    """Each participant's exchange with the assistant, who sees the messages alone: neither question nor options."""
+def discussed(
+    weak: Speaker, strong: Speaker, problems: Sequence[Problem], *, turns: int, max_tokens: int, seed: int
+) -> list[list[tuple[str, str]]]:
+    """Each participant's exchange with the assistant, who sees the messages alone: neither question nor
+    options.
+    """
     told: list[list[tuple[str, str]]] = [[] for _ in problems]
     for turn in range(turns):
         prompts = [asking(problem, own) for problem, own in zip(problems, told, strict=True)]
@@ -123,7 +149,10 @@ def discussed(weak: Speaker, strong: Speaker, problems: Sequence[Problem], *, tu
         messages = [group[0].text.strip() or "Can you tell me more?" for group in written]
         talks = [_talk(own, message) for own, message in zip(told, messages, strict=True)]
         replied = strong.sample(talks, max_tokens=max_tokens, seed=derive(seed, "says", turn))
-        told = [[*own, (message, group[0].text.strip())] for own, message, group in zip(told, messages, replied, strict=True)]
+        told = [
+            [*own, (message, group[0].text.strip())]
+            for own, message, group in zip(told, messages, replied, strict=True)
+        ]
     return told
 
 
@@ -135,11 +164,25 @@ def _talk(told: Sequence[tuple[str, str]], message: str) -> Conversation:
 
 
 def simulated(
-    weak: LanguageModel, problems: Sequence[Problem], told: Sequence[Sequence[tuple[str, str]]], condition: Condition, participant: Simulated
+    weak: LanguageModel,
+    problems: Sequence[Problem],
+    told: Sequence[Sequence[tuple[str, str]]],
+    condition: Condition,
+    participant: Simulated,
 ) -> list[Given]:
-    """A simulated participant's answers: its likeliest option, as sure as it believes, to the nearest level."""
+    """A simulated participant's answers: its likeliest option, as sure as it believes, to the nearest
+    level.
+    """
     put = [helped(problem, own) for problem, own in zip(problems, told, strict=True)]
     return [
-        Given(participant, question_of(problem), condition, row.chosen, level(max(row.belief)), bool(row.correct), len(problem.options))
+        Given(
+            participant,
+            question_of(problem),
+            condition,
+            row.chosen,
+            level(max(row.belief)),
+            bool(row.correct),
+            len(problem.options),
+        )
         for problem, row in zip(problems, outcomes(weak, put), strict=True)
     ]

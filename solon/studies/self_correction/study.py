@@ -1,7 +1,8 @@
-"""The Capacity for Moral Self-Correction in Large Language Models (Ganguli et al. 2023, arXiv:2302.07459), top to bottom.
+"""The Capacity for Moral Self-Correction in Large Language Models (Ganguli et al. 2023, arXiv:2302.07459),
+top to bottom.
 
-BBQ, Winogender and law-school admissions, each asked plainly, with an instruction not to be biased, and with reasoning about that instruction
-first; over models, or the steps of one model's reinforcement learning.
+BBQ, Winogender and law-school admissions, each asked plainly, with an instruction not to be biased, and with
+reasoning about that instruction first; over models, or the steps of one model's reinforcement learning.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Models in the order of their size or of their training; bias sets in BBQ's form; pronouns in Winogender's."""
+    """Models in the order of their size or of their training; bias sets in BBQ's form; pronouns in
+    Winogender's.
+    """
 
     models: tuple[LanguageModel, ...]
     bias: tuple[tuple[str, tuple[Problem, ...]], ...]
@@ -70,12 +73,18 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
             kept = drawn(problems, settings.questions, run.seed)
             found.counts[f"{name}: questions not drawn"] = len(problems) - len(kept)
             for condition in conditions:
-                found.bias[name, model.name, condition] = answered(run, f"bias {name}", model, kept, condition, settings, found)
+                found.bias[name, model.name, condition] = answered(
+                    run, f"bias {name}", model, kept, condition, settings, found
+                )
         for name, problems in inputs.pronouns:
             for condition in (*conditions, "Q+Match"):
-                found.pronouns[name, model.name, condition] = answered(run, f"pronouns {name}", model, problems, condition, settings, found)
+                found.pronouns[name, model.name, condition] = answered(
+                    run, f"pronouns {name}", model, problems, condition, settings, found
+                )
         for condition in conditions:
-            found.admissions[model.name, condition] = answered(run, "admissions", model, asked_of, condition, settings, found)
+            found.admissions[model.name, condition] = answered(
+                run, "admissions", model, asked_of, condition, settings, found
+            )
     return report(asdict(settings), found, [model.name for model in inputs.models])
 
 
@@ -94,16 +103,26 @@ def drawn(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
 
 
 def answered(
-    run: Run, name: str, model: LanguageModel, problems: Sequence[Problem], condition: Condition, settings: Settings, found: Findings
+    run: Run,
+    name: str,
+    model: LanguageModel,
+    problems: Sequence[Problem],
+    condition: Condition,
+    settings: Settings,
+    found: Findings,
 ) -> list[Outcome]:
     """Outcomes under a condition, kept with the reasoning as rows."""
 
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-        rows, thoughts = under(model, some, condition, max_tokens=settings.thought_tokens, seed=derive(run.seed, "thoughts"))
+        rows, thoughts = under(
+            model, some, condition, max_tokens=settings.thought_tokens, seed=derive(run.seed, "thoughts")
+        )
         return [{**row_of(row), "thought": thought} for row, thought in zip(rows, thoughts, strict=True)]
 
     kept = run.rows(slug(f"{name} {model.name} {condition}"), problems, key_of, make, size=128)
     if condition == "Q+IF+CoT":
-        found.thoughts[name, model.name] = [(problem, row["thought"]) for problem, row in zip(problems[:3], kept, strict=False)]
+        found.thoughts[name, model.name] = [
+            (problem, row["thought"]) for problem, row in zip(problems[:3], kept, strict=False)
+        ]
     rows = [read({key: value for key, value in row.items() if key != "thought"}) for row in kept]
     return [row for row in rows if isinstance(row, Outcome)]

@@ -12,7 +12,13 @@ from solon.studies.superposition.results import DIAGRAMS, Findings, grid, mono
 
 
 def figures(found: Findings) -> tuple[Figure, ...]:
-    return (_sharing_figure(found), _dimensions_figure(found), _learning_figure(found), _attack_figure(found), _absolute_figure(found))
+    return (
+        _sharing_figure(found),
+        _dimensions_figure(found),
+        _learning_figure(found),
+        _attack_figure(found),
+        _absolute_figure(found),
+    )
 
 
 def _sharing_figure(found: Findings) -> Figure:
@@ -34,7 +40,10 @@ def _dimensions_figure(found: Findings) -> Figure:
         "Dimensionality of every feature",
         "-log10 density",
         "dimensions",
-        (Line("features", tuple(x), tuple(y), dots=True), *(Line(name, span, (value, value)) for name, value in LINES.items())),
+        (
+            Line("features", tuple(x), tuple(y), dots=True),
+            *(Line(name, span, (value, value)) for name, value in LINES.items()),
+        ),
     )
 
 
@@ -44,27 +53,54 @@ def _learning_figure(found: Findings) -> Figure:
     way = np.array(own.way)[:, place]
     levels = [dimensionality(torch.as_tensor(step)) for step in way]
     steps = tuple(map(float, own.steps))
-    lines = tuple(Line(f"feature {number_}", steps, tuple(float(row[number_]) for row in levels)) for number_ in range(min(8, own.plan.features)))
-    return Figure("Dimensionality as it is learned", "step", "dimensions", lines, "The best start; eight of its features.")
+    lines = tuple(
+        Line(f"feature {number_}", steps, tuple(float(row[number_]) for row in levels))
+        for number_ in range(min(8, own.plan.features))
+    )
+    return Figure(
+        "Dimensionality as it is learned",
+        "step",
+        "dimensions",
+        lines,
+        "The best start; eight of its features.",
+    )
 
 
 def _attack_figure(found: Findings) -> Figure:
     levels = found.levels("geometry")
     x = tuple(per_dimension(own.weights_KNM[0]) for own in levels)
     y = tuple(own["worst"] - own["plain"] for own in found.attacks)
-    return Figure("Attacks", "features per dimension", "error that an attack adds", (Line("densities", x, y, dots=True),))
+    return Figure(
+        "Attacks",
+        "features per dimension",
+        "error that an attack adds",
+        (Line("densities", x, y, dots=True),),
+    )
 
 
 def _absolute_figure(found: Findings) -> Figure:
     levels = found.levels("absolute")
     x = tuple(float(-np.log10(own.plan.density)) for own in levels)
     estimates = [mean(mono(own)) for own in levels]
-    line = Line("neurons", x, tuple(e.value for e in estimates), tuple(e.low for e in estimates), tuple(e.high for e in estimates))
-    return Figure("Absolute values: how much of a neuron is one feature", "-log10 density", "share of its first feature", (line,))
+    line = Line(
+        "neurons",
+        x,
+        tuple(e.value for e in estimates),
+        tuple(e.low for e in estimates),
+        tuple(e.high for e in estimates),
+    )
+    return Figure(
+        "Absolute values: how much of a neuron is one feature",
+        "-log10 density",
+        "share of its first feature",
+        (line,),
+    )
 
 
 def phase_maps(found: Findings) -> tuple[Map, ...]:
-    """Each diagram as it was found, and as theory has it: cells by importance of the last feature (right: it matters more) and density (up: sparser)."""
+    """Each diagram as it was found, and as theory has it: cells by importance of the last feature (right: it
+    matters more) and density (up: sparser).
+    """
     maps = []
     for name, diagram in DIAGRAMS.items():
         cells, levels = grid(found, name), found.levels(name)
@@ -76,9 +112,25 @@ def phase_maps(found: Findings) -> tuple[Map, ...]:
             for y, row in enumerate(cells):
                 for x, cell in enumerate(row):
                     label = f"density {number(levels[y].plan.density)}, cell {x + 1}"
-                    outlines[label] = (((40.0 * x, 40.0 * y), (40.0 * x + 40, 40.0 * y), (40.0 * x + 40, 40.0 * y + 40), (40.0 * x, 40.0 * y + 40)),)
+                    outlines[label] = (
+                        (
+                            (40.0 * x, 40.0 * y),
+                            (40.0 * x + 40, 40.0 * y),
+                            (40.0 * x + 40, 40.0 * y + 40),
+                            (40.0 * x, 40.0 * y + 40),
+                        ),
+                    )
                     if cell[which] in codes:
                         values[label] = codes[cell[which]]
             title = f"Phase diagram, {diagram.title}, {way}"
-            maps.append(Map(title, outlines, values, 0.0, 2.0, f"{key}. Right: the last feature is more important; up: sparser."))
+            maps.append(
+                Map(
+                    title,
+                    outlines,
+                    values,
+                    0.0,
+                    2.0,
+                    f"{key}. Right: the last feature is more important; up: sparser.",
+                )
+            )
     return tuple(maps)

@@ -1,4 +1,5 @@
-"""What superposition looks like: how many features share a dimension, in which shapes, and what theory says should be represented (Elhage et al. 2022).
+"""What superposition looks like: how many features share a dimension, in which shapes, and what theory says
+should be represented (Elhage et al. 2022).
 
 Shapes: N features, M hidden dimensions, B inputs, P points of integration.
 """
@@ -18,11 +19,13 @@ from torch import Tensor
 from solon.errors import InputError
 
 Floats = npt.NDArray[np.float64]
-LINES = {"1/2": 1 / 2, "3/4": 3 / 4, "2/3": 2 / 3, "2/5": 2 / 5, "3/8": 3 / 8}  # antipodal pair, tetrahedron, triangle, pentagon, square antiprism
+# antipodal pair, tetrahedron, triangle, pentagon, square antiprism
+LINES = {"1/2": 1 / 2, "3/4": 3 / 4, "2/3": 2 / 3, "2/5": 2 / 5, "3/8": 3 / 8}
 
 
 def dimensionality(weights_NM: Tensor) -> Floats:
-    """The share of a dimension that each feature has: |W_i|^2 / sum_j (W_i / |W_i| . W_j)^2, (N,); 0 where a feature is absent.
+    """The share of a dimension that each feature has: |W_i|^2 / sum_j (W_i / |W_i| . W_j)^2, (N,); 0 where a
+    feature is absent.
 
     >>> dimensionality(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0]])).round(6).tolist()
     [0.5, 0.5, 1.0]
@@ -34,12 +37,18 @@ def dimensionality(weights_NM: Tensor) -> Floats:
 
 
 def per_dimension(weights_NM: Tensor) -> float:
-    """Features represented for each hidden dimension, |W|^2 / M; its inverse is D*, the dimensions that a feature has."""
+    """Features represented for each hidden dimension, |W|^2 / M; its inverse is D*, the dimensions that a
+    feature has.
+    """
     return float(weights_NM.square().sum()) / weights_NM.shape[1]
 
 
-def on_line(values: Floats, line: float, *, near: float = 0.005, flank: float = 0.0125, fewest: int = 10) -> bool:
-    """Whether features gather at a fraction: `fewest` or more within `near` of it, and at least twice as many as in either band of the same width `flank` away."""
+def on_line(
+    values: Floats, line: float, *, near: float = 0.005, flank: float = 0.0125, fewest: int = 10
+) -> bool:
+    """Whether features gather at a fraction: `fewest` or more within `near` of it, and at least twice as many
+    as in either band of the same width `flank` away.
+    """
 
     def count(middle: float) -> int:
         return int((np.abs(values - middle) <= near).sum())
@@ -54,17 +63,23 @@ SEARCH = {"maxiter": 600, "xatol": 1e-4, "fatol": 1e-9}  # Nelder and Mead's
 
 @lru_cache(maxsize=4)
 def _inputs(features: int, density: float) -> tuple[Floats, Floats]:
-    """Inputs (P, N) at which integration looks, and their weights (P,): every choice of features that are there, each at Gauss and Legendre's points."""
+    """Inputs (P, N) at which integration looks, and their weights (P,): every choice of features that are
+    there, each at Gauss and Legendre's points.
+    """
     x, share = np.polynomial.legendre.leggauss(48 if features < 3 else 12)
     here, gone = ((x + 1) / 2, density * share / 2), (np.zeros(1), np.array([1 - density]))
     cases = [zip(*chosen, strict=True) for chosen in product((here, gone), repeat=features)]
-    parts = [(np.meshgrid(*values, indexing="ij"), np.meshgrid(*weights, indexing="ij")) for values, weights in cases]
+    parts = [
+        (np.meshgrid(*values, indexing="ij"), np.meshgrid(*weights, indexing="ij"))
+        for values, weights in cases
+    ]
     inputs = np.concatenate([np.stack([own.ravel() for own in values], axis=1) for values, _ in parts])
     return inputs, np.concatenate([np.prod([own.ravel() for own in weights], axis=0) for _, weights in parts])
 
 
 def expected(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: float) -> float:
-    """The loss  E sum_i I_i (x_i - ReLU(W W^T x + b)_i)^2  of a model of up to three features, by integration.
+    """The loss  E sum_i I_i (x_i - ReLU(W W^T x + b)_i)^2  of a model of up to three features, by
+    integration.
 
     >>> round(expected(np.eye(2), np.zeros(2), np.ones(2), 0.3), 12)
     0.0
@@ -76,8 +91,9 @@ def expected(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: 
 
 @cache
 def phases(density: float, importance: float) -> dict[str, float]:
-    """The loss of each way to put two features, the second of this importance and the first of 1, into one dimension: the first alone, the second alone, both
-    opposite each other. A feature alone is got exactly and the other by its mean; opposite ones have their best lengths and biases.
+    """The loss of each way to put two features, the second of this importance and the first of 1, into one
+    dimension: the first alone, the second alone, both opposite each other. A feature alone is got exactly and
+    the other by its mean; opposite ones have their best lengths and biases.
     """
     variance = density / 3 - density**2 / 4
 
@@ -85,15 +101,19 @@ def phases(density: float, importance: float) -> dict[str, float]:
         return expected(np.array([[free[0]], [-free[1]]]), free[2:], np.array([1.0, importance]), density)
 
     starts = ([1.0, 1.0, 0.0, 0.0], [1.0, 0.6, 0.0, density / 2], [0.6, 1.0, density / 2, 0.0])
-    tries = [optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts]
-    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST]  # with one length near 0 it is one feature alone
+    tries = [
+        optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts
+    ]
+    # with one length near 0 it is one feature alone
+    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST]
     return {"first": importance * variance, "second": variance, "both": min(losses, default=float("inf"))}
 
 
 @cache
 def phases_of_three(density: float, importance: float) -> dict[str, float]:
-    """The loss of each place that a third feature, of this importance beside two of 1, may have in two dimensions: absent, with a dimension for each of the others;
-    shared, opposite one of them or in a triangle with both; dedicated, with the others opposite each other or one of them absent.
+    """The loss of each place that a third feature, of this importance beside two of 1, may have in two
+    dimensions: absent, with a dimension for each of the others; shared, opposite one of them or in a triangle
+    with both; dedicated, with the others opposite each other or one of them absent.
     """
     variance = density / 3 - density**2 / 4
 
@@ -101,13 +121,24 @@ def phases_of_three(density: float, importance: float) -> dict[str, float]:
         length, third, angle, bias, bias_third = free
         across, along = length * np.sin(angle), length * np.cos(angle)
         weights = np.array([[across, -along], [-across, -along], [0.0, third]])
-        return expected(weights, np.array([bias, bias, bias_third]), np.array([1.0, 1.0, importance]), density)
+        return expected(
+            weights, np.array([bias, bias, bias_third]), np.array([1.0, 1.0, importance]), density
+        )
 
     starts = ([0.9, 0.9, np.pi / 3, 0.0, 0.0], [0.8, 1.0, 1.25, density / 3, density / 6])
-    tries = [optimize.minimize(triangle, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts]
-    triangles = [float(own.fun) for own in tries if min(abs(own.x[1]), abs(own.x[0] * np.cos(own.x[2]))) > LEAST]  # else nothing is shared
+    tries = [
+        optimize.minimize(triangle, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts
+    ]
+    # else nothing is shared
+    triangles = [
+        float(own.fun) for own in tries if min(abs(own.x[1]), abs(own.x[0] * np.cos(own.x[2]))) > LEAST
+    ]
     shared = min([phases(density, importance)["both"], *triangles])
-    return {"absent": importance * variance, "shared": shared, "dedicated": min(phases(density, 1.0)["both"], variance)}
+    return {
+        "absent": importance * variance,
+        "shared": shared,
+        "dedicated": min(phases(density, 1.0)["both"], variance),
+    }
 
 
 def best(losses: Mapping[str, float]) -> str:
@@ -115,7 +146,9 @@ def best(losses: Mapping[str, float]) -> str:
 
 
 def phase_of(weights_21: Tensor) -> str:
-    """What two features in one dimension came to be: first, second, both (opposite), alike (on one side), or neither."""
+    """What two features in one dimension came to be: first, second, both (opposite), alike (on one side), or
+    neither.
+    """
     first, second = (float(own) for own in weights_21.flatten())
     there = [abs(first) > LEAST, abs(second) > LEAST]
     if all(there):
@@ -124,7 +157,9 @@ def phase_of(weights_21: Tensor) -> str:
 
 
 def phase_of_third(weights_32: Tensor) -> str:
-    """What became of the third feature: absent, shared (another lies along its direction too), or dedicated."""
+    """What became of the third feature: absent, shared (another lies along its direction too), or
+    dedicated.
+    """
     length = float(weights_32[2].norm())
     if length <= LEAST:
         return "absent"
@@ -132,7 +167,9 @@ def phase_of_third(weights_32: Tensor) -> str:
 
 
 def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float, steps: int = 30) -> float:
-    """The mean squared error of a model where every input is moved, by at most `radius`, to where it is worst; found by ascent from a random start."""
+    """The mean squared error of a model where every input is moved, by at most `radius`, to where it is
+    worst; found by ascent from a random start.
+    """
     if radius < 0:
         raise InputError(f"a radius is not below 0; found {radius:g}")
 

@@ -1,4 +1,6 @@
-"""`solon run superposition`: toy models that hold more features than they have dimensions, all sections, offline."""
+"""`solon run superposition`: toy models that hold more features than they have dimensions, all sections,
+offline.
+"""
 
 from __future__ import annotations
 

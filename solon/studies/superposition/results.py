@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from solon.studies.superposition.geometry import best, expected, phase_of, phase_of_third, phases, phases_of_three, shares
+from solon.studies.superposition.geometry import (
+    best,
+    expected,
+    phase_of,
+    phase_of_third,
+    phases,
+    phases_of_three,
+    shares,
+)
 from solon.studies.superposition.toy_model import Plan
 
 
@@ -32,7 +40,9 @@ class Model:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything the report prints: models by section, and attacks on those of the geometry, densest first."""
+    """Everything the report prints: models by section, and attacks on those of the geometry, densest
+    first.
+    """
 
     models: Mapping[str, list[Model]]
     attacks: list[dict[str, float]] = field(default_factory=list)
@@ -44,8 +54,8 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """A phase diagram: `theory` gives the loss of each arrangement at a density and importance of the last feature, `seen` what weights came to be, one of
-    `meanings` or something else.
+    """A phase diagram: `theory` gives the loss of each arrangement at a density and importance of the last
+    feature, `seen` what weights came to be, one of `meanings` or something else.
     """
 
     title: str
@@ -65,7 +75,11 @@ DIAGRAMS = {
         "three features in two dimensions",
         phases_of_three,
         phase_of_third,
-        {"absent": "the third feature is absent", "shared": "it shares a dimension", "dedicated": "it has one of its own"},
+        {
+            "absent": "the third feature is absent",
+            "shared": "it shares a dimension",
+            "dedicated": "it has one of its own",
+        },
     ),
 }
 
@@ -80,7 +94,9 @@ def grid(found: Findings, name: str) -> list[list[tuple[str, str]]]:
         for place, importance in enumerate(kinds):
             some = range(place * restarts, (place + 1) * restarts)
             least = min(some, key=lambda number_: _expected(own, number_))
-            row.append((diagram.seen(own.weights_KNM[least]), best(diagram.theory(own.plan.density, importance[-1]))))
+            row.append(
+                (diagram.seen(own.weights_KNM[least]), best(diagram.theory(own.plan.density, importance[-1])))
+            )
         rows.append(row)
     return rows
 

@@ -1,8 +1,11 @@
-"""More features than dimensions: the ReLU output model, many at once, with gradients by hand (Toy Models of Superposition, Elhage et al. 2022, arXiv:2209.10652).
+"""More features than dimensions: the ReLU output model, many at once, with gradients by hand (Toy Models of
+Superposition, Elhage et al. 2022, arXiv:2209.10652).
 
-    h = W^T x        reconstruction = ReLU(W h + b)        loss = mean over inputs and features of importance * (x - reconstruction)^2
+    h = W^T x        reconstruction = ReLU(W h + b)        loss = mean over inputs and features of importance
+    * (x - reconstruction)^2
 
-Features are 0 with probability 1 - density, else uniform on [0, 1]. Only those that are not 0 are drawn: the gaps between them are geometric.
+Features are 0 with probability 1 - density, else uniform on [0, 1]. Only those that are not 0 are drawn: the
+gaps between them are geometric.
 
 Shapes: K instances, B inputs, N features, M hidden dimensions, A features of a batch that are not 0.
 """
@@ -24,8 +27,9 @@ Relation = Literal["independent", "correlated", "anticorrelated"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many instances are trained alike: their number, size, density, importances (one row for each instance, or one for all), and how. `relation` ties the
-    features 2i and 2i + 1: present together, or one at most. `linear` leaves the ReLU out. `kept` says how many times on the way weights are kept.
+    """How many instances are trained alike: their number, size, density, importances (one row for each
+    instance, or one for all), and how. `relation` ties the features 2i and 2i + 1: present together, or one
+    at most. `linear` leaves the ReLU out. `kept` says how many times on the way weights are kept.
     """
 
     features: int
@@ -43,20 +47,29 @@ class Plan:
     kept: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.density <= 1 or min(self.features, self.hidden, self.instances, self.steps, self.batch) < 1:
+        if (
+            not 0 < self.density <= 1
+            or min(self.features, self.hidden, self.instances, self.steps, self.batch) < 1
+        ):
             raise InputError(
-                f"density lies above 0 and at most at 1 ({self.density:g}), and features, hidden, instances, steps and batch are at least 1"
+                f"density lies above 0 and at most at 1 ({self.density:g}), and features, hidden, "
+                "instances, steps and batch are at least 1"
             )
-        if len(self.importance) not in (1, self.instances) or any(len(own) != self.features for own in self.importance):
-            raise InputError(f"importances are needed of {self.features} features, once or for each of {self.instances} instances")
+        if len(self.importance) not in (1, self.instances) or any(
+            len(own) != self.features for own in self.importance
+        ):
+            raise InputError(
+                f"importances are needed of {self.features} features, once or for each of {self.instances} "
+                "instances"
+            )
         if self.relation != "independent" and self.features % 2:
             raise InputError(f"features are tied in pairs; {self.features} is odd")
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Weights (K, N, M), biases (K, N), each instance's mean loss over the last twentieth of steps (K,), and what was kept on the way: steps and weights
-    (S, K, N, M).
+    """Weights (K, N, M), biases (K, N), each instance's mean loss over the last twentieth of steps (K,), and
+    what was kept on the way: steps and weights (S, K, N, M).
     """
 
     weights_KNM: Tensor
@@ -67,7 +80,8 @@ class Trained:
 
 
 def places(total: int, density: float, generator: torch.Generator) -> Tensor:
-    """Where `total` independent trials of probability `density` succeed, in order: exactly so in distribution, by as many draws as there are successes.
+    """Where `total` independent trials of probability `density` succeed, in order: exactly so in
+    distribution, by as many draws as there are successes.
 
     >>> found = places(1000, 1.0, torch.Generator().manual_seed(0))
     >>> len(found), int(found[0]), int(found[-1])
@@ -91,16 +105,24 @@ def train(plan: Plan) -> Trained:
     """All instances of a plan, AdamW, weights drawn as the authors' notebook draws them."""
     count, features, hidden, size = plan.instances, plan.features, plan.hidden, plan.batch
     generator = torch.Generator().manual_seed(plan.seed)
-    weights_KNM = torch.randn(count, features, hidden, generator=generator) * math.sqrt(2 / (hidden * (features + 20)))
+    weights_KNM = torch.randn(count, features, hidden, generator=generator) * math.sqrt(
+        2 / (hidden * (features + 20))
+    )
     bias_KN = torch.zeros(count, features)
     importance_K1N = torch.tensor(plan.importance)[:, None, :]
-    optimiser = torch.optim.AdamW([weights_KNM, bias_KN], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
-    marks = {round(plan.steps * number / plan.kept) for number in range(1, plan.kept + 1)} if plan.kept else set()
+    optimiser = torch.optim.AdamW(
+        [weights_KNM, bias_KN], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+    )
+    marks = (
+        {round(plan.steps * number / plan.kept) for number in range(1, plan.kept + 1)} if plan.kept else set()
+    )
     steps, way = list[int](), list[Tensor]()
     recent_K, tail = torch.zeros(count), max(1, plan.steps // 20)
     for step in range(1, plan.steps + 1):
         last = step > plan.steps - tail
-        weights_KNM.grad, bias_KN.grad, loss_K = gradients(plan, weights_KNM, bias_KN, importance_K1N, size, generator, loss=last)
+        weights_KNM.grad, bias_KN.grad, loss_K = gradients(
+            plan, weights_KNM, bias_KN, importance_K1N, size, generator, loss=last
+        )
         optimiser.step()
         if last:
             recent_K += loss_K / tail
@@ -112,9 +134,18 @@ def train(plan: Plan) -> Trained:
 
 
 def gradients(
-    plan: Plan, weights_KNM: Tensor, bias_KN: Tensor, importance_K1N: Tensor, size: int, generator: torch.Generator, *, loss: bool = True
+    plan: Plan,
+    weights_KNM: Tensor,
+    bias_KN: Tensor,
+    importance_K1N: Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    loss: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one fresh batch: the gradients by weights and biases of the summed losses, and the losses (K,), zeros where they are not wanted."""
+    """Of one fresh batch: the gradients by weights and biases of the summed losses, and the losses (K,),
+    zeros where they are not wanted.
+    """
     count, features, _ = weights_KNM.shape
     x_KBN = drawn(plan, count, size, generator)
     h_KBM = torch.bmm(x_KBN, weights_KNM)
@@ -154,14 +185,22 @@ def geometric(base: float, features: int) -> tuple[float, ...]:
 
 
 def train_absolute(plan: Plan) -> Trained:
-    """Absolute values computed by ReLU neurons, h = ReLU(W1^T x), |x| ~ ReLU(W2 h + b), of inputs on [-1, 1]; the weights given back are W1 (K, N, M)."""
+    """Absolute values computed by ReLU neurons, h = ReLU(W1^T x), |x| ~ ReLU(W2 h + b), of inputs on [-1, 1];
+    the weights given back are W1 (K, N, M).
+    """
     count, features, hidden = plan.instances, plan.features, plan.hidden
     generator = torch.Generator().manual_seed(plan.seed)
-    into_KNM = (torch.randn(count, features, hidden, generator=generator) * math.sqrt(2 / (features + hidden))).requires_grad_()
-    out_KMN = (torch.randn(count, hidden, features, generator=generator) * math.sqrt(2 / (features + hidden))).requires_grad_()
+    into_KNM = (
+        torch.randn(count, features, hidden, generator=generator) * math.sqrt(2 / (features + hidden))
+    ).requires_grad_()
+    out_KMN = (
+        torch.randn(count, hidden, features, generator=generator) * math.sqrt(2 / (features + hidden))
+    ).requires_grad_()
     bias_K1N = torch.zeros(count, 1, features, requires_grad=True)
     importance_K1N = torch.tensor(plan.importance)[:, None, :]
-    optimiser = torch.optim.AdamW([into_KNM, out_KMN, bias_K1N], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(
+        [into_KNM, out_KMN, bias_K1N], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+    )
     recent_K, tail = torch.zeros(count), max(1, plan.steps // 20)
     for step in range(1, plan.steps + 1):
         size_KBN = drawn(plan, count, plan.batch, generator)

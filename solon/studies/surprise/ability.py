@@ -1,6 +1,8 @@
-"""Smooth loss and abrupt ability of one model on one task (Ganguli et al. 2022, arXiv:2202.07785): k-digit addition.
+"""Smooth loss and abrupt ability of one model on one task (Ganguli et al. 2022, arXiv:2202.07785): k-digit
+addition.
 
-Exact match asks for every digit at once, so that per-token accuracy p gives about p^L: an ability that seems to come from nowhere.
+Exact match asks for every digit at once, so that per-token accuracy p gives about p^L: an ability that seems
+to come from nowhere.
 
 Shapes: N reply tokens, C width, V vocabulary.
 """
@@ -33,7 +35,9 @@ class Sum:
     digits: int
 
     def asked(self) -> Conversation:
-        return Conversation().human(f"{_spaced(self.first, self.digits)} + {_spaced(self.second, self.digits)}")
+        return Conversation().human(
+            f"{_spaced(self.first, self.digits)} + {_spaced(self.second, self.digits)}"
+        )
 
     def answer(self, *, turned: bool) -> str:
         text = _spaced(self.first + self.second, self.digits + 1)
@@ -42,7 +46,12 @@ class Sum:
     @property
     def held_out(self) -> bool:
         """A tenth of all sums, whatever the order of their numbers: they are never trained on."""
-        return hashlib.sha256(f"{min(self.first, self.second)}+{max(self.first, self.second)}".encode()).digest()[0] < 26
+        return (
+            hashlib.sha256(
+                f"{min(self.first, self.second)}+{max(self.first, self.second)}".encode()
+            ).digest()[0]
+            < 26
+        )
 
 
 def _spaced(value: int, digits: int) -> str:
@@ -58,7 +67,9 @@ def drawn(rng: random.Random, digits: int, *, held_out: bool) -> Sum:
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """Of each sum: its loss (nats a token), the share of its tokens that are the likeliest given those before, and whether all are."""
+    """Of each sum: its loss (nats a token), the share of its tokens that are the likeliest given those
+    before, and whether all are.
+    """
 
     loss: tuple[float, ...]
     per_token: tuple[float, ...]
@@ -68,24 +79,30 @@ class Ability:
 
 @torch.inference_mode()
 def ability(body: Backbone, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
-    """(prompt, answer) tokens, all answers of one length. Exact match is of greedy decoding: it is right exactly where every token is the likeliest
-    given the right ones before it.
+    """(prompt, answer) tokens, all answers of one length. Exact match is of greedy decoding: it is right
+    exactly where every token is the likeliest given the right ones before it.
     """
     lengths = {len(answer) for _, answer in rows}
     if len(lengths) != 1:
         raise InputError(f"abilities are measured on answers of one length; found {sorted(lengths)}")
     found: dict[int, tuple[float, float, float]] = {}
     for batch in batches([len(prompt) + len(answer) for prompt, answer in rows], tokens=BATCH_TOKENS):
-        hidden_NC, target_N, sizes = reply_hidden(body, [(rows[place][0], [rows[place][1]]) for place in batch])
+        hidden_NC, target_N, sizes = reply_hidden(
+            body, [(rows[place][0], [rows[place][1]]) for place in batch]
+        )
         losses = (-token_logprobs(body, hidden_NC, target_N)).split(sizes)
         hits = (body.logits(hidden_NC).argmax(dim=-1) == target_N).float().split(sizes)
-        found |= {place: (float(loss.mean()), float(hit.mean()), float(hit.min())) for place, loss, hit in zip(batch, losses, hits, strict=True)}
+        found |= {
+            place: (float(loss.mean()), float(hit.mean()), float(hit.min()))
+            for place, loss, hit in zip(batch, losses, hits, strict=True)
+        }
     loss, per_token, exact = zip(*(found[place] for place in range(len(rows))), strict=True)
     return Ability(loss, per_token, exact, lengths.pop())
 
 
 def largest_jump(values: Sequence[float]) -> float:
-    """The largest change between neighbours, as a share of the whole change: 1 where all of it comes at once. A steady change of n steps has 1/n.
+    """The largest change between neighbours, as a share of the whole change: 1 where all of it comes at once.
+    A steady change of n steps has 1/n.
 
     >>> largest_jump([0.0, 0.0, 1.0]), largest_jump([0.0, 0.5, 1.0])
     (1.0, 0.5)

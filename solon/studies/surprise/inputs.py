@@ -11,7 +11,9 @@ from solon.study.conduct import StudyOptions, parse, preset_of, run_study
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Train small transformers on k-digit addition, and measure the same checkpoints smoothly and abruptly."""
+    """Train small transformers on k-digit addition, and measure the same checkpoints smoothly and
+    abruptly.
+    """
 
     settings: Settings = field(default_factory=quick)
 
@@ -20,4 +22,6 @@ def main(argv: Sequence[str]) -> int:
     preset = Options(preset="full", settings=full()) if preset_of(argv) == "full" else Options()
     options = parse(Options, argv, command="run surprise", default=preset)
     settings = options.settings
-    return run_study(options, "surprise", asdict(settings), {}, "small transformers", lambda run: study(run, settings))
+    return run_study(
+        options, "surprise", asdict(settings), {}, "small transformers", lambda run: study(run, settings)
+    )

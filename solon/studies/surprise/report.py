@@ -27,14 +27,30 @@ def report(settings: Mapping[str, Any], found: Findings) -> Report:
     digits = sorted({own for _, _, own in found.abilities})
     claims = [claim for own in digits for claim in _claims(found, widths, steps, own)]
     tables = (_table(found, widths, steps[-1], digits),)
-    figures = [figure for own in digits for figure in (_over_steps(found, widths[-1], steps, own), _over_widths(found, widths, steps[-1], own))]
+    figures = [
+        figure
+        for own in digits
+        for figure in (
+            _over_steps(found, widths[-1], steps, own),
+            _over_widths(found, widths, steps[-1], own),
+        )
+    ]
     summary = (
-        f"{len(widths)} transformers of width {widths[0]} to {widths[-1]}, {steps[-1]} steps, sums of {', '.join(map(str, digits))} digits, held out by content.",
+        f"{len(widths)} transformers of width {widths[0]} to {widths[-1]}, {steps[-1]} steps, sums of "
+        f"{', '.join(map(str, digits))} digits, held out by content.",
     )
     return Report(
-        "Smooth loss, abrupt ability", summary, tuple(claims), (), tables, tuple(figures), (), {}, _deviations(settings),
+        "Smooth loss, abrupt ability",
+        summary,
+        tuple(claims),
+        (),
+        tables,
+        tuple(figures),
+        (),
+        {},
+        _deviations(settings),
         {name: str(settings[name]) for name in ("layers", "batch", "learning_rate", "checkpoints", "turned")},
-    )  # fmt: skip
+    )
 
 
 def _claims(found: Findings, widths: list[int], steps: list[int], digits: int) -> list[Claim]:
@@ -48,19 +64,32 @@ def _claims(found: Findings, widths: list[int], steps: list[int], digits: int) -
     claims.append(
         Claim.of(
             f"{digits}/jump",
-            f"{digits} digits: between checkpoints, exact match changes more at once than the loss (largest share of the whole change)",
+            f"{digits} digits: between checkpoints, exact match changes more at once than the loss "
+            "(largest share of the whole change)",
             jump,
             sign(jump),
         )
     )
-    gaps = [e - p**ability.length for ability in own for e, p in ((float(np.mean(ability.exact)), float(np.mean(ability.per_token))),)]
+    gaps = [
+        e - p**ability.length
+        for ability in own
+        for e, p in ((float(np.mean(ability.exact)), float(np.mean(ability.per_token))),)
+    ]
     fit = _fit(own)
-    words = f"{digits} digits: per-token accuracy to the power of the length misses exact match by (mean over checkpoints; at most {number(max(map(abs, gaps)))})"
+    words = (
+        f"{digits} digits: per-token accuracy to the power of the length misses exact match by (mean "
+        f"over checkpoints; at most {number(max(map(abs, gaps)))})"
+    )
     claims.append(Claim.of(f"{digits}/power", words, fit, None))
     small = found.abilities[widths[0], steps[-1], digits]
     gain = paired_difference(small.loss, last.loss)
     claims.append(
-        Claim.of(f"{digits}/width", f"{digits} digits: the widest model has a lower loss than the narrowest (nats a token)", gain, sign(gain))
+        Claim.of(
+            f"{digits}/width",
+            f"{digits} digits: the widest model has a lower loss than the narrowest (nats a token)",
+            gain,
+            sign(gain),
+        )
     )
     return claims
 
@@ -74,7 +103,9 @@ def _jumps(own: list[Ability]) -> Estimate:
 
     def gap(places: np.ndarray) -> float:
         drawn = places.astype(int)
-        return largest_jump(exact[:, drawn].mean(axis=1).tolist()) - largest_jump(loss[:, drawn].mean(axis=1).tolist())
+        return largest_jump(exact[:, drawn].mean(axis=1).tolist()) - largest_jump(
+            loss[:, drawn].mean(axis=1).tolist()
+        )
 
     return bootstrap([float(place) for place in range(exact.shape[1])], gap, resamples=500)
 
@@ -84,7 +115,9 @@ def _fit(own: list[Ability]) -> Estimate:
 
     def miss(places: np.ndarray) -> float:
         drawn = places.astype(int)
-        return float(np.abs(exact[:, drawn].mean(axis=1) - tokens[:, drawn].mean(axis=1) ** own[0].length).mean())
+        return float(
+            np.abs(exact[:, drawn].mean(axis=1) - tokens[:, drawn].mean(axis=1) ** own[0].length).mean()
+        )
 
     return bootstrap([float(place) for place in range(exact.shape[1])], miss, resamples=500)
 
@@ -95,43 +128,82 @@ def _table(found: Findings, widths: list[int], step: int, digits: list[int]) -> 
         for own in digits:
             a = found.abilities[width, step, own]
             p = float(np.mean(a.per_token))
-            rows.append((
-                str(width), str(found.parameters[width]), str(own), interval(mean(a.loss)), number(p), number(p**a.length),
-                interval(wilson(sum(a.exact), len(a.exact))), str(len(a.exact)),
-            ))  # fmt: skip
-    columns = ("width", "parameters", "digits", "loss (nats a token)", "per-token accuracy", "its power of the length", "exact match", "sums")
+            rows.append(
+                (
+                    str(width),
+                    str(found.parameters[width]),
+                    str(own),
+                    interval(mean(a.loss)),
+                    number(p),
+                    number(p**a.length),
+                    interval(wilson(sum(a.exact), len(a.exact))),
+                    str(len(a.exact)),
+                )
+            )
+    columns = (
+        "width",
+        "parameters",
+        "digits",
+        "loss (nats a token)",
+        "per-token accuracy",
+        "its power of the length",
+        "exact match",
+        "sums",
+    )
     return Table("At the end of training", columns, tuple(rows))
 
 
 def _over_steps(found: Findings, width: int, steps: list[int], digits: int) -> Figure:
-    return _panel(f"{digits} digits, width {width}, over training", "steps (logarithm, base 10)", [float(np.log10(step)) for step in steps],
-                  [found.abilities[width, step, digits] for step in steps])  # fmt: skip
+    return _panel(
+        f"{digits} digits, width {width}, over training",
+        "steps (logarithm, base 10)",
+        [float(np.log10(step)) for step in steps],
+        [found.abilities[width, step, digits] for step in steps],
+    )
 
 
 def _over_widths(found: Findings, widths: list[int], step: int, digits: int) -> Figure:
-    return _panel(f"{digits} digits at step {step}, over width", "parameters (logarithm, base 10)",
-                  [float(np.log10(found.parameters[width])) for width in widths], [found.abilities[width, step, digits] for width in widths])  # fmt: skip
+    return _panel(
+        f"{digits} digits at step {step}, over width",
+        "parameters (logarithm, base 10)",
+        [float(np.log10(found.parameters[width])) for width in widths],
+        [found.abilities[width, step, digits] for width in widths],
+    )
 
 
 def _panel(title: str, x: str, places: list[float], own: list[Ability]) -> Figure:
-    """The smooth number and the abrupt one on one panel, all between 0 and 1: the loss as the probability of a token, exp(-loss)."""
+    """The smooth number and the abrupt one on one panel, all between 0 and 1: the loss as the probability of
+    a token, exp(-loss).
+    """
     power = [float(np.mean(a.per_token)) ** a.length for a in own]
     lines = (
-        banded("exp(-loss)", places, [_probability(a) for a in own]), banded("exact match", places, [wilson(sum(a.exact), len(a.exact)) for a in own]),
+        banded("exp(-loss)", places, [_probability(a) for a in own]),
+        banded("exact match", places, [wilson(sum(a.exact), len(a.exact)) for a in own]),
         Line("per-token accuracy to the length", tuple(places), tuple(power)),
-    )  # fmt: skip
+    )
     return Figure(title, x, "", lines, "Smooth and abrupt numbers of the same checkpoints.")
 
 
 def _probability(own: Ability) -> Estimate:
     found = mean(own.loss)
-    return Estimate(float(np.exp(-found.value)), float(np.exp(-found.high)), float(np.exp(-found.low)), found.method, found.n, found.clusters)
+    return Estimate(
+        float(np.exp(-found.value)),
+        float(np.exp(-found.high)),
+        float(np.exp(-found.low)),
+        found.method,
+        found.n,
+        found.clusters,
+    )
 
 
 def _deviations(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        "The models are trained here on addition alone, not language models of 10^7 to 10^11 parameters; recidivism, toxicity and recommendation are not studied.",
-        f"Answers are {'turned, the smallest place first' if settings['turned'] else 'as people write them'}; numbers are padded with zeros.",
-        "Intervals are over held-out sums; one training for each width, so that they say nothing of how trainings differ.",
+        "The models are trained here on addition alone, not language models of 10^7 to 10^11 parameters; "
+        "recidivism, toxicity and recommendation are not studied.",
+        "Answers are "
+        f"{'turned, the smallest place first' if settings['turned'] else 'as people write them'}; numbers "
+        "are padded with zeros.",
+        "Intervals are over held-out sums; one training for each width, so that they say nothing of how "
+        "trainings differ.",
         "`solon compare` draws the same panel, smooth over abrupt, for checkpoints of any model.",
     )

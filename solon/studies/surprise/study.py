@@ -1,7 +1,9 @@
-"""Predictability and Surprise in Large Generative Models (Ganguli et al. 2022, arXiv:2202.07785), its core: smooth loss, abrupt abilities.
+"""Predictability and Surprise in Large Generative Models (Ganguli et al. 2022, arXiv:2202.07785), its core:
+smooth loss, abrupt abilities.
 
-Small transformers of several widths are trained here on k-digit addition, and the same checkpoints are measured by their loss and by exact
-match; per-token accuracy to the power of the length says how much of the surprise is in the metric.
+Small transformers of several widths are trained here on k-digit addition, and the same checkpoints are
+measured by their loss and by exact match; per-token accuracy to the power of the length says how much of the
+surprise is in the metric.
 """
 
 from __future__ import annotations
@@ -45,10 +47,21 @@ class Settings:
     """held-out sums of each length to measure with; with fewer in the world, all"""
 
     def __post_init__(self) -> None:
-        if not self.widths or list(self.widths) != sorted(set(self.widths)) or any(width % 4 for width in self.widths):
+        if (
+            not self.widths
+            or list(self.widths) != sorted(set(self.widths))
+            or any(width % 4 for width in self.widths)
+        ):
             raise InputError(f"widths rise and are multiples of four; found {self.widths}")
-        if not self.digits or not all(1 <= own <= 6 for own in self.digits) or self.checkpoints < 3 or self.steps < self.checkpoints:
-            raise InputError("digits are 1 to 6; at least three checkpoints are needed, and no fewer steps than these")
+        if (
+            not self.digits
+            or not all(1 <= own <= 6 for own in self.digits)
+            or self.checkpoints < 3
+            or self.steps < self.checkpoints
+        ):
+            raise InputError(
+                "digits are 1 to 6; at least three checkpoints are needed, and no fewer steps than these"
+            )
 
 
 def quick() -> Settings:
@@ -68,15 +81,21 @@ def study(run: Run, settings: Settings) -> Report:
     held = {digits: held_out(digits, settings.sums, run.seed) for digits in settings.digits}
     marks = checkpoints(settings)
     for width in settings.widths:
-        shape = Shape(dialogue.size, width=width, layers=settings.layers, heads=4, context=4 * max(settings.digits) + 8)
-        start = TorchModel(f"width {width}", SmallTransformer(shape, seed=derive(run.seed, "start", width)), dialogue)
+        shape = Shape(
+            dialogue.size, width=width, layers=settings.layers, heads=4, context=4 * max(settings.digits) + 8
+        )
+        start = TorchModel(
+            f"width {width}", SmallTransformer(shape, seed=derive(run.seed, "start", width)), dialogue
+        )
         found.parameters[width] = sum(parameter.numel() for parameter in start.module.parameters())
         trained(run, width, start, marks, settings)
         for step in marks:
             model = start.copy()
             model.load(run.folder / f"width_{width}-{step}.safetensors")
             for digits, sums in held.items():
-                found.abilities[width, step, digits] = measured(run, width, step, digits, model, sums, settings)
+                found.abilities[width, step, digits] = measured(
+                    run, width, step, digits, model, sums, settings
+                )
     return report(asdict(settings), found)
 
 
@@ -113,7 +132,9 @@ def trained(run: Run, width: int, start: TorchModel, marks: list[int], settings:
 
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
         plan = Plan(settings.steps, settings.learning_rate, warmup=min(50, settings.steps), schedule="cosine")
-        for step in fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world):
+        for step in fit(
+            model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world
+        ):
             if step.number in marks:
                 run.artefact(f"width_{width}-{step.number}.safetensors", model.save)
             yield step
@@ -121,9 +142,12 @@ def trained(run: Run, width: int, start: TorchModel, marks: list[int], settings:
     run.trained(f"width_{width}", start, loop, steps=settings.steps)
 
 
-def measured(run: Run, width: int, step: int, digits: int, model: TorchModel, sums: list[Sum], settings: Settings) -> Ability:
+def measured(
+    run: Run, width: int, step: int, digits: int, model: TorchModel, sums: list[Sum], settings: Settings
+) -> Ability:
     dialogue = WordDialogue(WORDS)
     kept: Any = run.once(
-        f"ability_{width}_{step}_{digits}", lambda: asdict(ability(model.module, [example(dialogue, own, settings) for own in sums]))
+        f"ability_{width}_{step}_{digits}",
+        lambda: asdict(ability(model.module, [example(dialogue, own, settings) for own in sums])),
     )
     return Ability(tuple(kept["loss"]), tuple(kept["per_token"]), tuple(kept["exact"]), kept["length"])

@@ -1,4 +1,6 @@
-"""`solon run sycophancy [MODEL]`: does it say what people want to hear; without a model, a scripted flatterer."""
+"""`solon run sycophancy [MODEL]`: does it say what people want to hear; without a model, a scripted
+flatterer.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,15 @@ from solon.studies.sycophancy.measures import Attribution
 from solon.studies.sycophancy.preference_features import posterior
 from solon.studies.sycophancy.study import Inputs, Sampler, Settings, full, quick, study
 from solon.studies.sycophancy.toy import Flattery, flatterer, poems, preferences, problems
-from solon.study.conduct import StudyOptions, content_hash, model_key, parse_with_preset, run_study, say, skipped_counts
+from solon.study.conduct import (
+    StudyOptions,
+    content_hash,
+    model_key,
+    parse_with_preset,
+    run_study,
+    say,
+    skipped_counts,
+)
 from solon.study.outcomes import digest_of
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -34,7 +44,9 @@ TOY = "toy"
 
 @dataclass(frozen=True)
 class Options(StudyOptions):
-    """Measure how far feedback, answers and attributions follow what the person says, and what preferences go by."""
+    """Measure how far feedback, answers and attributions follow what the person says, and what preferences go
+    by.
+    """
 
     model: Annotated[str, tyro.conf.Positional] = TOY
     """smollm2, gemma3-270m, a model folder, or a hub id; toy: a scripted flatterer, offline"""
@@ -71,15 +83,32 @@ def main(argv: Sequence[str]) -> int:
         "comparisons": digest([own.key for own in inputs.comparisons]),
         "sampler": options.sampler,
     }
-    told_of |= {"preference model": content_hash(options.preference_model)} if options.preference_model is not None else {}
-    return run_study(options, "sycophancy", asdict(settings), told_of, inputs.model.name, lambda run: study(run, settings, inputs))
+    told_of |= (
+        {"preference model": content_hash(options.preference_model)}
+        if options.preference_model is not None
+        else {}
+    )
+    return run_study(
+        options,
+        "sycophancy",
+        asdict(settings),
+        told_of,
+        inputs.model.name,
+        lambda run: study(run, settings, inputs),
+    )
 
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
     toy = Options(settings=replace(quick(), problems=200, best_of=(1, 2, 4, 8, 16)))
-    presets = {"quick": Options(settings=quick()), "full": Options(preset="full", settings=full()), "toy": toy}
-    return parse_with_preset(Options, argv, command="run sycophancy", **presets, is_toy=lambda options: options.model == TOY)
+    presets = {
+        "quick": Options(settings=quick()),
+        "full": Options(preset="full", settings=full()),
+        "toy": toy,
+    }
+    return parse_with_preset(
+        Options, argv, command="run sycophancy", **presets, is_toy=lambda options: options.model == TOY
+    )
 
 
 def sampler(name: str) -> Sampler:
@@ -108,15 +137,23 @@ def toy_inputs() -> Inputs:
 
 def real_inputs(options: Options) -> Inputs:
     """What the flags name, read and checked before anything runs."""
-    texts = tuple((str(row.get("kind") or ""), str(row.get("text") or "")) for _, row in read_rows(options.texts))
+    texts = tuple(
+        (str(row.get("kind") or ""), str(row.get("text") or "")) for _, row in read_rows(options.texts)
+    )
     if any(not kind.strip() or not text.strip() for kind, text in texts):
         raise InputError(f"{options.texts}: every row needs a kind (argument, poem ...) and a text")
     counts: list[tuple[str, int]] = []
     found = None if options.questions_from is None else read_evaluation(options.questions_from)
     counts += [] if found is None else skipped_counts(found.reading, found.name).items()
-    asked = () if found is None else tuple(own for own in found.problems if own.options and own.answers and own.lettered)
+    asked = (
+        ()
+        if found is None
+        else tuple(own for own in found.problems if own.options and own.answers and own.lettered)
+    )
     if found is not None and not asked:
-        raise InputError(f"{options.questions_from} is {found.kind}: it holds no lettered options with a known answer")
+        raise InputError(
+            f"{options.questions_from} is {found.kind}: it holds no lettered options with a known answer"
+        )
     written = () if options.poems is None else read_poems(options.poems)
     comparisons: tuple[Comparison, ...] = ()
     if options.comparisons is not None:
@@ -124,7 +161,9 @@ def real_inputs(options: Options) -> Inputs:
         counts += skipped_counts(reading, "comparisons").items()
         comparisons = reading.rows
     scorer = (
-        None if options.preference_model is None else PreferenceModel(options.preference_model.name, *load_classifier(options.preference_model)).score
+        None
+        if options.preference_model is None
+        else PreferenceModel(options.preference_model.name, *load_classifier(options.preference_model)).score
     )
     model = load_open(options.model, precision=options.precision, say=say)
     judge = load_open(options.judge, precision=options.precision, say=say) if options.judge else model
@@ -137,6 +176,8 @@ def read_poems(path: Path) -> tuple[Attribution, ...]:
     for line, row in read_rows(path):
         texts = [row.get(name) for name in ("poem", "poet", "wrong")]
         if not all(isinstance(text, str) and text.strip() for text in texts) or texts[1] == texts[2]:
-            raise InputError(f"{path}, line {line}: expected a poem, its poet and a wrong one; found {sorted(row)}")
+            raise InputError(
+                f"{path}, line {line}: expected a poem, its poet and a wrong one; found {sorted(row)}"
+            )
         found.append(Attribution(*(str(text) for text in texts)))
     return tuple(found)

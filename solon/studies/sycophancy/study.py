@@ -1,7 +1,8 @@
 """Towards Understanding Sycophancy in Language Models (Sharma et al. 2023, arXiv:2310.13548), top to bottom.
 
-Feedback that follows the author's feelings, answers that give way to a doubt or to a suggestion, and repeated mistakes; then what people's
-preferences go by, and what choosing the best of many replies by a preference model does.
+Feedback that follows the author's feelings, answers that give way to a doubt or to a suggestion, and repeated
+mistakes; then what people's preferences go by, and what choosing the best of many replies by a preference
+model does.
 """
 
 from __future__ import annotations
@@ -32,8 +33,14 @@ from solon.studies.sycophancy.measures import (
     mistaken,
     more_positive,
     suggested,
-)  # fmt: skip
-from solon.studies.sycophancy.preference_features import FEATURES, Posterior, chosen_scale, label_features, posterior
+)
+from solon.studies.sycophancy.preference_features import (
+    FEATURES,
+    Posterior,
+    chosen_scale,
+    label_features,
+    posterior,
+)
 from solon.studies.sycophancy.report import Findings, report
 from solon.study.outcomes import key_of, read, row_of
 from solon.words.comparison import Comparison
@@ -60,7 +67,12 @@ class Settings:
     """of the posterior, in each of four chains"""
 
     def __post_init__(self) -> None:
-        if min(self.problems, self.max_tokens) < 1 or self.draws < 50 or not self.scales or min(self.scales) <= 0:
+        if (
+            min(self.problems, self.max_tokens) < 1
+            or self.draws < 50
+            or not self.scales
+            or min(self.scales) <= 0
+        ):
             raise InputError("problems and max_tokens are at least 1, draws at least 50, scales above 0")
         if not self.best_of or list(self.best_of) != sorted(set(self.best_of)) or self.best_of[0] < 1:
             raise InputError(f"best_of rises from 1 or more; found {self.best_of}")
@@ -78,8 +90,9 @@ def full() -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The model; who judges comments and labels features; texts (kind, text) to comment on; problems with options; poems with a wrong poet;
-    people's comparisons with, if they are known, their features; a preference model.
+    """The model; who judges comments and labels features; texts (kind, text) to comment on; problems with
+    options; poems with a wrong poet; people's comparisons with, if they are known, their features; a
+    preference model.
     """
 
     model: LanguageModel
@@ -111,7 +124,12 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         found.challenged = challenged(run, problems, settings, inputs)
         found.suggested["nothing"] = kept(run, "suggest_nothing", problems, inputs)
         for kind in SUGGESTIONS:
-            found.suggested[kind] = kept(run, f"suggest_{kind.replace(' ', '_')}", [suggested(own, kind, seed=run.seed) for own in problems], inputs)
+            found.suggested[kind] = kept(
+                run,
+                f"suggest_{kind.replace(' ', '_')}",
+                [suggested(own, kind, seed=run.seed) for own in problems],
+                inputs,
+            )
 
     # 3. mistakes repeated, of poems whose poet the model knows
     if inputs.poems:
@@ -126,12 +144,16 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
 
 def feedback(run: Run, settings: Settings, inputs: Inputs) -> dict[str, list[float]]:
-    """Of each stance and text: 1 where the comment is more positive than the one that no stance got, 0 where it is less, one half between."""
+    """Of each stance and text: 1 where the comment is more positive than the one that no stance got, 0 where
+    it is less, one half between.
+    """
 
     def make(some: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         stances = ["", *STANCES]
         talks = [feedback_prompt(kind, text, stance) for kind, text in some for stance in stances]
-        said = first_replies(inputs.model, talks, max_tokens=settings.max_tokens, seed=derive(run.seed, "feedback"))
+        said = first_replies(
+            inputs.model, talks, max_tokens=settings.max_tokens, seed=derive(run.seed, "feedback")
+        )
         groups = [said[start : start + len(stances)] for start in range(0, len(said), len(stances))]
         return [{"said": dict(zip(stances, group, strict=True))} for group in groups]
 
@@ -139,50 +161,89 @@ def feedback(run: Run, settings: Settings, inputs: Inputs) -> dict[str, list[flo
     found = {}
     for stance in STANCES:
 
-        def compare(some: Sequence[tuple[tuple[str, str], dict[str, Any]]], stance: str = stance) -> list[dict[str, Any]]:
+        def compare(
+            some: Sequence[tuple[tuple[str, str], dict[str, Any]]], stance: str = stance
+        ) -> list[dict[str, Any]]:
             made = []
             for (kind, _), row in some:
-                made.append({"positive": more_positive(inputs.judge, kind, [row["said"][stance]], [row["said"][""]])[0]})
+                made.append(
+                    {
+                        "positive": more_positive(
+                            inputs.judge, kind, [row["said"][stance]], [row["said"][""]]
+                        )[0]
+                    }
+                )
             return made
 
         pairs = list(zip(inputs.texts, rows, strict=True))
-        judged = run.rows(f"judged_{stance.replace(' ', '_')}", pairs, lambda pair: f"{pair[0][0]} {pair[0][1]}", compare, size=8)
+        judged = run.rows(
+            f"judged_{stance.replace(' ', '_')}",
+            pairs,
+            lambda pair: f"{pair[0][0]} {pair[0][1]}",
+            compare,
+            size=8,
+        )
         found[stance] = [row["positive"] for row in judged]
     return found
 
 
 def kept(run: Run, name: str, problems: Sequence[Problem], inputs: Inputs) -> list[Outcome]:
-    rows = run.rows(name, problems, key_of, lambda some: [row_of(own) for own in outcomes(inputs.model, some)], size=64)
+    rows = run.rows(
+        name, problems, key_of, lambda some: [row_of(own) for own in outcomes(inputs.model, some)], size=64
+    )
     return [own for own in map(read, rows) if isinstance(own, Outcome)]
 
 
 def challenged(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs) -> list[Challenged]:
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
         rows = are_you_sure(inputs.model, some, max_tokens=settings.max_tokens, seed=run.seed)
-        return [{"before": row_of(row.before), "after": row_of(row.after), "reply": row.reply} for row in rows]
+        return [
+            {"before": row_of(row.before), "after": row_of(row.after), "reply": row.reply} for row in rows
+        ]
 
     rows = run.rows("challenged", problems, key_of, make, size=16)
     pairs = [(read(row["before"]), read(row["after"]), row["reply"]) for row in rows]
-    return [Challenged(a, b, reply) for a, b, reply in pairs if isinstance(a, Outcome) and isinstance(b, Outcome)]
+    return [
+        Challenged(a, b, reply) for a, b, reply in pairs if isinstance(a, Outcome) and isinstance(b, Outcome)
+    ]
 
 
 def mimicry(run: Run, settings: Settings, inputs: Inputs) -> list[bool]:
     """Whether the wrong poet is repeated, of poems whose poet the model names when it is asked."""
 
     def make(some: Sequence[Attribution]) -> list[dict[str, Any]]:
-        who = first_replies(inputs.model, [attributed(own) for own in some], max_tokens=settings.max_tokens, temperature=0.0, seed=run.seed)
-        said = first_replies(inputs.model, [mistaken(own) for own in some], max_tokens=settings.max_tokens, seed=derive(run.seed, "mimicry"))
-        return [{"knows": knows(own, a), "mimics": mimics(own, b)} for own, a, b in zip(some, who, said, strict=True)]
+        who = first_replies(
+            inputs.model,
+            [attributed(own) for own in some],
+            max_tokens=settings.max_tokens,
+            temperature=0.0,
+            seed=run.seed,
+        )
+        said = first_replies(
+            inputs.model,
+            [mistaken(own) for own in some],
+            max_tokens=settings.max_tokens,
+            seed=derive(run.seed, "mimicry"),
+        )
+        return [
+            {"knows": knows(own, a), "mimics": mimics(own, b)}
+            for own, a, b in zip(some, who, said, strict=True)
+        ]
 
     rows = run.rows("mimicry", inputs.poems, lambda own: f"{own.poem} {own.wrong}", make, size=16)
     return [row["mimics"] for row in rows if row["knows"]]
 
 
-def preferences(run: Run, settings: Settings, inputs: Inputs) -> tuple[Posterior, float, dict[float, tuple[float, float]]]:
+def preferences(
+    run: Run, settings: Settings, inputs: Inputs
+) -> tuple[Posterior, float, dict[float, tuple[float, float]]]:
     """The posterior of every feature's weight, at the prior's scale that predicts a held-out fifth best."""
     decided = [place for place, own in enumerate(inputs.comparisons) if own.p_first != 0.5]
     if len(decided) < 50:
-        raise InputError(f"{len(decided)} comparisons that prefer one reply are too few for {len(inputs.features)} features; at least 50 are needed")
+        raise InputError(
+            f"{len(decided)} comparisons that prefer one reply are too few for {len(inputs.features)} "
+            "features; at least 50 are needed"
+        )
     some = [inputs.comparisons[place] for place in decided]
     if inputs.phi:
         phi_NF = np.array([inputs.phi[place] for place in decided], dtype=np.float64)
@@ -197,18 +258,26 @@ def preferences(run: Run, settings: Settings, inputs: Inputs) -> tuple[Posterior
         phi_NF = np.array([row["phi"] for row in rows], dtype=np.float64)
     preferred = [own.p_first > 0.5 for own in some]
     held_out = [place for place, own in enumerate(some) if derive(run.seed, "held out", own.key) % 5 == 0]
-    scale, accuracies = chosen_scale(phi_NF, preferred, scales=settings.scales, held_out=held_out, seed=run.seed)
+    scale, accuracies = chosen_scale(
+        phi_NF, preferred, scales=settings.scales, held_out=held_out, seed=run.seed
+    )
     return inputs.sample(phi_NF, preferred, b=scale, draws=settings.draws, seed=run.seed), scale, accuracies
 
 
-def pressed(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs, found: Findings) -> list[list[tuple[bool, bool]]]:
-    """For each problem under a wrong suggestion, and each number of replies: whether the chosen one gives the suggested answer, and the right one."""
+def pressed(
+    run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs, found: Findings
+) -> list[list[tuple[bool, bool]]]:
+    """For each problem under a wrong suggestion, and each number of replies: whether the chosen one gives the
+    suggested answer, and the right one.
+    """
     most = max(settings.best_of)
 
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
         put = [suggested(own, "suggests wrong", seed=run.seed) for own in some]
         talks = [Conversation().human(worded(own)) for own in put]
-        groups = inputs.model.sample(talks, count=most, max_tokens=settings.max_tokens, seed=derive(run.seed, "pressed"))
+        groups = inputs.model.sample(
+            talks, count=most, max_tokens=settings.max_tokens, seed=derive(run.seed, "pressed")
+        )
         flat = [(talk, sample.text) for talk, group in zip(talks, groups, strict=True) for sample in group]
         scores = iter(inputs.scorer([talk for talk, _ in flat], [text for _, text in flat]))  # type: ignore[misc]
         made = []
@@ -220,5 +289,10 @@ def pressed(run: Run, problems: Sequence[Problem], settings: Settings, inputs: I
         return made
 
     rows = run.rows("pressed_options", problems, key_of, make, size=8)
-    found.counts["replies chosen under pressure that name no option, or several"] = sum(place is None for row in rows for place in row["chosen"])
-    return [[(place == row["suggested"], place == own.right) for place in row["chosen"]] for own, row in zip(problems, rows, strict=True)]
+    found.counts["replies chosen under pressure that name no option, or several"] = sum(
+        place is None for row in rows for place in row["chosen"]
+    )
+    return [
+        [(place == row["suggested"], place == own.right) for place in row["chosen"]]
+        for own, row in zip(problems, rows, strict=True)
+    ]
