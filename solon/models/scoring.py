@@ -174,10 +174,11 @@ def score_and_greedy(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
             for some in packed([child for child in node.children if child.size <= ROW_TOKENS])
         ]
         for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
-            halved(
-                lambda some, before=before: score_rows(body, some, before, scored),
-                [rows[place] for place in batch],
-            )  # type: ignore[misc]
+
+            def score_batch(batch: Sequence[Row], before: Before = before) -> None:
+                score_rows(body, batch, before, scored)
+
+            halved(score_batch, [rows[place] for place in batch])
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
     return [
         gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)

@@ -155,10 +155,10 @@ def study(
                 )
             ]
 
-        sure[by] = {
+        sure[by] = {  # type: ignore[index]
             id(own): row["p"]
             for own, row in zip(kept, run.rows(f"confidence_{by}", kept, key_of, make, size=64), strict=True)
-        }  # type: ignore[index]
+        }
     certify_on = one_of_each(certify_on, run.seed)  # the exact test is of independent questions
     told = [sure[settings.by][id(own)] for own in certify_on]
     right = [drawn[id(own)].greedy_right is True for own in certify_on]

@@ -244,12 +244,11 @@ def labelled(
     }
     found: dict[str, list[Comparison]] = {}
     for way in dict.fromkeys(("multiple_choice", settings.label)):
-        rows = run.rows(
-            f"{name}_{way}",
-            pairs,
-            pair_key,
-            lambda some, way=way: [from_comparison(c) for c in ways[way](some)],
-        )  # type: ignore[misc]
+
+        def make(batch: Sequence[Pair], way: str = way) -> list[dict[str, Any]]:
+            return [from_comparison(comparison) for comparison in ways[way](batch)]
+
+        rows = run.rows(f"{name}_{way}", pairs, pair_key, make)
         found[way] = [to_comparison(row) for row in rows]
     return found
 

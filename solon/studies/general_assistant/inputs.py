@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -104,11 +105,10 @@ def toy_inputs(options: Options) -> Inputs:
     if options.comparisons or options.public or options.ranked_task or options.binary_task:
         raise InputError("the toy world brings its own comparisons; name a model to use others")
     say("training the toy world's speakers")
-    known = {"words": ("GOOD:", "BAD:"), "shown": 0.3, "blank": 0.05, "named": 0.1}
-    models = tuple(
-        speaker(options.seed, width=width, layers=layers, steps=400, **known)
-        for width, layers in ((16, 1), (32, 2), (80, 2))
-    )  # type: ignore[arg-type]
+    speak = partial(
+        speaker, options.seed, steps=400, words=("GOOD:", "BAD:"), shown=0.3, blank=0.05, named=0.1
+    )
+    models = tuple(speak(width=width, layers=layers) for width, layers in ((16, 1), (32, 2), (80, 2)))
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
     order = shuffled(asked, size=len(asked), seed=options.seed, number=1)
     held_out = tuple(order[: options.held_out or 96])

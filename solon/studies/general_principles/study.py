@@ -328,9 +328,8 @@ def measured(
                 for place, floor in zip(places, refused, strict=True)
             ]
 
-        rows = run.rows(
-            f"over_{number}_{name}", range(len(asked)), lambda place, asked=asked: asked[place].key, make
-        )  # type: ignore[misc]
+        keys = [prompt.key for prompt in asked]
+        rows = run.rows(f"over_{number}_{name}", range(len(asked)), keys.__getitem__, make)
         gains[trait] = [row["over"] for row in rows]
         cut = sum(sample.stop is Stop.LENGTH for group in groups for sample in group)
         found.cut[name] = found.cut.get(name, 0.0) + cut / sum(map(len, groups)) / len(found.held_out)

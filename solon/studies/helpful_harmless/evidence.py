@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,10 +166,11 @@ def kept_states(run: Run, base: TorchModel, depth: float, comparisons: Sequence[
     for start in range(0, len(comparisons), CHUNK):
         some = comparisons[start : start + CHUNK]
         name = f"states/{depth:g}-{start // CHUNK:03d}-{row_key(some)}.safetensors"
-        path = run.artefact(
-            name,
-            lambda path, some=some: save_tensors({"states": torch.from_numpy(end_states(model, some))}, path),
-        )  # type: ignore[misc]
+
+        def write(path: Path, some: Sequence[Comparison] = some) -> None:
+            save_tensors({"states": torch.from_numpy(end_states(model, some))}, path)
+
+        path = run.artefact(name, write)
         parts.append(load_tensors(path)["states"].numpy())
         meter(min(start + CHUNK, len(comparisons)))
     return np.concatenate(parts)
