@@ -32,6 +32,9 @@ COMMANDS = {
 }
 
 
+HOMES = {"align": "solon.studies.constitutional_ai.inputs"}
+
+
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {words}" for name, words in COMMANDS.items()]
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"solon: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        return int(importlib.import_module(f"solon.commands.{words[0].replace('-', '_')}").main(words[1:]))
+        home = HOMES.get(words[0], f"solon.commands.{words[0].replace('-', '_')}")
+        return int(importlib.import_module(home).main(words[1:]))
     except InputError as error:
         print(f"solon: {error}", file=sys.stderr)
     except KeyboardInterrupt:

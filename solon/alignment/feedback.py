@@ -27,6 +27,13 @@ from solon.words.question import Question
 
 LETTERS = (" (A)", " (B)")
 
+PREFACES = (
+    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that "
+    "better answer.",
+    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the "
+    "other, worse answer.",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -102,7 +109,7 @@ def contrastive(
     constitution: Constitution,
     *,
     seed: int,
-    prefaces: tuple[str, str],
+    prefaces: tuple[str, str] = PREFACES,
     scale: float = 1.0,
 ) -> list[Comparison]:
     """p_first = s(scale * (ratio(first) - ratio(second))), ratio(y) = log p(y | principled, x) - log p(y |

@@ -21,4 +21,4 @@ def main(argv: Sequence[str]) -> int:
         known = {paper.study for paper in PAPERS}
         why = "is planned and does not run yet" if argv[0] in known else "is no study"
         raise InputError(f"{argv[0]!r} {why}; these run: {', '.join(runnable)}. `solon studies` lists all")
-    return int(importlib.import_module(f"solon.commands.{runnable[argv[0]]}").main(argv[1:]))
+    return int(importlib.import_module(f"solon.studies.{runnable[argv[0]]}.inputs").main(argv[1:]))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solon.errors import InputError
@@ -177,3 +177,12 @@ def nested(problem: Problem) -> bool:
     """
     shown = [own.strip() for own in problem.options]
     return not problem.lettered and any(a != b and b.startswith(a) for a in shown for b in shown)
+
+
+def keyed(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:
+    """Outcomes under the key and cluster of the bare problems."""
+    keys = [asked(problem).prompt.key for problem in problems]
+    return [
+        replace(row, key=key, cluster=problem.cluster or key)
+        for row, key, problem in zip(rows, keys, problems, strict=True)
+    ]

@@ -31,7 +31,7 @@ PAPERS = (
         "both stages, soft and chain-of-thought labels, two preference models, RLOO and PPO, report; "
         "`solon align`",
         "crowd Elo (needs people), scaling over model sizes, the absolute-harmfulness regression",
-        "align",
+        "constitutional_ai",
     ),
     Paper(
         "helpful_harmless",

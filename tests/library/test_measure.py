@@ -39,8 +39,9 @@ from solon.study.measurement import scores
 from solon.study.outcomes import Suite
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, asked, choice
+from tests.paths import PUBLISHED, ROOT
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = PUBLISHED
 BBQ = {
     "example_id": 0,
     "question_index": "1",
@@ -553,7 +554,7 @@ def test_a_model_without_log_probabilities_cannot_be_asked_to_choose(tmp_path: P
         "RemoteModel\nchoose(RemoteModel('http://a/v1', 'm'), [])\n"
     )
     words = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(snippet)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode and 'expected "LanguageModel"' in done.stdout
 
 

@@ -1,7 +1,5 @@
 """Formulas of memory against real tensors."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -19,6 +17,7 @@ from solon.scaling.memory import (
     training_memory,
 )
 from solon.training.fit import imitation
+from tests.paths import ROOT
 
 SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, key_heads=2, vocabulary=96)
 
@@ -114,6 +113,6 @@ def test_the_cache_is_as_large_as_said() -> None:
 
 def test_the_page_holds_what_the_formulas_say() -> None:
     """docs/scale.md is written by `python -m benchmarks.scale --write`."""
-    text = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
+    text = (ROOT / "docs" / "scale.md").read_text()
     for table in page():
         assert table in text

@@ -20,8 +20,9 @@ from solon.words.comparison import Comparison
 from solon.words.constitution import parse_constitution, read_constitution
 from solon.words.conversation import Conversation, Message, read_transcript, write_transcript
 from solon.words.question import Question
+from tests.paths import PUBLISHED
 
-HH = Path(__file__).parents[2] / "shared/data/hh_rlhf/harmless-base.jsonl.gz"
+HH = PUBLISHED / "hh_rlhf" / "harmless-base.jsonl.gz"
 needs_hh = pytest.mark.skipif(
     not HH.exists(), reason="the published hh-rlhf rows are not beside this checkout"
 )

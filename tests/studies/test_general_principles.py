@@ -25,6 +25,7 @@ from solon.studies.general_principles.study import study
 from solon.studies.general_principles.traits import Persona, read_persona, read_traits
 from solon.study.toy_models import attacker
 from solon.words.conversation import Conversation
+from tests.paths import PUBLISHED
 from tests.toy import prompts, speaker
 
 # files
@@ -77,7 +78,7 @@ def test_a_persona_set_puts_the_harmless_answer_first(tmp_path: Path) -> None:
 
 
 def test_published_persona_sets_are_read() -> None:
-    folder = Path(__file__).parents[2] / "shared" / "data" / "anthropic_evals" / "persona"
+    folder = PUBLISHED / "anthropic_evals" / "persona"
     if not folder.exists():
         pytest.skip("the published persona sets are not beside this checkout")
     for path in sorted(folder.glob("*.jsonl.gz"))[:5]:

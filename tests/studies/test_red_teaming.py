@@ -38,6 +38,7 @@ from solon.studies.red_teaming.settings import Inputs, Settings
 from solon.studies.red_teaming.study import study
 from solon.study.toy_models import attacker, trained
 from solon.words.conversation import Conversation, read_transcript
+from tests.paths import PUBLISHED
 from tests.toy import prompts, speaker
 
 
@@ -264,14 +265,7 @@ def test_attacks_are_read_from_published_attempts_and_from_prompts(tmp_path: Pat
 
 
 def test_published_prompts_keep_their_intents() -> None:
-    file = (
-        Path(__file__).parents[2]
-        / "shared"
-        / "data"
-        / "red_team_prompts"
-        / "donotanswer"
-        / "malicious_uses.jsonl"
-    )
+    file = PUBLISHED / "red_team_prompts" / "donotanswer" / "malicious_uses.jsonl"
     if not file.exists():
         pytest.skip("the published red-team prompts are not beside this checkout")
     found = read_attacks(file)

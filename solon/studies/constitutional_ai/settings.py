@@ -12,13 +12,6 @@ from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
-PREFACES = (
-    "You are a thoughtful assistant. Before you answer, you ask yourself: {principle} You always give that "
-    "better answer.",
-    "You are a careless assistant. Before you answer, you ask yourself: {principle} You always give the "
-    "other, worse answer.",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Settings(RLSettings):

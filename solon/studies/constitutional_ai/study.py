@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from solon.alignment.critique import Drafts, revise
-from solon.alignment.feedback import Pair, contrastive, multiple_choice, reasoned
+from solon.alignment.feedback import PREFACES, Pair, contrastive, multiple_choice, reasoned
 from solon.alignment.overoptimisation import with_judge_scores
 from solon.alignment.preference import PreferenceModel
 from solon.data.published import opening
@@ -28,7 +28,7 @@ from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.studies.constitutional_ai.evidence import Evidence, Judgement, against_chance, agreements, gather
 from solon.studies.constitutional_ai.report import report
-from solon.studies.constitutional_ai.settings import PREFACES, Inputs, Settings
+from solon.studies.constitutional_ai.settings import Inputs, Settings
 from solon.study.stages import (
     alternated,
     fine_tune,
@@ -240,7 +240,7 @@ def labelled(
         "reasoned": lambda some: reasoned(
             feedback, some, constitution, seed=seed, max_tokens=settings.max_tokens
         ),
-        "contrastive": lambda some: contrastive(feedback, some, constitution, seed=seed, prefaces=PREFACES),
+        "contrastive": lambda some: contrastive(feedback, some, constitution, seed=seed),
     }
     found: dict[str, list[Comparison]] = {}
     for way in dict.fromkeys(("multiple_choice", settings.label)):

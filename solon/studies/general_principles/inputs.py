@@ -21,7 +21,6 @@ from solon.models.base import derive
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
-from solon.studies.constitutional_ai.settings import PREFACES
 from solon.studies.general_principles.settings import Inputs, Settings, full, quick, toy
 from solon.studies.general_principles.study import study
 from solon.studies.general_principles.traits import (
@@ -256,7 +255,7 @@ def comparer(
     def compare(pairs: Sequence[Pair], principles: Constitution) -> list[Comparison]:
         if label == "multiple_choice":
             return multiple_choice(judge, pairs, principles, seed=seed)
-        return contrastive(judge, pairs, principles, seed=seed, prefaces=PREFACES)
+        return contrastive(judge, pairs, principles, seed=seed)
 
     return compare
 

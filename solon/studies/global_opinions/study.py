@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, outcomes
+from solon.evaluation.measure import Outcome, keyed, outcomes
 from solon.evaluation.opinions import as_someone_from, by_country, peaked, toward
 from solon.models.base import LanguageModel, derive
 from solon.records.report import Claim, Figure, Map, Report, Table
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate, mean, paired_difference
 from solon.studies.global_opinions.world import on_the_map, outlines
-from solon.studies.self_correction.conditions import keyed
 from solon.study.claims import banded, interval, sign
 from solon.study.outcomes import key_of, read, row_of
 from solon.study.stages import slug

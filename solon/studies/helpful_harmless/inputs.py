@@ -20,7 +20,6 @@ from solon.models.load import load_open
 from solon.models.spread import spread_open
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
-from solon.studies.constitutional_ai.settings import PREFACES
 from solon.studies.helpful_harmless.settings import Annotate, Inputs, Settings, full, quick, toy
 from solon.studies.helpful_harmless.study import study
 from solon.study.conduct import StudyOptions, parse_with_preset, run_study, say, skipped_counts
@@ -247,7 +246,7 @@ def annotator_of(options: Options, judge: TorchModel, constitution: Constitution
     def annotate(pairs: Sequence[Pair]) -> list[Comparison]:
         if options.label == "multiple_choice":
             return multiple_choice(judge, pairs, constitution, seed=options.seed)
-        return contrastive(judge, pairs, constitution, seed=options.seed, prefaces=PREFACES)
+        return contrastive(judge, pairs, constitution, seed=options.seed)
 
     return annotate
 

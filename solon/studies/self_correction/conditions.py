@@ -17,7 +17,7 @@ import numpy as np
 
 from solon.errors import InputError
 from solon.evaluation.bias import score_of
-from solon.evaluation.measure import Outcome, outcomes_of
+from solon.evaluation.measure import Outcome, keyed, outcomes_of
 from solon.models.base import LanguageModel, Speaker
 from solon.statistics.intervals import Estimate, bootstrap, mean
 from solon.words.conversation import Conversation
@@ -88,15 +88,6 @@ def reasoned(model: Speaker, problems: Sequence[Problem], *, max_tokens: int, se
     """One sampled chain of thought for each problem."""
     groups = model.sample([thinking(problem) for problem in problems], max_tokens=max_tokens, seed=seed)
     return [group[0].text for group in groups]
-
-
-def keyed(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:
-    """Outcomes under the key and cluster of the bare problems."""
-    keys = [asked(problem).prompt.key for problem in problems]
-    return [
-        replace(row, key=key, cluster=problem.cluster or key)
-        for row, key, problem in zip(rows, keys, problems, strict=True)
-    ]
 
 
 def bias_change(
