@@ -29,7 +29,7 @@ RANKS = (
 )
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
 TORCH_FREE = ("errors", "words", "statistics", "pool", "data", "cli")  # and every paper.py
-MOST_FILES, MOST_LINES, LONGEST_FUNCTION = 25, 470, 140
+MOST_FILES, MOST_LINES, LONGEST_FUNCTION = 25, 500, 140
 
 
 def name_of(path: Path) -> str:
