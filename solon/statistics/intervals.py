@@ -7,7 +7,7 @@ Nothing here drops a value: NaN is refused, and so is an empty sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,14 @@ class Estimate:
     method: str
     n: int
     clusters: int
+
+    def __neg__(self) -> Estimate:
+        """The estimate of minus the quantity: the ends change sign and places.
+
+        >>> print(-Estimate(0.25, -0.5, 1.0, "Student", 4, 4))
+        -0.250 [-1.000, 0.500] (n=4, Student)
+        """
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n}, {self.method})"
