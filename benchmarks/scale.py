@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from solon.models.spread import Source, loaded
-from solon.pool.maps import processes
+from solon.pool.workers import process_pool
 from solon.scaling.memory import (
     GIB,
     LLAMA_7B,
@@ -121,7 +121,7 @@ def write() -> None:
 def maps(workers: int) -> dict[str, float]:
     """Seconds of the same sampling and scoring on so many workers of one thread each, loading left out."""
     found = {}
-    with processes(workers, threads=1).start() as executor:
+    with process_pool(workers, threads=1).start() as executor:
         list(executor.map(warm, range(2 * workers)))
         for work in (sampling, scoring):
             began = time.perf_counter()

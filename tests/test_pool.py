@@ -22,7 +22,8 @@ from solon.errors import InputError
 from solon.models.backbones.backbone import standard_device
 from solon.models.backbones.small_files import save_small
 from solon.models.spread import Source, SpreadModel
-from solon.pool.maps import Pool, mapped, pool_of, processes, worker
+from solon.pool.maps import Pool, parallel_map
+from solon.pool.workers import pool_of, process_pool, worker_index
 from solon.records.run import Run
 from tests.models.test_models import asked, model
 
@@ -48,7 +49,7 @@ def made(numbers: list[int]) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_whatever_the_number_of_workers(workers: int) -> None:
-    assert list(mapped(doubled, range(50), Pool(workers, lambda: ThreadPoolExecutor(workers)))) == list(
+    assert list(parallel_map(doubled, range(50), Pool(workers, lambda: ThreadPoolExecutor(workers)))) == list(
         range(0, 100, 2)
     )
 
@@ -56,20 +57,20 @@ def test_results_come_in_order_whatever_the_number_of_workers(workers: int) -> N
 def test_an_error_names_the_row() -> None:
     with pytest.raises(InputError, match=r"item -1.*too small"):
         list(
-            mapped(
+            parallel_map(
                 doubled, [1, -1, 2], Pool(2, lambda: ThreadPoolExecutor(2)), name=lambda item: f"item {item}"
             )
         )
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    assert list(mapped(partial(dying, tmp_path), range(8), processes(2))) == list(range(8))
+    assert list(parallel_map(partial(dying, tmp_path), range(8), process_pool(2))) == list(range(8))
     assert (tmp_path / "3").exists()
 
 
 def test_what_always_kills_its_worker_ends_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="workers died"):
-        list(mapped(_suicide, [1], processes(1), retries=1))
+        list(parallel_map(_suicide, [1], process_pool(1), retries=1))
 
 
 def _suicide(number: int) -> None:
@@ -86,7 +87,7 @@ def test_items_stream() -> None:
             taken += 1
             yield taken
 
-    found = mapped(doubled, endless(), Pool(2, lambda: ThreadPoolExecutor(2)))
+    found = parallel_map(doubled, endless(), Pool(2, lambda: ThreadPoolExecutor(2)))
     assert [next(found) for _ in range(10)] == list(range(2, 22, 2))
     assert taken <= 10 + 4
 
@@ -131,7 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_spread_model_replies_as_one_does(folder: Path) -> None:
     prompts = [*asked(40), *asked(3)]  # three of them twice
-    alone, spread = SpreadModel(Source(str(folder)), None), SpreadModel(Source(str(folder)), processes(2))
+    alone, spread = SpreadModel(Source(str(folder)), None), SpreadModel(Source(str(folder)), process_pool(2))
     assert spread.sample(prompts, count=2, max_tokens=5, seed=1) == alone.sample(
         prompts, count=2, max_tokens=5, seed=1
     )
@@ -145,21 +146,21 @@ def test_a_spread_model_replies_as_one_does(folder: Path) -> None:
 def test_on_ray_too(tmp_path: Path) -> None:
     pool = pool_of("ray:2")
     assert pool is not None
-    assert list(mapped(partial(dying, tmp_path), range(8), pool)) == list(range(8))
+    assert list(parallel_map(partial(dying, tmp_path), range(8), pool)) == list(range(8))
     with pytest.raises(InputError, match=r"item -1.*too small"):
-        list(mapped(doubled, [1, -1], pool, name=lambda item: f"item {item}"))
+        list(parallel_map(doubled, [1, -1], pool, name=lambda item: f"item {item}"))
 
 
 def number_of(item: int) -> int | None:
     time.sleep(0.3)  # so that both workers are asked
-    return worker()
+    return worker_index()
 
 
 def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert set(mapped(number_of, range(8), processes(2))) == {0, 1}
-    assert worker() is None
+    assert set(parallel_map(number_of, range(8), process_pool(2))) == {0, 1}
+    assert worker_index() is None
     monkeypatch.setenv("SOLON_WORKER", "5")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)

@@ -20,7 +20,7 @@ from solon.models.load import load_open
 from solon.models.spread import Source, loaded
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
-from solon.pool.maps import pool_of
+from solon.pool.workers import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
 from solon.records.run import Run, digest

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import tyro
 
 from solon.errors import InputError
-from solon.pool.maps import mapped, pool_of
+from solon.pool.maps import parallel_map
+from solon.pool.workers import pool_of
 from solon.records.progress import spoken
 from solon.statistics.intervals import mean
 from solon.study.conduct import answer, parse
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if taken:
         raise InputError(f"--{taken[0]} is both varied and among the command's own flags")
     meter, rows = spoken()("runs", len(points), 0), list[dict[str, Any]]()
-    for row in mapped(partial(made, command), points, pool_of(options.workers), name=named):
+    for row in parallel_map(partial(made, command), points, pool_of(options.workers), name=named):
         rows.append(row)
         meter(len(rows))
     claims = averaged(rows)

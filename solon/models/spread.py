@@ -11,7 +11,8 @@ from solon.errors import InputError
 from solon.models.base import Sample, Speaker
 from solon.models.load import load_open, load_speaker
 from solon.models.torch_model import TorchModel
-from solon.pool.maps import Pool, batched, mapped, pool_of
+from solon.pool.maps import Pool, batched, parallel_map
+from solon.pool.workers import pool_of
 from solon.words.conversation import Conversation
 
 PART = 32  # prompts of one piece of work
@@ -56,7 +57,7 @@ class SpreadModel(TorchModel):
         return self._spread(partial(_scored, self.given, truncate), list(zip(prompts, replies, strict=True)))
 
     def _spread(self, work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
-        made = mapped(
+        made = parallel_map(
             work, batched(rows, PART), self.pool, name=lambda part: f"a part of {len(part)} prompts"
         )
         found = [own for part in made for own in part]

@@ -1,10 +1,9 @@
-"""Training started by Ray, as torchrun starts it: `python -m solon.pool.launch_ray WORKERS [--address A] --
-align smollm2 ...`.
+"""Start one training job on a Ray cluster, as torchrun does on one machine:
+`python -m solon.pool.launch_ray WORKERS [--address A] -- align smollm2 ...`.
 
-Each worker is a process of its own somewhere on the cluster, with an accelerator where Ray finds any, that
-runs the same `solon` command as its part of one world (`solon/training/parallel.py`). The folder of runs must
-be on a disk that all share. What the first worker prints comes out here; where one ends badly, all are ended.
-Extra `solon[ray]`.
+Each worker is a process on the cluster, with an accelerator where Ray has any. All run the same `solon`
+command as ranks of one world (`solon/training/parallel.py`). The folder of runs must be on a shared disk. The
+output of rank 0 is printed here; where one rank fails, all are stopped. Extra `solon[ray]`.
 """
 
 from __future__ import annotations
@@ -24,20 +23,23 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from solon.pool.on_ray import begun
+from solon.pool.on_ray import start_ray
 
 
 @ray.remote  # type: ignore[untyped-decorator]
-def address() -> tuple[str, int]:
-    """Where the first worker's node can be reached, and a port that was free."""
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return ray.util.get_node_ip_address(), found.getsockname()[1]
+def free_address() -> tuple[str, int]:
+    """The address of this worker's node and a port that was free on it."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return ray.util.get_node_ip_address(), free.getsockname()[1]
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
-def part(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[tuple[str, bytes] | int]:
-    """One process of the world: what it prints and on which stream, and at last its exit status."""
+def run_rank(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[tuple[str, bytes] | int]:
+    """Run `solon WORDS` as one rank; yields (stream, output) as it is printed, and last its exit status.
+
+    `world` is the environment that torchrun would set; `folder` the working directory.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "solon", *words],
         cwd=folder,
@@ -47,12 +49,12 @@ def part(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[t
         stderr=subprocess.PIPE,
         bufsize=0,
     )
-    made: Queue[tuple[str, bytes]] = Queue()
+    outputs: Queue[tuple[str, bytes]] = Queue()
 
     def read(name: str, stream: IO[bytes]) -> None:
-        while found := stream.read(65536):
-            made.put((name, found))
-        made.put((name, b""))
+        while block := stream.read(65536):
+            outputs.put((name, block))
+        outputs.put((name, b""))
 
     streams = {"stdout": process.stdout, "stderr": process.stderr}
     try:
@@ -60,9 +62,9 @@ def part(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[t
             threading.Thread(target=read, args=(name, stream), daemon=True).start()
         ended = 0
         while ended < len(streams):
-            name, found = made.get()
-            ended += not found
-            yield name, found
+            name, block = outputs.get()
+            ended += not block
+            yield name, block
         yield process.wait()
     finally:  # cancelled: stop at the next row or step, as at Ctrl-C
         process.terminate()
@@ -73,8 +75,11 @@ def part(words: Sequence[str], world: dict[str, str], folder: str) -> Iterator[t
 
 
 def launch(words: Sequence[str], workers: int, where: str = "") -> int:
-    """Run `solon WORDS` as so many processes of one world; the first exit status that is not 0."""
-    begun(where or str(workers))
+    """Run `solon WORDS` as `workers` ranks of one world; returns the first exit status that is not 0.
+
+    `where` is a cluster's address; "" starts a local Ray. Returns 2 where Ray has too little room.
+    """
+    start_ray(where or str(workers))
     devices = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     bundle = {"CPU": 1.0} | ({"GPU": 1.0} if devices else {})
     group = placement_group([bundle] * workers, strategy="PACK")
@@ -85,56 +90,57 @@ def launch(words: Sequence[str], workers: int, where: str = "") -> int:
                 file=sys.stderr,
             )
             return 2
-        places = [PlacementGroupSchedulingStrategy(group, number) for number in range(workers)]
+        strategies = [PlacementGroupSchedulingStrategy(group, rank) for rank in range(workers)]
         host, port = ray.get(
-            address.options(num_cpus=1, num_gpus=devices, scheduling_strategy=places[0]).remote()
+            free_address.options(num_cpus=1, num_gpus=devices, scheduling_strategy=strategies[0]).remote()
         )
         world = {"MASTER_ADDR": host, "MASTER_PORT": str(port), "WORLD_SIZE": str(workers), "LOCAL_RANK": "0"}
-        parts = [
-            part.options(
-                num_returns="streaming", num_cpus=1, num_gpus=devices, scheduling_strategy=place
+        outputs = [
+            run_rank.options(
+                num_returns="streaming", num_cpus=1, num_gpus=devices, scheduling_strategy=strategy
             ).remote(list(words), world | {"RANK": str(rank)}, os.getcwd())
-            for rank, place in enumerate(places)
+            for rank, strategy in enumerate(strategies)
         ]
-        return watched(parts)
+        return wait_for_ranks(outputs)
     finally:
         remove_placement_group(group)
 
 
-def watched(parts: Sequence[Any]) -> int:
-    """Print what the first says, and of another that fails its last words; end the rest once one has
-    failed.
+def wait_for_ranks(outputs: Sequence[Any]) -> int:
+    """Print the output of rank 0, and the end of the stderr of another that fails; cancel all once one has
+    failed. Returns the first exit status that is not 0.
     """
-    with ThreadPoolExecutor(len(parts)) as readers:
+    with ThreadPoolExecutor(len(outputs)) as readers:
         try:
-            for done in as_completed(
-                [readers.submit(followed, own, speaks=rank == 0) for rank, own in enumerate(parts)]
-            ):
+            futures = [
+                readers.submit(read_rank, output, prints=rank == 0) for rank, output in enumerate(outputs)
+            ]
+            for done in as_completed(futures):
                 if status := done.result():
                     return status
             return 0
         finally:
-            for own in parts:
-                ray.cancel(own)
+            for output in outputs:
+                ray.cancel(output)
 
 
-def followed(made: Iterable[Any], *, speaks: bool) -> int:
-    """One part to its end; its exit status, 1 where it was lost, 130 where it was cancelled."""
+def read_rank(output: Iterable[Any], *, prints: bool) -> int:
+    """Read one rank's output to its end; returns its exit status, 1 if it was lost, 130 if cancelled."""
     last = b""
     try:
-        for reference in made:
-            found = ray.get(reference)
-            if isinstance(found, int):
-                if found and not speaks:
+        for reference in output:
+            value = ray.get(reference)
+            if isinstance(value, int):
+                if value and not prints:
                     print(last.decode(errors="replace"), file=sys.stderr)
-                return found
-            name, words = found
-            if speaks:
+                return value
+            name, block = value
+            if prints:
                 stream = getattr(sys, name).buffer
-                stream.write(words)
+                stream.write(block)
                 stream.flush()
             elif name == "stderr":
-                last = (last + words)[-4000:]
+                last = (last + block)[-4000:]
     except ray.exceptions.TaskCancelledError:
         return 130
     except ray.exceptions.RayError as error:

@@ -13,28 +13,30 @@ from solon.pool.maps import Pool
 
 
 class RayExecutor(Executor):
-    """Each call is a Ray task, which Ray itself starts again elsewhere where its worker or node dies.
+    """Each call is a Ray task. Ray starts it again, up to `retries` times, where its worker or node dies.
 
-    A call's own exceptions come back as they were raised. Shutting down cancels what has not begun; the
+    A call's exceptions come back as they were raised. Shutting down cancels calls that have not begun; the
     cluster, or the local Ray that was started, stays up for the next map of this process.
     """
 
     def __init__(self, *, retries: int = 3, devices: int = 0) -> None:
         self._task = ray.remote(max_retries=retries, num_cpus=1, num_gpus=devices)(_call)
-        self._asked: dict[Future[Any], Any] = {}
+        self._references: dict[Future[Any], Any] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See `Executor.submit`."""
         reference = self._task.remote(fn, args, kwargs)
         future = reference.future()
-        self._asked[future] = reference
-        future.add_done_callback(lambda done: self._asked.pop(done, None))
+        self._references[future] = reference
+        future.add_done_callback(lambda done: self._references.pop(done, None))
         return _unwrapped(future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        for reference in list(self._asked.values()) if cancel_futures else ():
+        """See `Executor.shutdown`."""
+        for reference in list(self._references.values()) if cancel_futures else ():
             ray.cancel(reference, force=False)
-        if wait:
-            ray.wait(list(self._asked.values()), num_returns=len(self._asked)) if self._asked else None
+        if wait and self._references:
+            ray.wait(list(self._references.values()), num_returns=len(self._references))
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -42,38 +44,37 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _unwrapped(future: Future[Any]) -> Future[Any]:
-    """A future that raises the call's own exception, not Ray's around it."""
-    own: Future[Any] = Future()
+    """A future that raises the call's exception instead of the RayTaskError around it."""
+    unwrapped: Future[Any] = Future()
 
-    def done(found: Future[Any]) -> None:
-        error = found.exception()
+    def settle(done: Future[Any]) -> None:
+        error = done.exception()
         if error is None:
-            own.set_result(found.result())
+            unwrapped.set_result(done.result())
+        elif isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:
+            unwrapped.set_exception(error.cause)
         else:
-            own.set_exception(
-                error.cause
-                if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None
-                else error
-            )
+            unwrapped.set_exception(error)
 
-    future.add_done_callback(done)
-    return own
+    future.add_done_callback(settle)
+    return unwrapped
 
 
 def ray_pool(where: str) -> Pool:
-    """ "" is a local Ray on every core, a number a local one of so many workers, anything else a cluster's
-    address. Where Ray finds accelerators, each worker has one of its own, and there are no more workers than
-    those.
+    """A pool on Ray: "" is a local Ray on every core, a number a local one of so many workers, anything else
+    the address of a cluster.
+
+    Where Ray has accelerators, each worker gets one, and there are as many workers as accelerators.
     """
-    begun(where)
-    found = ray.cluster_resources()
-    if found.get("GPU", 0) >= 1:
-        return Pool(int(found["GPU"]), lambda: RayExecutor(devices=1))
-    return Pool(max(1, int(found.get("CPU", 1))), RayExecutor)
+    start_ray(where)
+    resources = ray.cluster_resources()
+    if resources.get("GPU", 0) >= 1:
+        return Pool(int(resources["GPU"]), lambda: RayExecutor(devices=1))
+    return Pool(max(1, int(resources.get("CPU", 1))), RayExecutor)
 
 
-def begun(where: str) -> None:
-    """Start or join a Ray, unless this process has one."""
+def start_ray(where: str) -> None:
+    """Start a local Ray or join a cluster (see `ray_pool`), unless this process has one already."""
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if where and not where.isdigit():

@@ -28,7 +28,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from solon.errors import InputError
 from solon.models.weights import load_tensors, save_tensors
-from solon.pool.maps import Pool, batched, mapped
+from solon.pool.maps import Pool, batched, parallel_map
 from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
 from solon.training.parallel import SINGLE_PROCESS, World, load_state, save_state
@@ -178,7 +178,7 @@ class Run:
             if begun:
                 self._check_stop()
             meter, given = self.progress(name, total, done), deque[list[Item]]()
-            for made in mapped(
+            for made in parallel_map(
                 make,
                 noted(chain(begun, chunks), given),
                 pool,

@@ -19,7 +19,7 @@ from solon.models.backbones.attention import Trees, seen_blocks
 from solon.models.backbones.cache import KeysValues, SlotCache
 from solon.models.backbones.heads import Heads
 from solon.models.base import Tokens
-from solon.pool.maps import worker
+from solon.pool.workers import worker_index
 
 
 def fast_precision() -> torch.dtype:
@@ -38,7 +38,7 @@ def standard_device() -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number = worker()
+    number = worker_index()
     return torch.device(
         "cuda", torch.cuda.current_device() if number is None else number % torch.cuda.device_count()
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.models.base import derive
-from solon.pool.maps import processes
+from solon.pool.workers import process_pool
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.superposition.geometry import attacked
@@ -98,7 +98,7 @@ def study(run: Run, settings: Settings) -> Report:
         *absolute(run, settings),
     ]
     order = sorted(jobs, key=lambda job: -cost(job[1]))  # the longest first: none is left over at the end
-    pool = processes(settings.workers, threads=1) if settings.workers > 1 else None
+    pool = process_pool(settings.workers, threads=1) if settings.workers > 1 else None
     rows = run.stream(
         "models",
         order,
