@@ -260,7 +260,7 @@ def test_the_study_survives_being_killed(tmp_path: Path) -> None:
         pytest.param(
             2,
             marks=pytest.mark.xfail(
-                strict=True, reason="seed 2 has the line at 1/2 alone (docs/superposition.md)"
+                strict=True, reason="seed 2 has the line at 1/2 alone (solon/studies/superposition/README.md)"
             ),
         ),
     ],

@@ -1,0 +1,46 @@
+"""The documentation is whole: links and pictures exist, every page is in the navigation, none names a machine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+STUDIES = sorted((ROOT / "solon" / "studies").glob("*/study.py"))
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "solon" / "studies").glob("*/README.md"),
+    ]
+)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|tmp|work|mnt|Users)/\w")
+
+
+def links(page: Path) -> list[str]:
+    """Relative targets outside fenced code, without their anchors."""
+    found = ["".join(groups) for groups in LINK.findall(FENCED.sub("", page.read_text()))]
+    return [target.partition("#")[0] for target in found if not re.match(r"[a-z]+:|#", target)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_pictures_exist(page: Path) -> None:
+    for target in links(page):
+        assert (page.parent / target).resolve().exists(), f"{target} does not exist"
+        assert not (page.parent / target).is_dir(), f"{target} is a folder: link a page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_machine(page: Path) -> None:
+    assert not MACHINE.findall(page.read_text())
+
+
+def test_every_study_has_its_page_and_shows_its_picture() -> None:
+    for study in STUDIES:
+        page = study.with_name("README.md")
+        assert page.exists(), f"{study.parent.name} has no README.md"
+        for picture in study.parent.glob("*.svg"):
+            assert picture.name in links(page), f"{picture.name} is not shown in {page}"
