@@ -1,4 +1,4 @@
-"""The documentation is whole: links and pictures exist, every page is in the navigation, none names a machine."""
+"""The documentation: links and pictures exist, every page is in the navigation, none names a machine."""
 
 import re
 from pathlib import Path
