@@ -12,7 +12,7 @@ import tyro
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_speaker
-from solon.study.conduct import parse, printable, say
+from solon.study.legacy import parse, printable, say
 from solon.words.conversation import Conversation
 
 

@@ -21,7 +21,7 @@ from solon.evaluation.replies import refuses
 from solon.models.huggingface import load_classifier
 from solon.models.spread import spread_open
 from solon.statistics.intervals import mcnemar, paired_difference
-from solon.study.conduct import StudyOptions, answer, parse, say
+from solon.study.legacy import StudyOptions, answer, parse, say
 
 
 @dataclass(frozen=True)

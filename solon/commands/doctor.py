@@ -16,7 +16,7 @@ import torch
 from solon import __version__
 from solon.models.backbones.backbone import fast_precision
 from solon.models.embedded import PACKAGES, cached, home
-from solon.study.conduct import answer, parse
+from solon.study.legacy import answer, parse
 
 NEEDED = (
     "torch",

@@ -27,7 +27,7 @@ from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.models.trie import Given
 from solon.records.codecs import to_drafts
-from solon.study.conduct import StudyOptions, content_hash, parse, run_study, say
+from solon.study.legacy import StudyOptions, content_hash, parse, run_study, say
 from solon.tools.explain import Settings, Source, study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation

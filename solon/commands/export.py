@@ -19,7 +19,7 @@ from solon.data.tables import read_rows, write_rows
 from solon.errors import InputError
 from solon.records.codecs import to_drafts
 from solon.records.files import temporary
-from solon.study.conduct import answer, parse
+from solon.study.legacy import answer, parse
 from solon.words.comparison import Comparison
 
 PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "report.json")

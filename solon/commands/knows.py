@@ -15,7 +15,7 @@ import tyro
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
 from solon.models.load import load_open
-from solon.study.conduct import StudyOptions, answer, parse, run_study, say, skipped_counts
+from solon.study.legacy import StudyOptions, answer, parse, run_study, say, skipped_counts
 from solon.study.outcomes import Form, digest_of, form_of_dialogue
 from solon.tools.knows import FILE, Knower, load, study
 from solon.tools.knows_settings import Settings

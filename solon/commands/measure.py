@@ -18,7 +18,7 @@ from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.study.comparing import compared
-from solon.study.conduct import StudyOptions, content_hash, open_models, parse, run_study, say
+from solon.study.legacy import StudyOptions, content_hash, open_models, parse, run_study, say
 from solon.study.measurement import report
 from solon.study.outcomes import Form, Suite, counted, form_of, measured
 

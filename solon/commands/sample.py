@@ -14,7 +14,7 @@ from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.spread import spread_over
 from solon.records.codecs import from_sample
-from solon.study.conduct import answer, parse, say
+from solon.study.legacy import answer, parse, say
 from solon.words.conversation import Conversation
 
 

@@ -24,7 +24,7 @@ from solon.pool.workers import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
 from solon.records.run import Run, digest
-from solon.study.conduct import answer, interruptible, parse, say
+from solon.study.legacy import answer, interruptible, parse, say
 from solon.words.conversation import Conversation
 
 

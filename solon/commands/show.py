@@ -12,7 +12,7 @@ import tyro
 
 from solon.errors import InputError
 from solon.records import index
-from solon.study.conduct import answer, parse
+from solon.study.legacy import answer, parse
 
 
 @dataclass(frozen=True)

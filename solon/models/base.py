@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from torch import nn
 
@@ -53,6 +53,7 @@ class Sample:
         return sum(self.logprobs)
 
 
+@runtime_checkable
 class Speaker(Protocol):
     """Anything that replies. Batch first; never async."""
 

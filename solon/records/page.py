@@ -43,6 +43,7 @@ def page(report: Report) -> str:
     parts += [
         f'<div class="warning"><strong>Warning.</strong> {escape(words)}</div>' for words in report.warnings
     ]
+    parts += [f'<p class="note">Not run: {escape(line)}</p>' for line in report.skipped]
     parts += ["<h2>What was found</h2>", _claims(report.claims)]
     if report.figures:
         parts.append(f'<h2>Figures</h2><div class="figures">{"".join(map(_figure, report.figures))}</div>')

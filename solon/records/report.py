@@ -31,9 +31,44 @@ class Claim:
 
     @classmethod
     def of(cls, name: str, text: str, estimate: Estimate, holds: bool | None) -> Claim:
+        """An estimate and a verdict that was reached elsewhere."""
         e = estimate
         method = e.method if e.clusters == e.n else f"{e.method}, {e.clusters} clusters"
         return cls(name, text, e.value, e.low, e.high, e.n, holds, method)
+
+    @classmethod
+    def above(
+        cls, name: str, text: str, estimate: Estimate, border: float = 0.0, *, decidable: bool = True
+    ) -> Claim:
+        """That a number is above a border: it holds where the whole interval is, does not where the whole
+        interval is below, and has no verdict otherwise, or where it is not `decidable`.
+
+        >>> Claim.above("gain", "more is better", Estimate(0.2, 0.1, 0.3, "t", 9, 9)).holds
+        True
+        """
+        holds = True if estimate.low > border else False if estimate.high < border else None
+        return cls.of(name, text, estimate, holds if decidable else None)
+
+    @classmethod
+    def below(
+        cls, name: str, text: str, estimate: Estimate, border: float = 0.0, *, decidable: bool = True
+    ) -> Claim:
+        """That a number is below a border; see `above`."""
+        holds = True if estimate.high < border else False if estimate.low > border else None
+        return cls.of(name, text, estimate, holds if decidable else None)
+
+    @classmethod
+    def between(
+        cls, name: str, text: str, estimate: Estimate, low: float, high: float, *, decidable: bool = True
+    ) -> Claim:
+        """That a number lies between two borders: it holds where the whole interval does, does not where the
+        whole interval lies outside.
+        """
+        inside = low <= estimate.low and estimate.high <= high
+        outside = estimate.high < low or estimate.low > high
+        return cls.of(
+            name, text, estimate, (True if inside else False if outside else None) if decidable else None
+        )
 
     def row(self) -> dict[str, Any]:
         """The form that `--json` prints."""
@@ -106,6 +141,19 @@ class Exhibit:
     heats: tuple[Heat, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What one topic of a study adds to the report. Each topic is one function that returns one of these."""
+
+    claims: tuple[Claim, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    maps: tuple[Map, ...] = ()
+    gallery: tuple[Exhibit, ...] = ()
+    warnings: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)  # what was not scored; zeros are left out
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     title: str
@@ -119,6 +167,36 @@ class Report:
     deviations: tuple[str, ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
     maps: tuple[Map, ...] = ()
+    skipped: tuple[str, ...] = ()  # what was not run for want of an input, and the flag that gives it
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        summary: Sequence[str],
+        sections: Sequence[Section],
+        *,
+        deviations: Sequence[str] = (),
+        constants: Mapping[str, str] | None = None,
+    ) -> Report:
+        """The report of several topics, in their order. A count that two sections have under one name is an
+        error: one of them would be lost.
+        """
+        counts = [item for section in sections for item in section.counts.items()]
+        assert len(dict(counts)) == len(counts), "two sections count the same thing"
+        return cls(
+            title=title,
+            summary=tuple(summary),
+            claims=tuple(claim for section in sections for claim in section.claims),
+            warnings=tuple(warning for section in sections for warning in section.warnings),
+            tables=tuple(table for section in sections for table in section.tables),
+            figures=tuple(figure for section in sections for figure in section.figures),
+            gallery=tuple(exhibit for section in sections for exhibit in section.gallery),
+            counts={name: count for name, count in counts if count},
+            deviations=tuple(deviations),
+            constants=dict(constants or {}),
+            maps=tuple(region for section in sections for region in section.maps),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the outlines of maps, which are no finding."""
@@ -157,6 +235,7 @@ def markdown(report: Report) -> str:
     """The report as Markdown; text of models stands in indented blocks."""
     parts = [f"# {report.title}", *report.summary]
     parts += [f"**Warning:** {warning}" for warning in report.warnings]
+    parts += [f"**Not run:** {line}" for line in report.skipped]
     parts += [_table(claims_table(report.claims))]
     parts += [_table(table) for table in report.tables]
     if report.counts:
@@ -220,5 +299,13 @@ def terminal(report: Report) -> str:
 
     ruled = [line(columns), line(["-" * width for width in widths]), *map(line, rows)]
     return "\n".join(
-        [report.title, "", *report.summary, "", *ruled, *(f"! {warning}" for warning in report.warnings)]
+        [
+            report.title,
+            "",
+            *report.summary,
+            "",
+            *ruled,
+            *(f"! {warning}" for warning in report.warnings),
+            *(f"- not run: {line}" for line in report.skipped),
+        ]
     )

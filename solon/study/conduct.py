@@ -1,28 +1,25 @@
-"""What several commands share: parsing, quiet libraries, Ctrl-C that keeps the work, one JSON line at the
-end.
+"""One way for every study to run: from flags to a report, in one process or several.
+
+A study is a value (`Study`): its name, its flags, its presets, what reads its inputs, and the function that
+does the work. `main` runs it from a command line, `run_study` from Python; both keep a run folder, which the
+same call goes on with after it was stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
+import importlib
 import json
-import math
-import os
-import signal
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 import transformers
-import tyro
 
 from solon import __version__
 from solon.data.published import Reading
@@ -33,115 +30,275 @@ from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.files import write_text
 from solon.records.page import page
-from solon.records.progress import spoken
+from solon.records.progress import silent, spoken
 from solon.records.report import Report, markdown, terminal
 from solon.records.run import Run
+from solon.study import console
+from solon.study.console import answer, finite, interruptible, say
+from solon.study.fingerprint import fingerprint
+from solon.study.options import (
+    RunOptions,
+    StudyOptions,
+    flag_of,
+    parse,
+    read_config,
+    with_values,
+    without_flag,
+)
+from solon.study.paper import Need, missing, papers
+from solon.study.settings import named_settings
+from solon.training.parallel import SINGLE_PROCESS, World, init_distributed, shutdown
 from solon.words.conversation import Conversation
 
-Options = TypeVar("Options")
+OptionsT = TypeVar("OptionsT", bound=StudyOptions)
+SettingsT = TypeVar("SettingsT")
+InputsT = TypeVar("InputsT")
+TOY = "toy"  # the model's name that asks for the study's own offline inputs
+EXPORTS = ("model", "adapter", "preference_model")  # what a run may leave for other libraries
 
 
-def parse(
-    kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None
-) -> Options:
-    """Flags from a dataclass and from nowhere else. Bad flags exit with status 2 and a message."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    config = (tyro.conf.OmitArgPrefixes,)
-    if default is None:
-        return tyro.cli(kind, prog=f"solon {command}", args=list(argv), config=config)
-    return tyro.cli(kind, prog=f"solon {command}", args=list(argv), default=default, config=config)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study(Generic[OptionsT, SettingsT, InputsT]):
+    """A paper's experiment. `options` is the dataclass of its flags, with a field `settings` of SettingsT.
 
-
-def say(words: str) -> None:
-    """A line for the person, out of the way of what a machine reads."""
-    print(words, file=sys.stderr, flush=True)
-
-
-def answer(found: dict[str, Any], human: str, *, as_json: bool) -> int:
-    """Print for a person, or as the last line one JSON object. Infinite numbers become null."""
-    human = printable(human)
-    if not as_json:
-        print(human)
-        return 0
-    say(human)
-    print(json.dumps(finite(found), ensure_ascii=False), flush=True)
-    return 0
-
-
-def finite(value: Any) -> Any:
-    """The same with NaN and infinity as None, which JSON can hold.
-
-    >>> finite({"low": float("-inf"), "n": 1})
-    {'low': None, 'n': 1}
+    `inputs(options)` reads and checks everything before anything runs, and counts what it leaves out.
+    `study(run, settings, inputs)` does the work and returns the report. `subject(inputs)` is what the list of
+    runs names. `toy` has the settings of the study's own offline inputs, which the model "toy" asks for.
     """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(own) for key, own in value.items()}
-    return [finite(own) for own in value] if isinstance(value, (list, tuple)) else value
+
+    name: str
+    options: type[OptionsT]
+    quick: Callable[[], SettingsT]
+    full: Callable[[], SettingsT]
+    inputs: Callable[[OptionsT], InputsT]
+    study: Callable[[Run, SettingsT, InputsT], Report]
+    subject: Callable[[InputsT], str]
+    toy: Callable[[], SettingsT] | None = None
+
+    def defaults(self, preset: str) -> OptionsT:
+        """The flags of a preset: "quick", "full", or "toy", which is quick on the study's own inputs."""
+        settings = {"quick": self.quick, "full": self.full, "toy": self.toy or self.quick}[preset]()
+        return self.options(preset="full" if preset == "full" else "quick", settings=settings)
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that turns true after the first Ctrl-C (or TERM): the work ends at the next row or
-    step, kept.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run came to: its report, its folder, and how long it took (seconds, this attempt alone)."""
 
-    A second Ctrl-C ends it at once; rows and checkpoints on disk stay.
+    report: Report
+    folder: Path
+    seconds: float
+
+
+def study_of(name: str) -> Study[Any, Any, Any]:
+    """The study of that folder. Raises InputError, with the nearest names, where there is none that runs."""
+    study: Study[Any, Any, Any] = importlib.import_module(f"solon.studies.{name}.study").STUDY
+    return study
+
+
+def main(study: Study[OptionsT, SettingsT, InputsT], argv: Sequence[str], *, command: str = "") -> int:
+    """A study from the command line to a report in the terminal. Returns the exit status."""
+    options = parse_options(study, argv, command=command or f"run {study.name}")
+    with init_distributed() as world:
+        finished = run_study(
+            study, options, world=world, argv=["solon", *(command or f"run {study.name}").split(), *argv]
+        )
+        status = 0 if world.rank else show(study.name, finished, options, as_json=options.json)
+    return shutdown(status)
+
+
+def parse_options(study: Study[OptionsT, Any, Any], argv: Sequence[str], *, command: str) -> OptionsT:
+    """The flags of a study, over `--config FILE.toml`, over a preset.
+
+    Which preset, and whether the study's own offline inputs are meant, decides what the other flags default
+    to, so it is read first.
     """
-    asked = False
+    words, config = without_flag(argv, "config"), flag_of(argv, "config")
+    values = read_config(Path(config)) if config else {}
+    preset = flag_of(words, "preset", str(values.get("preset", "quick")))
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        say("\nstopping at the next row or step; once more to stop at once")
+    def parsed(preset: str) -> OptionsT:
+        default = with_values(study.defaults(preset), values, source=config)
+        return parse(study.options, words, command=command, default=default)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    options = parsed("full" if preset == "full" else "quick")
+    return parsed("toy") if study.toy is not None and is_toy(options) and preset != "full" else options
 
 
-def parse_with_preset(
-    kind: type[Options],
-    argv: Sequence[str],
+def is_toy(options: StudyOptions) -> bool:
+    """Whether the flags ask for the study's own offline inputs."""
+    values = vars(options)
+    return values.get("model") == TOY or values.get("models") == (TOY,)
+
+
+def check_needs(options: StudyOptions, needs: Sequence[Need]) -> tuple[str, ...]:
+    """What will not be run for want of an input. Raises InputError where a required one is missing."""
+    values = vars(options)
+    absent = [need for need in needs if values[need.flag] in (None, (), "")]
+    required = [need for need in absent if not need.skipped]
+    if required:
+        raise missing(required)
+    return tuple(f"{need.skipped}; give {need}" for need in absent)
+
+
+def run_study(
+    study: Study[OptionsT, SettingsT, InputsT],
+    options: OptionsT,
     *,
-    command: str,
-    quick: Options,
-    full: Options,
-    toy: Options,
-    is_toy: Callable[[Options], bool],
-) -> Options:
-    """The flags over a preset's settings. Which preset, and whether the toy world is meant, is read first: it
-    has a quick preset of its own. A model is named first or, at the cost of the toy's checks, anywhere.
+    world: World = SINGLE_PROCESS,
+    argv: Sequence[str] = (),
+) -> Finished:
+    """One run of a study, from its inputs to its report, begun or gone on with.
+
+    In a `world` of several processes each calls this; the first writes and speaks.
+    Raises InputError on inputs that are missing or cannot be used, before anything runs.
     """
-    if preset_of(argv) == "full":
-        return parse(kind, argv, command=command, default=full)
-    if argv and not argv[0].startswith("-"):
-        model_key = parse(kind, argv, command=command, default=quick)
-        return parse(kind, argv, command=command, default=toy) if is_toy(model_key) else model_key
-    options = parse(kind, argv, command=command, default=toy)
-    return options if is_toy(options) else parse(kind, argv, command=command, default=quick)
+    skipped = () if is_toy(options) else check_needs(options, papers()[study.name].needs)
+    inputs = study.inputs(options)
+
+    def work(run: Run) -> Report:
+        return replace(study.study(run, options.settings, inputs), skipped=skipped)
+
+    return conduct(
+        study.name,
+        options,
+        work,
+        settings=named_settings(options.settings),
+        inputs=fingerprint(inputs),
+        subject=study.subject(inputs),
+        world=world,
+        argv=argv,
+    )
 
 
-def preset_of(argv: Sequence[str]) -> Literal["quick", "full"]:
-    """The preset is read first, since it is what the other flags' defaults are.
+def conduct(
+    name: str,
+    options: RunOptions,
+    work: Callable[[Run], Report],
+    *,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    subject: str,
+    world: World = SINGLE_PROCESS,
+    argv: Sequence[str] = (),
+) -> Finished:
+    """One run from its folder to its report: begun or gone on with, listed, and kept in three forms.
 
-    >>> preset_of(["smollm2", "--preset", "full"]), preset_of(["--preset=quick"]), preset_of([])
-    ('full', 'quick', 'quick')
+    `inputs` are fingerprints; `subject` is what the list of runs shows.
     """
-    flags = [word.split("=", 1)[1] for word in argv if word.startswith("--preset=")]
-    flags += [after for word, after in itertools.pairwise(argv) if word == "--preset"]
-    return "full" if flags[-1:] == ["full"] else "quick"
+    first, began = not world.rank, time.monotonic()
+    preset = options.preset if isinstance(options, StudyOptions) else ""
+    with (
+        interruptible() as stop,
+        Run.open(
+            options.runs,
+            name,
+            settings,
+            inputs,
+            seed=options.seed,
+            facts=run_metadata(options, subject, argv),
+            progress=spoken() if first else silent,
+            stop=stop,
+            say=say if first else console.silent,
+            world=world,
+        ) as run,
+    ):
+        if first:
+            say(f"run folder {run.folder}")
+            index.began(
+                options.runs,
+                run.folder,
+                study=name,
+                preset=preset,
+                seed=options.seed,
+                model=subject,
+                started=time.time(),
+            )
+        report = work(run)
+        seconds = round(time.monotonic() - began, 1)
+        if first:
+            write_report(report, run.folder)
+            claims = [finite(claim.row()) for claim in report.claims]
+            index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
+    return Finished(report, run.folder, seconds)
+
+
+def show(name: str, finished: Finished, options: RunOptions, *, as_json: bool) -> int:
+    """The report for a person or, as one JSON object, for a machine. Returns 0."""
+    folder = finished.folder
+    result = {
+        "study": name,
+        "preset": options.preset if isinstance(options, StudyOptions) else "",
+        "seed": options.seed,
+        "seconds": finished.seconds,
+        "run": str(folder),
+        "claims": [claim.row() for claim in finished.report.claims],
+    }
+    kept = [f"{export:<7} {folder / export}" for export in EXPORTS if (folder / export).exists()]
+    human = [terminal(finished.report), "", f"report  {folder / 'report.html'}", *kept]
+    return answer(result, "\n".join(human), as_json=as_json)
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """The report in its three forms: report.json, report.md, report.html."""
+    text = json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False)
+    write_text(folder / "report.json", text + "\n")
+    write_text(folder / "report.md", markdown(report))
+    write_text(folder / "report.html", page(report))
+
+
+def run_metadata(options: RunOptions, subject: str, argv: Sequence[str]) -> dict[str, Any]:
+    """What run.json records beside what names a run: the command, the flags, the versions and the commit."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    versions = {
+        "solon": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": sys.version.split()[0],
+    }
+    return {
+        "model": subject,
+        "preset": options.preset if isinstance(options, StudyOptions) else "",
+        "command": shlex.join(argv),
+        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "threads": torch.get_num_threads(),
+        "commit": commit,
+        "versions": versions,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A flag's value as JSON: settings as an object, an open model by its name, a path as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.name if isinstance(value, Speaker) else str(value) if isinstance(value, Path) else value
+
+
+# what several studies' inputs share
+
+
+def open_models(names: Sequence[str], precision: str) -> tuple[TorchModel, ...]:
+    """Models to set side by side, by name, or as they are where they are open already.
+
+    Raises InputError where two would stand under one name.
+    """
+    models = tuple(open_model(name, precision) for name in names)
+    if len({model.name for model in models}) < len(models):
+        listed = ", ".join(model.name for model in models)
+        raise InputError(f"two models have one name: {listed}; rename a folder")
+    return models
+
+
+def open_model(name: str | TorchModel, precision: str) -> TorchModel:
+    """A model by its name, or as it is where it is open already."""
+    return name if isinstance(name, TorchModel) else load_open(name, precision=precision, say=say)
 
 
 def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> bool:
-    """Whether a model can read a prompt and reply: it fits, its template takes it, and it spells no special
+    """Whether a model can read a prompt and reply: it fits, the template takes it, and it spells no special
     token.
     """
     try:
@@ -150,149 +307,6 @@ def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> boo
         return False
 
 
-def open_models(
-    names: Sequence[str], precision: Literal["auto", "float32", "bfloat16"]
-) -> tuple[TorchModel, ...]:
-    """Models to set side by side. Raises InputError where two would stand under one name."""
-    models = tuple(load_open(name, precision=precision, say=say) for name in names)
-    if len({model.name for model in models}) < len(models):
-        raise InputError(
-            f"two models have one name: {', '.join(model.name for model in models)}; rename a folder"
-        )
-    return models
-
-
-def model_key(model: Speaker) -> str:
-    """What names a model in a run: its weights and its chat template, or of a script its name."""
-    if not isinstance(model, TorchModel):
-        return f"script {model.name}, solon {__version__}"
-    # other words are another question
-    template = getattr(getattr(model.dialogue, "tokenizer", None), "chat_template", None)
-    return (
-        f"{model.fingerprint} {hashlib.sha256(repr(template).encode()).hexdigest()[:8]}"
-        if template
-        else model.fingerprint
-    )
-
-
-def content_hash(path: Path) -> str:
-    """A hash of a file's bytes, or of all files in a folder: what names it in a run."""
-    files = sorted(own for own in path.rglob("*") if own.is_file()) if path.is_dir() else [path]
-    whole = hashlib.sha256()
-    for own in files:
-        with own.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()[:16]
-
-
 def skipped_counts(reading: Reading[Any], role: str) -> dict[str, int]:
-    """What a reading left out, for the report."""
+    """What a reading left out and why, for the report's counts."""
     return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}
-
-
-def run_metadata(model: str, preset: str) -> dict[str, Any]:
-    """What is recorded of a run beside what names it."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
-    versions = {
-        "solon": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": sys.version.split()[0],
-    }
-    return {
-        "model": model,
-        "preset": preset,
-        "threads": torch.get_num_threads(),
-        "commit": commit,
-        "versions": versions,
-    }
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """The flags that every study's command has."""
-
-    preset: Literal["quick", "full"] = "quick"
-    """quick is minutes on two cores, full the paper's shape; every setting below can be changed on top"""
-    seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    runs: Path = Path("runs")
-    """where run folders are kept; the same command again goes on from what is there"""
-    json: bool = False
-    """end with one JSON object on standard output"""
-
-
-def run_study(
-    options: StudyOptions,
-    study: str,
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    model: str,
-    work: Callable[[Run], Report],
-) -> int:
-    """One run of a study from its folder to its report: begun or gone on with, listed, kept in three forms,
-    and answered.
-
-    `inputs` are content hashes, `model` is the name that the list of runs shows.
-    """
-    began = time.monotonic()
-    with (
-        interruptible() as stop,
-        Run.open(
-            options.runs,
-            study,
-            settings,
-            inputs,
-            seed=options.seed,
-            facts=run_metadata(model, options.preset),
-            progress=spoken(),
-            stop=stop,
-            say=say,
-        ) as run,
-    ):
-        say(f"run folder {run.folder}")
-        index.began(
-            options.runs,
-            run.folder,
-            study=study,
-            preset=options.preset,
-            seed=options.seed,
-            model=model,
-            started=time.time(),
-        )
-        report = work(run)
-        write_report(report, run.folder)
-        seconds = round(time.monotonic() - began, 1)
-        claims = [finite(claim.row()) for claim in report.claims]
-        index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
-    found = {
-        "study": study,
-        "preset": options.preset,
-        "seed": options.seed,
-        "seconds": seconds,
-        "run": str(run.folder),
-        "claims": claims,
-    }
-    return answer(found, f"{terminal(report)}\n\nreport  {run.folder / 'report.html'}", as_json=options.json)
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """The report in its three forms."""
-    write_text(
-        folder / "report.json", json.dumps(finite(report.as_dict()), indent=1, ensure_ascii=False) + "\n"
-    )
-    write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", page(report))
-
-
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters but newline and tab are shown, not obeyed.
-
-    >>> printable("a\\x1b[2J")
-    'a\\\\x1b[2J'
-    """
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text
-    )

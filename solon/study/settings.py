@@ -1,11 +1,75 @@
-"""What every study that trains can change, written once: each study's own settings go on from these."""
+"""What every study that trains can change, written once, and what a setting knows of its paper.
+
+A field that says what the paper has (`rounds: int = paper(4, "critique-revision rounds")`) prints its own
+deviation wherever a run differs; one whose value the paper leaves `unpublished` prints itself as ours.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 from solon.errors import InputError
+
+Value = TypeVar("Value")
+
+
+def paper(value: Value, phrase: str, *, default: Value | None = None) -> Value:
+    """A field whose value in the paper is `value`, which is also its default unless another is given. The
+    phrase is what the report says it is, in the plural: "critique-revision rounds".
+    """
+    ours = value if default is None else default
+    return field(default=ours, metadata={"paper": value, "phrase": phrase})
+
+
+def unpublished(value: Value) -> Value:
+    """A field whose value the paper does not give: the report lists it among the constants that are ours."""
+    return field(default=value, metadata={"unpublished": True})
+
+
+def no_number(value: Value) -> Value:
+    """A field that decides no number (how many workers): it does not name a run."""
+    return field(default=value, metadata={"fingerprint": False})
+
+
+def deviations(settings: Any) -> tuple[str, ...]:
+    """A sentence for every field that differs from its paper.
+
+    >>> @dataclass
+    ... class Settings:
+    ...     rounds: int = paper(4, "critique-revision rounds")
+    ...     prompts: int = paper(182_831, "prompts", default=32)
+    >>> deviations(Settings())
+    ('prompts: 32 here, 182,831 in the paper.',)
+    """
+    return tuple(
+        f"{item.metadata['phrase']}: {_shown(getattr(settings, item.name))} here, "
+        f"{_shown(item.metadata['paper'])} in the paper."
+        for item in fields(settings)
+        if "paper" in item.metadata and getattr(settings, item.name) != item.metadata["paper"]
+    )
+
+
+def constants(settings: Any) -> dict[str, str]:
+    """The values that the paper leaves unpublished, by the fields' names in words."""
+    unknown = [item.name for item in fields(settings) if item.metadata.get("unpublished")]
+    return {name.replace("_", " "): _shown(getattr(settings, name)) for name in unknown}
+
+
+def named_settings(settings: Any) -> dict[str, Any]:
+    """The settings that name a run: all but those that decide no number."""
+    unnamed = {item.name for item in fields(settings) if not item.metadata.get("fingerprint", True)}
+    return {name: value for name, value in asdict(settings).items() if name not in unnamed}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (tuple, list)):
+        return " ".join(map(_shown, value))
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+    )
 
 
 @dataclass(frozen=True, slots=True)

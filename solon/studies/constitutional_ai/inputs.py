@@ -30,7 +30,7 @@ from solon.records.report import Report, terminal
 from solon.records.run import Run, digest
 from solon.studies.constitutional_ai.settings import Inputs, Settings, full, quick
 from solon.studies.constitutional_ai.study import study
-from solon.study.conduct import (
+from solon.study.legacy import (
     answer,
     finite,
     interruptible,

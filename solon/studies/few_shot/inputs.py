@@ -18,7 +18,7 @@ from solon.errors import InputError
 from solon.models.scripted import ScriptedModel
 from solon.records.run import digest
 from solon.studies.few_shot.study import Inputs, Settings, Task, full, quick, study
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     content_hash,
     model_key,

@@ -21,7 +21,7 @@ from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.general_assistant.settings import Inputs, Settings, Task, full, quick, toy
 from solon.studies.general_assistant.study import study
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     open_models,
     parse_with_preset,

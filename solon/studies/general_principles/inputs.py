@@ -31,7 +31,7 @@ from solon.studies.general_principles.traits import (
     read_persona,
     read_traits,
 )
-from solon.study.conduct import StudyOptions, parse_with_preset, readable, run_study, say, skipped_counts
+from solon.study.legacy import StudyOptions, parse_with_preset, readable, run_study, say, skipped_counts
 from solon.study.toy_models import attacker, speaker
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution

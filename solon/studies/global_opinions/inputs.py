@@ -18,7 +18,7 @@ from solon.errors import InputError
 from solon.evaluation.opinions import INVENTED, invented_survey, planted_opinions
 from solon.records.run import digest
 from solon.studies.global_opinions.study import Inputs, Settings, full, quick, study
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     model_key,
     open_models,

@@ -22,7 +22,7 @@ from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.helpful_harmless.settings import Annotate, Inputs, Settings, full, quick, toy
 from solon.studies.helpful_harmless.study import study
-from solon.study.conduct import StudyOptions, parse_with_preset, run_study, say, skipped_counts
+from solon.study.legacy import StudyOptions, parse_with_preset, run_study, say, skipped_counts
 from solon.study.toy_models import planted, speaker
 from solon.training.fit import shuffled
 from solon.words.comparison import Comparison

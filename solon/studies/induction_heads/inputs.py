@@ -19,7 +19,7 @@ from solon.records.run import digest
 from solon.studies.induction_heads.given_model import study_model
 from solon.studies.induction_heads.settings import Given, Settings, full, quick
 from solon.studies.induction_heads.study import study
-from solon.study.conduct import StudyOptions, model_key, parse, preset_of, run_study, say
+from solon.study.legacy import StudyOptions, model_key, parse, preset_of, run_study, say
 
 TEXT = 64  # tokens of a row on which previous-token heads are scored
 

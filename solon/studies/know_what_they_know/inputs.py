@@ -21,7 +21,7 @@ from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, full, quick, toy
 from solon.studies.know_what_they_know.study import study
 from solon.studies.know_what_they_know.toy_models import knower, sharpened
-from solon.study.conduct import StudyOptions, open_models, parse_with_preset, run_study, say, skipped_counts
+from solon.study.legacy import StudyOptions, open_models, parse_with_preset, run_study, say, skipped_counts
 from solon.study.outcomes import digest_of
 from solon.words.question import Problem
 

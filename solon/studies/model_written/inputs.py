@@ -40,7 +40,7 @@ from solon.studies.model_written.toy import (
     writer,
 )
 from solon.studies.model_written.writing import liking
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     content_hash,
     model_key,

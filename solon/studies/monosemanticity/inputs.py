@@ -23,7 +23,7 @@ from solon.studies.monosemanticity import toy_language
 from solon.studies.monosemanticity.settings import Inputs, Settings, full, quick, toy
 from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
-from solon.study.conduct import StudyOptions, model_key, parse_with_preset, run_study, say
+from solon.study.legacy import StudyOptions, model_key, parse_with_preset, run_study, say
 from solon.study.toy_models import language_model
 
 TOY = "toy"

@@ -19,7 +19,7 @@ from solon.models.load import load_open
 from solon.records.run import digest
 from solon.studies.red_teaming.settings import Inputs, Settings, full, quick, toy
 from solon.studies.red_teaming.study import study
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     open_models,
     parse_with_preset,

@@ -24,7 +24,7 @@ from solon.models.scripted import ScriptedModel
 from solon.records.run import digest
 from solon.studies.scalable_oversight.oversight import LEVELS, Given, Person, question_of
 from solon.studies.scalable_oversight.study import Inputs, Settings, full, quick, study
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     content_hash,
     model_key,

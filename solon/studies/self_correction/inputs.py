@@ -16,7 +16,7 @@ from solon.errors import InputError
 from solon.records.run import digest
 from solon.studies.self_correction.study import Inputs, Settings, full, quick, study
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     model_key,
     open_models,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from solon.studies.superposition.study import Settings, full, quick, study
-from solon.study.conduct import StudyOptions, parse, preset_of, run_study
+from solon.study.legacy import StudyOptions, parse, preset_of, run_study
 
 
 @dataclass(frozen=True)

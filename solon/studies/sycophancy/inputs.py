@@ -26,7 +26,7 @@ from solon.studies.sycophancy.measures import Attribution
 from solon.studies.sycophancy.preference_features import posterior
 from solon.studies.sycophancy.study import Inputs, Sampler, Settings, full, quick, study
 from solon.studies.sycophancy.toy import Flattery, flatterer, poems, preferences, problems
-from solon.study.conduct import (
+from solon.study.legacy import (
     StudyOptions,
     content_hash,
     model_key,
