@@ -43,6 +43,11 @@ class Pair:
     first: str
     second: str
 
+    @property
+    def key(self) -> str:
+        """The key of the comparison that it becomes, which does not depend on the label."""
+        return Comparison(self.prompt, self.first, self.second, 0.5, "").key
+
 
 def multiple_choice(
     judge: LanguageModel,

@@ -1,14 +1,44 @@
-"""Samples and drafts as JSON rows and back; words have theirs in data/rows.py."""
+"""Values as JSON rows and back, so that a run can keep them and read them again.
+
+A `Codec` says how what was made of an item is kept: readable by people, with the item beside it where that
+helps. Words have their forms in data/rows.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from solon.alignment.critique import Drafts, Round
-from solon.data.rows import from_messages, to_messages
+from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
 from solon.models.base import Sample, Stop
+from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+Row = dict[str, Any]
+
+
+class HasKey(Protocol):
+    """An item that names itself by its content: a conversation, a comparison, a pair, a problem."""
+
+    @property
+    def key(self) -> str: ...
+
+
+def own_key(item: HasKey) -> str:
+    """The key that an item brings."""
+    return item.key
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[Item, Value]):
+    """`decode(encode(item, value))` equals `value`. Rows must not use the field "key": it is the item's."""
+
+    encode: Callable[[Item, Value], Row]
+    decode: Callable[[Row], Value]
 
 
 def from_sample(sample: Sample) -> dict[str, Any]:
@@ -58,3 +88,9 @@ def from_drafts(drafts: Drafts) -> dict[str, Any]:
 
 def to_drafts(row: Mapping[str, Any]) -> Drafts:
     return Drafts(from_messages(row["prompt"]), row["first"], tuple(Round(**turn) for turn in row["rounds"]))
+
+
+PLAIN: Codec[Any, Any] = Codec(lambda item, value: {"value": value}, lambda row: row["value"])
+SAMPLES: Codec[Conversation, list[Sample]] = Codec(from_replies, to_replies)
+DRAFTS: Codec[Conversation, Drafts] = Codec(lambda prompt, drafts: from_drafts(drafts), to_drafts)
+COMPARISONS: Codec[Any, Comparison] = Codec(lambda pair, label: from_comparison(label), to_comparison)

@@ -29,12 +29,14 @@ from typing import Any, Protocol, Self, TypeVar
 from solon.errors import InputError
 from solon.models.weights import load_tensors, save_tensors
 from solon.pool.maps import Pool, batched, parallel_map
+from solon.records.codecs import Codec, own_key
 from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
 from solon.training.parallel import SINGLE_PROCESS, World, load_state, save_state
 from solon.training.steps import Diverged, State, Step
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 class Trainable(Protocol):
@@ -125,6 +127,25 @@ class Run:
             raise InputError(
                 f"cannot write to the run folder {folder}: {error.strerror}; choose another with --runs"
             ) from error
+
+    def map(
+        self,
+        name: str,
+        items: Sequence[Item],
+        make: Callable[[Sequence[Item]], Sequence[Value]],
+        codec: Codec[Item, Value],
+        *,
+        key: Callable[[Item], str] | None = None,
+        size: int = 32,
+    ) -> list[Value]:
+        """What `make` makes of every item, `size` at a time, kept as rows by the codec; what an earlier
+        attempt made is read back. Items are known by their `key` unless another is given.
+        """
+
+        def rows(batch: Sequence[Item]) -> list[Row]:
+            return [codec.encode(item, value) for item, value in zip(batch, make(batch), strict=True)]
+
+        return [codec.decode(row) for row in self.rows(name, items, key or own_key, rows, size=size)]  # type: ignore[arg-type]
 
     def rows(
         self,

@@ -20,6 +20,7 @@ from solon.models.base import derive
 from solon.models.dialogue import Transcript
 from solon.models.torch_model import TorchModel
 from solon.models.trie import trie_of
+from solon.records.codecs import Codec
 from solon.records.progress import Progress, silent
 from solon.records.run import Run, digest
 from solon.words.question import Problem, asked
@@ -130,9 +131,7 @@ def regraded(row: Outcome | Replied, problem: Problem) -> Outcome | Replied:
 
 
 def key_of(problem: Problem) -> str:
-    return hashlib.sha256(
-        json.dumps([problem.text, problem.options, problem.opening, problem.answers]).encode()
-    ).hexdigest()[:16]
+    return problem.key
 
 
 def digest_of(examples: Sequence[Problem], problems: Sequence[Problem]) -> str:
@@ -152,6 +151,17 @@ def read(row: Mapping[str, Any]) -> Outcome | Replied:
         if name not in ("key", "item")
     }
     return Outcome(key=row["item"], **fields) if "logprobs" in row else Replied(key=row["item"], **fields)
+
+
+def outcome_of(row: Mapping[str, Any]) -> Outcome:
+    """A kept row of a problem with options. Raises InputError where it is a free reply."""
+    outcome = read(row)
+    if not isinstance(outcome, Outcome):
+        raise InputError(f"the kept row of {row['item']} is a free reply, not an outcome over options")
+    return outcome
+
+
+OUTCOMES: Codec[Any, Outcome] = Codec(lambda problem, outcome: row_of(outcome), outcome_of)
 
 
 def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Problem]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,6 +71,12 @@ class Problem:
             )
         if len(self.options) > len(LETTERS):
             raise InputError(f"{len(self.options)} options; letters go to {len(LETTERS)}")
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits over what is asked and what answers it, the same on every machine."""
+        content = json.dumps([self.text, self.options, self.opening, self.answers])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def right(self) -> int | None:

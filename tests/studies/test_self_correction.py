@@ -21,8 +21,9 @@ from solon.studies.self_correction.conditions import (
     thinking,
     under,
 )
-from solon.studies.self_correction.inputs import toy_inputs
-from solon.studies.self_correction.study import Settings, drawn, study
+from solon.studies.self_correction.inputs import toy
+from solon.studies.self_correction.settings import Settings
+from solon.studies.self_correction.study import draw, study
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
 from solon.words.question import asked
 from tests.killed import survived
@@ -75,13 +76,13 @@ def test_the_conditions_are_put_as_the_paper_puts_them() -> None:
 
 
 def test_whole_templates_are_drawn() -> None:
-    kept = drawn(questions(), 40, seed=0)
+    kept = draw(questions(), 40, seed=0)
     assert 40 <= len(kept) <= 56
     assert all(sum(one.cluster == own.cluster for one in kept) == 8 for own in kept)
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs, settings = toy_inputs(), Settings(students=30)
+    inputs, settings = toy(), Settings(students=30)
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 4))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}

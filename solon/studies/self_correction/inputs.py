@@ -1,11 +1,9 @@
-"""`solon run self_correction [MODELS]`: bias in three conditions; without models, a scripted one whose bias
-is planted.
-"""
+"""What the study works on: files of BBQ's and Winogender's forms, or scripted models with a planted bias."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -13,20 +11,16 @@ import tyro
 
 from solon.data.evaluations import read_evaluation
 from solon.errors import InputError
-from solon.records.run import digest
-from solon.studies.self_correction.study import Inputs, Settings, full, quick, study
+from solon.models.base import LanguageModel
+from solon.studies.self_correction.paper import PAPER
+from solon.studies.self_correction.settings import Settings, quick
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
-from solon.study.legacy import (
-    StudyOptions,
-    model_key,
-    open_models,
-    parse_with_preset,
-    run_study,
-    skipped_counts,
-)
-from solon.study.outcomes import digest_of
+from solon.study.conduct import TOY, is_toy, open_models, skipped_counts
+from solon.study.options import StudyOptions
+from solon.study.paper import missing
+from solon.words.question import Problem
 
-TOY = ("toy",)
+# the scripted model before training and after, which makes it follow the instruction
 WORLD = {
     "before": {
         "Q": Planted(0.7, 0.8, -0.2),
@@ -49,7 +43,7 @@ class Options(StudyOptions):
     steps.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional] = TOY
+    models: Annotated[tuple[str, ...], tyro.conf.Positional] = (TOY,)
     """smollm2, gemma3-270m, model folders or hub ids, in the order of size or of training; toy: scripted
     models with a planted bias, offline
     """
@@ -60,57 +54,49 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=quick)
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parsed(argv)
-    inputs = toy_inputs() if options.models == TOY else real_inputs(options)
-    settings = options.settings
-    told_of = {f"model {n}": model_key(model) for n, model in enumerate(inputs.models)}
-    told_of |= {
-        "sets": digest([(name, digest_of([], some)) for name, some in (*inputs.bias, *inputs.pronouns)])
-    }
-    told_of |= {"world": digest(repr(WORLD))} if options.models == TOY else {}
-    names = " ".join(model.name for model in inputs.models)
-    return run_study(
-        options, "self_correction", asdict(settings), told_of, names, lambda run: study(run, settings, inputs)
-    )
-
-
-def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings."""
-    presets = {
-        "quick": Options(settings=quick()),
-        "full": Options(preset="full", settings=full()),
-        "toy": Options(settings=full()),
-    }
-    return parse_with_preset(
-        Options, argv, command="run self_correction", **presets, is_toy=lambda options: options.models == TOY
-    )
-
-
-def toy_inputs() -> Inputs:
-    """A model before and after training that makes it follow the instruction, on questions about invented
-    peoples and occupations.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Models in the order of their size or of their training; bias sets in BBQ's form; pronouns in
+    Winogender's. `world` names the planted truth where models are scripted.
     """
-    models = tuple(planted(name, conditions) for name, conditions in WORLD.items())
-    return Inputs(
-        models, (("invented peoples", tuple(questions())),), (("invented occupations", tuple(pronouns())),)
-    )
+
+    models: tuple[LanguageModel, ...]
+    bias: tuple[tuple[str, tuple[Problem, ...]], ...]
+    pronouns: tuple[tuple[str, tuple[Problem, ...]], ...]
+    counts: tuple[tuple[str, int], ...] = ()
+    world: str = ""
 
 
-def real_inputs(options: Options) -> Inputs:
-    """What the flags name, read and checked before anything runs."""
+def read(options: Options) -> Inputs:
+    """What the flags name. Raises InputError on a file of another form, or where there is none."""
+    if is_toy(options):
+        return toy()
     if not options.bias and not options.pronouns:
-        raise InputError("give --bias with BBQ files or --pronouns with Winogender's templates, or both")
-    counts: list[tuple[str, int]] = []
+        raise missing(PAPER.needs)
+    bias, left_out = read_sets(options.bias, "bbq", "BBQ")
+    sentences, more = read_sets(options.pronouns, "pronouns", "Winogender or Winogenerated")
+    models = open_models(options.models, options.precision)
+    return Inputs(models, bias, sentences, tuple((left_out | more).items()))
+
+
+def read_sets(
+    paths: Sequence[Path], measure: str, expected: str
+) -> tuple[tuple[tuple[str, tuple[Problem, ...]], ...], dict[str, int]]:
+    """(name, problems) of each file, and what was left out of them."""
+    counts: dict[str, int] = {}
     sets = []
-    for paths, wanted in ((options.bias, "bbq"), (options.pronouns, "pronouns")):
-        found = [read_evaluation(path) for path in paths]
-        for own, path in zip(found, paths, strict=True):
-            if own.measure != wanted:
-                raise InputError(
-                    f"{path} is {own.kind}; {'BBQ' if wanted == 'bbq' else 'Winogender or Winogenerated'} "
-                    "is expected here"
-                )
-            counts += skipped_counts(own.reading, own.name).items()
-        sets.append(tuple((own.name, own.problems) for own in found))
-    return Inputs(open_models(options.models, options.precision), sets[0], sets[1], tuple(counts))
+    for path in paths:
+        evaluation = read_evaluation(path)
+        if evaluation.measure != measure:
+            raise InputError(f"{path} is {evaluation.kind}; {expected} is expected here")
+        counts |= skipped_counts(evaluation.reading, evaluation.name)
+        sets.append((evaluation.name, evaluation.problems))
+    return tuple(sets), counts
+
+
+def toy() -> Inputs:
+    """A scripted model before and after training, on questions about invented peoples and occupations."""
+    models = tuple(planted(name, conditions) for name, conditions in WORLD.items())
+    peoples = (("invented peoples", tuple(questions())),)
+    occupations = (("invented occupations", tuple(pronouns())),)
+    return Inputs(models, peoples, occupations, world=repr(WORLD))

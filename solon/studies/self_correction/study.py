@@ -8,121 +8,105 @@ reasoning about that instruction first; over models, or the steps of one model's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from solon.errors import InputError
 from solon.evaluation.measure import Outcome
 from solon.models.base import LanguageModel, derive
+from solon.records.codecs import Codec
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.self_correction.conditions import CONDITIONS, Condition, admissions, students, under
-from solon.studies.self_correction.report import Findings, report
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.self_correction.inputs import Inputs, Options, read
+from solon.studies.self_correction.report import Results, report
+from solon.studies.self_correction.settings import Settings, full, quick
+from solon.study.conduct import Study
+from solon.study.outcomes import outcome_of, row_of
 from solon.study.stages import slug
 from solon.words.question import Problem
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Every number that can be changed."""
-
-    questions: int = 0
-    """of each bias set, drawn by template; 0 takes all"""
-    students: int = 200
-    """made up, each asked about twice"""
-    thought_tokens: int = 256
-    """of a chain of thought"""
-    thoughts: bool = True
-    """ask with reasoning too; its sampling takes most of the time"""
-
-    def __post_init__(self) -> None:
-        if self.questions < 0 or min(self.students, self.thought_tokens) < 1:
-            raise InputError("questions is at least 0, students and thought_tokens at least 1")
-
-
-def quick() -> Settings:
-    """Minutes on two cores."""
-    return Settings(questions=120, students=30, thought_tokens=48)
-
-
-def full() -> Settings:
-    """The paper's shape."""
-    return Settings(students=2000)
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Models in the order of their size or of their training; bias sets in BBQ's form; pronouns in
-    Winogender's.
-    """
-
-    models: tuple[LanguageModel, ...]
-    bias: tuple[tuple[str, tuple[Problem, ...]], ...]
-    pronouns: tuple[tuple[str, tuple[Problem, ...]], ...]
-    counts: tuple[tuple[str, int], ...] = ()
+Thinking = tuple[Outcome, str]  # an outcome, and the reasoning before it
+THINKING: Codec[Problem, Thinking] = Codec(
+    lambda problem, result: {**row_of(result[0]), "thought": result[1]},
+    lambda row: (
+        outcome_of({name: value for name, value in row.items() if name != "thought"}),
+        row["thought"],
+    ),
+)
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
-    """All of it; every stage is kept, and gone on from."""
-    found = Findings(counts=dict(inputs.counts))
-    conditions = [own for own in CONDITIONS if settings.thoughts or own != "Q+IF+CoT"]
-    asked_of = admissions(students(settings.students, seed=run.seed))
+    """Every model on every set in every condition; each is a stage that is kept, and read back."""
+    results = Results(models=tuple(model.name for model in inputs.models), counts=dict(inputs.counts))
+    conditions = [condition for condition in CONDITIONS if settings.thoughts or condition != "Q+IF+CoT"]
+    applicants = admissions(students(settings.students, seed=run.seed))
+
+    def ask(
+        name: str, model: LanguageModel, problems: Sequence[Problem], condition: Condition
+    ) -> list[Outcome]:
+        answers = answer(run, name, model, problems, condition, max_tokens=settings.thought_tokens)
+        if condition == "Q+IF+CoT":
+            first = zip(problems[:3], answers, strict=False)
+            results.thoughts[name, model.name] = [(problem, thought) for problem, (_, thought) in first]
+        return [outcome for outcome, _ in answers]
+
     for model in inputs.models:
         for name, problems in inputs.bias:
-            kept = drawn(problems, settings.questions, run.seed)
-            found.counts[f"{name}: questions not drawn"] = len(problems) - len(kept)
+            drawn = draw(problems, settings.questions, run.seed)
+            results.counts[f"{name}: questions not drawn"] = len(problems) - len(drawn)
             for condition in conditions:
-                found.bias[name, model.name, condition] = answered(
-                    run, f"bias {name}", model, kept, condition, settings, found
-                )
+                results.bias[name, model.name, condition] = ask(f"bias {name}", model, drawn, condition)
         for name, problems in inputs.pronouns:
             for condition in (*conditions, "Q+Match"):
-                found.pronouns[name, model.name, condition] = answered(
-                    run, f"pronouns {name}", model, problems, condition, settings, found
+                results.pronouns[name, model.name, condition] = ask(
+                    f"pronouns {name}", model, problems, condition
                 )
         for condition in conditions:
-            found.admissions[model.name, condition] = answered(
-                run, "admissions", model, asked_of, condition, settings, found
-            )
-    return report(asdict(settings), found, [model.name for model in inputs.models])
+            results.admissions[model.name, condition] = ask("admissions", model, applicants, condition)
+    return report(settings, results)
 
 
-def drawn(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
-    """Whole templates until there are so many questions: what belongs together is asked together."""
-    clusters: dict[str, list[Problem]] = {}
-    for own in problems:
-        clusters.setdefault(own.cluster, []).append(own)
-    kept: list[Problem] = []
-    for name in sorted(clusters, key=lambda name: derive(seed, "template", name)):
-        if count and len(kept) >= count:
+def draw(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
+    """Whole templates until there are `count` questions (0: all), so that what belongs together is asked
+    together.
+    """
+    templates: dict[str, list[Problem]] = {}
+    for problem in problems:
+        templates.setdefault(problem.cluster, []).append(problem)
+    drawn: list[Problem] = []
+    for name in sorted(templates, key=lambda name: derive(seed, "template", name)):
+        if count and len(drawn) >= count:
             break
-        some = sorted(clusters[name], key=lambda one: derive(seed, one.text, *one.options))
-        kept += some[: max(16, count // 10)] if count else some
-    return kept
+        ordered = sorted(templates[name], key=lambda problem: derive(seed, problem.text, *problem.options))
+        drawn += ordered[: max(16, count // 10)] if count else ordered
+    return drawn
 
 
-def answered(
+def answer(
     run: Run,
     name: str,
     model: LanguageModel,
     problems: Sequence[Problem],
     condition: Condition,
-    settings: Settings,
-    found: Findings,
-) -> list[Outcome]:
-    """Outcomes under a condition, kept with the reasoning as rows."""
+    *,
+    max_tokens: int,
+) -> list[Thinking]:
+    """A model's outcome on each problem under a condition, with the reasoning before it ("" without)."""
 
-    def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-        rows, thoughts = under(
-            model, some, condition, max_tokens=settings.thought_tokens, seed=derive(run.seed, "thoughts")
+    def make(batch: Sequence[Problem]) -> list[Thinking]:
+        outcomes, thoughts = under(
+            model, batch, condition, max_tokens=max_tokens, seed=derive(run.seed, "thoughts")
         )
-        return [{**row_of(row), "thought": thought} for row, thought in zip(rows, thoughts, strict=True)]
+        return list(zip(outcomes, thoughts, strict=True))
 
-    kept = run.rows(slug(f"{name} {model.name} {condition}"), problems, key_of, make, size=128)
-    if condition == "Q+IF+CoT":
-        found.thoughts[name, model.name] = [
-            (problem, row["thought"]) for problem, row in zip(problems[:3], kept, strict=False)
-        ]
-    rows = [read({key: value for key, value in row.items() if key != "thought"}) for row in kept]
-    return [row for row in rows if isinstance(row, Outcome)]
+    return run.map(slug(f"{name} {model.name} {condition}"), problems, make, THINKING, size=128)
+
+
+STUDY = Study(
+    name="self_correction",
+    options=Options,
+    quick=quick,
+    full=full,
+    toy=full,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: " ".join(model.name for model in inputs.models),
+)
