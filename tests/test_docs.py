@@ -1,5 +1,7 @@
 """The documentation: links and pictures exist, every page is in the navigation, none names a machine."""
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -16,6 +18,7 @@ PAGES = sorted(
     ]
 )
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|tmp|work|mnt|Users)/\w")
 
@@ -44,3 +47,22 @@ def test_every_study_has_its_page_and_shows_its_picture() -> None:
         assert page.exists(), f"{study.parent.name} has no README.md"
         for picture in study.parent.glob("*.svg"):
             assert picture.name in links(page), f"{picture.name} is not shown in {page}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """docs/hooks.py adds the papers and the decisions."""
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        listed = name.startswith("decisions/") or re.search(rf"[ :]{re.escape(name)}\b", nav)
+        assert listed, f"{name} is in no menu"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_imports_in_examples_exist(page: Path) -> None:
+    for code in PYTHON.findall(page.read_text()):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("solon"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    assert alias.name in vars(module), f"{node.module} has no {alias.name}"
