@@ -21,10 +21,10 @@ import numpy as np
 from benchmarks.sidebyside import options_of
 from solon.models.base import Tokens
 from solon.models.load import load_open
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.models.scoring import score
 from solon.records.run import Run
-from solon.training.fit import fit, imitation, micro
+from solon.training.fit import fit, micro_batches, reply_cross_entropy
 from solon.training.optimiser import Plan
 
 
@@ -61,14 +61,17 @@ def main() -> None:
 
     def sampling(rows: int) -> Callable[[], object]:
         asked = [Request(words(40), (number,), lambda tokens: False) for number in range(rows)]
-        return lambda: list(generate(body, asked, Rules(16, 1.0, 1.0, frozenset())))
+        return lambda: list(generate(body, asked, SamplingParams(16, 1.0, 1.0, frozenset())))
 
     def training(rows: int) -> Callable[[], object]:
         free, examples = model.unfrozen(), [(words(40), words(20)) for _ in range(rows)]
-        parts = micro(examples, lambda example: 60, tokens=2048)
+        parts = micro_batches(examples, lambda example: 60, tokens=2048)
         return lambda: list(
             fit(
-                free.module, lambda number: parts, imitation(free.module), plan=Plan(1, 1e-6, bf16=model.fast)
+                free.module,
+                lambda number: parts,
+                reply_cross_entropy(free.module),
+                plan=Plan(1, 1e-6, bf16=model.bf16_is_faster),
             )
         )
 

@@ -22,7 +22,7 @@ from transformers import StoppingCriteria
 from benchmarks.sidebyside import Ratio, alternating, multiply_limit, options_of, told
 from solon.models.base import Tokens
 from solon.models.load import load_open
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 
 COUNT, ROWS = 4, 32
 
@@ -55,7 +55,7 @@ def ours(model: Any, work: list[tuple[Tokens, list[int]]]) -> int:
             return len(tokens) >= wanted[id(tokens)][1]
 
         requests.append(Request(prompt, tuple(range(COUNT)), stopped))
-    rules = Rules(max(max(lengths) for _, lengths in work), 1.0, 1.0, frozenset())
+    rules = SamplingParams(max(max(lengths) for _, lengths in work), 1.0, 1.0, frozenset())
     return sum(len(row.tokens) for _, row, _ in generate(model.module, requests, rules))
 
 

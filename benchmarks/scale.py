@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from solon.models.spread import Source, loaded
+from solon.models.pooled import ModelSource, load_cached
 from solon.pool.workers import process_pool
 from solon.scaling.memory import (
     GIB,
@@ -135,11 +135,11 @@ def prompts(number: int) -> list[Conversation]:
 
 
 def sampling(number: int) -> None:
-    loaded(Source("smollm2")).sample(prompts(number), max_tokens=16, seed=0)
+    load_cached(ModelSource("smollm2")).sample(prompts(number), max_tokens=16, seed=0)
 
 
 def scoring(number: int) -> None:
-    loaded(Source("smollm2")).score(prompts(number), ["It is an even number, whatever it is."] * 8)
+    load_cached(ModelSource("smollm2")).score(prompts(number), ["It is an even number, whatever it is."] * 8)
 
 
 def warm(number: int) -> None:

@@ -8,7 +8,7 @@ import time
 import torch
 
 from solon.models.backbones.small import Shape, SmallTransformer
-from solon.training.fit import fit, imitation, micro
+from solon.training.fit import fit, micro_batches, reply_cross_entropy
 from solon.training.optimiser import Plan
 from solon.training.parallel import init_distributed
 
@@ -27,8 +27,8 @@ def main() -> None:
         began = 0.0
         for step in fit(
             body,
-            lambda number: micro(rows, lambda row: LENGTH, tokens=512),
-            imitation(body),
+            lambda number: micro_batches(rows, lambda row: LENGTH, tokens=512),
+            reply_cross_entropy(body),
             plan=Plan(STEPS, 1e-4),
             world=world,
         ):

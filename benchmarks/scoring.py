@@ -20,7 +20,7 @@ from benchmarks.sidebyside import alternating, multiply_limit, options_of, told
 from solon.models.base import Tokens
 from solon.models.load import load_open
 from solon.models.scoring import score
-from solon.models.trie import Given, trie_of
+from solon.models.trie import ScoreRequest, build_trie
 
 VOCABULARY = range(1000, 40000)
 
@@ -29,7 +29,7 @@ def words(rng: random.Random, count: int) -> Tokens:
     return tuple(rng.choices(VOCABULARY, k=count))
 
 
-def single_token_options(items: int, rng: random.Random) -> list[Given]:
+def single_token_options(items: int, rng: random.Random) -> list[ScoreRequest]:
     """Five shots of about 90 tokens, an item of about 90, four options of one token."""
     header, options = words(rng, 450), [words(rng, 1) for _ in range(4)]
     return [
@@ -39,14 +39,14 @@ def single_token_options(items: int, rng: random.Random) -> list[Given]:
     ]
 
 
-def long_options(items: int, rng: random.Random) -> list[Given]:
+def long_options(items: int, rng: random.Random) -> list[ScoreRequest]:
     """The same with four options of 4 to 12 tokens."""
     header = words(rng, 450)
     asked = [header + words(rng, rng.randint(60, 120)) for _ in range(items)]
     return [(prompt, words(rng, rng.randint(4, 12))) for prompt in asked for _ in range(4)]
 
 
-def p_true(items: int, rng: random.Random) -> list[Given]:
+def p_true(items: int, rng: random.Random) -> list[ScoreRequest]:
     """Twenty shots of about 60 tokens, an item of about 60, True or False in three tokens each."""
     header, start = words(rng, 1200), words(rng, 1)
     options = [(*start, *words(rng, 2)) for _ in range(2)]
@@ -57,7 +57,7 @@ def p_true(items: int, rng: random.Random) -> list[Given]:
     ]
 
 
-def early_answers(items: int, rng: random.Random) -> list[Given]:
+def early_answers(items: int, rng: random.Random) -> list[ScoreRequest]:
     """For each question 20 chains of thought of 6 sentences, cut after each, an answer asked for, four
     one-token options.
     """
@@ -74,7 +74,7 @@ def early_answers(items: int, rng: random.Random) -> list[Given]:
     return found
 
 
-def yes_or_no(items: int, rng: random.Random) -> list[Given]:
+def yes_or_no(items: int, rng: random.Random) -> list[ScoreRequest]:
     """Nothing to share but an item's own prompt of 40 to 120 tokens: yes or no, one token each."""
     options = [words(rng, 1) for _ in range(2)]
     return [
@@ -112,7 +112,7 @@ def main() -> None:
             lambda requests=requests: asked(peer, requests),
             runs=options.runs,
         )
-        trie, whole = trie_of(requests), sum(len(prompt) + len(reply) for prompt, reply in requests)
+        trie, whole = build_trie(requests), sum(len(prompt) + len(reply) for prompt, reply in requests)
         share = parameters * trie.unique_tokens / ratio.ours / limit
         told_of = (
             f"{len(requests)} requests, {trie.unique_tokens} of {whole} tokens computed, {share:.0%} "
@@ -141,7 +141,7 @@ def beside(model: Any) -> HFLM:
     )
 
 
-def asked(peer: HFLM, requests: Sequence[Given]) -> list[float]:
+def asked(peer: HFLM, requests: Sequence[ScoreRequest]) -> list[float]:
     rows = [((str(place), ""), list(prompt), list(reply)) for place, (prompt, reply) in enumerate(requests)]
     return [logprob for logprob, _ in peer._loglikelihood_tokens(rows, disable_tqdm=True)]
 

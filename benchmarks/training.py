@@ -41,7 +41,7 @@ from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import Group
 from solon.models.torch_model import TorchModel
-from solon.training.fit import imitation
+from solon.training.fit import reply_cross_entropy
 from solon.words.conversation import Conversation
 
 TARGETS = {"supervised": 4.0, "preference": 3.0, "rloo": 4.0}
@@ -184,7 +184,7 @@ def largest_gap(
     trainer = their_supervised(folder, model, some, 1, scratch)
     batch = trainer.data_collator([trainer.train_dataset[place] for place in range(SIZE)])
     own = model.unfrozen()
-    total = imitation(own.module)([(prompt, replies[0]) for _, (prompt, replies) in some])
+    total = reply_cross_entropy(own.module)([(prompt, replies[0]) for _, (prompt, replies) in some])
     with torch.no_grad():
         theirs = trainer.model(**batch).loss
     gaps.append(abs(theirs.item() - total.loss.item() / total.weight))

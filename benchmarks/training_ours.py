@@ -16,9 +16,9 @@ from solon.data.published import read_comparisons
 from solon.models.base import Sample, Tokens
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import Group, length
+from solon.models.scoring import Group, group_length
 from solon.models.torch_model import TorchModel
-from solon.training.fit import fit, imitation, micro, shuffled
+from solon.training.fit import fit, micro_batches, reply_cross_entropy, shuffled_batch
 from solon.training.improve import RLConfig, improve
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
@@ -56,21 +56,23 @@ def our_supervised(model: TorchModel, rows: Sequence[tuple[Conversation, Group]]
     examples = [(prompt, replies[0]) for _, (prompt, replies) in rows]
 
     def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
-        return micro(
-            shuffled(examples, size=SIZE, seed=0, number=number),
+        return micro_batches(
+            shuffled_batch(examples, size=SIZE, seed=0, number=number),
             lambda example: len(example[0]) + len(example[1]),
             tokens=MICRO,
         )
 
-    list(fit(model.module, batch, imitation(model.module), plan=Plan(steps, RATE, bf16=True)))
+    list(fit(model.module, batch, reply_cross_entropy(model.module), plan=Plan(steps, RATE, bf16=True)))
 
 
 def our_preference(scalar: ScalarModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
     labelled = [(group, 1.0, 1.0) for _, group in rows]
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(
-            shuffled(labelled, size=SIZE, seed=0, number=number), lambda row: length(row[0]), tokens=MICRO
+        return micro_batches(
+            shuffled_batch(labelled, size=SIZE, seed=0, number=number),
+            lambda row: group_length(row[0]),
+            tokens=MICRO,
         )
 
     list(fit(scalar, batch, comparison_loss(scalar), plan=Plan(steps, RATE, bf16=True)))

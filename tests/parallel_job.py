@@ -15,8 +15,8 @@ import torch
 from solon.alignment.preference import PreferenceModel, learn
 from solon.models.adapters import Lora
 from solon.models.scalar import ScalarModel
-from solon.models.weights import entire, save_tensors
-from solon.training.fit import fit, imitation
+from solon.models.weights import full_tensor, save_tensors
+from solon.training.fit import fit, reply_cross_entropy
 from solon.training.improve import improve
 from solon.training.optimiser import Plan
 from solon.training.parallel import World, init_distributed, load_state, save_state, shutdown
@@ -42,7 +42,7 @@ def supervised(world: World, state: State | None) -> Iterator[Step]:
     return fit(
         speaker.module,
         batch(rows(), tokens=40),
-        imitation(speaker.module),
+        reply_cross_entropy(speaker.module),
         plan=plan,
         state=state,
         world=world,
@@ -54,7 +54,7 @@ def adapters(world: World, state: State | None) -> Iterator[Step]:
     return fit(
         speaker.module,
         batch(rows()),
-        imitation(speaker.module),
+        reply_cross_entropy(speaker.module),
         plan=Plan(STEPS, 1e-3),
         state=state,
         world=world,
@@ -103,7 +103,7 @@ def main() -> None:
             for step in task(world, load_state(folder / f"{name}.half") if resume else None):
                 if step.number == HALF and world.size == 2 and not resume:
                     save_state(step.state(), folder / f"{name}.half")
-            ended = {key: entire(tensor) for key, tensor in step.state().items()}
+            ended = {key: full_tensor(tensor) for key, tensor in step.state().items()}
             if world.rank == 0:
                 save_tensors(
                     {**ended, "loss": torch.tensor(step.metrics["loss"])},

@@ -5,12 +5,12 @@ import torch
 
 from solon.models.backbones import llama
 from solon.models.backbones.attention import Trees, tree_attention
-from solon.models.backbones.backbone import Fork, forked
-from solon.models.backbones.graphs import Replayed
+from solon.models.backbones.backbone import TreeLayout, pack_groups
+from solon.models.backbones.graphs import ReplayedStep
 from solon.models.load import load_open
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.models.scoring import reply_logprobs, score
-from solon.training.fit import fit, imitation
+from solon.training.fit import fit, reply_cross_entropy
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 from tests.models.test_huggingface import KINDS, made
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here"),
 ]
 GROUPS = [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])]
-LINE = forked(GROUPS, torch.device("cpu"))[1]
+LINE = pack_groups(GROUPS, torch.device("cpu"))[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -35,14 +35,14 @@ def test_packed_rows_give_what_a_cpu_gives(kind: str) -> None:
 def test_gradients_too(kind: str) -> None:
     bodies = [made(kind).requires_grad_(True), made(kind).to("cuda").requires_grad_(True)]
     for body in bodies:
-        imitation(body)([(prompt, replies[0]) for prompt, replies in GROUPS]).loss.backward()
+        reply_cross_entropy(body)([(prompt, replies[0]) for prompt, replies in GROUPS]).loss.backward()
     for mine, theirs in zip(*(body.parameters() for body in bodies), strict=True):
         if mine.grad is not None and theirs.grad is not None:
             torch.testing.assert_close(theirs.grad.cpu(), mine.grad, atol=1e-2, rtol=1e-2)
 
 
 def test_trees_in_one_kernel_give_the_same_gradients() -> None:
-    fork = Fork(
+    fork = TreeLayout(
         *(
             torch.tensor([row], device="cuda")
             for row in (LINE.positions_BT[0].tolist(), LINE.ends_BT[0].tolist())
@@ -50,7 +50,7 @@ def test_trees_in_one_kernel_give_the_same_gradients() -> None:
         lengths=LINE.lengths,
     )
     trees, blocks = (
-        Fork(fork.positions_BT.cpu(), fork.ends_BT.cpu(), lengths=fork.lengths).trees(),
+        TreeLayout(fork.positions_BT.cpu(), fork.ends_BT.cpu(), lengths=fork.lengths).trees(),
         fork.trees(width=16),
     )
     assert trees is not None and blocks is not None and blocks.blocks is not None
@@ -68,9 +68,11 @@ def test_trees_in_one_kernel_give_the_same_gradients() -> None:
 def test_replies_of_a_recorded_step_are_those_of_a_plain_one() -> None:
     body = made("llama").to("cuda")
     requests = [Request(tuple(range(3, 3 + size)), (1, 2), lambda tokens: False) for size in (4, 60, 20)]
-    rules = Rules(80, 1.0, 1.0, frozenset())  # over a stretch of positions, so that it is recorded again
+    rules = SamplingParams(
+        80, 1.0, 1.0, frozenset()
+    )  # over a stretch of positions, so that it is recorded again
     replayed = {place: row.tokens for place, row, _ in generate(body, requests, rules)}
-    assert isinstance(body.stepper(), Replayed)
+    assert isinstance(body.stepper(), ReplayedStep)
     body.stepper = lambda: llama.stepper(body.module)  # type: ignore[method-assign]
     assert {place: row.tokens for place, row, _ in generate(body, requests, rules)} == replayed
 
@@ -78,7 +80,7 @@ def test_replies_of_a_recorded_step_are_those_of_a_plain_one() -> None:
 def test_bf16_training_lowers_the_loss() -> None:
     body = made("llama").to("cuda").requires_grad_(True)
     rows = [(prompt, replies[0]) for prompt, replies in GROUPS]
-    steps = list(fit(body, lambda number: [rows], imitation(body), plan=Plan(30, 1e-2, bf16=True)))
+    steps = list(fit(body, lambda number: [rows], reply_cross_entropy(body), plan=Plan(30, 1e-2, bf16=True)))
     assert steps[-1].metrics["loss"] < steps[0].metrics["loss"] / 2
 
 

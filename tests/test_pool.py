@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import standard_device
+from solon.models.backbones.backbone import default_device
 from solon.models.backbones.small_files import save_small
-from solon.models.spread import Source, SpreadModel
+from solon.models.pooled import ModelSource, PooledModel
 from solon.pool.maps import Pool, parallel_map
 from solon.pool.workers import pool_of, process_pool, worker_index
 from solon.records.run import Run
@@ -132,7 +132,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_spread_model_replies_as_one_does(folder: Path) -> None:
     prompts = [*asked(40), *asked(3)]  # three of them twice
-    alone, spread = SpreadModel(Source(str(folder)), None), SpreadModel(Source(str(folder)), process_pool(2))
+    alone, spread = (
+        PooledModel(ModelSource(str(folder)), None),
+        PooledModel(ModelSource(str(folder)), process_pool(2)),
+    )
     assert spread.sample(prompts, count=2, max_tokens=5, seed=1) == alone.sample(
         prompts, count=2, max_tokens=5, seed=1
     )
@@ -164,7 +167,7 @@ def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(
     monkeypatch.setenv("SOLON_WORKER", "5")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert standard_device() == torch.device("cuda:1")
+    assert default_device() == torch.device("cuda:1")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (extra solon[ray])")

@@ -18,7 +18,7 @@ from solon.records.progress import spoken
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, markdown, terminal
 from solon.records.run import Run, digest
 from solon.statistics.intervals import wilson
-from solon.training.fit import fit, imitation
+from solon.training.fit import fit, reply_cross_entropy
 from solon.training.optimiser import Plan
 from solon.training.steps import Diverged, State, Step
 from tests.library.test_training import batch, parameters, rows, same
@@ -94,7 +94,7 @@ def test_training_stops_where_it_is_asked_and_goes_on(tmp_path: Path) -> None:
     plan = Plan(8, 1e-2)
 
     def loop(speaker: Any, state: State | None) -> Iterator[Step]:
-        return fit(speaker.module, batch(rows()), imitation(speaker.module), plan=plan, state=state)
+        return fit(speaker.module, batch(rows()), reply_cross_entropy(speaker.module), plan=plan, state=state)
 
     start = model()
     before = parameters(start)
@@ -120,7 +120,11 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
 
     def loop(speaker: Any, state: State | None) -> Iterator[Step]:
         for step in fit(
-            speaker.module, batch(rows()), imitation(speaker.module), plan=Plan(8, 1e-2), state=state
+            speaker.module,
+            batch(rows()),
+            reply_cross_entropy(speaker.module),
+            plan=Plan(8, 1e-2),
+            state=state,
         ):
             if step.number == 4 and state is None:
                 raise Diverged("the loss at step 4 is nan")

@@ -21,8 +21,8 @@ from solon.errors import InputError
 from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
-from solon.models.scoring import BATCH_TOKENS, HEAD_PART, batches, reply_hidden
-from solon.training.losses import Total
+from solon.models.scoring import BATCH_TOKENS, HEAD_PART, batch_by_tokens, reply_hidden
+from solon.training.losses import LossTotal
 from solon.words.conversation import Conversation
 
 TOP = 50
@@ -98,7 +98,7 @@ def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
     for place, text in enumerate(texts):
         groups.setdefault(text.teacher, []).append(place)
     for before, places in groups.items():
-        for batch in batches(
+        for batch in batch_by_tokens(
             [len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)
         ):
             yield before, [places[own] for own in batch]
@@ -137,12 +137,12 @@ def binned_kl(
     return (logprobs_NK.exp() * (logprobs_NK - kept_NK)).sum(-1) + rest_N.exp() * (rest_N - others_N)
 
 
-def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], Total]:
+def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], LossTotal]:
     """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward
     pass, not kept.
     """
 
-    def loss(rows: Sequence[Lesson]) -> Total:
+    def loss(rows: Sequence[Lesson]) -> LossTotal:
         hidden_NC, _, _ = reply_hidden(student, [(row.text.student, [row.text.tokens]) for row in rows])
         device = hidden_NC.device
         targets = [
@@ -157,7 +157,7 @@ def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], Total]:
             )
             for hidden, *own in zip(hidden_NC.split(HEAD_PART), *targets, strict=True)
         ]
-        return Total(torch.cat(parts).sum(), float(len(hidden_NC)))
+        return LossTotal(torch.cat(parts).sum(), float(len(hidden_NC)))
 
     return loss
 

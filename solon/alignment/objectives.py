@@ -16,19 +16,19 @@ from torch import Tensor
 from solon.alignment.preference import Labelled
 from solon.models.base import LanguageModel
 from solon.models.scalar import ScalarModel
-from solon.training.losses import Total, preference_loss
+from solon.training.losses import LossTotal, preference_loss
 from solon.words.conversation import Conversation
 
 NOBODY = Conversation().human("")
 
 
-def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
+def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
     """Cross-entropy, in nats a reply, of 1 / (1 + e^-r) against how good each reply is alone: p_first for the
     first, 1 - p_first for the second. For `learn`; its metrics are those of the ranked loss.
     """
 
-    def loss(rows: Sequence[Labelled]) -> Total:
-        scores_N2 = scalar.at_ends([group for group, _, _ in rows]).view(-1, 2)
+    def loss(rows: Sequence[Labelled]) -> LossTotal:
+        scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
         p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=scores_N2.device).unbind(dim=1)
         good_N2 = torch.stack([p_first_N, 1 - p_first_N], dim=1)
         # the same form: a score against nothing instead of another's
@@ -36,7 +36,7 @@ def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], T
         agrees_N = weight_N * (
             ((scores_N2[:, 0] > scores_N2[:, 1]) == (p_first_N > 0.5)) & (p_first_N != 0.5)
         )
-        return Total(
+        return LossTotal(
             (weight_N * each_N2.mean(dim=1)).sum(),
             float(weight_N.sum()),
             {"agreement": float(agrees_N.sum())},

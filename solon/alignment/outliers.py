@@ -21,10 +21,10 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
 from solon.errors import InputError
-from solon.models.activations import activations, layers_of
+from solon.models.activations import activations, layer_sites
 from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens, derive
-from solon.models.scoring import batches
+from solon.models.scoring import batch_by_tokens
 from solon.statistics.calibration import auroc
 from solon.statistics.intervals import Estimate
 
@@ -35,9 +35,9 @@ def prompt_states(body: Backbone, prompts: Sequence[Tokens], *, tokens: int = 20
     """The mean of every layer's output over each prompt's tokens, (N, L, C), so many tokens at a time."""
     if not prompts or not all(prompts):
         raise InputError("out-of-distribution detection needs prompts of at least one token each")
-    sites = layers_of(body)
+    sites = layer_sites(body)
     found: dict[int, torch.Tensor] = {}
-    for batch in batches([len(prompt) for prompt in prompts], tokens=tokens):
+    for batch in batch_by_tokens([len(prompt) for prompt in prompts], tokens=tokens):
         kept = activations(body, [prompts[place] for place in batch], sites)
         for row, place in enumerate(batch):
             found[place] = torch.stack(

@@ -20,11 +20,11 @@ from solon.errors import InputError
 from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import BATCH_TOKENS, Group, batches, grouped, length
+from solon.models.scoring import BATCH_TOKENS, Group, batch_by_tokens, group_by_prompt, group_length
 from solon.models.weights import load_trained, save_trained
 from solon.statistics.logistic import PENALTIES, cross_validated
-from solon.training.fit import fit, micro, shuffled
-from solon.training.losses import Total, preference_loss
+from solon.training.fit import fit, micro_batches, shuffled_batch
+from solon.training.losses import LossTotal, preference_loss
 from solon.training.optimiser import Plan
 from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import Step
@@ -32,7 +32,7 @@ from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
 Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
-Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], Total]]
+Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], LossTotal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class PreferenceModel:
     def fits(self, comparison: Comparison) -> bool:
         """Whether both sides fit the context; what does not is left out and counted by the caller."""
         prompt, replies = self.group(comparison)
-        return len(prompt) + max(map(len, replies)) <= self.scalar.body.context
+        return len(prompt) + max(map(len, replies)) <= self.scalar.backbone.context
 
     def _closed(self, tokens: Tokens) -> Tokens:
         said = tokens[:-1] if tokens and tokens[-1] in self.dialogue.ends else tokens
@@ -103,10 +103,10 @@ class PreferenceModel:
 
     @torch.inference_mode()
     def _scores(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
-        groups = grouped(pairs)
+        groups = group_by_prompt(pairs)
         found: dict[int, list[float]] = {}
-        for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
-            scores = iter(self.scalar.at_ends([groups[place] for place in batch]).tolist())
+        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
+            scores = iter(self.scalar.reply_scores([groups[place] for place in batch]).tolist())
             for place in batch:
                 found[place] = [next(scores) for _ in groups[place][1]]
         return [score for place in range(len(groups)) for score in found[place]]
@@ -133,9 +133,9 @@ def learn(
     rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(
-            shuffled(rows, size=size, seed=seed, number=number),
-            lambda row: length(row[0]),
+        return micro_batches(
+            shuffled_batch(rows, size=size, seed=seed, number=number),
+            lambda row: group_length(row[0]),
             tokens=micro_tokens,
         )
 
@@ -144,17 +144,17 @@ def learn(
     )
 
 
-def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
+def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
     """The preference loss, the prompt of a comparison computed once for both replies."""
 
-    def loss(rows: Sequence[Labelled]) -> Total:
-        scores_N2 = scalar.at_ends([group for group, _, _ in rows]).view(-1, 2)
+    def loss(rows: Sequence[Labelled]) -> LossTotal:
+        scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]
         p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(
             dim=1
         )
         agrees_N = weight_N * (((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5))
-        return Total(
+        return LossTotal(
             (weight_N * preference_loss(difference_N, p_first_N)).sum(),
             float(weight_N.sum()),
             {"agreement": float(agrees_N.sum())},
@@ -186,9 +186,9 @@ def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.
     groups = [model.group(comparison) for comparison in comparisons]
     states: dict[int, Tensor] = {}
     with torch.inference_mode():
-        for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
+        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
             found_N2C = (
-                model.scalar.states_at_ends([groups[place] for place in batch])
+                model.scalar.reply_states([groups[place] for place in batch])
                 .double()
                 .cpu()
                 .view(len(batch), 2, -1)

@@ -19,7 +19,7 @@ from solon.errors import InputError
 from solon.evaluation.duel import duel
 from solon.evaluation.replies import refuses
 from solon.models.huggingface import load_classifier
-from solon.models.spread import spread_open
+from solon.models.pooled import load_open_pooled
 from solon.statistics.intervals import mcnemar, paired_difference
 from solon.study.legacy import StudyOptions, answer, parse, say
 
@@ -68,7 +68,7 @@ def judged(options: Options, folder: Path, names: Sequence[str]) -> int:
     judge = PreferenceModel(folder.name, *load_classifier(folder))
     scores, declined = [], []
     for name in names:
-        model = spread_open(options.workers, name, precision=options.precision, say=say)
+        model = load_open_pooled(options.workers, name, precision=options.precision, say=say)
         say(f"sampling {name}")
         groups = model.sample(
             prompts, count=options.samples, max_tokens=options.max_tokens, seed=options.seed

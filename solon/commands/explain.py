@@ -25,7 +25,7 @@ from solon.models.dialogue import Dialogue
 from solon.models.huggingface import load_classifier
 from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 from solon.records.codecs import to_drafts
 from solon.study.legacy import StudyOptions, content_hash, parse, run_study, say
 from solon.tools.explain import Settings, Source, study
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
 
 def imitated(
     folder: Path, model: TorchModel, talk: Conversation, replies: Sequence[str], counts: dict[str, int]
-) -> Source[Given]:
+) -> Source[ScoreRequest]:
     """What the supervised stage imitated: the revisions of every round, and the start's own helpful
     replies.
     """
@@ -106,7 +106,7 @@ def imitated(
     firsts = [(from_messages(row["prompt"]), row["replies"][0]) for row in stage(folder, "helpful")]
     said += [(prompt, own["text"], own["stop"] != Stop.LENGTH.value, "helpful") for prompt, own in firsts]
     form = model.dialogue
-    rows, titles = list[Given](), list[str]()
+    rows, titles = list[ScoreRequest](), list[str]()
     for prompt, text, finished, kind in said:  # as the supervised stage has them
         given = (
             (form.prompt(prompt), form.reply(prompt, text) + (form.end if finished else ()))
@@ -186,7 +186,7 @@ def preferred(
         room = max(len(own[0]), len(own[1]))
         return [word for side in own[:2] for word in [*spelled(form, side), *[""] * (room - len(side))]]
 
-    if max(map(len, spoken)) > judge.scalar.body.context or longest > judge.scalar.body.context:
+    if max(map(len, spoken)) > judge.scalar.backbone.context or longest > judge.scalar.backbone.context:
         raise InputError("the reply is too long for the preference model's context")
     return Source(
         "comparisons",

@@ -12,7 +12,7 @@ import tyro
 from solon.data.published import read_prompts
 from solon.data.rows import to_messages
 from solon.errors import InputError
-from solon.models.spread import spread_over
+from solon.models.pooled import load_pooled
 from solon.records.codecs import from_sample
 from solon.study.legacy import answer, parse, say
 from solon.words.conversation import Conversation
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     prompts = asked(options.prompt, options.prompts)
     if options.system:
         prompts = [prompt.system(options.system) for prompt in prompts]
-    model = spread_over(options.workers, options.model, precision=options.precision, say=say)
+    model = load_pooled(options.workers, options.model, precision=options.precision, say=say)
     groups = model.sample(
         prompts,
         count=options.count,

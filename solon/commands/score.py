@@ -15,11 +15,11 @@ from solon.data.rows import from_messages, to_messages
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.base import Sample
-from solon.models.choice import belief
+from solon.models.choice import choice_from_samples
 from solon.models.load import load_open
-from solon.models.spread import Source, loaded
+from solon.models.pooled import ModelSource, load_cached
 from solon.models.torch_model import TorchModel
-from solon.models.trie import trie_of
+from solon.models.trie import build_trie
 from solon.pool.workers import pool_of
 from solon.records.codecs import from_sample
 from solon.records.progress import spoken
@@ -99,7 +99,7 @@ def many(model: TorchModel, path: Path, options: Options) -> int:
         count, texts = count + 1, texts + len(row.texts)
     inputs = {"model": model.fingerprint, "requests": keys.hexdigest()[:16]}
     pool = pool_of(options.workers)
-    given = model if pool is None else Source(options.model, options.precision)
+    given = model if pool is None else ModelSource(options.model, options.precision)
     work = partial(scored, given, truncate=options.truncate, weights=model.fingerprint)
     settings, facts = {"truncate": options.truncate}, {"model": model.name}
     with (
@@ -118,14 +118,14 @@ def many(model: TorchModel, path: Path, options: Options) -> int:
 
 
 def scored(
-    model: TorchModel | Source, some: Sequence[Asked], *, truncate: bool, weights: str
+    model: TorchModel | ModelSource, some: Sequence[Asked], *, truncate: bool, weights: str
 ) -> list[dict[str, Any]]:
     """A row of each: its prompt, and what `found` says of its texts. A worker is given what to load, once.
 
     Raises InputError where a worker has found other weights under that name.
     """
-    if isinstance(model, Source):
-        model = loaded(model)
+    if isinstance(model, ModelSource):
+        model = load_cached(model)
     if model.fingerprint != weights:
         raise InputError(
             f"a worker has other weights of {model.name} ({model.fingerprint}, not {weights}); give all "
@@ -187,7 +187,7 @@ def dry_run(
     requests = [request for request, _ in planned]
     whole, unique = (
         sum(len(prompt) + len(reply) for prompt, reply in requests),
-        trie_of(requests).unique_tokens,
+        build_trie(requests).unique_tokens,
     )
     cut = sum(own > 0 for _, own in planned)
     told = {
@@ -206,7 +206,7 @@ def dry_run(
 
 def found(row: Asked, samples: Sequence[Sample]) -> dict[str, Any]:
     if row.choices:
-        return {"choices": list(row.texts), **asdict(belief(samples))}
+        return {"choices": list(row.texts), **asdict(choice_from_samples(samples))}
     return {"replies": [from_sample(sample) for sample in samples]}
 
 
@@ -217,7 +217,7 @@ def lines(row: Asked, samples: Sequence[Sample]) -> list[str]:
             f"{s.text}"
             for s in samples
         ]
-    one = belief(samples)
+    one = choice_from_samples(samples)
     rows = zip(row.texts, one.belief, one.logprobs, one.tokens, strict=True)
     told = [
         f"{share:8.4f}  {logprob:9.3f} nats  {tokens:2d} tokens  {choice}"

@@ -23,13 +23,13 @@ from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.base import Tokens
 from solon.models.dialogue import Dialogue
-from solon.models.scalar import ScalarModel, last_states
+from solon.models.scalar import ScalarModel, last_hidden_states
 from solon.models.scoring import BATCH_TOKENS
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_trained, save_trained
 from solon.statistics.logistic import PENALTIES, cross_validated
-from solon.training.fit import fit, micro, shuffled
-from solon.training.losses import Total
+from solon.training.fit import fit, micro_batches, shuffled_batch
+from solon.training.losses import LossTotal
 from solon.training.optimiser import Plan
 from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import State, Step
@@ -53,7 +53,9 @@ class KnowledgeModel:
         rows = [self.dialogue.prompt(asked(problem, examples).prompt) for problem in problems]
         with torch.inference_mode():
             return torch.sigmoid(
-                self.scalar.read(last_states(self.scalar.body, rows).to(self.scalar.body.device))
+                self.scalar.apply_head(
+                    last_hidden_states(self.scalar.backbone, rows).to(self.scalar.backbone.device)
+                )
             ).tolist()
 
     def copy(self) -> KnowledgeModel:
@@ -130,7 +132,7 @@ def start_head(
             f"P(IK) cannot be learned from {len(rows)} questions of one share of right answers; give "
             "easier and harder ones"
         )
-    states_NC = last_states(model.scalar.body, [tokens for tokens, _ in rows]).double().numpy()
+    states_NC = last_hidden_states(model.scalar.backbone, [tokens for tokens, _ in rows]).double().numpy()
     centre_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-6)
     weights = cross_validated(
         (states_NC - centre_C) / scale_C,
@@ -158,18 +160,20 @@ def learn(
     """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
 
     def batch(number: int) -> list[list[Labelled]]:
-        return micro(
-            shuffled(rows, size=size, seed=seed, number=number), lambda row: len(row[0]), tokens=BATCH_TOKENS
+        return micro_batches(
+            shuffled_batch(rows, size=size, seed=seed, number=number),
+            lambda row: len(row[0]),
+            tokens=BATCH_TOKENS,
         )
 
     return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state, world=world)
 
 
-def _loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], Total]:
-    def loss(rows: Sequence[Labelled]) -> Total:
-        logits_B = scalar.at_ends([(tokens, [()]) for tokens, _ in rows])
+def _loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
+    def loss(rows: Sequence[Labelled]) -> LossTotal:
+        logits_B = scalar.reply_scores([(tokens, [()]) for tokens, _ in rows])
         shares_B = torch.tensor([share for _, share in rows], device=logits_B.device)
-        return Total(
+        return LossTotal(
             F.binary_cross_entropy_with_logits(logits_B, shares_B, reduction="sum"), float(len(rows))
         )
 

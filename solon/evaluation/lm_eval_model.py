@@ -23,10 +23,10 @@ from solon.errors import InputError
 from solon.models.base import Tokens, derive
 from solon.models.dialogue import ChatTemplate, Transcript
 from solon.models.load import load_open
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.models.scoring import score_and_greedy
 from solon.models.torch_model import TorchModel
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 from solon.pool.maps import batched
 
 LOG = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class SolonLM(TemplateLM):
             LOG.warning("%d of %d contexts were cut on the left to fit", cut, len(requests))
         return found
 
-    def _scored(self, given: list[Given]) -> list[torch.Tensor]:
+    def _scored(self, given: list[ScoreRequest]) -> list[torch.Tensor]:
         """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the
         last are run without their last token.
         """
@@ -218,7 +218,7 @@ class SolonLM(TemplateLM):
                     for place in places
                 ]
                 for (number, _), row, _ in generate(
-                    self.solon.module, asked, Rules(tokens, temperature, top_p, ends)
+                    self.solon.module, asked, SamplingParams(tokens, temperature, top_p, ends)
                 ):
                     place = places[number]
                     said[place] = self._text(row.tokens, settings[place]["until"])

@@ -12,7 +12,7 @@ from typing import Any
 from solon.errors import InputError
 from solon.evaluation.graders import graded
 from solon.models.base import LanguageModel, Sample, Speaker, Stop
-from solon.models.choice import renormalised
+from solon.models.choice import softmax
 from solon.words.question import Problem, Question, asked
 
 STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
@@ -43,7 +43,7 @@ class Outcome:
     @property
     def belief(self) -> tuple[float, ...]:
         """Probabilities renormalised over the options."""
-        return renormalised(self.logprobs)
+        return softmax(self.logprobs)
 
     @property
     def mass(self) -> float:

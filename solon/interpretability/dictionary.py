@@ -19,7 +19,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.interpretability.autoencoder import DENSE, Autoencoder, AutoencoderBank, gradients
-from solon.training.fit import whole_state
+from solon.training.fit import numbered_state
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.steps import Diverged, State, Step
 
@@ -90,7 +90,7 @@ def _state(number: int, optimisers: Sequence[Optimiser], shares: Sequence[float]
         for place, own in enumerate(optimisers)
         for name, tensor in own.state(f"{place}/").items()
     }
-    return whole_state(number, {"shares": torch.tensor(shares, dtype=torch.float64), **kept})
+    return numbered_state(number, {"shares": torch.tensor(shares, dtype=torch.float64), **kept})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.models.activations import direct_logits, layers_of
+from solon.models.activations import direct_logit_attribution, layer_sites
 from solon.models.backbones.backbone import Backbone, pad
-from solon.models.backbones.heads import Heads, written
+from solon.models.backbones.heads import Heads, head_contributions
 from solon.models.base import Tokens
 
 # random tokens, how often they stand, and how many draws a score is the mean of (the paper's)
@@ -71,11 +71,11 @@ class Scores:
 def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], *, start: int = 0) -> Scores:
     """`rows` from `repeated` with `start` tokens before them, one after another; `text` is of one length."""
     prefix, copying, previous = list[Tensor](), list[Tensor](), list[Tensor]()
-    layers = [body.get_submodule(name) for name in layers_of(body)]
+    layers = [body.get_submodule(name) for name in layer_sites(body)]
     with torch.inference_mode():
         for row in rows:
             heads, tokens_1T = Heads(), pad([row], body.device)
-            body.attended(tokens_1T, heads)
+            body.hidden_with_heads(tokens_1T, heads)
             prefix.append(
                 torch.stack([prefix_matching(own[0], tokens_1T[0], start) for own in heads.patterns_BHTT])
             )
@@ -89,7 +89,7 @@ def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], 
             )
         for row in text:
             heads = Heads()
-            body.attended(pad([row], body.device), heads)
+            body.hidden_with_heads(pad([row], body.device), heads)
             previous.append(
                 torch.stack(
                     [own[0].diagonal(-1, dim1=-2, dim2=-1).mean(dim=-1) for own in heads.patterns_BHTT]
@@ -120,10 +120,10 @@ def copied(
     number_T = torch.searchsorted(wanted, tokens_T.clamp(min=int(wanted[0]), max=int(wanted[-1])))
     attended_TK = F.one_hot(number_T, len(wanted)).to(torch.float32)
     attended_TK[:start] = 0.0
-    writes_HTC = written(layer, heads.mixed_BHTD[place])[0]
+    writes_HTC = head_contributions(layer, heads.mixed_BHTD[place])[0]
     found = []
     for pattern_TT, write_TC in zip(heads.patterns_BHTT[place][0], writes_HTC, strict=True):
-        logits_TV = direct_logits(body, write_TC[start:])
+        logits_TV = direct_logit_attribution(body, write_TC[start:])
         rise_TK = (logits_TV - logits_TV.mean(dim=-1, keepdim=True))[:, wanted].clamp(min=0)
         share_TK = rise_TK / rise_TK.sum(dim=-1, keepdim=True).clamp(min=1e-12)
         found.append(((pattern_TT[start:].float() @ attended_TK) * share_TK).sum(dim=-1).mean())
@@ -141,7 +141,9 @@ def token_losses(
         for first in range(0, len(rows), len(rows) if heads is not None else at_once):
             tokens_BT = pad(rows[first : first + (len(rows) if heads is not None else at_once)], body.device)
             hidden = (
-                body.hidden(tokens_BT[:, :-1]) if heads is None else body.attended(tokens_BT[:, :-1], heads)
+                body.hidden(tokens_BT[:, :-1])
+                if heads is None
+                else body.hidden_with_heads(tokens_BT[:, :-1], heads)
             )
             logits = body.logits(hidden.flatten(0, 1)).float()
             found.append(
@@ -171,7 +173,7 @@ def without(
             token_losses(
                 body,
                 some,
-                Heads(frozen=clean.patterns_BHTT if preserve else None, silenced=frozenset(silenced)),
+                Heads(frozen=clean.patterns_BHTT if preserve else None, ablated=frozenset(silenced)),
             )
         )
     return torch.cat(before), torch.cat(after)
@@ -223,19 +225,19 @@ def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
     The path straight from the embedding and what each head writes go through the final norm's scale and the
     head one by one.
     """
-    layers, heads = [body.get_submodule(name) for name in layers_of(body)], Heads()
+    layers, heads = [body.get_submodule(name) for name in layer_sites(body)], Heads()
     tokens_1T = pad([row], body.device)
     stream: list[Tensor] = []
     handle = layers[0].register_forward_pre_hook(lambda owner, given: stream.append(given[0]))
     try:
         with torch.inference_mode():
-            logits = body.logits(body.attended(tokens_1T, heads)[0]).float()
+            logits = body.logits(body.hidden_with_heads(tokens_1T, heads)[0]).float()
             terms = [
                 stream[0][0],
                 *(
                     write
                     for place, layer in enumerate(layers)
-                    for write in written(layer, heads.mixed_BHTD[place])[0]
+                    for write in head_contributions(layer, heads.mixed_BHTD[place])[0]
                 ),
             ]
     finally:

@@ -16,15 +16,15 @@ from solon.interpretability.curvature import Objective
 from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens
 from solon.models.scalar import ScalarModel
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 
 HEAD_ROWS = 2048  # positions whose logits exist at once
 
 
-def language(body: Backbone) -> Objective[Given]:
+def language(body: Backbone) -> Objective[ScoreRequest]:
     """-log p of a row's reply after its prompt (nats, summed over the reply's tokens)."""
 
-    def run(rows: Sequence[Given], label: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def run(rows: Sequence[ScoreRequest], label: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         whole = [prompt + reply for prompt, reply in rows]
         hidden_BTC = body.hidden(pad([tokens[:-1] for tokens in whole], body.device))
         places = [
@@ -42,7 +42,7 @@ def language(body: Backbone) -> Objective[Given]:
             )
         return losses
 
-    def drawn(rows: Sequence[Given], generator: torch.Generator) -> Tensor:
+    def drawn(rows: Sequence[ScoreRequest], generator: torch.Generator) -> Tensor:
         return run(rows, lambda logits_NV, target_N: _drawn(logits_NV, generator))
 
     return Objective(
@@ -74,9 +74,9 @@ def comparisons(model: ScalarModel) -> Objective[Pairwise]:
 
     def run(rows: Sequence[Pairwise], label: Callable[[Tensor], Tensor]) -> Tensor:
         flat = [tokens for first, second, _ in rows for tokens in (first, second)]
-        hidden_BTC = model.body.hidden(pad(flat, model.body.device))
+        hidden_BTC = model.backbone.hidden(pad(flat, model.backbone.device))
         ends = torch.tensor([len(tokens) - 1 for tokens in flat], device=hidden_BTC.device)
-        scores = model.read(hidden_BTC[torch.arange(len(flat), device=hidden_BTC.device), ends])
+        scores = model.apply_head(hidden_BTC[torch.arange(len(flat), device=hidden_BTC.device), ends])
         gap_B = scores[::2] - scores[1::2]
         return F.binary_cross_entropy_with_logits(gap_B, label(gap_B.detach()), reduction="none")
 
@@ -102,8 +102,8 @@ def reward(model: ScalarModel) -> Callable[[Sequence[Tokens]], Tensor]:
     """
 
     def run(rows: Sequence[Tokens]) -> Tensor:
-        hidden_BTC = model.body.hidden(pad(rows, model.body.device))
-        return -model.read(
+        hidden_BTC = model.backbone.hidden(pad(rows, model.backbone.device))
+        return -model.apply_head(
             hidden_BTC[
                 torch.arange(len(rows), device=hidden_BTC.device),
                 torch.tensor([len(own) - 1 for own in rows], device=hidden_BTC.device),

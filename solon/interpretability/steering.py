@@ -21,7 +21,7 @@ from torch import Tensor
 from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.induction import token_losses
-from solon.models.activations import edited, layers_of
+from solon.models.activations import edit_output, layer_sites
 from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens
 
@@ -39,7 +39,7 @@ class HookSite:
 
     @property
     def site(self) -> str:
-        sites = layers_of(self.body)
+        sites = layer_sites(self.body)
         if not 1 <= self.layer <= len(sites):
             raise InputError(f"no layer {self.layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
         return sites[self.layer - 1]
@@ -57,7 +57,7 @@ class HookSite:
                 changed = torch.where(kept.norm(dim=-1, keepdim=True) > self.limit, kept, changed)
             return torch.cat([x_BTD[:, :skip], changed.to(x_BTD.device, x_BTD.dtype)], dim=1)
 
-        return edited(self.body, self.site, behind)
+        return edit_output(self.body, self.site, behind)
 
 
 def clamped(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor], Tensor]:

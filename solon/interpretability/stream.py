@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.models.activations import layers_of, recorded
+from solon.models.activations import layer_sites, record_outputs
 from solon.models.backbones.backbone import Backbone, pad
 from solon.models.base import Tokens, derive
 
@@ -94,7 +94,7 @@ def harvester(
     Raises InputError on a layer that is not there, rows of several lengths, and (when called) on activations
     that are not finite.
     """
-    sites = layers_of(body)
+    sites = layer_sites(body)
     if not 1 <= layer <= len(sites):
         raise InputError(f"no layer {layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
     lengths = {len(row) for row in rows}
@@ -112,7 +112,7 @@ def harvester(
         found = []
         for first in range(0, len(places), at_once):
             some = [rows[place] for place in places[first : first + at_once]]
-            with torch.inference_mode(), recorded(short, [site]) as kept:
+            with torch.inference_mode(), record_outputs(short, [site]) as kept:
                 short.hidden(pad(some, short.device))
                 found.append(kept[site][:, skip:].flatten(0, 1).float().cpu())
         whole = torch.cat(found).clone()

@@ -15,7 +15,7 @@ from solon.models.base import Tokens
 
 
 @contextmanager
-def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def record_outputs(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Within the block, every forward pass puts each site's output (the first, where there are several) in
     the dict.
 
@@ -39,7 +39,7 @@ def recorded(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tens
 
 
 @contextmanager
-def edited(module: nn.Module, site: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def edit_output(module: nn.Module, site: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within the block, every forward pass goes on from `change(output)` of a site instead of its output (the
     first, where there are several).
 
@@ -68,12 +68,12 @@ def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
 
 def activations(body: Backbone, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
     """Each site's output (B, T, width) on one batch of rows, padded on the right; no gradients."""
-    with torch.inference_mode(), recorded(body, sites) as kept:
+    with torch.inference_mode(), record_outputs(body, sites) as kept:
         body.hidden(pad(rows, body.device))
     return {site: kept[site] for site in sites}
 
 
-def layers_of(body: Backbone) -> list[str]:
+def layer_sites(body: Backbone) -> list[str]:
     """The sites of a body's layers, whose outputs are the residual stream after each."""
     names = {module: name for name, module in body.named_modules()}
     for module in body.modules():
@@ -86,7 +86,7 @@ def layers_of(body: Backbone) -> list[str]:
 NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")
 
 
-def direct_logits(body: Backbone, directions_ND: Tensor) -> Tensor:
+def direct_logit_attribution(body: Backbone, directions_ND: Tensor) -> Tensor:
     """What directions in the residual stream add to the logits straight through the final norm and the head,
     (N, V), up to one factor for each direction: the norm divides by a length that depends on the rest of the
     stream. Raises InputError where the norm is not found.

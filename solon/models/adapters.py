@@ -3,7 +3,7 @@
 y = W x + (alpha / rank) B A x, A drawn small, B zero, so a new adapter changes nothing. The factors are kept
 in fp32 whatever the precision of the frozen weights, and are cast as they are used. Copies of an adapted body
 share the frozen tensors and own their adapters: policy, reference, reward and critic stand on one base (see
-`copied`).
+`copy_sharing_frozen`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _replace(root: nn.Module, kind: type[nn.Module], make: Any) -> int:
     return len(found)
 
 
-def adapted(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
+def add_adapters(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
     """Freeze a module in place and give each of its linear layers an adapter. Raises InputError where it has
     none.
     """
@@ -79,7 +79,7 @@ def adapted(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
         )
 
 
-def merged(module: Module) -> Module:
+def merge_adapters(module: Module) -> Module:
     """A copy in fp32, sharing nothing, with every adapter added into its layer: bf16 would round most changes
     away.
     """
@@ -88,7 +88,7 @@ def merged(module: Module) -> Module:
     return twin
 
 
-def copied(module: Module) -> Module:
+def copy_sharing_frozen(module: Module) -> Module:
     """A deep copy in which frozen tensors are shared and everything that trains is its own."""
     shared = {
         id(tensor): tensor for tensor in (*module.parameters(), *module.buffers()) if not tensor.requires_grad
@@ -96,7 +96,7 @@ def copied(module: Module) -> Module:
     return copy.deepcopy(module, shared)
 
 
-def rounded(module: Module, dtype: torch.dtype) -> Module:
+def rounded_copy(module: Module, dtype: torch.dtype) -> Module:
     """A frozen copy whose parameters are rounded to `dtype`; buffers, and parameters that are of it already,
     are shared.
     """
@@ -107,7 +107,7 @@ def rounded(module: Module, dtype: torch.dtype) -> Module:
     return copy.deepcopy(module, kept)
 
 
-def adapters_of(module: nn.Module) -> dict[str, LoraLinear]:
+def adapter_layers(module: nn.Module) -> dict[str, LoraLinear]:
     """Every adapted layer by name; empty where whole weights train."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
 
@@ -118,7 +118,7 @@ def save_peft(trunk: nn.Module, path: Path, *, base: str) -> None:
     `base` is the model folder or id that PEFT is told the adapter belongs to. Raises InputError where there
     is none.
     """
-    layers = adapters_of(trunk)
+    layers = adapter_layers(trunk)
     if not layers:
         raise InputError("there is no adapter to save: the model's full weights were trained")
     first = next(iter(layers.values()))

@@ -40,26 +40,26 @@ def choose(model: LanguageModel, questions: Sequence[Question]) -> list[Choice]:
             raise InputError(f"choose() needs choices; this question has none: {question.prompt.last!r}")
     flat = [(question.prompt, choice) for question in questions for choice in question.choices]
     samples = iter(model.score([prompt for prompt, _ in flat], [choice for _, choice in flat]))
-    return [belief([next(samples) for _ in question.choices]) for question in questions]
+    return [choice_from_samples([next(samples) for _ in question.choices]) for question in questions]
 
 
-def belief(samples: Sequence[Sample]) -> Choice:
+def choice_from_samples(samples: Sequence[Sample]) -> Choice:
     """What the scored choices of one question come to."""
     logprobs = tuple(sample.logprob for sample in samples)
     mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
     return Choice(
         logprobs,
         tuple(len(sample.logprobs) for sample in samples),
-        renormalised(logprobs),
+        softmax(logprobs),
         mass,
         max(sample.cut for sample in samples),
     )
 
 
-def renormalised(logprobs: Sequence[float]) -> tuple[float, ...]:
+def softmax(logprobs: Sequence[float]) -> tuple[float, ...]:
     """Probabilities proportional to exp(logprobs).
 
-    >>> renormalised((0.0, 0.0))
+    >>> softmax((0.0, 0.0))
     (0.5, 0.5)
     """
     top = max(logprobs)

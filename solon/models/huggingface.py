@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from solon.errors import InputError
-from solon.models.adapters import merged, save_peft
-from solon.models.backbones.backbone import fast_precision, standard_device
-from solon.models.backbones.huggingface import HuggingFaceBody
+from solon.models.adapters import merge_adapters, save_peft
+from solon.models.backbones.backbone import default_device, fast_precision
+from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.models.base import Tokens
 from solon.models.dialogue import ChatTemplate, Dialogue, Transcript
 from solon.models.scalar import ScalarModel
@@ -76,8 +76,8 @@ def load_huggingface(
             f"cannot load the model {source!r}: {reason}. Give a folder with config.json, tokenizer and "
             "safetensors, a hub id that can be reached, or 'smollm2'"
         ) from error
-    module.requires_grad_(False).eval().to(device or standard_device())
-    body = HuggingFaceBody(module)
+    module.requires_grad_(False).eval().to(device or default_device())
+    body = HuggingFaceBackbone(module)
     body.check_head()
     return TorchModel(name or folder.name, body, dialogue_of(tokenizer, module), source=source)
 
@@ -150,7 +150,7 @@ def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> 
     is set to another token. transformers' class has no bias; a constant on every score changes no comparison,
     and solon_head.safetensors keeps it.
     """
-    body = _huggingface(merged(scalar.body))
+    body = _huggingface(merge_adapters(scalar.backbone))
     config = copy.deepcopy(body.module.config)
     config.num_labels = 1
     config.pad_token_id = next(iter(sorted(dialogue.ends - {dialogue.context_end[-1]})), None)
@@ -183,7 +183,7 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
     config = AutoConfig.from_pretrained(folder)
     module = AutoModelForCausalLM.from_config(config, dtype=precision or fast_precision())
     module.base_model.load_state_dict(classifier.base_model.state_dict())
-    scalar = ScalarModel(HuggingFaceBody(module.requires_grad_(False).eval()))
+    scalar = ScalarModel(HuggingFaceBackbone(module.requires_grad_(False).eval()))
     head = load_tensors(folder / "solon_head.safetensors")
     with torch.no_grad():
         scalar.head.weight.copy_(head["weight"])
@@ -192,8 +192,8 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
     return scalar, dataclasses.replace(dialogue, context_end=tuple(raw["solon_context_end"]))
 
 
-def _huggingface(body: Any) -> HuggingFaceBody:
-    if not isinstance(body, HuggingFaceBody):
+def _huggingface(body: Any) -> HuggingFaceBackbone:
+    if not isinstance(body, HuggingFaceBackbone):
         raise InputError(
             f"only a Hugging Face model can be exported to that form; this one is a {type(body).__name__}"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from solon.errors import InputError
-from solon.models.backbones.small_files import MARK, load_small
+from solon.models.backbones.small_files import CONFIG_FILE, load_small
 from solon.models.base import Speaker
 from solon.models.embedded import PACKAGES, home, load_embedded
 from solon.models.huggingface import load_huggingface
@@ -36,7 +36,7 @@ def load_open(
             f"{name} is a server; its weights are not in hand. Give a folder, a hub id or one of "
             f"{', '.join(PACKAGES)}"
         )
-    if (Path(name) / MARK).exists():
+    if (Path(name) / CONFIG_FILE).exists():
         return load_small(Path(name))
     return load_huggingface(name, precision=PRECISIONS[precision])
 
@@ -50,7 +50,9 @@ def load_speaker(
     if name.startswith("vllm:"):
         if importlib.util.find_spec("vllm") is None:
             raise InputError(f"{name} needs vLLM: pip install 'solon[vllm]' on a machine with an accelerator")
-        served: Speaker = importlib.import_module("solon.models.vllm").serve(Path(name.removeprefix("vllm:")))
+        served: Speaker = importlib.import_module("solon.models.vllm").load_vllm(
+            Path(name.removeprefix("vllm:"))
+        )
         return served
     if name.startswith(("http://", "https://")):
         address, _, model = name.partition("#")

@@ -12,14 +12,14 @@ import torch
 Item = TypeVar("Item")
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an accelerator or the system had none left."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
-def released(words: str) -> None:
+def free_memory(words: str) -> None:
     """Say what is done about it, and give back what is no longer used."""
     warnings.warn(f"out of memory: {words}", RuntimeWarning, stacklevel=2)
     gc.collect()
@@ -27,7 +27,7 @@ def released(words: str) -> None:
         torch.cuda.empty_cache()
 
 
-def halved(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
+def run_in_halves(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
     """work(items), which may be done in pieces; in two halves, and so on, where memory runs out. One item
     alone raises.
     """
@@ -35,8 +35,8 @@ def halved(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> Non
         work(items)
         return
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or len(items) < 2:
+        if not is_out_of_memory(error) or len(items) < 2:
             raise
-    released(f"going on with {len(items) // 2} rows at a time instead of {len(items)}")
-    halved(work, items[: len(items) // 2])
-    halved(work, items[len(items) // 2 :])
+    free_memory(f"going on with {len(items) // 2} rows at a time instead of {len(items)}")
+    run_in_halves(work, items[: len(items) // 2])
+    run_in_halves(work, items[len(items) // 2 :])

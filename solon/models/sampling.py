@@ -20,7 +20,7 @@ from solon.errors import InputError
 from solon.models.backbones.backbone import Backbone
 from solon.models.backbones.cache import KeysValues, SlotCache
 from solon.models.base import Stop, Tokens
-from solon.models.memory import out_of_memory, released
+from solon.models.memory import free_memory, is_out_of_memory
 
 BLOCK = 256
 PREFILL = 128  # tokens of a prompt that are computed together
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class SamplingParams:
     """How to draw: temperature 0 is the likeliest token; top_p 1 keeps the whole distribution."""
 
     max_tokens: int
@@ -61,7 +61,7 @@ class Rules:
 
 
 def generate(
-    body: Backbone, requests: Sequence[Request], rules: Rules
+    body: Backbone, requests: Sequence[Request], rules: SamplingParams
 ) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
     """Yields ((request, copy), row, why it ended) as rows finish, in any order.
 
@@ -78,16 +78,20 @@ def generate(
                 del wanted[found[0]]
                 yield found
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or slots <= EIGHT:
+            if not is_out_of_memory(error) or slots <= EIGHT:
                 raise
         if wanted:
             slots //= 2
-            released(f"going on with {slots} replies at a time")
+            free_memory(f"going on with {slots} replies at a time")
 
 
 @torch.inference_mode()
 def _generate(
-    body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules, most: int
+    body: Backbone,
+    requests: Sequence[Request],
+    wanted: Sequence[tuple[int, int]],
+    rules: SamplingParams,
+    most: int,
 ) -> Iterator[tuple[tuple[int, int], Row, Stop]]:
     """The replies wanted, in at most so many slots."""
     slots = min(most, -(-len(wanted) // EIGHT) * EIGHT)
@@ -102,13 +106,13 @@ def _generate(
                 if (stop := _ended(row, rules, body.context)) is not None:
                     yield row.place, row, stop
                     continue
-                cache.place(slot, prefix)
+                cache.insert(slot, prefix)
                 rows[slot], tokens_B[slot] = row, row.tokens[-1]
         if not rows:
             return
         # nothing waits: the last rows go on among themselves
         if (fewer := -(-len(rows) // EIGHT) * EIGHT) < slots:
-            cache.keep(sorted(rows), fewer)
+            cache.select(sorted(rows), fewer)
             tokens_B = tokens_B[torch.tensor(sorted(rows) + [0] * (fewer - len(rows)), device=body.device)]
             rows, slots = {place: rows[slot] for place, slot in enumerate(sorted(rows))}, fewer
         step = step or body.stepper()  # of the weights as they are in this call
@@ -125,7 +129,7 @@ def _generate(
 
 
 def _admissions(
-    body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: Rules
+    body: Backbone, requests: Sequence[Request], wanted: Sequence[tuple[int, int]], rules: SamplingParams
 ) -> Iterator[tuple[Row, KeysValues]]:
     """Each row with its first token drawn and its prompt's keys and values; a prompt is run once for all its
     copies.
@@ -133,7 +137,7 @@ def _admissions(
     copies: dict[int, list[int]] = {}
     for number, copy in wanted:
         copies.setdefault(number, []).append(copy)
-    prompts = prefilled(body, [requests[number].prompt for number in copies])
+    prompts = prefill_prompts(body, [requests[number].prompt for number in copies])
     for (number, own), (hidden_1C, prefix) in zip(copies.items(), prompts, strict=True):
         # eight equal rows: one alone takes another kernel
         logits_1V = body.logits(hidden_1C.expand(EIGHT, -1))[:1]
@@ -146,7 +150,7 @@ def _admissions(
             yield row, prefix
 
 
-def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
+def prefill_prompts(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tensor, KeysValues]]:
     """The last hidden state (1, C) and the keys and values of each prompt, in order.
 
     Blocks are cut at fixed places and not where prompts happen to part, so that what a prompt gives never
@@ -166,7 +170,7 @@ def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tenso
         if not prompt:
             raise InputError("a reply needs a prompt of at least one token")
         shared = list(takewhile(kept.__contains__, chain))
-        prefix = together([kept[block] for block in shared])
+        prefix = concatenate([kept[block] for block in shared])
         for place, start in enumerate(range(len(shared) * PREFILL, len(prompt), PREFILL), start=len(shared)):
             hidden_TC, whole = body.prefill(
                 torch.tensor(prompt[start : start + PREFILL], device=body.device), prefix
@@ -183,7 +187,7 @@ def prefilled(body: Backbone, prompts: Sequence[Tokens]) -> Iterator[tuple[Tenso
         yield hidden_TC[-1:], whole
 
 
-def together(blocks: Sequence[KeysValues]) -> KeysValues | None:
+def concatenate(blocks: Sequence[KeysValues]) -> KeysValues | None:
     """Keys and values of consecutive blocks as those of one prefix."""
     if not blocks:
         return None
@@ -194,35 +198,35 @@ def together(blocks: Sequence[KeysValues]) -> KeysValues | None:
     ]
 
 
-def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: Rules) -> None:
+def _draw(logits_NV: Tensor, rows: Sequence[Row], rules: SamplingParams) -> None:
     """Append one token to each row by inverting its distribution at the row's next uniform number."""
     most_N1 = logits_NV.amax(dim=-1, keepdim=True).float()
     weights_NV = (logits_NV - most_N1).exp_()
-    sums_NK, total_N = blocked(weights_NV)
+    sums_NK, total_N = block_sums(weights_NV)
     if rules.temperature == 0:
         chosen_N = logits_NV.argmax(dim=-1)
     else:
         uniforms = torch.tensor([row.uniforms[len(row.tokens)] for row in rows], device=logits_NV.device)
         if rules.temperature == 1 and rules.top_p == 1:
-            chosen_N = invert(weights_NV, uniforms, sums_NK)
+            chosen_N = inverse_cdf(weights_NV, uniforms, sums_NK)
         else:
             tempered_NV = ((logits_NV - most_N1) / rules.temperature).exp_()
             if rules.top_p < 1:
                 tempered_NV = nucleus(tempered_NV / tempered_NV.sum(dim=-1, keepdim=True), rules.top_p)
-            chosen_N = invert(tempered_NV, uniforms)
+            chosen_N = inverse_cdf(tempered_NV, uniforms)
     picked_N = logits_NV.gather(1, chosen_N[:, None])[:, 0].float() - most_N1[:, 0] - total_N.log().float()
     for row, token, logprob in zip(rows, chosen_N.tolist(), picked_N.tolist(), strict=True):
         row.tokens.append(token)
         row.logprobs.append(logprob)
 
 
-def blocked(weights_NV: Tensor) -> tuple[Tensor, Tensor]:
+def block_sums(weights_NV: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over blocks of tokens (N, K) and over all (N,), in float64."""
-    sums_NK = padded(weights_NV).sum(dim=-1).double()
+    sums_NK = token_blocks(weights_NV).sum(dim=-1).double()
     return sums_NK, sums_NK.sum(dim=-1)
 
 
-def padded(weights_NV: Tensor) -> Tensor:
+def token_blocks(weights_NV: Tensor) -> Tensor:
     """Blocks of `BLOCK` tokens, (N, K, BLOCK)."""
     short = -weights_NV.shape[1] % BLOCK
     return (torch.nn.functional.pad(weights_NV, (0, short)) if short else weights_NV).view(
@@ -230,17 +234,17 @@ def padded(weights_NV: Tensor) -> Tensor:
     )
 
 
-def invert(weights_NV: Tensor, uniforms_N: Tensor, sums_NK: Tensor | None = None) -> Tensor:
+def inverse_cdf(weights_NV: Tensor, uniforms_N: Tensor, sums_NK: Tensor | None = None) -> Tensor:
     """The token at which each row's cumulative weight passes its uniform share of the total, in float64.
 
     Blocks of tokens are summed first and searched second, which is several times faster than one long sum.
-    `sums_NK` are those of `blocked`, where they are known.
+    `sums_NK` are those of `block_sums`, where they are known.
 
-    >>> invert(torch.tensor([[0.25, 0.0, 0.75]]), torch.tensor([0.25])).item()
+    >>> inverse_cdf(torch.tensor([[0.25, 0.0, 0.75]]), torch.tensor([0.25])).item()
     2
     """
-    rows, blocks_NKB = len(weights_NV), padded(weights_NV)
-    cumulative_NK = (blocked(weights_NV)[0] if sums_NK is None else sums_NK).cumsum(dim=-1)
+    rows, blocks_NKB = len(weights_NV), token_blocks(weights_NV)
+    cumulative_NK = (block_sums(weights_NV)[0] if sums_NK is None else sums_NK).cumsum(dim=-1)
     target_N1 = uniforms_N.double()[:, None] * cumulative_NK[:, -1:]
     block_N1 = torch.searchsorted(cumulative_NK, target_N1, right=True).clamp(max=cumulative_NK.shape[1] - 1)
     before_N1 = torch.where(block_N1 > 0, cumulative_NK.gather(1, (block_N1 - 1).clamp(min=0)), 0.0)
@@ -262,7 +266,7 @@ def nucleus(probabilities_NV: Tensor, top_p: float) -> Tensor:
     return torch.zeros_like(probabilities_NV).scatter(1, order, ordered.masked_fill(outside, 0.0))
 
 
-def _ended(row: Row, rules: Rules, context: int) -> Stop | None:
+def _ended(row: Row, rules: SamplingParams, context: int) -> Stop | None:
     if row.tokens[-1] in rules.ends:
         return Stop.END
     if row.request.stopped(row.tokens):

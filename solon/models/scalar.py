@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from solon.models.adapters import copied
-from solon.models.backbones.backbone import Backbone, forked
+from solon.models.adapters import copy_sharing_frozen
+from solon.models.backbones.backbone import Backbone, pack_groups
 from solon.models.base import Tokens
-from solon.models.scoring import BATCH_TOKENS, batches
+from solon.models.scoring import BATCH_TOKENS, batch_by_tokens
 
 PREFILL = 1024  # tokens of one forward pass of what rows share
 
@@ -25,14 +25,14 @@ class ScalarModel(nn.Module):
 
     def __init__(self, body: Backbone) -> None:
         super().__init__()
-        self.body = body
+        self.backbone = body
         self.head = nn.Linear(body.width, 1, device=body.device, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def recompute(self) -> None:
         """See `Backbone.recompute`."""
-        self.body.recompute()
+        self.backbone.recompute()
 
     def forward(self, call: Callable[[], Any]) -> Any:
         """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
@@ -40,27 +40,27 @@ class ScalarModel(nn.Module):
 
     def copy(self) -> ScalarModel:
         """The same model with its own trainable tensors; the frozen base is shared."""
-        return copied(self)
+        return copy_sharing_frozen(self)
 
-    def per_token(self, tokens_BT: Tensor) -> Tensor:
+    def scores_per_token(self, tokens_BT: Tensor) -> Tensor:
         """The number at every position, (B, T)."""
-        return self.read(self.body.hidden(tokens_BT))
+        return self.apply_head(self.backbone.hidden(tokens_BT))
 
-    def at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
+    def reply_scores(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
         """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is
         computed once.
         """
-        return self.read(self.states_at_ends(rows))
+        return self.apply_head(self.reply_states(rows))
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def apply_head(self, hidden: Tensor) -> Tensor:
         """The number on each hidden state (..., C), in fp32 also where autocast computes the body in less."""
         with torch.autocast(hidden.device.type, enabled=False):
             return torch.as_tensor(self.head(hidden.float())[..., 0])
 
-    def states_at_ends(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
+    def reply_states(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
         """The fp32 hidden states that the head reads there, (N, C)."""
-        tokens_1T, fork = forked(rows, self.body.device)
-        hidden_1TC = self.body.hidden(tokens_1T, fork)
+        tokens_1T, fork = pack_groups(rows, self.backbone.device)
+        hidden_1TC = self.backbone.hidden(tokens_1T, fork)
         places, start = [], 0
         for prompt, replies in rows:
             start += len(prompt)
@@ -71,7 +71,7 @@ class ScalarModel(nn.Module):
 
 
 @torch.inference_mode()
-def last_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
+def last_hidden_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
     """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is
     computed once.
     """
@@ -86,8 +86,8 @@ def last_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
             torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=body.device), prefix
         )
     found: dict[int, Tensor] = {}
-    for batch in batches([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
-        tokens_1T, fork = forked([(rows[place][shared:], [()]) for place in batch], body.device)
+    for batch in batch_by_tokens([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
+        tokens_1T, fork = pack_groups([(rows[place][shared:], [()]) for place in batch], body.device)
         behind = replace(fork, positions_BT=fork.positions_BT + shared, prefix=shared)
         hidden_1TC = body.hidden(tokens_1T, behind, prefix)
         ends = torch.tensor([len(rows[place]) - shared for place in batch]).cumsum(0) - 1

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
-from solon.models.backbones.backbone import Backbone, Fork, forked
+from solon.models.backbones.backbone import Backbone, TreeLayout, pack_groups
 from solon.models.backbones.cache import KeysValues
 from solon.models.base import Tokens
-from solon.models.memory import halved
-from solon.models.trie import Given, Node, Row, row_of, trie_of
+from solon.models.memory import run_in_halves
+from solon.models.trie import Node, ScoreRequest, TrieRow, build_row, build_trie
 
 # tokens of one forward pass: enough to compute at full speed, few enough for the cache of a processor
 BATCH_TOKENS = 2048
@@ -34,10 +34,10 @@ HEAD_PART = 512  # the same where gradients are wanted
 Group = tuple[Tokens, Sequence[Tokens]]  # a prompt and the replies to it
 
 
-def batches(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
+def batch_by_tokens(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
     """Places whose lengths are at most `tokens` together (one row at the least), longest first.
 
-    >>> list(batches([3, 9, 2], tokens=9))
+    >>> list(batch_by_tokens([3, 9, 2], tokens=9))
     [[1], [0, 2]]
     """
     batch: list[int] = []
@@ -52,7 +52,7 @@ def batches(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def length(group: Group) -> int:
+def group_length(group: Group) -> int:
     """How many tokens a group is computed on."""
     return len(group[0]) + sum(map(len, group[1]))
 
@@ -61,7 +61,7 @@ def reply_hidden(body: Backbone, groups: Sequence[Group]) -> tuple[Tensor, Tenso
     """One batch: the hidden state (N, C) that predicts each reply token, the tokens (N), and each reply's
     length.
     """
-    tokens_1T, fork = forked(groups, body.device)
+    tokens_1T, fork = pack_groups(groups, body.device)
     hidden_1TC = body.hidden(tokens_1T, fork)
     places: list[int] = []
     start = 0
@@ -94,16 +94,18 @@ def token_logprobs(body: Backbone, hidden_NC: Tensor, target_N: Tensor) -> Tenso
     """
     if torch.is_grad_enabled():
         return torch.as_tensor(
-            checkpoint(lambda hidden: picked(body.logits(hidden), target_N), hidden_NC, use_reentrant=False)
+            checkpoint(
+                lambda hidden: gather_logprobs(body.logits(hidden), target_N), hidden_NC, use_reentrant=False
+            )
         )
-    return picked(body.logits(hidden_NC), target_N)
+    return gather_logprobs(body.logits(hidden_NC), target_N)
 
 
-def picked(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    return torch.as_tensor(Picked.apply(logits_NV, target_N))  # type: ignore[no-untyped-call]
+def gather_logprobs(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    return torch.as_tensor(GatherLogprobs.apply(logits_NV, target_N))  # type: ignore[no-untyped-call]
 
 
-class Picked(torch.autograd.Function):
+class GatherLogprobs(torch.autograd.Function):
     """log softmax(logits)[target] in fp32, (N,). Its gradient is one_hot(target) - softmax, made in the
     fewest passes.
     """
@@ -130,7 +132,7 @@ SHARED_TOKENS = 32  # a run of fewer tokens is not worth a forward pass of its o
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class Computed:
     """What has been computed above some rows: the keys and values, and the last hidden state (1, C)."""
 
     prefix: KeysValues | None = None
@@ -141,7 +143,7 @@ class Before:
         return self.prefix[0][0].shape[2] if self.prefix is not None else 0
 
 
-def score(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
+def score(body: Backbone, requests: Sequence[ScoreRequest]) -> list[Tensor]:
     """The log-probability (nats, fp32, on the CPU) of every reply token of every (prompt, reply), without
     gradients.
 
@@ -151,41 +153,42 @@ def score(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def score_and_greedy(body: Backbone, requests: Sequence[Given]) -> list[Tensor]:
+def score_and_greedy(body: Backbone, requests: Sequence[ScoreRequest]) -> list[Tensor]:
     """The same, (T, 2): beside it 1 where the token is the likeliest in its place, of equals the first, else
     0.
     """
     if any(not prompt for prompt, _ in requests):
         raise InputError("scoring needs at least one token before each reply")
-    trie = trie_of(requests)
+    trie = build_trie(requests)
     scored: dict[Node, Tensor] = {}
     # a subtree, the nodes above it that are still to be computed, and what is
-    waiting = [(trie.root, list[Node](), Before())]
+    waiting = [(trie.root, list[Node](), Computed())]
     while waiting:
         node, above, before = waiting.pop()
         if node.size <= ROW_TOKENS:  # only the root can be this small and stand here
-            score_rows(body, [row_of([node])] if node.size else [], before, scored)
+            score_rows(body, [build_row([node])] if node.size else [], before, scored)
             continue
         above = [*above, node]
         if not node.children or sum(len(own.tokens) for own in above) >= SHARED_TOKENS:
-            before, above = computed(body, above, before, scored), []
+            before, above = compute_path(body, above, before, scored), []
         rows = [
-            row_of(some, above)
-            for some in packed([child for child in node.children if child.size <= ROW_TOKENS])
+            build_row(some, above)
+            for some in pack_siblings([child for child in node.children if child.size <= ROW_TOKENS])
         ]
-        for batch in batches([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
+        for batch in batch_by_tokens([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
 
-            def score_batch(batch: Sequence[Row], before: Before = before) -> None:
+            def score_batch(batch: Sequence[TrieRow], before: Computed = before) -> None:
                 score_rows(body, batch, before, scored)
 
-            halved(score_batch, [rows[place] for place in batch])
+            run_in_halves(score_batch, [rows[place] for place in batch])
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
     return [
-        gathered(path, len(prompt), scored) for path, (prompt, _) in zip(trie.paths, requests, strict=True)
+        path_logprobs(path, len(prompt), scored)
+        for path, (prompt, _) in zip(trie.paths, requests, strict=True)
     ]
 
 
-def packed(nodes: Sequence[Node]) -> list[list[Node]]:
+def pack_siblings(nodes: Sequence[Node]) -> list[list[Node]]:
     """Siblings that stand in one row each, the larger ones first and alone."""
     rows: list[list[Node]] = []
     room = 0
@@ -198,20 +201,22 @@ def packed(nodes: Sequence[Node]) -> list[list[Node]]:
     return rows
 
 
-def computed(body: Backbone, path: Sequence[Node], before: Before, scored: dict[Node, Tensor]) -> Before:
+def compute_path(
+    body: Backbone, path: Sequence[Node], before: Computed, scored: dict[Node, Tensor]
+) -> Computed:
     """What stands above the rows below `path` once its tokens are computed too, a stretch at a time."""
-    row, prefix, hidden = row_of([], path), before.prefix, []
+    row, prefix, hidden = build_row([], path), before.prefix, []
     for start in range(0, len(row.tokens), ROW_TOKENS):
         stretch_TC, prefix = body.prefill(
             torch.tensor(row.tokens[start : start + ROW_TOKENS], device=body.device), prefix
         )
         hidden.append(stretch_TC)
     hidden_TC = torch.cat(hidden)
-    scored.update(zip(row.nodes, read_rows(body, hidden_TC, [row], before), strict=True))
-    return Before(prefix, hidden_TC[-1:])
+    scored.update(zip(row.nodes, score_nodes(body, hidden_TC, [row], before), strict=True))
+    return Computed(prefix, hidden_TC[-1:])
 
 
-def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
+def path_logprobs(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Tensor:
     """The log-probabilities of a path's tokens from depth `start` on."""
     parts = [
         scored[node][max(start - max(node.depth, node.scored_from), 0) :] for node in path if node.end > start
@@ -219,7 +224,7 @@ def gathered(path: Sequence[Node], start: int, scored: dict[Node, Tensor]) -> Te
     return torch.cat(parts) if parts else torch.zeros(0, 2)
 
 
-def score_rows(body: Backbone, rows: Sequence[Row], before: Before, scored: dict[Node, Tensor]) -> None:
+def score_rows(body: Backbone, rows: Sequence[TrieRow], before: Computed, scored: dict[Node, Tensor]) -> None:
     """One batch of rows; the scored tokens of each of their nodes go into `scored`."""
     if not rows:
         return
@@ -228,35 +233,35 @@ def score_rows(body: Backbone, rows: Sequence[Row], before: Before, scored: dict
         for values in FIELDS
     ]
     starts = torch.tensor(
-        [start for row, start in zip(rows, starts_of(rows), strict=True) for _ in row.tokens],
+        [start for row, start in zip(rows, row_starts(rows), strict=True) for _ in row.tokens],
         device=body.device,
     )
-    fork = Fork(joined[1], joined[2] + starts, before.length, tuple(len(row.tokens) for row in rows))
+    fork = TreeLayout(joined[1], joined[2] + starts, before.length, tuple(len(row.tokens) for row in rows))
     hidden_1TC = body.hidden(joined[0], fork, before.prefix)
-    found = iter(read_rows(body, hidden_1TC[0], rows, before))
+    found = iter(score_nodes(body, hidden_1TC[0], rows, before))
     for row in rows:
         scored.update((node, next(found)) for node in row.nodes)
 
 
-FIELDS: tuple[Callable[[Row], Tokens], ...] = (
+FIELDS: tuple[Callable[[TrieRow], Tokens], ...] = (
     lambda row: row.tokens,
     lambda row: row.positions,
     lambda row: row.ends,
 )
 
 
-def starts_of(rows: Sequence[Row]) -> list[int]:
+def row_starts(rows: Sequence[TrieRow]) -> list[int]:
     """Where each row begins among all of them side by side."""
     return [0, *accumulate(len(row.tokens) for row in rows)][:-1]
 
 
-def read_rows(body: Backbone, hidden_TC: Tensor, rows: Sequence[Row], above: Before) -> list[Tensor]:
+def score_nodes(body: Backbone, hidden_TC: Tensor, rows: Sequence[TrieRow], above: Computed) -> list[Tensor]:
     """The log-probabilities of each node's scored tokens beside whether they are the likeliest, (M, 2), node
     by node. A position before several tokens is read once.
     """
     read: dict[int, int] = {}  # place before -> which position read; -1 is the last above the rows
     which, target, lengths = [], [], []
-    for first, row in zip(starts_of(rows), rows, strict=True):
+    for first, row in zip(row_starts(rows), rows, strict=True):
         for node, start in zip(row.nodes, row.starts, strict=True):
             skipped = min(max(node.scored_from - node.depth, 0), len(node.tokens))
             for place in range(start + skipped, start + len(node.tokens)):
@@ -269,10 +274,10 @@ def read_rows(body: Backbone, hidden_TC: Tensor, rows: Sequence[Row], above: Bef
     hidden_NC = hidden_TC[list(read)]
     if -1 in read and above.last_1C is not None:
         hidden_NC[read[-1]] = above.last_1C[0]
-    return list(read_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
+    return list(score_tokens(body, hidden_NC, torch.tensor(which), torch.tensor(target)).split(lengths))
 
 
-def read_tokens(body: Backbone, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
+def score_tokens(body: Backbone, hidden_NC: Tensor, which_M: Tensor, target_M: Tensor) -> Tensor:
     """log p of the target at position `which` of each scored token, and 1 where it is the likeliest, (M, 2),
     on the CPU.
     """
@@ -302,7 +307,7 @@ def exact_kl(first: Backbone, second: Backbone, groups: Sequence[Group]) -> list
     On replies drawn from `first` this is the lowest-variance estimate of the KL of whole replies.
     """
     found: dict[int, list[float]] = {}
-    for batch in batches([length(group) for group in groups], tokens=BATCH_TOKENS):
+    for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
         some = [groups[place] for place in batch]
         hidden_NC, _, lengths = reply_hidden(first, some)
         other_NC, _, _ = reply_hidden(second, some)
@@ -319,7 +324,7 @@ def exact_kl(first: Backbone, second: Backbone, groups: Sequence[Group]) -> list
     return [kl for place in range(len(groups)) for kl in found[place]]
 
 
-def grouped(pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Group]:
+def group_by_prompt(pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Group]:
     """Neighbouring pairs of one prompt put together, in order."""
     groups: list[tuple[Tokens, list[Tokens]]] = []
     for prompt, reply in pairs:

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from solon.errors import InputError
-from solon.models.adapters import Lora, adapted, copied, merged, rounded
+from solon.models.adapters import Lora, add_adapters, copy_sharing_frozen, merge_adapters, rounded_copy
 from solon.models.backbones.backbone import Backbone, fast_precision
 from solon.models.base import Sample, Stop, Tokens, row_seeds
 from solon.models.dialogue import Dialogue, plain_text
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.models.scoring import score
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 from solon.models.weights import Fingerprint, load_trained, save_trained
 from solon.words.conversation import Conversation
 
@@ -96,7 +96,7 @@ class TorchModel:
         requests = [
             Request(self._prompt(prompt), tuple(own), self._stopped(prompt, stops)) for prompt, own in rows
         ]
-        rules = Rules(max_tokens, temperature, top_p, self.dialogue.ends)
+        rules = SamplingParams(max_tokens, temperature, top_p, self.dialogue.ends)
         weights = self.fingerprint
         drawn: dict[tuple[int, int], Sample] = {}
         for place, row, why in generate(self._body, requests, rules):
@@ -135,7 +135,7 @@ class TorchModel:
 
     def requests(
         self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
-    ) -> list[tuple[Given, int]]:
+    ) -> list[tuple[ScoreRequest, int]]:
         """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were
         cut.
         """
@@ -164,13 +164,13 @@ class TorchModel:
 
     def copy(self) -> TorchModel:
         """Its own trainable weights; frozen ones are shared and never change."""
-        return TorchModel(self._name, copied(self._body), self.dialogue, source=self.source)
+        return TorchModel(self._name, copy_sharing_frozen(self._body), self.dialogue, source=self.source)
 
     def adapted(self, lora: Lora, *, seed: int) -> TorchModel:
         """A copy on the same, now frozen, base with fresh adapters that change nothing yet."""
         self._body.requires_grad_(False)
         twin = self.copy()
-        adapted(twin.module.trunk, lora, seed=seed)
+        add_adapters(twin.module.trunk, lora, seed=seed)
         return twin
 
     def unfrozen(self) -> TorchModel:
@@ -180,7 +180,7 @@ class TorchModel:
         return TorchModel(self._name, body, self.dialogue, source=self.source)
 
     @property
-    def fast(self) -> bool:
+    def bf16_is_faster(self) -> bool:
         """Whether this machine computes faster in bfloat16 than in fp32."""
         return fast_precision() is torch.bfloat16
 
@@ -188,13 +188,17 @@ class TorchModel:
         """What samples fastest: itself, or where weights are in fp32 and this machine is faster in bfloat16,
         a rounded copy. Samples carry the fingerprint of the weights that drew them, which then is the copy's.
         """
-        if not self.fast or all(parameter.dtype is torch.bfloat16 for parameter in self._body.parameters()):
+        if not self.bf16_is_faster or all(
+            parameter.dtype is torch.bfloat16 for parameter in self._body.parameters()
+        ):
             return self
-        return TorchModel(self._name, rounded(self._body, torch.bfloat16), self.dialogue, source=self.source)
+        return TorchModel(
+            self._name, rounded_copy(self._body, torch.bfloat16), self.dialogue, source=self.source
+        )
 
     def merged(self) -> TorchModel:
         """A copy with the adapters added into the weights, ready to be saved for other libraries."""
-        return TorchModel(self._name, merged(self._body), self.dialogue, source=self.source)
+        return TorchModel(self._name, merge_adapters(self._body), self.dialogue, source=self.source)
 
     def save(self, path: Path) -> None:
         """The weights that train (safetensors). For a folder that others load, see `huggingface.export`."""

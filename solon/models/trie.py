@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from solon.models.base import Tokens
 
-Given = tuple[Tokens, Tokens]  # a prompt, and the reply to be scored after it
+ScoreRequest = tuple[Tokens, Tokens]  # a prompt, and the reply to be scored after it
 
 
 @dataclass(slots=True, eq=False)
@@ -52,10 +52,10 @@ class Trie:
         return self.root.size
 
 
-def trie_of(requests: Sequence[Given]) -> Trie:
+def build_trie(requests: Sequence[ScoreRequest]) -> Trie:
     """Lay requests in a trie.
 
-    >>> found = trie_of([((1, 2), (3,)), ((1, 2), (4, 5)), ((1, 2), (3, 6))])
+    >>> found = build_trie([((1, 2), (3,)), ((1, 2), (4, 5)), ((1, 2), (3, 6))])
     >>> [(node.tokens, node.depth, node.size) for node in found.root.walk()]
     [((1, 2), 0, 6), ((3,), 2, 2), ((6,), 3, 1), ((4, 5), 2, 2)]
     >>> found.unique_tokens, [len(path) for path in found.paths]
@@ -102,7 +102,7 @@ def trie_of(requests: Sequence[Given]) -> Trie:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrieRow:
     """Subtrees in one row, parents before children, each subtree in one piece.
 
     `positions` are depths in the whole trie; `ends[i]` is one past the last place of what stands below token
@@ -118,10 +118,10 @@ class Row:
     parents: Tokens
 
 
-def row_of(tops: Sequence[Node], above: Sequence[Node] = ()) -> Row:
+def build_row(tops: Sequence[Node], above: Sequence[Node] = ()) -> TrieRow:
     """One row of subtrees that stand below the same nodes, the nodes of `above` before them.
 
-    >>> row = row_of([trie_of([((1, 2), (3,)), ((1, 2), (4, 5))]).root])
+    >>> row = build_row([build_trie([((1, 2), (3,)), ((1, 2), (4, 5))]).root])
     >>> row.tokens, row.positions, row.ends, row.parents
     ((1, 2, 3, 4, 5), (0, 1, 2, 2, 3), (5, 5, 3, 5, 5), (-1, 0, 1, 1, 3))
     """
@@ -151,4 +151,4 @@ def row_of(tops: Sequence[Node], above: Sequence[Node] = ()) -> Row:
         node, parent = stack.pop()
         last = put(node, parent, node.size)
         stack += [(child, last) for child in reversed(node.children)]
-    return Row(nodes, starts, tuple(tokens), tuple(positions), tuple(ends), tuple(parents))
+    return TrieRow(nodes, starts, tuple(tokens), tuple(positions), tuple(ends), tuple(parents))

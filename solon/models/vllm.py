@@ -28,7 +28,7 @@ from solon.models.weights import save_tensors
 from solon.words.conversation import Conversation
 
 
-class Receiver:
+class WeightReceiver:
     """What runs in each of vLLM's workers (`worker_extension_cls`)."""
 
     model_runner: Any
@@ -62,7 +62,7 @@ class VllmModel:
             **options,
         }
         self.engine = engine or vllm.LLM(
-            model=str(folder), worker_extension_cls="solon.models.vllm.Receiver", **told
+            model=str(folder), worker_extension_cls="solon.models.vllm.WeightReceiver", **told
         )
         self.fingerprint = fingerprint(folder)
 
@@ -194,7 +194,7 @@ class VllmModel:
         self.fingerprint = sent
 
 
-def serve(folder: Path) -> VllmModel:
+def load_vllm(folder: Path) -> VllmModel:
     """A model folder of Hugging Face's, with its own dialogue form. Raises InputError where it is none."""
     check_folder(folder)
     config = AutoConfig.from_pretrained(folder)

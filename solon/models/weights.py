@@ -16,17 +16,19 @@ from torch.distributed.tensor import DTensor
 from solon.errors import InputError
 
 
-def trained(module: nn.Module) -> dict[str, Tensor]:
+def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
     """The parameters that train, by name: all of them, or the adapters and heads of a frozen body."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def save_trained(module: nn.Module, path: Path) -> None:
     """Whole tensors; where they are sharded, every process has to call this, each with a path of its own."""
-    save_tensors({name: entire(tensor.detach()) for name, tensor in trained(module).items()}, path)
+    save_tensors(
+        {name: full_tensor(tensor.detach()) for name, tensor in trainable_parameters(module).items()}, path
+    )
 
 
-def entire(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """A tensor with all its shards; every process has to ask."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
@@ -35,7 +37,7 @@ def load_trained(module: nn.Module, path: Path) -> None:
     """Copy saved tensors into the parameters that train. Raises InputError unless names and shapes agree
     exactly.
     """
-    found, wanted = load_tensors(path), trained(module)
+    found, wanted = load_tensors(path), trainable_parameters(module)
     wrong = [
         name
         for name in {**found, **wanted}

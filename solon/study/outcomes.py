@@ -19,7 +19,7 @@ from solon.evaluation.measure import Outcome, Replied, cut_short, nested, outcom
 from solon.models.base import derive
 from solon.models.dialogue import Transcript
 from solon.models.torch_model import TorchModel
-from solon.models.trie import trie_of
+from solon.models.trie import build_trie
 from solon.records.codecs import Codec
 from solon.records.progress import Progress, silent
 from solon.records.run import Run, digest
@@ -177,7 +177,7 @@ def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Pro
             )
         ]
         whole += sum(len(prompt) + len(reply) for prompt, reply in planned)
-        unique += trie_of(planned).unique_tokens
+        unique += build_trie(planned).unique_tokens
     return f"{whole} tokens asked, {unique} computed: {whole - unique} saved ({whole / max(unique, 1):.1f}x)"
 
 

@@ -11,7 +11,7 @@ from solon.alignment.preference import Objective, PreferenceModel, comparison_lo
 from solon.alignment.quality import Judged, row_of
 from solon.data.published import opening
 from solon.errors import InputError
-from solon.models.activations import layers_of
+from solon.models.activations import layer_sites
 from solon.models.adapters import Lora
 from solon.models.backbones.backbone import Backbone, fast_precision
 from solon.models.base import derive
@@ -20,7 +20,7 @@ from solon.models.torch_model import TorchModel
 from solon.records.codecs import from_replies, to_replies
 from solon.records.run import Run
 from solon.study.settings import RLSettings, TrainingSettings
-from solon.training.fit import Example, fit, imitation, micro, shuffled, steps_for
+from solon.training.fit import Example, fit, micro_batches, reply_cross_entropy, shuffled_batch, steps_for
 from solon.training.improve import Reward, RLConfig, improve
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
@@ -90,7 +90,7 @@ def first_layers(body: Backbone, share: float) -> Backbone:
 def parameters(body: Backbone) -> int:
     """Those of the layers, embeddings left out, as the paper counts them."""
     known = dict(body.named_modules())
-    return sum(parameter.numel() for name in layers_of(body) for parameter in known[name].parameters())
+    return sum(parameter.numel() for name in layer_sites(body) for parameter in known[name].parameters())
 
 
 def check_depths(base: TorchModel, depths: Sequence[float]) -> None:
@@ -166,16 +166,21 @@ def fine_tune(
 
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
         def batch(number: int) -> list[list[Example]]:
-            return micro(
-                shuffled(examples, size=settings.batch, seed=derive(run.seed, name), number=number),
+            return micro_batches(
+                shuffled_batch(examples, size=settings.batch, seed=derive(run.seed, name), number=number),
                 size,
                 tokens=2048,
             )
 
         plan = Plan(
-            steps, learning_rate, warmup=min(3, steps), bf16=settings.weights == "full" and model.fast
+            steps,
+            learning_rate,
+            warmup=min(3, steps),
+            bf16=settings.weights == "full" and model.bf16_is_faster,
         )
-        return fit(model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world)
+        return fit(
+            model.module, batch, reply_cross_entropy(model.module), plan=plan, state=state, world=run.world
+        )
 
     return run.trained(name, start, loop, steps=steps)
 
@@ -229,7 +234,7 @@ def reinforce(
         settings.policy_steps,
         settings.policy_learning_rate,
         warmup=min(3, settings.policy_steps),
-        bf16=settings.weights == "full" and policy.fast,
+        bf16=settings.weights == "full" and policy.bf16_is_faster,
     )
     config = RLConfig(
         plan,
@@ -241,7 +246,7 @@ def reinforce(
         kl_coefficient=settings.kl_coefficient,
     )
     critic = (
-        ScalarModel(reward.copy().scalar.body)
+        ScalarModel(reward.copy().scalar.backbone)
         if settings.method == "ppo" and isinstance(reward, PreferenceModel)
         else None
     )

@@ -10,7 +10,7 @@ from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens
 from solon.models.dialogue import WordDialogue
 from solon.models.torch_model import TorchModel
-from solon.training.fit import fit, imitation
+from solon.training.fit import fit, reply_cross_entropy
 from solon.training.optimiser import Plan
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -76,7 +76,7 @@ def trained(
     batches = fit(
         body,
         lambda n: [rows[48 * (n - 1) : 48 * n]],
-        imitation(body),
+        reply_cross_entropy(body),
         plan=Plan(steps, rate, warmup=20, schedule="cosine"),
     )
     for _ in batches:
@@ -106,7 +106,9 @@ def language_model(
     def batch(number: int) -> list[list[tuple[Tokens, Tokens]]]:
         return [[(row[:1], row[1:]) for row in rows[48 * (number - 1) : 48 * number]]]
 
-    for _ in fit(body, batch, imitation(body), plan=Plan(steps, rate, warmup=20, schedule="cosine")):
+    for _ in fit(
+        body, batch, reply_cross_entropy(body), plan=Plan(steps, rate, warmup=20, schedule="cosine")
+    ):
         pass
     return TorchModel(name, body, dialogue)
 

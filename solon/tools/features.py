@@ -22,7 +22,7 @@ from torch import Tensor
 
 from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
-from solon.models.activations import activations, direct_logits, layers_of
+from solon.models.activations import activations, direct_logit_attribution, layer_sites
 from solon.models.base import Tokens, derive
 from solon.models.torch_model import TorchModel
 from solon.records.report import Claim, Exhibit, Figure, Heat, Line, Report, Table, number
@@ -70,7 +70,7 @@ class Inputs:
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """Mean activations of every conversation by both models are kept, and gone on from."""
-    sites = layers_of(inputs.before.module)
+    sites = layer_sites(inputs.before.module)
     if not 1 <= inputs.layer <= len(sites):
         raise InputError(f"no layer {inputs.layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
     if (
@@ -116,7 +116,7 @@ def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, flo
     """(f |decoder row| of every token (T, F), zeros where the activation is too long; squared error;
     activations that count) of one conversation.
     """
-    site = layers_of(model.module)[inputs.layer - 1]
+    site = layer_sites(model.module)[inputs.layer - 1]
     x_TD = activations(model.module, [row], [site])[site][0, inputs.skip :].float().cpu()
     if not bool(torch.isfinite(x_TD).all()):
         raise InputError(
@@ -291,8 +291,10 @@ def _claim(feature: int, moved: Estimate, p: float) -> Claim:
 
 def _table(title: str, inputs: Inputs, found: Sequence[tuple[int, Estimate, float, float]]) -> Table:
     own = inputs.dictionary
-    logits = direct_logits(inputs.before.module, own.decoder_FD.detach()[[feature for feature, *_ in found]])
-    common = direct_logits(
+    logits = direct_logit_attribution(
+        inputs.before.module, own.decoder_FD.detach()[[feature for feature, *_ in found]]
+    )
+    common = direct_logit_attribution(
         inputs.before.module, own.decoder_FD.detach()[:: max(1, own.features // 200)]
     ).mean(dim=0)
     # what all directions raise says nothing of one

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from solon.models.memory import out_of_memory, released
+from solon.models.memory import free_memory, is_out_of_memory
 from solon.training.optimiser import Optimiser
 from solon.training.parallel import World, split_in_two
 
@@ -31,7 +31,7 @@ class OutOfMemoryBackoff:
         self.recomputes = [way for way in ways if way is not None]
         self.times = 0  # that micro-batches have been halved
 
-    def gather(
+    def run(
         self, number: int, parts: Sequence[Sequence[Row]], compute: Callable[[Sequence[Sequence[Row]]], Value]
     ) -> Value:
         """compute(micro-batches), which leaves gradients on the modules. Raises where one row alone is too
@@ -43,17 +43,17 @@ class OutOfMemoryBackoff:
                 return compute(cut)
             except (RuntimeError, MemoryError) as error:
                 rows = max(map(len, cut), default=0)
-                if not out_of_memory(error) or (rows < 2 and not self.recomputes) or self.world.size > 1:
+                if not is_out_of_memory(error) or (rows < 2 and not self.recomputes) or self.world.size > 1:
                     raise
             for _, optimiser in self.optimised:
-                optimiser.forget()
+                optimiser.zero_grad()
             if self.recomputes:
                 while self.recomputes:
                     self.recomputes.pop()()
-                released(f"step {number} begins again, activations being computed twice instead of kept")
+                free_memory(f"step {number} begins again, activations being computed twice instead of kept")
             else:
                 self.times += 1
-                released(
+                free_memory(
                     f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of "
                     f"{rows}"
                 )

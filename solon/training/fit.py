@@ -14,7 +14,7 @@ from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens, derive
 from solon.models.scoring import reply_logprobs
 from solon.training.backoff import OutOfMemoryBackoff
-from solon.training.losses import Total
+from solon.training.losses import LossTotal
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import Diverged, State, Step
@@ -26,7 +26,7 @@ Batch = Callable[[int], Sequence[Sequence[Row]]]  # step number -> its micro-bat
 def fit(
     module: nn.Module,
     batch: Batch[Row],
-    loss: Callable[[Sequence[Row]], Total],
+    loss: Callable[[Sequence[Row]], LossTotal],
     *,
     plan: Plan,
     state: Mapping[str, Tensor] | None = None,
@@ -54,8 +54,8 @@ def fit(
         start = int(state["number"])
     backoff = OutOfMemoryBackoff((module, optimiser), world=world)
     for number in range(start + 1, plan.steps + 1):
-        sums = backoff.gather(
-            number, batch(number), lambda parts: gradients(module, parts, loss, plan, world)
+        sums = backoff.run(
+            number, batch(number), lambda parts: accumulate_gradients(module, parts, loss, plan, world)
         )
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
@@ -65,22 +65,22 @@ def fit(
                 f"({plan.learning_rate:g}) or look at the data"
             )
         metrics |= optimiser.step(number, weight=weight)
-        yield Step(number, metrics, lambda number=number: whole_state(number, optimiser.state()))  # type: ignore[misc]
+        yield Step(number, metrics, lambda number=number: numbered_state(number, optimiser.state()))  # type: ignore[misc]
 
 
-def gradients(
+def accumulate_gradients(
     module: nn.Module,
     parts: Sequence[Sequence[Row]],
-    loss: Callable[[Sequence[Row]], Total],
+    loss: Callable[[Sequence[Row]], LossTotal],
     plan: Plan,
     world: World,
 ) -> dict[str, float]:
     """Gather the gradients of all micro-batches; returns the sums over all of them, `weight` among them."""
     sums = dict[str, float]()
     kind = next(module.parameters()).device.type
-    for rows, counted in world.deal(parts):
+    for rows, counted in world.local_parts(parts):
 
-        def compute(rows: Sequence[Row] = rows) -> tuple[Tensor, Total]:
+        def compute(rows: Sequence[Row] = rows) -> tuple[Tensor, LossTotal]:
             total = loss(rows)
             return total.loss, total  # the tensor itself is what FSDP looks for
 
@@ -92,16 +92,17 @@ def gradients(
     return world.all_reduce(sums)
 
 
-def whole_state(number: int, tensors: State) -> State:
+def numbered_state(number: int, tensors: State) -> State:
     """A state with the number of the step it follows."""
     return {"number": torch.tensor(number), **tensors}
 
 
-def shuffled(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[Row]:
+def shuffled_batch(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[Row]:
     """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, none is
     skipped.
 
-    >>> sorted(shuffled("abcd", size=2, seed=0, number=1) + shuffled("abcd", size=2, seed=0, number=2))
+    >>> batches = [shuffled_batch("abcd", size=2, seed=0, number=number) for number in (1, 2)]
+    >>> sorted(batches[0] + batches[1])
     ['a', 'b', 'c', 'd']
     """
     places = range((number - 1) * size, number * size)
@@ -122,21 +123,21 @@ def steps_for(rows: int, *, size: int, epochs: float) -> int:
 Example = tuple[Tokens, Tokens]  # prompt, reply with its end
 
 
-def imitation(body: Backbone) -> Callable[[Sequence[Example]], Total]:
+def reply_cross_entropy(body: Backbone) -> Callable[[Sequence[Example]], LossTotal]:
     """Cross-entropy of reply tokens alone, in nats a token; the prompt is masked exactly."""
 
-    def loss(examples: Sequence[Example]) -> Total:
+    def loss(examples: Sequence[Example]) -> LossTotal:
         logprobs = torch.cat(reply_logprobs(body, [(prompt, [reply]) for prompt, reply in examples]))
-        return Total(-logprobs.sum(), float(logprobs.numel()))
+        return LossTotal(-logprobs.sum(), float(logprobs.numel()))
 
     return loss
 
 
-def micro(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
+def micro_batches(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
     """Micro-batches of at most `tokens` together (one row at the least): rows stand side by side and nothing
     is padded.
 
-    >>> micro(["abc", "d", "efgh"], len, tokens=5)
+    >>> micro_batches(["abc", "d", "efgh"], len, tokens=5)
     [['abc', 'd'], ['efgh']]
     """
     parts: list[list[Row]] = []

@@ -19,10 +19,10 @@ from torch import Tensor
 from solon.errors import InputError
 from solon.models.base import Sample, Stop, derive, row_seeds
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import Group, length, reply_hidden, reply_logprobs, score_groups
+from solon.models.scoring import Group, group_length, reply_hidden, reply_logprobs, score_groups
 from solon.models.torch_model import TorchModel
 from solon.training.backoff import OutOfMemoryBackoff
-from solon.training.fit import micro, shuffled, whole_state
+from solon.training.fit import micro_batches, numbered_state, shuffled_batch
 from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.parallel import SINGLE_PROCESS, World
@@ -51,7 +51,7 @@ class RLConfig:
     minibatches: int = 1
     clip: float = 0.2
     kl_coefficient: float = 0.001
-    decay: float = 0.95  # lambda of GAE
+    gae_lambda: float = 0.95
     value_learning_rate: float = 1e-4
     micro_tokens: int = 2048
 
@@ -101,7 +101,7 @@ def improve(
     Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged
     as `fit`.
     """
-    check(policy, reference, critic, config, prompts, world)
+    check_inputs(policy, reference, critic, config, prompts, world)
     drawing = policy.rounded() if config.plan.bf16 else policy
     world.shard(policy.module)
     optimiser = Optimiser(policy.module, config.plan, world)
@@ -124,12 +124,12 @@ def improve(
         if value_optimiser is not None:
             value_optimiser.restore(state, "critic:")
     for number in range(start + 1, config.plan.steps + 1):
-        asked = shuffled(prompts, size=config.prompts, seed=seed, number=number)
+        asked = shuffled_batch(prompts, size=config.prompts, seed=seed, number=number)
         seeds = row_seeds(asked, count=config.samples, seed=derive(seed, "rollouts", number))
         places = range(world.rank, len(asked), world.size)
         mine = [asked[place] for place in places]
-        with world.whole(policy.module), world.whole(critic or policy.module):
-            renewed(drawing, policy)
+        with world.unsharded(policy.module), world.unsharded(critic or policy.module):
+            copy_parameters(drawing, policy)
             drawn = drawing.sample_with_seeds(
                 mine, [seeds[place] for place in places], max_tokens=config.max_tokens
             )
@@ -139,14 +139,14 @@ def improve(
                 (policy.dialogue.prompt(p), [s.tokens for s in group])
                 for p, group in zip(mine, drawn, strict=True)
             ]
-            # as `learn` computes them
+            # as `update` computes them
             with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
-                rollout_groups, divergence = judge(
+                rollout_groups, divergence = make_rollout_groups(
                     policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, config, world
                 )
-        before = everything(number, optimiser, value_optimiser, copied=True)
+        before = training_state(number, optimiser, value_optimiser, copied=True)
         try:
-            learned = learn(
+            learned = update(
                 policy, critic, optimiser, value_optimiser, rollout_groups, config, number, backoff
             )
         # perhaps in a later pass of this round: the weights go back to those of the last good one
@@ -156,24 +156,24 @@ def improve(
                 value_optimiser.restore(before, "critic:")
             raise
         own = [Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True)]
-        rollouts = together(world, places, own, config.samples)
+        rollouts = gather_rollouts(world, places, own, config.samples)
         yield Step(
             number,
             {**describe(rollouts), **divergence, **learned},
-            partial(everything, number, optimiser, value_optimiser),
+            partial(training_state, number, optimiser, value_optimiser),
             rollouts,
         )
 
 
 @torch.no_grad()
-def renewed(drawing: TorchModel, policy: TorchModel) -> None:
+def copy_parameters(drawing: TorchModel, policy: TorchModel) -> None:
     """Give the rounded copy that samples the policy's weights of now."""
     for old, new in zip(drawing.module.parameters(), policy.module.parameters(), strict=True):
         if old.data_ptr() != new.data_ptr():
             old.copy_(new)
 
 
-def together(
+def gather_rollouts(
     world: World, places: Sequence[int], own: Sequence[Rollout], samples: int
 ) -> tuple[Rollout, ...]:
     """The rollouts of all processes in the order of the round's prompts."""
@@ -185,19 +185,19 @@ def together(
     return tuple(rollout for place in sorted(everyone) for rollout in everyone[place])
 
 
-def everything(
+def training_state(
     number: int, optimiser: Optimiser, value_optimiser: Optimiser | None, *, copied: bool = False
 ) -> State:
     """The whole state after a round: policy, critic, their moments; `copied` where it must outlive the next
     step.
     """
-    state = whole_state(
+    state = numbered_state(
         number, {**optimiser.state(), **(value_optimiser.state("critic:") if value_optimiser else {})}
     )
     return {name: tensor.clone() for name, tensor in state.items()} if copied else state
 
 
-def check(
+def check_inputs(
     policy: TorchModel,
     reference: TorchModel,
     critic: ScalarModel | None,
@@ -220,7 +220,7 @@ def check(
         raise InputError("PPO needs a critic (a ScalarModel of its own), and RLOO takes none")
 
 
-def judge(
+def make_rollout_groups(
     policy: TorchModel,
     reference: TorchModel,
     critic: ScalarModel | None,
@@ -285,7 +285,7 @@ def advantages_of(
         ]
         advantages.append(
             [
-                generalised_advantages(r, v, discount=1.0, decay=config.decay)
+                generalised_advantages(r, v, discount=1.0, gae_lambda=config.gae_lambda)
                 for r, v in zip(rewards, row, strict=True)
             ]
         )
@@ -300,8 +300,8 @@ def values_of(critic: ScalarModel, groups: Sequence[Group]) -> list[list[Tensor]
     found = []
     with torch.inference_mode():
         for group in groups:
-            hidden_NC, _, lengths = reply_hidden(critic.body, [group])
-            found.append([part.cpu() for part in critic.read(hidden_NC).split(lengths)])
+            hidden_NC, _, lengths = reply_hidden(critic.backbone, [group])
+            found.append([part.cpu() for part in critic.apply_head(hidden_NC).split(lengths)])
     return found
 
 
@@ -314,7 +314,7 @@ def describe(rollouts: Sequence[Rollout]) -> dict[str, float]:
     }
 
 
-def learn(
+def update(
     policy: TorchModel,
     critic: ScalarModel | None,
     optimiser: Optimiser,
@@ -335,9 +335,13 @@ def learn(
             if rollout_group.place % config.minibatches == turn % config.minibatches
         ]
         weight = world.all_reduce({"weight": _weight(part, config)})["weight"]
-        parts = micro(part, lambda rollout_group: length(rollout_group.group), tokens=config.micro_tokens)
-        found = backoff.gather(
-            number, parts, lambda some: gradients(policy, critic, some, rollout_groups[:1], config, world)
+        parts = micro_batches(
+            part, lambda rollout_group: group_length(rollout_group.group), tokens=config.micro_tokens
+        )
+        found = backoff.run(
+            number,
+            parts,
+            lambda some: accumulate_gradients(policy, critic, some, rollout_groups[:1], config, world),
         )
         for name, own in found.items():
             sums[name] += own / weight / passes
@@ -352,7 +356,7 @@ def learn(
     return {**metrics, **sums}
 
 
-def gradients(
+def accumulate_gradients(
     policy: TorchModel,
     critic: ScalarModel | None,
     parts: Sequence[Sequence[RolloutGroup]],
@@ -362,7 +366,7 @@ def gradients(
 ) -> dict[str, float]:
     """Gather the gradients of all micro-batches on policy and critic; returns the sums over all of them."""
     found = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-    for some, counted in world.even(parts, spare):
+    for some, counted in world.pad_parts(parts, spare):
         with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
             loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, config))  # type: ignore[misc]
         (loss * counted).backward()
@@ -412,8 +416,8 @@ def policy_loss(
 
 def critic_loss(critic: ScalarModel, rollout_groups: Sequence[RolloutGroup]) -> Tensor:
     """Half the squared error of V before each reply token, summed."""
-    hidden_NC, _, _ = reply_hidden(critic.body, [rollout_group.group for rollout_group in rollout_groups])
+    hidden_NC, _, _ = reply_hidden(critic.backbone, [rollout_group.group for rollout_group in rollout_groups])
     target_N = torch.cat([own for rollout_group in rollout_groups for own in rollout_group.returns]).to(
         hidden_NC.device
     )
-    return torch.sum(0.5 * (critic.read(hidden_NC) - target_N).square())
+    return torch.sum(0.5 * (critic.apply_head(hidden_NC) - target_N).square())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class LossTotal:
     """A loss summed over one micro-batch, what to divide it by once all are gathered, and sums to report
     likewise.
     """
@@ -51,19 +51,21 @@ def clipped_loss(logprob_N: Tensor, old_N: Tensor, advantage_N: Tensor, clip: fl
     return -torch.minimum(ratio_N * advantage_N, ratio_N.clamp(1 - clip, 1 + clip) * advantage_N)
 
 
-def generalised_advantages(rewards_T: Tensor, values_T: Tensor, *, discount: float, decay: float) -> Tensor:
+def generalised_advantages(
+    rewards_T: Tensor, values_T: Tensor, *, discount: float, gae_lambda: float
+) -> Tensor:
     """A_t = sum_l (discount decay)^l delta_{t+l}, delta_t = r_t + discount V_{t+1} - V_t, V after the last
     token 0 (Schulman et al. 2015, equation 16; `decay` is lambda).
 
     >>> rewards, values = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
-    >>> generalised_advantages(rewards, values, discount=1.0, decay=1.0).tolist()
+    >>> generalised_advantages(rewards, values, discount=1.0, gae_lambda=1.0).tolist()
     [0.5, 0.5]
     """
     advantages = torch.zeros_like(rewards_T)
     carried = torch.zeros((), dtype=rewards_T.dtype)
     for place in range(len(rewards_T) - 1, -1, -1):
         following = values_T[place + 1] if place + 1 < len(rewards_T) else torch.zeros_like(values_T[place])
-        carried = rewards_T[place] + discount * following - values_T[place] + discount * decay * carried
+        carried = rewards_T[place] + discount * following - values_T[place] + discount * gae_lambda * carried
         advantages[place] = carried
     return advantages
 

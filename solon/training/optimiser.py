@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.weights import entire, trained
-from solon.training.parallel import SINGLE_PROCESS, World, like
+from solon.models.weights import full_tensor, trainable_parameters
+from solon.training.parallel import SINGLE_PROCESS, World, shard_like
 from solon.training.steps import Diverged, State
 
 
@@ -60,7 +60,7 @@ class Optimiser:
 
     def __init__(self, module: nn.Module, plan: Plan, world: World = SINGLE_PROCESS) -> None:
         self.world = world
-        self.parameters = trained(module)
+        self.parameters = trainable_parameters(module)
         if not self.parameters:
             raise InputError("nothing in this module trains: give it adapters, or unfreeze it")
         low = [name for name, parameter in self.parameters.items() if parameter.dtype != torch.float32]
@@ -86,9 +86,9 @@ class Optimiser:
         rate = learning_rate(self.plan, number)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         share = weight / self.world.size  # processes' gradients come averaged
-        norm = float(entire(nn.utils.get_total_norm(gradients))) / share
+        norm = float(full_tensor(nn.utils.get_total_norm(gradients))) / share
         if not math.isfinite(norm):
-            self.forget()
+            self.zero_grad()
             raise Diverged(
                 f"the gradient at step {number} is not finite; lower the learning rate ({rate:g}) or look "
                 "at the data"
@@ -107,10 +107,10 @@ class Optimiser:
         self.adam.step()
         # the fused step does not, and fingerprints go by it
         torch.autograd.graph.increment_version(self.parameters.values())
-        self.forget()
+        self.zero_grad()
         return {"gradient_norm": norm, "learning_rate": rate}
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients that were gathered."""
         self.adam.zero_grad(set_to_none=True)
 
@@ -127,7 +127,7 @@ class Optimiser:
         """Take up the state that `state` gave, bit for bit."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(like(state[f"{prefix}parameter:{name}"], parameter))
+                parameter.copy_(shard_like(state[f"{prefix}parameter:{name}"], parameter))
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 found = {
                     key: state[f"{prefix}{key}:{name}"].clone()
@@ -136,6 +136,6 @@ class Optimiser:
                 }
                 if found:
                     self.adam.state[parameter] = {
-                        key: value.to(parameter.device) if key == "step" else like(value, parameter)
+                        key: value.to(parameter.device) if key == "step" else shard_like(value, parameter)
                         for key, value in found.items()
                     }

@@ -65,11 +65,11 @@ class World:
             return found
         return call()
 
-    def deal(self, parts: Sequence[Sequence[Value]]) -> Iterator[tuple[Sequence[Value], float]]:
+    def local_parts(self, parts: Sequence[Sequence[Value]]) -> Iterator[tuple[Sequence[Value], float]]:
         """This process's parts of a step, each with 1, cut smaller where there are fewer than processes;
         where another has one more, the first again, with 0: all have to compute equally often.
 
-        >>> list(World(1, 2).deal(["a", "b", "c"])), list(World(1, 2).deal(["abc"]))
+        >>> list(World(1, 2).local_parts(["a", "b", "c"])), list(World(1, 2).local_parts(["abc"]))
         ([('b', 1.0), ('a', 0.0)], [('c', 1.0)])
         """
         while len(parts) < self.size and max(map(len, parts)) > 1:
@@ -78,7 +78,7 @@ class World:
             place = start + self.rank
             yield (parts[place], 1.0) if place < len(parts) else (parts[0], 0.0)
 
-    def even(self, parts: Sequence[Value], spare: Value) -> list[tuple[Value, float]]:
+    def pad_parts(self, parts: Sequence[Value], spare: Value) -> list[tuple[Value, float]]:
         """The same for parts that are this process's alone: `spare` with 0 until all processes have equally
         many.
         """
@@ -112,7 +112,7 @@ class World:
         return self.all_gather(value)[0]
 
     @contextmanager
-    def whole(self, module: nn.Module) -> Iterator[None]:
+    def unsharded(self, module: nn.Module) -> Iterator[None]:
         """All weights of `module` whole at once, as sampling needs them: no forward pass in here waits for
         another process.
         """
@@ -137,7 +137,7 @@ SINGLE_PROCESS = World()
 def split_in_two(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]]:
     """Each part cut in two, `times` over.
 
-    >>> halves(["abc", "d"], 1)
+    >>> split_in_two(["abc", "d"], 1)
     ['ab', 'c', 'd']
     """
     for _ in range(times):
@@ -182,7 +182,7 @@ def shutdown(status: int) -> int:
     return status
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor cut as `parameter` is."""
     if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
         return distribute_tensor(

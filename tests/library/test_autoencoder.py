@@ -27,7 +27,7 @@ from solon.interpretability.features import (
 )
 from solon.interpretability.steering import HookSite, attributed, clamped, loss_kept
 from solon.interpretability.stream import batches, harvester, rows_of
-from solon.models.activations import activations, direct_logits, layers_of
+from solon.models.activations import activations, direct_logit_attribution, layer_sites
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
 from solon.studies.monosemanticity import toy_language
@@ -178,7 +178,7 @@ def body(seed: int = 0) -> SmallTransformer:
 
 def test_harvested_activations_are_the_models_own_and_no_hook_stays() -> None:
     own, rows = body(), toy_language.rows(0, 7, 12)
-    site = layers_of(own)[1]
+    site = layer_sites(own)[1]
     found = harvester(own, rows, 2, skip=1, tokens=30)(range(7))
     assert torch.allclose(found, activations(own, rows, [site])[site][:, 1:].flatten(0, 1), atol=1e-5)
     assert not any(part._forward_hooks for part in own.modules())
@@ -308,7 +308,7 @@ def test_logits_of_directions_are_what_they_add_through_the_head() -> None:
     directions = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = own.unembed(own.final_norm(directions))
-    assert torch.allclose(direct_logits(own, directions), expected, atol=1e-5)
+    assert torch.allclose(direct_logit_attribution(own, directions), expected, atol=1e-5)
 
 
 def test_the_toy_language_is_spelled_by_a_dialogue() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from solon.alignment.distillation import Text, binned_kl, distilling, largest, lessons, remaining, text_of
 from solon.models.dialogue import WordDialogue
-from solon.training.fit import fit, shuffled
+from solon.training.fit import fit, shuffled_batch
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 from tests.models.test_models import WORDS, model
@@ -71,7 +71,7 @@ def test_a_planted_gap_closes() -> None:
     learned = lessons(teacher.module, texts(1500, 0), top=40)
     steps = fit(
         student.module,
-        lambda number: [shuffled(learned, size=64, seed=0, number=number)],
+        lambda number: [shuffled_batch(learned, size=64, seed=0, number=number)],
         distilling(student.module),
         plan=Plan(300, 3e-3, warmup=10, schedule="linear"),
     )

@@ -5,8 +5,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.scale import page
-from solon.models.adapters import Lora, adapted
-from solon.models.backbones.huggingface import HuggingFaceBody
+from solon.models.adapters import Lora, add_adapters
+from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.scaling.memory import (
     SMOLLM2_135M,
     Architecture,
@@ -16,13 +16,13 @@ from solon.scaling.memory import (
     layer_activations,
     training_memory,
 )
-from solon.training.fit import imitation
+from solon.training.fit import reply_cross_entropy
 from tests.paths import ROOT
 
 SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, key_heads=2, vocabulary=96)
 
 
-def body(shape: Architecture = SMALL) -> HuggingFaceBody:
+def body(shape: Architecture = SMALL) -> HuggingFaceBackbone:
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
@@ -34,20 +34,20 @@ def body(shape: Architecture = SMALL) -> HuggingFaceBody:
         max_position_embeddings=512,
     )
     torch.manual_seed(0)
-    return HuggingFaceBody(LlamaForCausalLM(config).eval())
+    return HuggingFaceBackbone(LlamaForCausalLM(config).eval())
 
 
 def test_parameters_are_those_of_the_real_model() -> None:
     assert SMALL.parameters == sum(parameter.numel() for parameter in body().parameters())
     assert SMOLLM2_135M.parameters == 134_515_008
     model = body().requires_grad_(False)
-    adapted(model.trunk, Lora(4), seed=0)
+    add_adapters(model.trunk, Lora(4), seed=0)
     assert SMALL.adapters(4) == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
 
 
-def kept_bytes(model: HuggingFaceBody, rows: int, length: int) -> int:
+def kept_bytes(model: HuggingFaceBackbone, rows: int, length: int) -> int:
     """Bytes that one step keeps for its backward pass, weights and what is kept of the head left out, storage
     by storage.
     """
@@ -73,7 +73,7 @@ def kept_bytes(model: HuggingFaceBody, rows: int, length: int) -> int:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16),
     ):
-        imitation(model)(examples)
+        reply_cross_entropy(model)(examples)
     return sum(found.values())
 
 

@@ -17,10 +17,10 @@ from solon.models.adapters import Lora
 from solon.models.base import Sample
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
-from solon.training.fit import fit, imitation, micro, shuffled, steps_for
+from solon.training.fit import fit, micro_batches, reply_cross_entropy, shuffled_batch, steps_for
 from solon.training.improve import RLConfig, improve, policy_loss
 from solon.training.losses import (
-    Total,
+    LossTotal,
     clipped_loss,
     generalised_advantages,
     kl_k1,
@@ -49,8 +49,10 @@ def rows(count: int = 64) -> list[Example]:
 
 
 def batch(examples: Sequence[Example], tokens: int = 10**6) -> Callable[[int], list[list[Example]]]:
-    return lambda number: micro(
-        shuffled(examples, size=8, seed=0, number=number), lambda e: len(e[0]) + len(e[1]), tokens=tokens
+    return lambda number: micro_batches(
+        shuffled_batch(examples, size=8, seed=0, number=number),
+        lambda e: len(e[0]) + len(e[1]),
+        tokens=tokens,
     )
 
 
@@ -70,14 +72,14 @@ def saved(state: State) -> State:
 def test_going_on_equals_never_stopping(lora: bool) -> None:
     plan = Plan(12, 1e-2, warmup=3, schedule="cosine", weight_decay=0.01)
     whole, first, second = (model().adapted(Lora(4), seed=0) if lora else model() for _ in range(3))
-    for _ in fit(whole.module, batch(rows()), imitation(whole.module), plan=plan):
+    for _ in fit(whole.module, batch(rows()), reply_cross_entropy(whole.module), plan=plan):
         pass
     state: State = {}
-    for step in fit(first.module, batch(rows()), imitation(first.module), plan=plan):
+    for step in fit(first.module, batch(rows()), reply_cross_entropy(first.module), plan=plan):
         if step.number == 5:
             state = saved(step.state())
             break
-    for _ in fit(second.module, batch(rows()), imitation(second.module), plan=plan, state=state):
+    for _ in fit(second.module, batch(rows()), reply_cross_entropy(second.module), plan=plan, state=state):
         pass
     assert same(parameters(whole), parameters(second))
     assert not same(parameters(whole), parameters(model() if not lora else model().adapted(Lora(4), seed=0)))
@@ -91,7 +93,10 @@ def test_accumulation_does_not_change_the_step() -> None:
             [
                 step.metrics["loss"]
                 for step in fit(
-                    speaker.module, batch(rows(), tokens), imitation(speaker.module), plan=Plan(4, 1e-3)
+                    speaker.module,
+                    batch(rows(), tokens),
+                    reply_cross_entropy(speaker.module),
+                    plan=Plan(4, 1e-3),
                 )
             ]
         )
@@ -102,7 +107,7 @@ def test_accumulation_does_not_change_the_step() -> None:
 
 def test_only_reply_tokens_teach() -> None:
     speaker = model(scale=2.0)
-    total = imitation(speaker.module)([((7, 8, 9), (10, 3))])
+    total = reply_cross_entropy(speaker.module)([((7, 8, 9), (10, 3))])
     tokens = torch.tensor([[7, 8, 9, 10, 3]])
     logprobs = speaker.module.logits(speaker.module.hidden(tokens))[0].log_softmax(-1)
     assert total.weight == 2
@@ -112,18 +117,23 @@ def test_only_reply_tokens_teach() -> None:
 def test_it_learns_what_it_is_shown() -> None:
     speaker = model(scale=1.0)
     steps = list(
-        fit(speaker.module, lambda n: [[((5, 6), (7, 8, 3))]], imitation(speaker.module), plan=Plan(80, 1e-2))
+        fit(
+            speaker.module,
+            lambda n: [[((5, 6), (7, 8, 3))]],
+            reply_cross_entropy(speaker.module),
+            plan=Plan(80, 1e-2),
+        )
     )
     assert steps[-1].metrics["loss"] < 0.05 < steps[0].metrics["loss"]
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_moves_anything() -> None:
     speaker = model()
-    inner = imitation(speaker.module)
+    inner = reply_cross_entropy(speaker.module)
 
-    def broken(examples: Sequence[Example]) -> Total:
+    def broken(examples: Sequence[Example]) -> LossTotal:
         total = inner(examples)
-        return Total(total.loss * (math.nan if len(seen) == 3 else 1.0), total.weight)
+        return LossTotal(total.loss * (math.nan if len(seen) == 3 else 1.0), total.weight)
 
     seen: list[list[Tensor]] = []
     with pytest.raises(Diverged, match="step 4"):
@@ -136,11 +146,11 @@ def test_half_precision_weights_are_not_trained() -> None:
     speaker = model()
     speaker.module.to(torch.bfloat16)
     with pytest.raises(InputError, match="float32"):
-        next(fit(speaker.module, batch(rows()), imitation(speaker.module), plan=Plan(1, 1e-3)))
+        next(fit(speaker.module, batch(rows()), reply_cross_entropy(speaker.module), plan=Plan(1, 1e-3)))
 
 
 def test_every_pass_sees_every_row_once() -> None:
-    seen = [row for number in range(1, 6) for row in shuffled(range(10), size=4, seed=1, number=number)]
+    seen = [row for number in range(1, 6) for row in shuffled_batch(range(10), size=4, seed=1, number=number)]
     assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
     assert seen[:10] != seen[10:20]
     assert steps_for(10, size=4, epochs=1.0) == 3
@@ -152,11 +162,12 @@ def test_running_out_of_memory_makes_batches_smaller_and_changes_nothing(most: i
     calm, tight = model(), model()
     plan, rows_ = Plan(4, 1e-3), rows()
     wanted = [
-        step.metrics["loss"] for step in fit(calm.module, batch(rows_), imitation(calm.module), plan=plan)
+        step.metrics["loss"]
+        for step in fit(calm.module, batch(rows_), reply_cross_entropy(calm.module), plan=plan)
     ]
-    real = imitation(tight.module)
+    real = reply_cross_entropy(tight.module)
 
-    def loss(some: Sequence[Example]) -> Total:
+    def loss(some: Sequence[Example]) -> LossTotal:
         if len(some) > most:
             raise torch.OutOfMemoryError("out of memory")
         return real(some)
@@ -179,7 +190,7 @@ def test_computing_activations_again_changes_no_gradient() -> None:
     kept, again = model(), model()
     again.module.recompute()
     for speaker in (kept, again):
-        imitation(speaker.module)(rows(8)).loss.backward()
+        reply_cross_entropy(speaker.module)(rows(8)).loss.backward()
     for first, second in zip(kept.module.parameters(), again.module.parameters(), strict=True):
         assert (first.grad is None) == (second.grad is None)
         if first.grad is not None and second.grad is not None:
@@ -429,6 +440,6 @@ def test_the_clipped_loss_and_advantages_by_their_definitions() -> None:
     rewards, values = torch.randn(7, generator=generator), torch.randn(7, generator=generator)
     deltas = [rewards[t] + 0.9 * (values[t + 1] if t < 6 else 0.0) - values[t] for t in range(7)]
     wanted = [float(sum((0.9 * 0.8) ** (s - t) * deltas[s] for s in range(t, 7))) for t in range(7)]
-    assert generalised_advantages(rewards, values, discount=0.9, decay=0.8).tolist() == pytest.approx(
+    assert generalised_advantages(rewards, values, discount=0.9, gae_lambda=0.8).tolist() == pytest.approx(
         wanted, abs=1e-5
     )

@@ -22,9 +22,9 @@ from solon.interpretability.induction import (
     token_losses,
     without,
 )
-from solon.models.activations import layers_of
-from solon.models.backbones.heads import Heads, written
-from solon.models.backbones.huggingface import HuggingFaceBody
+from solon.models.activations import layer_sites
+from solon.models.backbones.heads import Heads, head_contributions
+from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.studies.induction_heads.repeats import rows
 from solon.studies.induction_heads.settings import Settings
@@ -58,12 +58,14 @@ def test_looking_changes_nothing(kind: dict[str, bool]) -> None:
     tokens_BT = rows(0, 0, count=4, length=20, vocabulary=32)
     heads = Heads()
     with torch.inference_mode():
-        assert torch.allclose(own.attended(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
+        assert torch.allclose(own.hidden_with_heads(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
         assert len(heads.patterns_BHTT) == 2 and torch.allclose(
             heads.patterns_BHTT[0].sum(dim=-1), torch.ones(())
         )
         assert torch.allclose(
-            own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5
+            own.hidden_with_heads(tokens_BT, Heads(frozen=heads.patterns_BHTT)),
+            own.hidden(tokens_BT),
+            atol=1e-5,
         )
 
 
@@ -73,7 +75,9 @@ def test_all_heads_silenced_leave_the_embedding() -> None:
     everyone = frozenset((layer, head) for layer in range(2) for head in range(4))
     with torch.inference_mode():
         assert torch.allclose(
-            own.attended(tokens_BT, Heads(silenced=everyone)), own.final_norm(own.embed(tokens_BT)), atol=1e-6
+            own.hidden_with_heads(tokens_BT, Heads(ablated=everyone)),
+            own.final_norm(own.embed(tokens_BT)),
+            atol=1e-6,
         )
 
 
@@ -81,11 +85,13 @@ def test_what_heads_write_is_the_layers_own_output() -> None:
     own, heads = body(), Heads()
     tokens_BT = rows(0, 0, count=2, length=12, vocabulary=32)
     with torch.inference_mode():
-        own.attended(tokens_BT, heads)
-        first = own.get_submodule(layers_of(own)[0])
+        own.hidden_with_heads(tokens_BT, heads)
+        first = own.get_submodule(layer_sites(own)[0])
         expected = first(own.embed(tokens_BT), None, None, own.position(torch.arange(12)))[0]
         assert torch.allclose(
-            own.embed(tokens_BT) + written(first, heads.mixed_BHTD[0]).sum(dim=1), expected, atol=1e-5
+            own.embed(tokens_BT) + head_contributions(first, heads.mixed_BHTD[0]).sum(dim=1),
+            expected,
+            atol=1e-5,
         )
 
 
@@ -108,17 +114,19 @@ def test_heads_of_a_hugging_face_model_are_looked_into() -> None:
         max_position_embeddings=64,
     )
     torch.manual_seed(0)
-    own = HuggingFaceBody(LlamaForCausalLM(config).eval())
+    own = HuggingFaceBackbone(LlamaForCausalLM(config).eval())
     tokens_BT, heads = rows(0, 0, count=3, length=20, vocabulary=32), Heads()
     with torch.inference_mode():
-        assert torch.allclose(own.attended(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
+        assert torch.allclose(own.hidden_with_heads(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
         assert torch.allclose(
-            own.attended(tokens_BT, Heads(frozen=heads.patterns_BHTT)), own.hidden(tokens_BT), atol=1e-5
+            own.hidden_with_heads(tokens_BT, Heads(frozen=heads.patterns_BHTT)),
+            own.hidden(tokens_BT),
+            atol=1e-5,
         )
     assert heads.patterns_BHTT[0].shape == (3, 4, 20, 20)
-    layer = own.get_submodule(layers_of(own)[0])
+    layer = own.get_submodule(layer_sites(own)[0])
     whole = layer.self_attn.o_proj(heads.mixed_BHTD[0].transpose(1, 2).flatten(2)).detach()
-    assert torch.allclose(written(layer, heads.mixed_BHTD[0]).sum(dim=1), whole, atol=1e-5)
+    assert torch.allclose(head_contributions(layer, heads.mixed_BHTD[0]).sum(dim=1), whole, atol=1e-5)
     found = head_scores(
         own,
         repeated(range(40), seed=0, block=10, repeats=2, draws=2),

@@ -20,11 +20,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from solon.models.adapters import Lora, adapted
+from solon.models.adapters import Lora, add_adapters
 from solon.models.backbones import llama
-from solon.models.backbones.huggingface import HuggingFaceBody
+from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.models.base import Tokens
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.models.scoring import reply_logprobs, score
 
 SIZES: dict[str, Any] = {
@@ -42,7 +42,7 @@ SIZES: dict[str, Any] = {
 }
 
 
-def made(kind: str) -> HuggingFaceBody:
+def made(kind: str) -> HuggingFaceBackbone:
     torch.manual_seed(0)
     if kind == "gemma3":
         layers = ["sliding_attention", "full_attention"] * 2
@@ -56,9 +56,9 @@ def made(kind: str) -> HuggingFaceBody:
     for parameter in module.parameters():
         if parameter.ndim == 2:
             parameter.data *= 4  # far from flat
-    body = HuggingFaceBody(module.requires_grad_(False).eval())
+    body = HuggingFaceBackbone(module.requires_grad_(False).eval())
     if kind == "llama with adapters":
-        adapted(body.trunk, Lora(4, 8.0), seed=0)
+        add_adapters(body.trunk, Lora(4, 8.0), seed=0)
         for name, parameter in body.named_parameters():
             if name.endswith("up_OR"):
                 torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
@@ -68,7 +68,7 @@ def made(kind: str) -> HuggingFaceBody:
 KINDS = ["llama", "llama with adapters", "gemma3", "qwen2"]
 
 
-def plain(body: HuggingFaceBody, prompt: Tokens, reply: Tokens) -> torch.Tensor:
+def plain(body: HuggingFaceBackbone, prompt: Tokens, reply: Tokens) -> torch.Tensor:
     """The model's own forward pass over one sequence."""
     tokens = torch.tensor([prompt + reply])
     with torch.no_grad():
@@ -103,7 +103,7 @@ def test_samples_from_shared_blocks_have_the_models_own_log_probabilities(kind: 
     requests = [
         Request(prompt, (number, 100 + number), lambda tokens: False) for number, prompt in enumerate(prompts)
     ]
-    rules = Rules(12, 1.0, 1.0, frozenset({1}))
+    rules = SamplingParams(12, 1.0, 1.0, frozenset({1}))
     with mock.patch("solon.models.sampling.PREFILL", 8):
         for (number, _), row, _ in generate(body, requests, rules):
             wanted = plain(body, prompts[number], tuple(row.tokens))
@@ -112,12 +112,12 @@ def test_samples_from_shared_blocks_have_the_models_own_log_probabilities(kind: 
 
 def test_the_fused_step_is_for_llama_without_hooks() -> None:
     body = made("llama")
-    assert llama.shaped(body.module)
-    assert not llama.shaped(made("qwen2").module)
+    assert llama.supports(body.module)
+    assert not llama.supports(made("qwen2").module)
     hook = body.module.model.layers[1].register_forward_hook(lambda module, given, output: None)
-    assert not llama.shaped(body.module)
+    assert not llama.supports(body.module)
     hook.remove()
-    assert llama.shaped(body.module)
+    assert llama.supports(body.module)
 
 
 def test_frequencies_never_depend_on_the_length_of_a_pass() -> None:
@@ -138,7 +138,7 @@ def test_frequencies_never_depend_on_the_length_of_a_pass() -> None:
             },
         }
     )
-    assert HuggingFaceBody(Phi3ForCausalLM(config)).context == 64
+    assert HuggingFaceBackbone(Phi3ForCausalLM(config)).context == 64
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from torch import nn
 
 from solon.errors import InputError
-from solon.models.activations import activations, recorded
+from solon.models.activations import activations, record_outputs
 from solon.models.adapters import Lora
-from solon.models.backbones.attention import Trees, seen_blocks, tree_attention
-from solon.models.backbones.backbone import Backbone, Fork, forked
+from solon.models.backbones.attention import Trees, tree_attention, tree_block_mask
+from solon.models.backbones.backbone import Backbone, TreeLayout, pack_groups
 from solon.models.backbones.cache import SlotCache
-from solon.models.backbones.graphs import Replayed
+from solon.models.backbones.graphs import ReplayedStep
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.backbones.small_files import load_small, save_small
 from solon.models.base import Stop
 from solon.models.choice import choose
 from solon.models.dialogue import WordDialogue
-from solon.models.sampling import invert, nucleus
+from solon.models.sampling import inverse_cdf, nucleus
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import exact_kl, grouped, reply_logprobs, score, score_groups
+from solon.models.scoring import exact_kl, group_by_prompt, reply_logprobs, score, score_groups
 from solon.models.torch_model import TorchModel
-from solon.models.trie import trie_of
+from solon.models.trie import build_trie
 from solon.models.weights import load_tensors
 from solon.words.conversation import Conversation
 from solon.words.question import Question
@@ -126,7 +126,7 @@ def test_temperature_zero_is_the_likeliest_and_a_small_nucleus_too() -> None:
 def test_inversion_never_picks_what_has_no_weight(weights: list[float], uniform: float) -> None:
     row = torch.tensor([weights])
     if float(row.sum()) > 1e-3:
-        found = int(invert(row, torch.tensor([uniform])))
+        found = int(inverse_cdf(row, torch.tensor([uniform])))
         assert float(row[0, found]) > 0
         cumulative = row[0].double().cumsum(0)
         assert float(cumulative[found]) >= uniform * float(cumulative[-1]) - 1e-3
@@ -215,7 +215,7 @@ def test_scores_in_a_trie_equal_naive_ones(seed: int, row_tokens: int) -> None:
 def test_what_requests_share_is_computed_once() -> None:
     header, items = tuple(range(30)), [(n,) * 5 for n in range(8)]
     requests = [(header + item, (option,)) for item in items for option in (40, 41)]
-    assert trie_of(requests).unique_tokens == 30 + 8 * (5 + 2)
+    assert build_trie(requests).unique_tokens == 30 + 8 * (5 + 2)
     body, rows = model().module, []
     body.embed.register_forward_hook(lambda module, given, made: rows.append(given[0].numel()))  # type: ignore[operator, union-attr]
     with mock.patch.multiple("solon.models.scoring", ROW_TOKENS=16, SHARED_TOKENS=8):
@@ -253,11 +253,11 @@ def test_choose_gives_belief_raw_and_mass() -> None:
 def test_kl_is_zero_to_itself_and_equals_a_plain_computation() -> None:
     first, second = model(0, scale=4.0), model(1, scale=4.0)
     pair = ((7, 8, 9), (10, 11, 12))
-    assert exact_kl(first.module, first.module, grouped([pair])) == [pytest.approx(0.0, abs=1e-5)]
+    assert exact_kl(first.module, first.module, group_by_prompt([pair])) == [pytest.approx(0.0, abs=1e-5)]
     tokens = torch.tensor([pair[0] + pair[1]])
     p = first.module.logits(first.module.hidden(tokens))[0, 2:5].log_softmax(-1)
     q = second.module.logits(second.module.hidden(tokens))[0, 2:5].log_softmax(-1)
-    assert exact_kl(first.module, second.module, grouped([pair]))[0] == pytest.approx(
+    assert exact_kl(first.module, second.module, group_by_prompt([pair]))[0] == pytest.approx(
         float((p.exp() * (p - q)).sum()), rel=1e-4
     )
 
@@ -321,9 +321,9 @@ def test_a_scalar_head_reads_the_end_of_each_reply() -> None:
     scalar = ScalarModel(model().module)
     nn.init.normal_(scalar.head.weight, generator=torch.Generator().manual_seed(0))
     rows = [((7, 8), [(9, 10), (11,)]), ((12,), [(13, 14, 15)])]
-    found = scalar.at_ends(rows).tolist()
+    found = scalar.reply_scores(rows).tolist()
     wanted = [
-        float(scalar.per_token(torch.tensor([prompt + reply]))[0, -1])
+        float(scalar.scores_per_token(torch.tensor([prompt + reply]))[0, -1])
         for prompt, replies in rows
         for reply in replies
     ]
@@ -337,7 +337,7 @@ def test_activations_are_read_at_named_sites_and_hooks_do_not_stay() -> None:
     assert found["blocks.0.residual_after"].shape == (1, 3, 32)
     assert set(sites) <= set(speaker.sites)
     assert not any(module._forward_hooks for module in speaker.module.modules())
-    with pytest.raises(InputError, match="no site 'nowhere'"), recorded(speaker.module, ["nowhere"]):
+    with pytest.raises(InputError, match="no site 'nowhere'"), record_outputs(speaker.module, ["nowhere"]):
         pass
 
 
@@ -352,7 +352,7 @@ def test_a_shallow_body_is_the_first_layers() -> None:
 
 
 def test_a_fork_masks_what_a_reply_may_not_see() -> None:
-    _, fork = forked([((1, 2), [(3,), (4, 5)])], torch.device("cpu"))
+    _, fork = pack_groups([((1, 2), [(3,), (4, 5)])], torch.device("cpu"))
     assert fork.mask()[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -380,7 +380,7 @@ def test_a_recorded_step_is_recorded_anew_where_the_cache_has_moved() -> None:
         reset()
         return lambda: found.copy_(call()), found
 
-    speaker.module.stepper = lambda: Replayed(plain(), recorded_)  # type: ignore[method-assign]
+    speaker.module.stepper = lambda: ReplayedStep(plain(), recorded_)  # type: ignore[method-assign]
     assert speaker.sample(prompts, count=2, max_tokens=40, seed=1) == wanted
     assert 1 < records < 10  # once for each number of slots and each stretch of positions
 
@@ -389,15 +389,15 @@ def test_a_recorded_step_is_recorded_anew_where_the_cache_has_moved() -> None:
 @pytest.mark.parametrize("window", [None, 6])
 def test_a_block_mask_shows_what_the_masks_of_the_trees_show(prefix: int, window: int | None) -> None:
     """What accelerators compute in one kernel (here by its definition) is what is computed tree by tree."""
-    _, plain = forked(
+    _, plain = pack_groups(
         [((5, 6, 7, 8), [(9, 10), (11,)]), ((5, 6), [(12, 13, 14)]), (tuple(range(3, 40)), [(41, 42)])],
         torch.device("cpu"),
     )
-    fork = Fork(plain.positions_BT + prefix, plain.ends_BT, prefix, plain.lengths)
+    fork = TreeLayout(plain.positions_BT + prefix, plain.ends_BT, prefix, plain.lengths)
     trees, tokens = fork.trees(window), plain.ends_BT.shape[1]
     assert trees is not None
     blocks = Trees(
-        fork.lengths, prefix, [], seen_blocks(fork.ends_BT[0], fork.positions_BT[0], prefix, window)
+        fork.lengths, prefix, [], tree_block_mask(fork.ends_BT[0], fork.positions_BT[0], prefix, window)
     )
     generator = torch.Generator().manual_seed(0)
     given = [

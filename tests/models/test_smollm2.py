@@ -25,7 +25,7 @@ from solon.models.huggingface import (
 from solon.models.load import load_open, load_speaker
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
-from solon.models.weights import trained
+from solon.models.weights import trainable_parameters
 from solon.words.conversation import Conversation
 
 pytestmark = pytest.mark.model
@@ -49,7 +49,7 @@ def adapted(exact: TorchModel) -> TorchModel:
     found = exact.adapted(Lora(4), seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, parameter in trained(found.module).items():
+        for name, parameter in trainable_parameters(found.module).items():
             if name.endswith("up_OR"):
                 parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
     return found

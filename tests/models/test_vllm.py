@@ -91,7 +91,7 @@ class Engine:
 
     def collective_rpc(self, name: str, args: tuple[str]) -> list[str]:
         module = importlib.import_module("solon.models.vllm")
-        receiver = module.Receiver()
+        receiver = module.WeightReceiver()
         receiver.model_runner = ModuleType("runner")
         receiver.model_runner.model = ModuleType("model")
         receiver.model_runner.model.load_weights = self._load

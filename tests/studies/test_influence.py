@@ -22,7 +22,7 @@ from solon.interpretability.linear import Passed, linear_layers, passed
 from solon.interpretability.objectives import comparisons, language
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.scalar import ScalarModel
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 from solon.records.page import page
 from solon.records.run import Run
 from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
@@ -97,7 +97,7 @@ def test_the_study_survives_being_killed(tmp_path: Path) -> None:
         )
 
 
-def small_model(seed: int = 0) -> tuple[SmallTransformer, list[Given]]:
+def small_model(seed: int = 0) -> tuple[SmallTransformer, list[ScoreRequest]]:
     rng, body = (
         random.Random(seed),
         SmallTransformer(Shape(40, width=32, layers=2, heads=4, context=32), seed=seed),
@@ -290,7 +290,7 @@ def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(
     body, rows = small_model()
     objective = language(body)
 
-    def source() -> Source[Given]:
+    def source() -> Source[ScoreRequest]:
         return Source(
             "rows",
             objective,
@@ -325,7 +325,7 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
     body, rows = small_model()
     objective = language(body)
 
-    def source(*asked: Given) -> Source[Given]:
+    def source(*asked: ScoreRequest) -> Source[ScoreRequest]:
         titles = tuple(f"row {number}" for number in range(len(rows)))
         return Source(
             "rows",
@@ -338,7 +338,7 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
             objective,
         )
 
-    def influences(name: str, settings: ExplainSettings, *asked: Given) -> np.ndarray:
+    def influences(name: str, settings: ExplainSettings, *asked: ScoreRequest) -> np.ndarray:
         with Run.open(tmp_path, name, {}, {}, seed=0) as run:
             return explained(run, settings, source(*asked)).total_QN
 

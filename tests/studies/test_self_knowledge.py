@@ -31,7 +31,7 @@ from solon.evaluation.self_knowledge import (
 )
 from solon.models.backbones.small_files import save_small
 from solon.models.dialogue import PlainText
-from solon.models.scalar import ScalarModel, last_states
+from solon.models.scalar import ScalarModel, last_hidden_states
 from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.statistics.calibration import auroc
@@ -82,8 +82,8 @@ def test_states_behind_a_shared_beginning_are_those_of_whole_rows(taught: TorchM
         for own in toy_facts.questions("colour")[:5]
     ]
     with torch.inference_mode():
-        whole = torch.cat([ScalarModel(taught.module).states_at_ends([(row, [()])]) for row in rows])
-    assert torch.allclose(last_states(taught.module, rows), whole, atol=1e-4)
+        whole = torch.cat([ScalarModel(taught.module).reply_states([(row, [()])]) for row in rows])
+    assert torch.allclose(last_hidden_states(taught.module, rows), whole, atol=1e-4)
 
 
 def test_a_soft_row_is_thirty_hard_ones() -> None:

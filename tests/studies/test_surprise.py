@@ -9,7 +9,7 @@ import torch
 from solon.errors import InputError
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
-from solon.models.sampling import Request, Rules, generate
+from solon.models.sampling import Request, SamplingParams, generate
 from solon.studies.surprise.ability import WORDS, Sum, ability, drawn, largest_jump
 from solon.studies.surprise.study import Settings, checkpoints, example, held_out, study
 from tests.killed import survived
@@ -27,12 +27,14 @@ def test_exact_match_is_greedy_decoding_and_loss_is_cross_entropy() -> None:
         assert found.loss[place] == pytest.approx(
             float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer))), abs=1e-5
         )
-        assert found.per_token[place] == pytest.approx(
+        assert found.scores_per_token[place] == pytest.approx(
             float((logits.argmax(-1) == torch.tensor(answer)).float().mean())
         )
         [(_, row, _)] = list(
             generate(
-                body, [Request(prompt, (0,), lambda tokens: False)], Rules(len(answer), 0.0, 1.0, frozenset())
+                body,
+                [Request(prompt, (0,), lambda tokens: False)],
+                SamplingParams(len(answer), 0.0, 1.0, frozenset()),
             )
         )
         assert found.exact[place] == float(tuple(row.tokens) == answer)

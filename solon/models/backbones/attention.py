@@ -44,7 +44,7 @@ class Trees:
 
 
 NAME = "solon"
-LONGEST = 1024  # above this many keys the T x S scores cost more memory than they save time
+MAX_KEYS = 1024  # above this many keys the T x S scores cost more memory than they save time
 
 
 def masked_attention(
@@ -65,7 +65,7 @@ def tree_attention(
 ) -> Tensor:
     """The same for one row of trees, tree by tree or in one kernel, (1, Q, T, D)."""
     if trees.blocks is not None:
-        return flexible(query_1QTD, key_1HSD, value_1HSD, trees.blocks, scale)
+        return block_attention(query_1QTD, key_1HSD, value_1HSD, trees.blocks, scale)
     found, start = [], 0
     for tokens, mask in zip(trees.lengths, trees.masks, strict=True):
         own, before = slice(trees.prefix + start, trees.prefix + start + tokens), slice(0, trees.prefix)
@@ -76,7 +76,7 @@ def tree_attention(
                 torch.cat([value_1HSD[:, :, before], value], dim=2),
             )
         query = query_1QTD[:, :, start : start + tokens]
-        if key.shape[2] > LONGEST:
+        if key.shape[2] > MAX_KEYS:
             found.append(
                 F.scaled_dot_product_attention(
                     query, key, value, attn_mask=mask[None, None], scale=scale, enable_gqa=True
@@ -88,7 +88,7 @@ def tree_attention(
     return torch.cat(found, dim=2)
 
 
-def seen_blocks(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
+def tree_block_mask(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
     """What each token of a row of trees sees (see `Fork`), as a mask that flex attention skips blocks by."""
     # a number would be compiled in, and anew for each
     tokens, before = len(ends_T), torch.tensor(prefix, device=ends_T.device)
@@ -105,16 +105,16 @@ def seen_blocks(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | 
 
 
 @cache
-def compiled() -> Callable[..., Any]:
+def compiled_flex_attention() -> Callable[..., Any]:
     """Flex attention as one kernel; made once, for rows of any length."""
     return torch.compile(flex_attention, dynamic=True)
 
 
-def flexible(
+def block_attention(
     query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, blocks: BlockMask, scale: float
 ) -> Tensor:
     """The same under a block mask: compiled on an accelerator, by its definition elsewhere."""
-    kernel: Any = flex_attention if query_1QTD.device.type == "cpu" else compiled()
+    kernel: Any = flex_attention if query_1QTD.device.type == "cpu" else compiled_flex_attention()
     return torch.as_tensor(
         kernel(query_1QTD, key_1HSD, value_1HSD, block_mask=blocks, scale=scale, enable_gqa=True)
     )
@@ -143,7 +143,7 @@ def attention(
         return mixed.transpose(1, 2).contiguous(), None
     trees: tuple[Trees, Trees] | None = kwargs.pop("solon_trees", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    few = query.shape[2] == 1 or (key.shape[2] <= LONGEST and query.device.type == "cpu")
+    few = query.shape[2] == 1 or (key.shape[2] <= MAX_KEYS and query.device.type == "cpu")
     plain = kwargs.get("position_bias") is None and kwargs.get("softcap") is None
     if trees is not None and plain:
         own = trees[kwargs.get("sliding_window") is not None]
@@ -156,7 +156,7 @@ def attention(
     return found
 
 
-def register() -> str:
+def register_attention() -> str:
     """Make the above known to transformers; returns the name to ask for it by. Harmless to repeat."""
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)

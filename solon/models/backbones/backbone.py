@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.backbones.attention import Trees, seen_blocks
+from solon.models.backbones.attention import Trees, tree_block_mask
 from solon.models.backbones.cache import KeysValues, SlotCache
 from solon.models.backbones.heads import Heads
 from solon.models.base import Tokens
@@ -32,7 +32,7 @@ def fast_precision() -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def standard_device() -> torch.device:
+def default_device() -> torch.device:
     """Where a model stands unless told otherwise: on the accelerator, of several that of this pool's worker
     or torchrun's process.
     """
@@ -45,7 +45,7 @@ def standard_device() -> torch.device:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class TreeLayout:
     """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one
     prompt are one.
 
@@ -88,15 +88,15 @@ class Fork:
                 self.lengths,
                 self.prefix,
                 [],
-                seen_blocks(self.ends_BT[0], self.positions_BT[0], self.prefix, window),
+                tree_block_mask(self.ends_BT[0], self.positions_BT[0], self.prefix, window),
             )
         masks, start = [], 0
         for tokens in self.lengths:
             span = slice(start, start + tokens)
             masks.append(
-                Fork(self.positions_BT[:, span], self.ends_BT[:, span] - start, self.prefix).mask(window)[
-                    0, 0
-                ]
+                TreeLayout(self.positions_BT[:, span], self.ends_BT[:, span] - start, self.prefix).mask(
+                    window
+                )[0, 0]
             )
             start += tokens
         return Trees(self.lengths, self.prefix, masks)
@@ -124,12 +124,14 @@ class Backbone(nn.Module, ABC):
         return call()
 
     @abstractmethod
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
+    def hidden(
+        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+    ) -> Tensor:
         """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on
         from its `fork.prefix` tokens.
         """
 
-    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+    def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
         """The same with every head looked at, or held (see `Heads`): slower. Raises InputError where a body
         cannot.
         """
@@ -174,10 +176,12 @@ class Backbone(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-def forked(rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device) -> tuple[Tensor, Fork]:
+def pack_groups(
+    rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device
+) -> tuple[Tensor, TreeLayout]:
     """All (prompt, replies) side by side in one row, each prompt computed once for all its replies.
 
-    >>> tokens, fork = forked([((7, 8), [(1,), (2, 3)]), ((9,), [(4,)])], torch.device("cpu"))
+    >>> tokens, fork = pack_groups([((7, 8), [(1,), (2, 3)]), ((9,), [(4,)])], torch.device("cpu"))
     >>> tokens.tolist(), fork.positions_BT.tolist(), fork.ends_BT.tolist(), fork.lengths
     ([[7, 8, 1, 2, 3, 9, 4]], [[0, 1, 2, 2, 3, 0, 1]], [[5, 5, 3, 5, 5, 7, 7]], (5, 2))
     """
@@ -193,7 +197,7 @@ def forked(rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device
         ]
         lengths.append(len(tokens) - first)
     tokens_1T, positions_1T, ends_1T = torch.tensor([tokens, positions, ends], device=device)[:, None]
-    return tokens_1T, Fork(positions_1T, ends_1T, lengths=tuple(lengths))
+    return tokens_1T, TreeLayout(positions_1T, ends_1T, lengths=tuple(lengths))
 
 
 def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:
@@ -202,7 +206,7 @@ def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:
     return torch.tensor([row + (0,) * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
 
 
-def line(tokens: int, prefix: int, device: torch.device) -> Fork:
+def chain_layout(tokens: int, prefix: int, device: torch.device) -> TreeLayout:
     """One row without a branch, behind a prefix."""
     places_1T = torch.arange(tokens, device=device)[None]
-    return Fork(places_1T + prefix, torch.full_like(places_1T, tokens), prefix, (tokens,))
+    return TreeLayout(places_1T + prefix, torch.full_like(places_1T, tokens), prefix, (tokens,))

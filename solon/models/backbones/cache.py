@@ -58,7 +58,7 @@ class SlotCache(Cache):
         self.lengths_B = torch.zeros(slots, dtype=torch.long)  # 0: the slot is idle
         self._rows = torch.arange(slots)
 
-    def place(self, slot: int, prefix: KeysValues) -> None:
+    def insert(self, slot: int, prefix: KeysValues) -> None:
         """Put the keys and values of a prompt, one (1, H, T, D) pair a layer, at the start of a slot."""
         if not self.keys_BHSD:
             for key, value in prefix:
@@ -110,7 +110,7 @@ class SlotCache(Cache):
         """Make a slot idle: it still takes part in every step, and costs one position."""
         self.lengths_B[slot] = 0
 
-    def keep(self, slots: Sequence[int], size: int) -> None:
+    def select(self, slots: Sequence[int], size: int) -> None:
         """Go on with these slots alone, in this order, and idle ones up to `size`."""
         chosen = [*slots, *(slot for slot in range(self.slots) if slot not in slots)][:size]
         index = torch.tensor(chosen, device=self.lengths_B.device)

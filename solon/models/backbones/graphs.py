@@ -15,7 +15,9 @@ Step = Callable[[Tensor, SlotCache], Tensor]
 Record = Callable[[Callable[[], Tensor], Callable[[], object]], tuple[Callable[[], object], Tensor]]
 
 
-def captured(call: Callable[[], Tensor], reset: Callable[[], object]) -> tuple[Callable[[], object], Tensor]:
+def capture_graph(
+    call: Callable[[], Tensor], reset: Callable[[], object]
+) -> tuple[Callable[[], object], Tensor]:
     """A CUDA graph of `call`: what replays it, and where it leaves its result. `reset` undoes what a call
     changes.
     """
@@ -36,12 +38,12 @@ def captured(call: Callable[[], Tensor], reset: Callable[[], object]) -> tuple[C
     return graph.replay, found
 
 
-class Replayed:
+class ReplayedStep:
     """The same as `step`, which is recorded anew whenever the cache has moved: as it grows by a stretch, or
     keeps fewer slots. What it returns is overwritten by the next step.
     """
 
-    def __init__(self, step: Step, record: Record = captured) -> None:
+    def __init__(self, step: Step, record: Record = capture_graph) -> None:
         self.step, self.record = step, record
         self.moved: tuple[int, ...] = ()
         self.replay: Callable[[], object] = lambda: None

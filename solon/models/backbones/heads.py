@@ -19,11 +19,11 @@ from solon.errors import InputError
 @dataclass(slots=True)
 class Heads:
     """Given to one forward pass, and filled by it. With `frozen` patterns heads attend as these say, whatever
-    comes in; a head that is `silenced` (layer and head, both from 0) gathers nothing.
+    comes in; a head that is `ablated` (layer and head, both from 0) gathers nothing.
     """
 
     frozen: Sequence[Tensor] | None = None
-    silenced: frozenset[tuple[int, int]] = frozenset()
+    ablated: frozenset[tuple[int, int]] = frozenset()
     patterns_BHTT: list[Tensor] = field(default_factory=list)  # of each layer
     # what each head gathered, before the output matrix
     mixed_BHTD: list[Tensor] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Heads:
                 scores = scores + mask_BHTT
             pattern = scores.softmax(dim=-1)
         mixed = pattern.to(value.dtype) @ value
-        for own_layer, head in self.silenced:
+        for own_layer, head in self.ablated:
             if own_layer == layer:
                 mixed = mixed.index_fill(1, torch.tensor([head], device=mixed.device), 0.0)
         self.patterns_BHTT.append(pattern)
@@ -67,7 +67,7 @@ class Heads:
         return mixed
 
 
-WRITERS = (
+OUTPUT_MATRICES = (
     "attention.output",
     "self_attn.o_proj",
     "attn.c_proj",
@@ -77,16 +77,16 @@ WRITERS = (
 )
 
 
-def written(layer: nn.Module, mixed_BHTD: Tensor) -> Tensor:
+def head_contributions(layer: nn.Module, mixed_BHTD: Tensor) -> Tensor:
     """What each head of a layer writes to the residual stream, (B, H, T, C), the output's bias left out;
     where a norm stands behind attention (Gemma), up to one factor for each head and token. Raises InputError
     where the output matrix is not found.
     """
     known = dict(layer.named_modules())
-    found: Any = next((known[name] for name in WRITERS if name in known), None)
+    found: Any = next((known[name] for name in OUTPUT_MATRICES if name in known), None)
     if found is None:
         raise InputError(
-            f"no output matrix of attention in {type(layer).__name__} among {', '.join(WRITERS)}"
+            f"no output matrix of attention in {type(layer).__name__} among {', '.join(OUTPUT_MATRICES)}"
         )
     # GPT-2 keeps it the other way round
     weight_CI = found.weight if isinstance(found, nn.Linear) else found.weight.T

@@ -12,18 +12,18 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
 from solon.errors import InputError
-from solon.models.adapters import copied
+from solon.models.adapters import copy_sharing_frozen
 from solon.models.backbones import llama
-from solon.models.backbones.attention import register
-from solon.models.backbones.backbone import Backbone, Fork, line
+from solon.models.backbones.attention import register_attention
+from solon.models.backbones.backbone import Backbone, TreeLayout, chain_layout
 from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
-from solon.models.backbones.graphs import Replayed
+from solon.models.backbones.graphs import ReplayedStep
 from solon.models.backbones.heads import Heads
 
 ATTENTION = {"full_attention", "sliding_attention"}
 
 
-class HuggingFaceBody(Backbone):
+class HuggingFaceBackbone(Backbone):
     """Wraps a `PreTrainedModel` whose layers are attention over a cache; others are refused by name.
 
     The head is applied to the positions that are asked for, and no more, so it is checked once, on loading,
@@ -33,7 +33,7 @@ class HuggingFaceBody(Backbone):
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__()
         self.module = module
-        module.set_attn_implementation(register())
+        module.set_attn_implementation(register_attention())
         config: Any = module.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ATTENTION)
         if kinds - ATTENTION:
@@ -68,7 +68,7 @@ class HuggingFaceBody(Backbone):
         """The transformer under the language-modelling head."""
         return self.module.base_model
 
-    def first_layers(self, layers: int) -> HuggingFaceBody:
+    def first_layers(self, layers: int) -> HuggingFaceBackbone:
         """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the
         trunk keeps its layers elsewhere than in `layers`.
         """
@@ -76,7 +76,7 @@ class HuggingFaceBody(Backbone):
             raise InputError(
                 f"{self.module.config.model_type} keeps its layers under another name; use the whole depth"
             )
-        twin = copied(self)
+        twin = copy_sharing_frozen(self)
         twin.trunk.layers = twin.trunk.layers[:layers]
         config: Any = twin.module.config.get_text_config()
         config.num_hidden_layers = layers
@@ -101,10 +101,12 @@ class HuggingFaceBody(Backbone):
         for layer in getattr(self.trunk, "layers", ()):
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
+    def hidden(
+        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+    ) -> Tensor:
         if fork is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
-        if fork.lengths and llama.shaped(self.module):
+        if fork.lengths and llama.supports(self.module):
             return llama.hidden(self.module, tokens_BT, fork, prefix, recompute=self.recomputes)
         told: dict[str, Any] = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
         if fork.lengths:
@@ -118,7 +120,7 @@ class HuggingFaceBody(Backbone):
             ).last_hidden_state
         )
 
-    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+    def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
         hidden = torch.as_tensor(
             self.trunk(input_ids=tokens_BT, use_cache=False, solon_heads=heads).last_hidden_state
         )
@@ -136,15 +138,17 @@ class HuggingFaceBody(Backbone):
         return mask(self.window)
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        if llama.shaped(self.module):
+        if llama.supports(self.module):
             kept: list[tuple[Tensor, Tensor]] = []
-            fork = line(len(tokens_T), prefix[0][0].shape[2] if prefix is not None else 0, tokens_T.device)
+            fork = chain_layout(
+                len(tokens_T), prefix[0][0].shape[2] if prefix is not None else 0, tokens_T.device
+            )
             return llama.hidden(self.module, tokens_T[None], fork, prefix, kept=kept)[0], kept
         cache, told = DynamicCache(), {}
         if prefix is not None:
             for layer, (key, value) in enumerate(prefix):
                 cache.update(key, value, layer)
-            fork = line(len(tokens_T), cache.get_seq_length(), tokens_T.device)
+            fork = chain_layout(len(tokens_T), cache.get_seq_length(), tokens_T.device)
             told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
         hidden_1TC = self.trunk(
             input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **told
@@ -163,11 +167,11 @@ class HuggingFaceBody(Backbone):
         return torch.as_tensor(hidden_B1C[:, 0])
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        small = self.module.num_parameters() <= llama.LARGEST and self.scale == 1 and self.cap is None
-        if not (small and llama.shaped(self.module)):
+        small = self.module.num_parameters() <= llama.MAX_PARAMETERS and self.scale == 1 and self.cap is None
+        if not (small and llama.supports(self.module)):
             return super().stepper()
         step = llama.stepper(self.module)
-        return step if self.device.type == "cpu" else Replayed(step)
+        return step if self.device.type == "cpu" else ReplayedStep(step)
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from solon.models.adapters import LoraLinear
 from solon.models.backbones.attention import Trees, tree_attention
-from solon.models.backbones.backbone import Fork
+from solon.models.backbones.backbone import TreeLayout
 from solon.models.backbones.cache import KeysValues, SlotCache
 
 
@@ -70,7 +70,7 @@ def fuse(layers: Sequence[Any]) -> FusedLinear:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class FusedLayer:
     """One block, ready to be stepped."""
 
     before: nn.Parameter  # the norms' weights
@@ -84,10 +84,10 @@ class Layer:
 SLOTS = 32  # rows that packed weights are laid out for
 # parameters; above, reading the weights takes so long that fewer operations are not worth a joined copy of
 # them
-LARGEST = 1.5e9
+MAX_PARAMETERS = 1.5e9
 
 
-def shaped(module: Any) -> bool:
+def supports(module: Any) -> bool:
     """Whether this file is for the model: of Llama's own layout without biases, and with no hook, which would
     not be called.
     """
@@ -98,14 +98,14 @@ def shaped(module: Any) -> bool:
     return bool(llama and plain and not hooked)
 
 
-class Normed(torch.autograd.Function):
+class RMSNorm(torch.autograd.Function):
     """Root-mean-square norm of the residual stream, computed in fp32, given in the precision of the
     products.
     """
 
     @staticmethod
     def forward(ctx: Any, x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-        inverse_1T1 = inverse_length(x_1TC, epsilon)
+        inverse_1T1 = inverse_rms(x_1TC, epsilon)
         ctx.save_for_backward(x_1TC, weight_C, inverse_1T1)
         return (x_1TC * inverse_1T1).mul_(weight_C).to(dtype)
 
@@ -119,7 +119,7 @@ class Normed(torch.autograd.Function):
         return given.sub_(unit.mul_(along)).mul_(inverse_1T1).to(x_1TC.dtype), weight, None, None
 
 
-def inverse_length(x: Tensor, epsilon: float) -> Tensor:
+def inverse_rms(x: Tensor, epsilon: float) -> Tensor:
     """1 / sqrt(mean square + epsilon) over the last dimension, kept, in fp32."""
     squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
     return torch.as_tensor(squares.div_(x.shape[-1]).add_(epsilon).rsqrt_())
@@ -131,23 +131,23 @@ class Rotary(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return turned(x, cos, sin)
+        return rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return turned(gradients[0], cos, -sin), None, None
+        return rotate(gradients[0], cos, -sin), None, None
 
 
-def normed(x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(Normed.apply(x_1TC, weight_C, epsilon, dtype))  # type: ignore[no-untyped-call]
+def rms_norm(x_1TC: Tensor, weight_C: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(RMSNorm.apply(x_1TC, weight_C, epsilon, dtype))  # type: ignore[no-untyped-call]
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.as_tensor(Rotary.apply(x, cos, sin))  # type: ignore[no-untyped-call]
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     low, high = x.to(cos.dtype).chunk(2, dim=-1)
     return torch.cat([(low * cos).addcmul_(high, sin, value=-1), (high * cos).addcmul_(low, sin)], dim=-1).to(
         x.dtype
@@ -157,7 +157,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def hidden(
     module: Any,
     tokens_1T: Tensor,
-    fork: Fork,
+    fork: TreeLayout,
     prefix: KeysValues | None,
     *,
     kept: list[tuple[Tensor, Tensor]] | None = None,
@@ -180,7 +180,7 @@ def hidden(
     for place, block in enumerate(trunk.layers):
         before = None if prefix is None else prefix[place]
         call = partial(
-            layer,
+            layer_forward,
             block,
             epsilon=epsilon,
             dtype=dtype,
@@ -195,10 +195,10 @@ def hidden(
             if recompute and torch.is_grad_enabled()
             else call(x_1TC)
         )
-    return normed(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype)
+    return rms_norm(x_1TC, trunk.norm.weight, epsilon, x_1TC.dtype)
 
 
-def layer(
+def layer_forward(
     block: Any,
     x_1TC: Tensor,
     *,
@@ -213,9 +213,9 @@ def layer(
     """One block. Its linear layers are called as modules, adapters and all."""
     attention, mlp = block.self_attn, block.mlp
     shape = (1, x_1TC.shape[1], -1, attention.head_dim)
-    y_1TC = normed(x_1TC, block.input_layernorm.weight, epsilon, dtype)
+    y_1TC = rms_norm(x_1TC, block.input_layernorm.weight, epsilon, dtype)
     query, key = (
-        rotated(part(y_1TC).view(shape), cos, sin).transpose(1, 2)
+        apply_rotary(part(y_1TC).view(shape), cos, sin).transpose(1, 2)
         for part in (attention.q_proj, attention.k_proj)
     )
     value = attention.v_proj(y_1TC).view(shape).transpose(1, 2)
@@ -225,7 +225,7 @@ def layer(
         kept.append((key, value))
     seen = tree_attention(query, key, value, trees, attention.scaling)
     x_1TC = x_1TC + attention.o_proj(seen.transpose(1, 2).reshape((*y_1TC.shape[:2], -1)))
-    y_1TC = normed(x_1TC, block.post_attention_layernorm.weight, epsilon, dtype)
+    y_1TC = rms_norm(x_1TC, block.post_attention_layernorm.weight, epsilon, dtype)
     return torch.as_tensor(x_1TC + mlp.down_proj(F.silu(mlp.gate_proj(y_1TC)) * mlp.up_proj(y_1TC)))
 
 
@@ -235,7 +235,7 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
     """
     trunk, epsilon = module.model, module.config.rms_norm_eps
     layers = [
-        Layer(
+        FusedLayer(
             block.input_layernorm.weight,
             block.post_attention_layernorm.weight,
             fuse([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
@@ -251,7 +251,7 @@ def stepper(module: Any) -> Callable[[Tensor, SlotCache], Tensor]:
     head = fuse([module.lm_head])
 
     def even(x_BC: Tensor, weight_C: Tensor) -> Tensor:
-        return (x_BC * inverse_length(x_BC, epsilon)).mul_(weight_C).to(x_BC.dtype)
+        return (x_BC * inverse_rms(x_BC, epsilon)).mul_(weight_C).to(x_BC.dtype)
 
     def step(tokens_B: Tensor, cache: SlotCache) -> Tensor:
         rows = len(tokens_B)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from solon.errors import InputError
-from solon.models.adapters import copied
+from solon.models.adapters import copy_sharing_frozen
 from solon.models.backbones.attention import Trees, masked_attention, tree_attention
-from solon.models.backbones.backbone import Backbone, Fork, line
+from solon.models.backbones.backbone import Backbone, TreeLayout, chain_layout
 from solon.models.backbones.cache import KeysValues, PrefixCache, SlotCache
 from solon.models.backbones.heads import Heads
 
@@ -52,7 +52,7 @@ class Shape:
         return asdict(self)
 
 
-again = partial(checkpoint, use_reentrant=False)
+checkpointed = partial(checkpoint, use_reentrant=False)
 
 
 class Attention(nn.Module):
@@ -156,7 +156,7 @@ class SmallTransformer(Backbone):
 
     def first_layers(self, layers: int) -> SmallTransformer:
         """The first `layers` blocks under the same head."""
-        twin = copied(self)
+        twin = copy_sharing_frozen(self)
         twin.blocks = twin.blocks[:layers]
         twin.shape = replace(self.shape, layers=layers)
         return twin
@@ -185,21 +185,23 @@ class SmallTransformer(Backbone):
             # heads are looked at once
             recomputed = self.recomputes and torch.is_grad_enabled() and heads is None
             x_BTC, keys_values = (
-                again(block, x_BTC, cache, mask, told)
+                checkpointed(block, x_BTC, cache, mask, told)
                 if recomputed
                 else block(x_BTC, cache, mask, told, heads)
             )
             kept.append(keys_values)
         return self.final_norm(x_BTC), kept
 
-    def hidden(self, tokens_BT: Tensor, fork: Fork | None = None, prefix: KeysValues | None = None) -> Tensor:
+    def hidden(
+        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+    ) -> Tensor:
         if fork is not None:
             return self._run(
                 tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask()
             )[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
 
-    def attended(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+    def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
         return self._run(
             tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None, heads
         )[0]
@@ -210,7 +212,7 @@ class SmallTransformer(Backbone):
                 tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None
             )
             return hidden_1TC[0], kept
-        fork = line(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
+        fork = chain_layout(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
         hidden_1TC, kept = self._run(
             tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.trees() or fork.mask()
         )

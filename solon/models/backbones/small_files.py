@@ -11,7 +11,7 @@ from solon.models.dialogue import WordDialogue
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_tensors, save_tensors
 
-MARK = "solon.json"
+CONFIG_FILE = "solon.json"
 
 
 def save_small(model: TorchModel, folder: Path) -> None:
@@ -22,13 +22,15 @@ def save_small(model: TorchModel, folder: Path) -> None:
             f"{model.name} is no small transformer with a word vocabulary; use huggingface.export"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).write_text(json.dumps({"shape": body.shape.as_dict(), "words": dialogue.words}) + "\n")
+    (folder / CONFIG_FILE).write_text(
+        json.dumps({"shape": body.shape.as_dict(), "words": dialogue.words}) + "\n"
+    )
     save_tensors(body.state_dict(), folder / "model.safetensors")
 
 
 def load_small(folder: Path) -> TorchModel:
     try:
-        raw = json.loads((folder / MARK).read_text())
+        raw = json.loads((folder / CONFIG_FILE).read_text())
         body = SmallTransformer(Shape(**raw["shape"]), seed=0)
         body.load_state_dict(load_tensors(folder / "model.safetensors"))
         return TorchModel(folder.name, body, WordDialogue(tuple(raw["words"])), source=str(folder))

@@ -17,12 +17,12 @@ from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.rows import from_comparison
 from solon.data.tables import read_rows
 from solon.errors import InputError
-from solon.models.adapters import adapters_of
+from solon.models.adapters import adapter_layers
 from solon.models.backbones.small import SmallTransformer
 from solon.models.backbones.small_files import save_small
 from solon.models.base import LanguageModel
 from solon.models.huggingface import export, export_adapter, export_classifier
-from solon.models.spread import spread_open
+from solon.models.pooled import load_open_pooled
 from solon.models.torch_model import TorchModel
 from solon.records import index
 from solon.records.progress import silent, spoken
@@ -41,7 +41,7 @@ from solon.study.legacy import (
     skipped_counts,
     write_report,
 )
-from solon.training.fit import shuffled
+from solon.training.fit import shuffled_batch
 from solon.training.parallel import World, init_distributed, shutdown
 from solon.words.constitution import Principle, read_constitution
 from solon.words.conversation import Conversation
@@ -105,9 +105,9 @@ def aligned(options: Align, world: World) -> int:
     """The job, in one process or (started by torchrun) in several, of which the first writes and speaks."""
     began, first = time.monotonic(), not world.rank
     inputs = read_inputs(options)
-    start = spread_open(options.workers, options.model, precision=options.precision, say=say)
+    start = load_open_pooled(options.workers, options.model, precision=options.precision, say=say)
     feedback = (
-        spread_open(options.workers, options.feedback, precision=options.precision, say=say)
+        load_open_pooled(options.workers, options.feedback, precision=options.precision, say=say)
         if options.feedback
         else start
     )
@@ -167,12 +167,12 @@ def read_inputs(options: Align) -> Inputs:
         apart = packaged.RED_TEAM_HELD_OUT
     kept = read_prompts(apart) if apart else None
     train, held_out = sizes(options, len(prompts.rows), len(kept.rows) if kept else None)
-    red = shuffled(prompts.rows, size=len(prompts.rows), seed=options.seed, number=1)
+    red = shuffled_batch(prompts.rows, size=len(prompts.rows), seed=options.seed, number=1)
     if kept is None:
         training, testing = split(red, opening, [train, held_out])
     else:
         counts |= skipped_counts(kept, "held-out prompts")
-        training, testing = red[:train], shuffled(kept.rows, size=held_out, seed=options.seed, number=1)
+        training, testing = red[:train], shuffled_batch(kept.rows, size=held_out, seed=options.seed, number=1)
     useful, useful_test = helpful_parts(options, helpful.rows)
     taught, kept_back = (
         {opening(p) for p in (*training, *useful)},
@@ -220,15 +220,15 @@ def helpful_parts(
         train, test = tuple(rows), read_prompts(packaged.HELPFUL_HELD_OUT).rows
     else:
         names = sorted({opening(row) for row in rows})
-        kept = set(shuffled(names, size=max(1, len(names) // 4), seed=options.seed, number=1))
+        kept = set(shuffled_batch(names, size=max(1, len(names) // 4), seed=options.seed, number=1))
         train, test = (
             tuple(row for row in rows if opening(row) not in kept),
             tuple(row for row in rows if opening(row) in kept),
         )
     most = (20, 20) if options.preset == "quick" else (len(train), len(test))
     picked = (
-        shuffled(train, size=len(train), seed=options.seed, number=1),
-        shuffled(test, size=len(test), seed=options.seed, number=1),
+        shuffled_batch(train, size=len(train), seed=options.seed, number=1),
+        shuffled_batch(test, size=len(test), seed=options.seed, number=1),
     )
     return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
 
@@ -319,5 +319,5 @@ def finish(run: Run, report: Report, policy: TorchModel, reward: PreferenceModel
     else:
         run.artefact("model", lambda path: export(policy, path))
         run.artefact("preference_model", lambda path: export_classifier(reward.scalar, reward.dialogue, path))
-        if adapters_of(policy.module):
+        if adapter_layers(policy.module):
             run.artefact("adapter", lambda path: export_adapter(policy, path))

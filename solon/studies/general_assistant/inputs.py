@@ -31,7 +31,7 @@ from solon.study.legacy import (
     skipped_counts,
 )
 from solon.study.toy_models import speaker
-from solon.training.fit import shuffled
+from solon.training.fit import shuffled_batch
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
@@ -110,7 +110,7 @@ def toy_inputs(options: Options) -> Inputs:
     )
     models = tuple(speak(width=width, layers=layers) for width, layers in ((16, 1), (32, 2), (80, 2)))
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
-    order = shuffled(asked, size=len(asked), seed=options.seed, number=1)
+    order = shuffled_batch(asked, size=len(asked), seed=options.seed, number=1)
     held_out = tuple(order[: options.held_out or 96])
     among = {opening(prompt) for prompt in held_out}
     texts = tuple(
@@ -200,7 +200,7 @@ def prompts_of(
     """
     fitting = [p for p in rows if readable(model, p.behind(context), max_tokens=options.settings.max_tokens)]
     counts["prompts too long to stand behind the context, left out"] = len(rows) - len(fitting)
-    drawn = shuffled(fitting, size=len(fitting), seed=options.seed, number=1)
+    drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
     if held_out < 8 or len(fitting) - held_out < 16:
         raise InputError(

@@ -39,7 +39,7 @@ from solon.study.stages import (
     train_preference_model,
     with_adapters,
 )
-from solon.training.fit import fit, shuffled, steps_for
+from solon.training.fit import fit, shuffled_batch, steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
@@ -153,13 +153,15 @@ def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings
         rows: list[Lesson] = lessons(base.module, texts)
 
         def batch(number: int) -> list[list[Lesson]]:
-            return [shuffled(rows, size=settings.batch, seed=derive(run.seed, "distilled"), number=number)]
+            return [
+                shuffled_batch(rows, size=settings.batch, seed=derive(run.seed, "distilled"), number=number)
+            ]
 
         plan = Plan(
             steps,
             settings.distil_learning_rate,
             schedule="linear",
-            bf16=settings.weights == "full" and base.fast,
+            bf16=settings.weights == "full" and base.bf16_is_faster,
         )
         return fit(student.module, batch, distilling(student.module), plan=plan, state=state, world=run.world)
 

@@ -17,14 +17,14 @@ from solon.data.published import opening, read_comparisons, read_prompts, split
 from solon.data.rows import from_comparison
 from solon.errors import InputError
 from solon.models.load import load_open
-from solon.models.spread import spread_open
+from solon.models.pooled import load_open_pooled
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
 from solon.studies.helpful_harmless.settings import Annotate, Inputs, Settings, full, quick, toy
 from solon.studies.helpful_harmless.study import study
 from solon.study.legacy import StudyOptions, parse_with_preset, run_study, say, skipped_counts
 from solon.study.toy_models import planted, speaker
-from solon.training.fit import shuffled
+from solon.training.fit import shuffled_batch
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution, read_constitution
 from solon.words.conversation import Conversation
@@ -115,12 +115,12 @@ def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     say("training the toy world's speaker")
     start = speaker(options.seed)
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
-    order = shuffled(asked, size=len(asked), seed=options.seed, number=1)
+    order = shuffled_batch(asked, size=len(asked), seed=options.seed, number=1)
     train, held_out = options.train or 128, options.held_out or 96
     comparisons = toy_world.comparisons(options.seed, 1600, noise=NOISE)
     among = {opening(prompt) for prompt in order[: train + held_out]}
     in_distribution, out_of_distribution = (
-        tuple(shuffled(toy_world.requests(things), size=120, seed=options.seed, number=1))
+        tuple(shuffled_batch(toy_world.requests(things), size=120, seed=options.seed, number=1))
         for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
     )
     return start, Inputs(
@@ -155,7 +155,7 @@ def real_inputs(options: Options) -> tuple[TorchModel, Inputs]:
         judge = (
             model
             if here
-            else spread_open(options.workers, options.annotator, precision=options.precision, say=say)
+            else load_open_pooled(options.workers, options.annotator, precision=options.precision, say=say)
         )
     training, testing = prompts_of(options, comparisons, model, judge, counts)
     near, far = told_apart(options, model, counts)
@@ -224,7 +224,7 @@ def prompts_of(
         if model.fits(p, max_tokens=said) and (judge is None or judge.fits(p, max_tokens=2 * said + QUESTION))
     ]
     counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
-    drawn = shuffled(fitting, size=len(fitting), seed=options.seed, number=1)
+    drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
     testing = next(split(drawn, opening, [held_out]))
     apart = {opening(prompt) for prompt in testing}

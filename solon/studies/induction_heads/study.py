@@ -37,7 +37,7 @@ from solon.studies.induction_heads.report import report
 from solon.studies.induction_heads.settings import KINDS, Findings, Settings, Silenced, Snapshot
 from solon.study.stages import slug
 from solon.training.fit import fit
-from solon.training.losses import Total
+from solon.training.losses import LossTotal
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
@@ -88,10 +88,10 @@ def trained(run: Run, kind: str, start: TorchModel, marks: Sequence[int], settin
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
         body = model.module
 
-        def loss(some: Sequence[Tensor]) -> Total:
+        def loss(some: Sequence[Tensor]) -> LossTotal:
             tokens_BT = torch.stack(list(some)).to(body.device)
             logits_NV = body.logits(body.hidden(tokens_BT[:, :-1]).flatten(0, 1))
-            return Total(
+            return LossTotal(
                 F.cross_entropy(logits_NV, tokens_BT[:, 1:].flatten(), reduction="sum"),
                 float(tokens_BT[:, 1:].numel()),
             )

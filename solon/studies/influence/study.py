@@ -24,7 +24,7 @@ from solon.interpretability.influence import by_token, influence, low_rank, quer
 from solon.interpretability.linear import linear_layers
 from solon.interpretability.objectives import language
 from solon.models.backbones.small import Shape, SmallTransformer
-from solon.models.trie import Given
+from solon.models.trie import ScoreRequest
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.influence.ladder import (
@@ -136,7 +136,7 @@ def ladder_of(run: Run, seed: int, settings: Settings, found: Findings) -> None:
         found.again.setdefault(name, []).extend(datamodelling(scores_QN, halves, outcomes))
 
 
-def sequences(seed: int, count: int) -> list[Given]:
+def sequences(seed: int, count: int) -> list[ScoreRequest]:
     """Rows in which each token follows from the last by one of three habits; which habit, each row chooses.
     (prompt, reply)
     """
@@ -151,7 +151,7 @@ def sequences(seed: int, count: int) -> list[Given]:
     return found
 
 
-def language_model(seed: int, rows: Sequence[Given], steps: int = 150) -> SmallTransformer:
+def language_model(seed: int, rows: Sequence[ScoreRequest], steps: int = 150) -> SmallTransformer:
     body = SmallTransformer(Shape(60, width=32, layers=2, heads=4, context=32), seed=seed)
     optimiser = torch.optim.AdamW(body.parameters(), lr=3e-3)
     tokens_NT = torch.tensor([prompt + reply for prompt, reply in rows])

@@ -19,7 +19,7 @@ import numpy as np
 from solon.data.published import Defect
 from solon.errors import InputError
 from solon.models.base import LanguageModel, Speaker, derive
-from solon.models.choice import renormalised
+from solon.models.choice import softmax
 from solon.words.conversation import Conversation
 from solon.words.question import Question
 
@@ -131,7 +131,7 @@ def beliefs(score: Scorer, questions: Sequence[Question]) -> list[tuple[float, .
     """
     flat = [(question.prompt, choice) for question in questions for choice in question.choices]
     scores = iter(score([prompt for prompt, _ in flat], [choice for _, choice in flat]))
-    return [renormalised([next(scores) for _ in question.choices]) for question in questions]
+    return [softmax([next(scores) for _ in question.choices]) for question in questions]
 
 
 def liking(model: LanguageModel) -> Scorer:

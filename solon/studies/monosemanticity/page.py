@@ -11,7 +11,7 @@ import torch
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.features import FeatureActivations, by_interval, flat, neighbours
 from solon.interpretability.steering import HookSite
-from solon.models.activations import direct_logits
+from solon.models.activations import direct_logit_attribution
 from solon.models.base import Tokens
 from solon.records.dashboard import dashboard
 
@@ -81,7 +81,7 @@ def page(
     def word(token: int) -> int:
         return known.setdefault(token, len(known))
 
-    logits_KV = direct_logits(
+    logits_KV = direct_logit_attribution(
         place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None]
     )
     logits_KV -= logits_KV.mean(dim=0)  # what the directions have in common says nothing of one of them

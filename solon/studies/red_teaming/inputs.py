@@ -29,7 +29,7 @@ from solon.study.legacy import (
     skipped_counts,
 )
 from solon.study.toy_models import attacker, speaker
-from solon.training.fit import shuffled
+from solon.training.fit import shuffled_batch
 from solon.words.conversation import Conversation
 
 TOY = ("toy",)
@@ -108,7 +108,7 @@ def toy_inputs(options: Options) -> Inputs:
         speaker(options.seed, width=width, layers=layers, steps=500, shown=0.4, hole=HOLE)
         for width, layers in ((32, 2), (80, 2))
     )
-    asked = shuffled(toy_world.requests(toy_world.FORBIDDEN), size=800, seed=options.seed, number=1)
+    asked = shuffled_batch(toy_world.requests(toy_world.FORBIDDEN), size=800, seed=options.seed, number=1)
     attacks = tuple(Attack(prompt.last, "", toy_world.thing_of(prompt), "file") for prompt in asked[:200])
     return Inputs(
         models,

@@ -20,7 +20,7 @@ import torch
 from solon.errors import InputError
 from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens
-from solon.models.scoring import BATCH_TOKENS, batches, reply_hidden, token_logprobs
+from solon.models.scoring import BATCH_TOKENS, batch_by_tokens, reply_hidden, token_logprobs
 from solon.words.conversation import Conversation
 
 WORDS = (*"0123456789", "+")
@@ -86,7 +86,7 @@ def ability(body: Backbone, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
     if len(lengths) != 1:
         raise InputError(f"abilities are measured on answers of one length; found {sorted(lengths)}")
     found: dict[int, tuple[float, float, float]] = {}
-    for batch in batches([len(prompt) + len(answer) for prompt, answer in rows], tokens=BATCH_TOKENS):
+    for batch in batch_by_tokens([len(prompt) + len(answer) for prompt, answer in rows], tokens=BATCH_TOKENS):
         hidden_NC, target_N, sizes = reply_hidden(
             body, [(rows[place][0], [rows[place][1]]) for place in batch]
         )

@@ -22,7 +22,7 @@ from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.surprise.ability import WORDS, Ability, Sum, ability, drawn
 from solon.studies.surprise.report import Findings, report
-from solon.training.fit import Example, fit, imitation
+from solon.training.fit import Example, fit, reply_cross_entropy
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
@@ -133,7 +133,7 @@ def trained(run: Run, width: int, start: TorchModel, marks: list[int], settings:
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
         plan = Plan(settings.steps, settings.learning_rate, warmup=min(50, settings.steps), schedule="cosine")
         for step in fit(
-            model.module, batch, imitation(model.module), plan=plan, state=state, world=run.world
+            model.module, batch, reply_cross_entropy(model.module), plan=plan, state=state, world=run.world
         ):
             if step.number in marks:
                 run.artefact(f"width_{width}-{step.number}.safetensors", model.save)

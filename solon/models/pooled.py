@@ -19,7 +19,7 @@ PART = 32  # prompts of one piece of work
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """What a worker loads."""
 
     name: str
@@ -27,20 +27,20 @@ class Source:
 
 
 @lru_cache(maxsize=2)
-def loaded(source: Source) -> TorchModel:
+def load_cached(source: ModelSource) -> TorchModel:
     """The model of this process."""
     return load_open(source.name, precision=source.precision)
 
 
-class SpreadModel(TorchModel):
+class PooledModel(TorchModel):
     """An open model whose sampling and scoring run over a pool; copies of it, and what is trained on it, run
     here. What it returns does not depend on the number of workers: rows are cut into the same parts whatever
     it is, and each brings its seeds. A model that is not spread cuts its rows otherwise: its samples are the
     same, its scores are to rounding.
     """
 
-    def __init__(self, source: Source, pool: Pool | None, model: TorchModel | None = None) -> None:
-        model = model or loaded(source)
+    def __init__(self, source: ModelSource, pool: Pool | None, model: TorchModel | None = None) -> None:
+        model = model or load_cached(source)
         super().__init__(model.name, model.module, model.dialogue, source=model.source)
         self.given, self.pool = source, pool
 
@@ -72,9 +72,11 @@ class SpreadModel(TorchModel):
         return found
 
 
-def _drawn(source: Source, how: dict[str, Any], rows: list[tuple[Conversation, Sequence[int]]]) -> list[Any]:
-    model = loaded(source)
-    return blamed(
+def _drawn(
+    source: ModelSource, how: dict[str, Any], rows: list[tuple[Conversation, Sequence[int]]]
+) -> list[Any]:
+    model = load_cached(source)
+    return name_failing_row(
         lambda some: model.sample_with_seeds(
             [prompt for prompt, _ in some], [seeds for _, seeds in some], **how
         ),
@@ -82,9 +84,9 @@ def _drawn(source: Source, how: dict[str, Any], rows: list[tuple[Conversation, S
     )
 
 
-def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:
-    model = loaded(source)
-    return blamed(
+def _scored(source: ModelSource, truncate: bool, rows: list[tuple[Conversation, str]]) -> list[Any]:
+    model = load_cached(source)
+    return name_failing_row(
         lambda some: model.score(
             [prompt for prompt, _ in some], [reply for _, reply in some], truncate=truncate
         ),
@@ -92,7 +94,7 @@ def _scored(source: Source, truncate: bool, rows: list[tuple[Conversation, str]]
     )
 
 
-def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
+def name_failing_row(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]:
     """work(rows); where it raises, the rows are tried one by one, so that the error can name the row."""
     try:
         return work(rows)
@@ -105,7 +107,7 @@ def blamed(work: Callable[[list[Any]], list[Any]], rows: list[Any]) -> list[Any]
         raise InputError(f"{len(rows)} prompts together, none of them alone: {error}") from error
 
 
-def spread_over(
+def load_pooled(
     on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
 ) -> Speaker:
     """The model of that name, here or on workers as `on` says (see `pool_of`). A server spreads its own work.
@@ -116,14 +118,14 @@ def spread_over(
     return (
         load_speaker(name, precision=precision, say=say)
         if served
-        else spread_open(on, name, precision=precision, say=say)
+        else load_open_pooled(on, name, precision=precision, say=say)
     )
 
 
-def spread_open(
+def load_open_pooled(
     on: str, name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
 ) -> TorchModel:
     """The same for a model whose weights are in hand."""
     # fetched, converted or refused here, once
     pool, model = pool_of(on), load_open(name, precision=precision, say=say)
-    return model if pool is None else SpreadModel(Source(name, precision), pool, model)
+    return model if pool is None else PooledModel(ModelSource(name, precision), pool, model)
