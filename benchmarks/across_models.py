@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
-from solon.data.exchange import read_public
+from solon.data.exchange import read_public_comparisons
 from solon.models.base import derive
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
@@ -44,7 +44,7 @@ def main() -> None:
     )
     rows: dict[str, list[Comparison]] = {}
     for path in sorted(options.folder.glob("*.annotations.json.gz")):
-        reading = read_public(path)
+        reading = read_public_comparisons(path)
         fitting = sorted((c for c in reading.rows if pm.fits(c)), key=lambda c: derive(0, c.prompt.key))[
             : options.rows
         ]

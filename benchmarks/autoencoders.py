@@ -20,8 +20,14 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
-from solon.interpretability.dictionary import L1_COEFFICIENT, WARMUP, learn, plan_of, worth
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, activation_scale
+from solon.interpretability.dictionary import (
+    L1_COEFFICIENT,
+    WARMUP,
+    fit_autoencoders,
+    measure_autoencoder,
+    training_plan,
+)
 from solon.studies.monosemanticity.directions import planted
 
 BATCH, RATE, TARGET = 2048, 1e-3, 4.0
@@ -41,7 +47,7 @@ def main() -> None:
     stream = world.batches(BATCH, seed=1)
     batches = [next(stream) for _ in range(options.batches)]
     middle = torch.cat(batches[:8]).mean(dim=0)  # taken off, since peers differ in how they learn it
-    scale = scale_of(batches[0] - middle)
+    scale = activation_scale(batches[0] - middle)
     batches = [(own - middle) * scale for own in batches]
     held = [(own - middle) * scale for own, _ in zip(world.batches(BATCH, seed=2), range(8), strict=False)]
     print(
@@ -61,7 +67,7 @@ def main() -> None:
         began = time.perf_counter()
         made = runs[name](start, batches, options.steps)
         seconds[name] = time.perf_counter() - began
-        value = worth(made, held)
+        value = measure_autoencoder(made, held)
         ratio = (
             ""
             if name == "solon"
@@ -85,7 +91,9 @@ def again(batches: list[Tensor], start: int = 0) -> Iterator[Tensor]:
 
 def ours(start: Autoencoder, batches: list[Tensor], steps: int) -> Autoencoder:
     bank = AutoencoderBank([start]).copy()
-    for _ in learn(bank, lambda number: again(batches, number), [L1_COEFFICIENT], plan=plan_of(steps, RATE)):
+    for _ in fit_autoencoders(
+        bank, lambda number: again(batches, number), [L1_COEFFICIENT], plan=training_plan(steps, RATE)
+    ):
         pass
     return next(iter(bank))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
-from solon.data.published import opening, read_comparisons
+from solon.data.published import first_human_text, read_comparisons
 from solon.models.dialogue import ChatTemplate
 from solon.models.load import load_open
 from solon.models.scalar import ScalarModel
@@ -50,12 +50,12 @@ def main() -> None:
         f"{len(fitting)} comparisons, {body.depth} of {start.module.depth} layers, states of "
         f"{states.shape[-1]}"
     )
-    names = sorted({opening(c.prompt) for c in fitting})
+    names = sorted({first_human_text(c.prompt) for c in fitting})
     shares = []
     for split in range(options.splits):
         order = random.Random(split).sample(names, len(names))
         rank = {name: place for place, name in enumerate(order)}
-        places = sorted(range(len(fitting)), key=lambda place: rank[opening(fitting[place].prompt)])
+        places = sorted(range(len(fitting)), key=lambda place: rank[first_human_text(fitting[place].prompt)])
         test, train = places[:400], places[400:]
         labels = np.array([fitting[place].p_first for place in train])
         # half the pairs swapped, as in training

@@ -26,10 +26,10 @@ from kronfluence.arguments import FactorArguments, ScoreArguments
 from kronfluence.task import Task
 
 from benchmarks.sidebyside import alternating, options_of, told
-from solon.interpretability.curvature import fit
-from solon.interpretability.influence import influence, queries
+from solon.interpretability.curvature import fit_factors
+from solon.interpretability.influence import influence, preconditioned_queries
 from solon.interpretability.linear import linear_layers
-from solon.interpretability.objectives import language
+from solon.interpretability.objectives import language_objective
 from solon.models.backbones.small import Shape, SmallTransformer
 
 SHAPE = Shape(2000, width=256, layers=4, heads=4, context=128)
@@ -87,7 +87,7 @@ def main() -> None:
     body = trained(tokens_NT)
     given = [((int(row[0]),), tuple(map(int, row[1:]))) for row in tokens_NT]
     rows, asked = given[QUERIES:], given[:QUERIES]
-    objective, layers = language(body), linear_layers(body, ["mlp"])
+    objective, layers = language_objective(body), linear_layers(body, ["mlp"])
     peer_model = prepare_model(trained(tokens_NT), Language())
     folder = Path(tempfile.mkdtemp(prefix="influence"))
     analyzer = Analyzer(
@@ -120,7 +120,9 @@ def main() -> None:
         return found
 
     def our_scores(dtype: torch.dtype) -> np.ndarray:
-        return influence(objective, layers, queries(objective, layers, factors, asked), rows, dtype=dtype)
+        return influence(
+            objective, layers, preconditioned_queries(objective, layers, factors, asked), rows, dtype=dtype
+        )
 
     peer_fit("given", None, empirical=True)
     theirs = peer_scores(None)
@@ -129,27 +131,27 @@ def main() -> None:
     def apart(own: np.ndarray) -> str:
         return f"{np.abs(own - theirs).max() / np.abs(theirs).max():.1e}"
 
-    factors = fit(objective, layers, rows, labels="given", turning=half)
+    factors = fit_factors(objective, layers, rows, labels="given", turning=half)
     turned = apart(our_scores(whole))
-    factors = fit(objective, layers, rows, labels="given")
+    factors = fit_factors(objective, layers, rows, labels="given")
     exact = apart(our_scores(whole))
     found = [
         alternating(
             "factors",
-            lambda: fit(objective, layers, rows),
+            lambda: fit_factors(objective, layers, rows),
             lambda: peer_fit("drawn", None),
             runs=options.runs,
         ),
         alternating(
             "factors, turned in bfloat16",
-            lambda: fit(objective, layers, rows, turning=half),
+            lambda: fit_factors(objective, layers, rows, turning=half),
             lambda: peer_fit("drawn", None),
             runs=options.runs,
         ),
         alternating("scores", lambda: our_scores(whole), lambda: peer_scores(None), runs=options.runs),
         alternating(
             "factors, both in bfloat16",
-            lambda: fit(objective, layers, rows, dtype=half, turning=half),
+            lambda: fit_factors(objective, layers, rows, dtype=half, turning=half),
             lambda: peer_fit("drawn", half),
             runs=options.runs,
         ),

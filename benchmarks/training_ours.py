@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from solon.alignment.preference import Labelled, comparison_loss
+from solon.alignment.preference import LabelledPair, comparison_loss
 from solon.data.published import read_comparisons
 from solon.models.base import Sample, Tokens
 from solon.models.load import load_open
@@ -68,7 +68,7 @@ def our_supervised(model: TorchModel, rows: Sequence[tuple[Conversation, Group]]
 def our_preference(scalar: ScalarModel, rows: Sequence[tuple[Conversation, Group]], steps: int) -> None:
     labelled = [(group, 1.0, 1.0) for _, group in rows]
 
-    def batch(number: int) -> list[list[Labelled]]:
+    def batch(number: int) -> list[list[LabelledPair]]:
         return micro_batches(
             shuffled_batch(labelled, size=SIZE, seed=0, number=number),
             lambda row: group_length(row[0]),

@@ -43,7 +43,7 @@ SETTINGS = Settings(
 
 def main(root: Path) -> None:
     torch.set_num_threads(1)
-    dialogue = WordDialogue(toy.words())
+    dialogue = WordDialogue(toy.vocabulary())
     start = TorchModel(
         "untrained",
         SmallTransformer(Shape(dialogue.size, width=32, layers=1, heads=2, context=96), seed=0),

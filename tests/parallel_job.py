@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from solon.alignment.preference import PreferenceModel, learn
+from solon.alignment.preference import PreferenceModel, fit_preference_model
 from solon.models.adapters import Lora
 from solon.models.scalar import ScalarModel
 from solon.models.weights import full_tensor, save_tensors
@@ -64,7 +64,9 @@ def adapters(world: World, state: State | None) -> Iterator[Step]:
 def preference(world: World, state: State | None) -> Iterator[Step]:
     speaker = model()
     pm = PreferenceModel("pm", ScalarModel(speaker.module), speaker.dialogue)
-    return learn(pm, comparisons(), plan=Plan(STEPS, 1e-3), size=6, seed=0, state=state, world=world)
+    return fit_preference_model(
+        pm, comparisons(), plan=Plan(STEPS, 1e-3), size=6, seed=0, state=state, world=world
+    )
 
 
 def reinforced(method: str) -> Callable[[World, State | None], Iterator[Step]]:

@@ -17,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from solon.cli import main
 from solon.data.evaluations import Evaluation, read_evaluation
-from solon.data.published import Reading
+from solon.data.published import ParsedFile
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, Replied, outcomes, replies
+from solon.evaluation.measure import Outcome, ReplyOutcome, choice_outcomes, reply_outcomes
 from solon.evaluation.scores import accuracy
 from solon.models.load import load_open
 from solon.words.question import Problem
@@ -245,7 +245,9 @@ metric_list: [{{metric: acc}}]
     manager = pytest.importorskip("lm_eval.tasks").TaskManager(include_path=str(tmp_path / "tasks"))
     peer = pytest.importorskip("lm_eval").simple_evaluate(theirs, tasks=["colours"], task_manager=manager)
     assert results["results"]["colours"]["acc,none"] == peer["results"]["colours"]["acc,none"]
-    measured = outcomes(load_open(str(folder), precision="float32").plain(), read_evaluation(rows).problems)
+    measured = choice_outcomes(
+        load_open(str(folder), precision="float32").plain(), read_evaluation(rows).problems
+    )
     assert accuracy(measured).value == pytest.approx(peer["results"]["colours"]["acc,none"])
     for row, other, own in zip(ours, peer["samples"]["colours"], measured, strict=True):
         expected = [float(resp[0][0]) for resp in other["resps"]]
@@ -274,7 +276,7 @@ def test_a_log_that_was_written_is_read_back_with_the_same_accuracy(
 ) -> None:
     edge, evaluation = logs(), read_evaluation(rows)
     model = load_open(str(folder), precision="float32")
-    own = outcomes(model, evaluation.problems)
+    own = choice_outcomes(model, evaluation.problems)
     edge.write_log(tmp_path / "a.eval", evaluation, evaluation.problems, own, model="tiny")
     found = edge.read_log(tmp_path / "a.eval")
     assert {row.key: row.correct for row in found.rows} == {
@@ -290,7 +292,9 @@ def test_a_log_that_was_written_is_read_back_with_the_same_accuracy(
     free = tmp_path / "free.jsonl"
     free.write_text('{"question": "what is red?", "answers": ["blue", "green"]}\n')
     asked = read_evaluation(free)
-    edge.write_log(tmp_path / "b.eval", asked, asked.problems, replies(model, asked.problems), model="tiny")
+    edge.write_log(
+        tmp_path / "b.eval", asked, asked.problems, reply_outcomes(model, asked.problems), model="tiny"
+    )
     assert edge.read_log(tmp_path / "b.eval").evaluation.problems[0].answers == ("blue", "green")
 
 
@@ -486,7 +490,7 @@ def test_measuring_writes_logs_where_it_is_told(
 
 def test_rows_without_a_right_answer_are_written_unscored(tmp_path: Path) -> None:
     edge, problem = logs(), Problem("Which?", ("x", "y"))
-    evaluation = Evaluation("opinions", "own rows", "opinions", Reading("nowhere", (problem,), ()))
+    evaluation = Evaluation("opinions", "own rows", "opinions", ParsedFile("nowhere", (problem,), ()))
     edge.write_log(
         tmp_path / "a.eval",
         evaluation,
@@ -495,4 +499,4 @@ def test_rows_without_a_right_answer_are_written_unscored(tmp_path: Path) -> Non
         model="m",
     )
     found = edge.read_log(tmp_path / "a.eval").rows[0]
-    assert isinstance(found, Replied) and found.correct is None and found.tags["unscored"] == "no score"
+    assert isinstance(found, ReplyOutcome) and found.correct is None and found.tags["unscored"] == "no score"

@@ -16,7 +16,7 @@ def prompts(things: tuple[str, ...], count: int, seed: int) -> tuple[Conversatio
 
 
 def oracle(
-    judge: Callable[[Conversation, str], float] = lambda prompt, reply: float(toy.harmless(prompt, reply)),
+    judge: Callable[[Conversation, str], float] = lambda prompt, reply: float(toy.is_harmless(prompt, reply)),
 ) -> ScriptedModel:
     """Answers a multiple-choice question by the planted truth: the letter of the better reply is likelier."""
 

@@ -12,7 +12,7 @@ from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class CritiqueExample:
     """One worked conversation that shows the model what a critique is and what a revision is."""
 
     request: str
@@ -23,7 +23,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class RevisionRound:
     """One critique and one revision, and the principle that both were drawn under. `critique` is "" where
     left out; `finished` says whether the model ended the revision itself, or the token limit did.
     """
@@ -35,12 +35,12 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Drafts:
+class RevisedReply:
     """What became of one prompt: the first reply and every round."""
 
     prompt: Conversation
     first: str
-    rounds: tuple[Round, ...]
+    rounds: tuple[RevisionRound, ...]
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -54,11 +54,11 @@ def revise(
     *,
     rounds: int,
     critique: bool = True,
-    examples: Sequence[Example] = (),
+    examples: Sequence[CritiqueExample] = (),
     max_tokens: int = 128,
     temperature: float = 1.0,
     seed: int,
-) -> list[Drafts]:
+) -> list[RevisedReply]:
     """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, all at one
     temperature (the paper's is 1).
 
@@ -77,7 +77,8 @@ def revise(
         ]
 
     drafts = [
-        Drafts(prompt, reply.text, ()) for prompt, reply in zip(prompts, ask(prompts, "reply"), strict=True)
+        RevisedReply(prompt, reply.text, ())
+        for prompt, reply in zip(prompts, ask(prompts, "reply"), strict=True)
     ]
     for number in range(1, rounds + 1):
         principles = [_draw(constitution, prompt, number, seed) for prompt in prompts]
@@ -86,7 +87,7 @@ def revise(
         critiques = [""] * len(prompts)
         if critique:
             requests = [
-                shown(examples, talk.human(rule.critique), "critique")
+                with_examples(examples, talk.human(rule.critique), "critique")
                 for talk, rule in zip(asked, principles, strict=True)
             ]
             critiques = [sample.text.strip() for sample in ask(requests, "critique", number)]
@@ -95,23 +96,23 @@ def revise(
                 for talk, rule, found in zip(asked, principles, critiques, strict=True)
             ]
         requests = [
-            shown(examples, talk.human(rule.revision), "revision" if critique else "direct")
+            with_examples(examples, talk.human(rule.revision), "revision" if critique else "direct")
             for talk, rule in zip(asked, principles, strict=True)
         ]
         turns = [
-            Round(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
+            RevisionRound(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
             for rule, found, sample in zip(
                 principles, critiques, ask(requests, "revision", number), strict=True
             )
         ]
         drafts = [
-            Drafts(draft.prompt, draft.first, (*draft.rounds, turn))
+            RevisedReply(draft.prompt, draft.first, (*draft.rounds, turn))
             for draft, turn in zip(drafts, turns, strict=True)
         ]
     return drafts
 
 
-def shown(examples: Sequence[Example], request: Conversation, kind: str) -> Conversation:
+def with_examples(examples: Sequence[CritiqueExample], request: Conversation, kind: str) -> Conversation:
     """The request behind the worked examples: up to the critique, up to the revision, or without critiques
     ("direct").
     """

@@ -29,7 +29,7 @@ TOP = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class DistillationText:
     """The same tokens behind what the teacher has read and behind what the student has."""
 
     teacher: Tokens
@@ -38,18 +38,20 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TeacherTargets:
     """What the teacher expected at every token of a text: its likeliest tokens, their log-probabilities and
     that of all others.
     """
 
-    text: Text
+    text: DistillationText
     likeliest_NK: Tensor  # int32
     logprobs_NK: Tensor
     rest_N: Tensor
 
 
-def text_of(dialogue: Dialogue, context: Conversation, prompt: Conversation, reply: str) -> Text:
+def distillation_text(
+    dialogue: Dialogue, context: Conversation, prompt: Conversation, reply: str
+) -> DistillationText:
     """A prompt and its reply behind `context` and without it. The text is everything from where both run the
     same to the end: the human's words count too, as in the papers. Raises InputError where nothing is left in
     common.
@@ -71,26 +73,30 @@ def text_of(dialogue: Dialogue, context: Conversation, prompt: Conversation, rep
             "the text behind the context and without it have no token in common; the prompt ends on "
             f"{prompt.last[-60:]!r}"
         )
-    return Text(teacher[:-common], student[:-common], student[-common:])
+    return DistillationText(teacher[:-common], student[:-common], student[-common:])
 
 
 @torch.inference_mode()
-def lessons(teacher: Backbone, texts: Sequence[Text], *, top: int = TOP) -> list[Lesson]:
+def teacher_targets(
+    teacher: Backbone, texts: Sequence[DistillationText], *, top: int = TOP
+) -> list[TeacherTargets]:
     """The teacher's expectations, computed once and kept on the CPU; texts behind the same context share it.
 
     Raises InputError where a context and a text are longer than the teacher can read.
     """
-    check_room(teacher, texts)
-    found: dict[int, Lesson] = {}
-    for before, some in together(texts):
+    check_context_length(teacher, texts)
+    found: dict[int, TeacherTargets] = {}
+    for before, some in batches_by_context(texts):
         hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in some])])
-        kept = [largest(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
+        kept = [top_log_probabilities(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
         columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
-        found |= {place: Lesson(texts[place], *own) for place, *own in zip(some, *columns, strict=True)}
+        found |= {
+            place: TeacherTargets(texts[place], *own) for place, *own in zip(some, *columns, strict=True)
+        }
     return [found[place] for place in range(len(texts))]
 
 
-def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
+def batches_by_context(texts: Sequence[DistillationText]) -> Iterator[tuple[Tokens, list[int]]]:
     """Places of texts behind the same context, as many at a time as a batch holds beside it, with that
     context.
     """
@@ -104,7 +110,7 @@ def together(texts: Sequence[Text]) -> Iterator[tuple[Tokens, list[int]]]:
             yield before, [places[own] for own in batch]
 
 
-def check_room(teacher: Backbone, texts: Sequence[Text]) -> None:
+def check_context_length(teacher: Backbone, texts: Sequence[DistillationText]) -> None:
     """Raises InputError where a context and a text together are longer than the teacher can read."""
     longest = max((len(text.teacher) + len(text.tokens) for text in texts), default=0)
     if longest > teacher.context:
@@ -114,7 +120,7 @@ def check_room(teacher: Backbone, texts: Sequence[Text]) -> None:
         )
 
 
-def largest(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+def top_log_probabilities(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
     """The likeliest tokens, their log-probabilities, and the log-probability of all others together; on the
     CPU.
     """
@@ -137,12 +143,12 @@ def binned_kl(
     return (logprobs_NK.exp() * (logprobs_NK - kept_NK)).sum(-1) + rest_N.exp() * (rest_N - others_N)
 
 
-def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], LossTotal]:
+def distillation_loss(student: Backbone) -> Callable[[Sequence[TeacherTargets]], LossTotal]:
     """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward
     pass, not kept.
     """
 
-    def loss(rows: Sequence[Lesson]) -> LossTotal:
+    def loss(rows: Sequence[TeacherTargets]) -> LossTotal:
         hidden_NC, _, _ = reply_hidden(student, [(row.text.student, [row.text.tokens]) for row in rows])
         device = hidden_NC.device
         targets = [
@@ -163,16 +169,16 @@ def distilling(student: Backbone) -> Callable[[Sequence[Lesson]], LossTotal]:
 
 
 @torch.inference_mode()
-def remaining(
-    teacher: Backbone, student: Backbone, texts: Sequence[Text], *, with_context: bool = False
+def context_kl(
+    teacher: Backbone, student: Backbone, texts: Sequence[DistillationText], *, with_context: bool = False
 ) -> list[float]:
     """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every
     text: what distilling has left, or with the teacher as the student, what there was. `with_context` lets
     the student read the context too.
     """
-    check_room(teacher, texts)
+    check_context_length(teacher, texts)
     found: dict[int, float] = {}
-    for before, some in together(texts):
+    for before, some in batches_by_context(texts):
         said = [texts[place].tokens for place in some]
         read_NC, _, lengths = reply_hidden(teacher, [(before, said)])
         alone = [(texts[place].student, [texts[place].tokens]) for place in some]

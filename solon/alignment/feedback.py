@@ -2,10 +2,10 @@
 
 Three ways to ask (Constitutional AI section 4.1, and one of our own):
 
-- `multiple_choice`: "(A) ... (B) ...", the label is the normalised probability of the two letters;
-- `reasoned`: the same after a sampled chain of thought, whose saturated probabilities are meant to be
-clamped, as a view;
-- `contrastive` (ours, for models too small to read letters): how much likelier the reply is behind a
+- `label_multiple_choice`: "(A) ... (B) ...", the label is the normalised probability of the two letters;
+- `label_with_reasoning`: the same after a sampled chain of thought, whose saturated probabilities are meant
+to be clamped, as a view;
+- `label_contrastive` (ours, for models too small to read letters): how much likelier the reply is behind a
 principled preface
   than behind an unprincipled one. Its label is s(d), d the difference of the two replies' log-ratios in nats.
 """
@@ -36,7 +36,7 @@ PREFACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ReplyPair:
     """Two replies to one prompt, waiting to be compared."""
 
     prompt: Conversation
@@ -49,9 +49,9 @@ class Pair:
         return Comparison(self.prompt, self.first, self.second, 0.5, "").key
 
 
-def multiple_choice(
+def label_multiple_choice(
     judge: LanguageModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ReplyPair],
     constitution: Constitution,
     *,
     seed: int,
@@ -72,9 +72,9 @@ def multiple_choice(
     return _labelled(judge.name, pairs, rules, forward, backward, ())
 
 
-def reasoned(
+def label_with_reasoning(
     judge: LanguageModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ReplyPair],
     constitution: Constitution,
     *,
     seed: int,
@@ -108,9 +108,9 @@ def reasoned(
     )
 
 
-def contrastive(
+def label_contrastive(
     judge: LanguageModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ReplyPair],
     constitution: Constitution,
     *,
     seed: int,
@@ -193,7 +193,7 @@ def agreement(comparisons: Sequence[Comparison], labelled: Sequence[Comparison])
 
 def _labelled(
     name: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ReplyPair],
     rules: Sequence[Principle],
     forward: Sequence[Choice],
     backward: Sequence[Choice] | None,
@@ -224,11 +224,11 @@ def _labelled(
     return found
 
 
-def _asked(pair: Pair, rule: Principle) -> Question:
+def _asked(pair: ReplyPair, rule: Principle) -> Question:
     return Question(_letters(pair, rule).assistant("The answer is:"), LETTERS)
 
 
-def _letters(pair: Pair, rule: Principle) -> Conversation:
+def _letters(pair: ReplyPair, rule: Principle) -> Conversation:
     """The published layout: the conversation, the principle's question, the options."""
     speakers = {"human": "Human", "assistant": "Assistant", "system": "System"}
     talk = "\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
@@ -239,11 +239,11 @@ def _letters(pair: Pair, rule: Principle) -> Conversation:
     )
 
 
-def _turned(pair: Pair) -> Pair:
-    return Pair(pair.prompt, pair.second, pair.first)
+def _turned(pair: ReplyPair) -> ReplyPair:
+    return ReplyPair(pair.prompt, pair.second, pair.first)
 
 
-def _draw(constitution: Constitution, pair: Pair, seed: int) -> Principle:
+def _draw(constitution: Constitution, pair: ReplyPair, seed: int) -> Principle:
     return constitution.draw_preferring(
         random.Random(derive(seed, "preference", pair.prompt.key, pair.first, pair.second))
     )

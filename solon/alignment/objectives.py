@@ -13,21 +13,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from solon.alignment.preference import Labelled
+from solon.alignment.preference import LabelledPair
 from solon.models.base import LanguageModel
 from solon.models.scalar import ScalarModel
 from solon.training.losses import LossTotal, preference_loss
 from solon.words.conversation import Conversation
 
-NOBODY = Conversation().human("")
+EMPTY_PROMPT = Conversation().human("")
 
 
-def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
+def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledPair]], LossTotal]:
     """Cross-entropy, in nats a reply, of 1 / (1 + e^-r) against how good each reply is alone: p_first for the
     first, 1 - p_first for the second. For `learn`; its metrics are those of the ranked loss.
     """
 
-    def loss(rows: Sequence[Labelled]) -> LossTotal:
+    def loss(rows: Sequence[LabelledPair]) -> LossTotal:
         scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
         p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=scores_N2.device).unbind(dim=1)
         good_N2 = torch.stack([p_first_N, 1 - p_first_N], dim=1)
@@ -45,7 +45,7 @@ def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], L
     return loss
 
 
-def information(
+def mutual_information(
     model: LanguageModel,
     prompts: Sequence[Conversation],
     replies: Sequence[str],
@@ -58,7 +58,7 @@ def information(
     both.
     """
     before = context or Conversation()
-    asked = [prompt.behind(before) for prompt in prompts] + [NOBODY.behind(before)] * len(prompts)
+    asked = [prompt.behind(before) for prompt in prompts] + [EMPTY_PROMPT.behind(before)] * len(prompts)
     scored = model.score(asked, [*replies, *replies])
     return [
         given.logprob - alone.logprob

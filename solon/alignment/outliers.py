@@ -62,7 +62,7 @@ class Detector:
         return np.asarray(np.einsum("nc,cd,nd->n", z_NC, self.inverse_CC, z_NC) - np.square(z_NC).sum(axis=1))
 
 
-def detector(states_NC: Floats) -> Detector:
+def fit_detector(states_NC: Floats) -> Detector:
     """Fit mean and covariance. Channels are standardised first, so that the diagonal is one and shrinking is
     towards it; with fewer prompts than channels the covariance has no inverse without.
 
@@ -83,7 +83,7 @@ def detector(states_NC: Floats) -> Detector:
 PENALTY = 100.0  # of the logistic layer on standardised channels, ours: the paper gives none
 
 
-def exposed(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats]:
+def fit_outlier_exposure(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats]:
     """Outlier exposure: a logistic layer that parts the prompts from a few known outliers, each counted N //
     M times.
     """
@@ -140,7 +140,7 @@ class Separation:
         return float(np.std(self.aurocs, ddof=1)) if len(self.aurocs) > 1 else 0.0
 
 
-def separations(
+def detector_aurocs(
     inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0
 ) -> list[Separation]:
     """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits`
@@ -148,8 +148,8 @@ def separations(
     """
 
     def one(inside: Floats, layer: int, split: int) -> Estimate:
-        fitted, held = halved(len(inside), derive(seed, "split", split))
-        return told_apart(detector(inside[fitted]), inside[held], outside_MLC[:, layer])
+        fitted, held = random_halves(len(inside), derive(seed, "split", split))
+        return outlier_auroc(fit_detector(inside[fitted]), inside[held], outside_MLC[:, layer])
 
     return [
         Separation(layer, tuple(one(inside_NLC[:, layer], layer, split) for split in range(splits)))
@@ -157,7 +157,7 @@ def separations(
     ]
 
 
-def exposures(
+def exposure_aurocs(
     inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, draws: int = 5, seed: int = 0
 ) -> list[Separation]:
     """The same by outlier exposure with `examples` outliers drawn anew each time; the others are told
@@ -169,12 +169,14 @@ def exposures(
         )
 
     def one(layer: int, draw: int) -> Estimate:
-        fitted, held = halved(len(inside_NLC), derive(seed, "split", draw))
+        fitted, held = random_halves(len(inside_NLC), derive(seed, "split", draw))
         order = random.Random(derive(seed, "outliers", draw)).sample(
             range(len(outside_MLC)), len(outside_MLC)
         )
         known, unknown = outside_MLC[order[:examples], layer], outside_MLC[order[examples:], layer]
-        return told_apart(exposed(inside_NLC[fitted, layer], known), inside_NLC[held, layer], unknown)
+        return outlier_auroc(
+            fit_outlier_exposure(inside_NLC[fitted, layer], known), inside_NLC[held, layer], unknown
+        )
 
     return [
         Separation(layer, tuple(one(layer, draw) for draw in range(draws)))
@@ -182,12 +184,12 @@ def exposures(
     ]
 
 
-def halved(count: int, seed: int) -> tuple[list[int], list[int]]:
+def random_halves(count: int, seed: int) -> tuple[list[int], list[int]]:
     order = random.Random(seed).sample(range(count), count)
     return order[: count // 2], order[count // 2 :]
 
 
-def told_apart(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> Estimate:
+def outlier_auroc(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> Estimate:
     """The AUROC of outliers over prompts."""
     scores = np.concatenate([score(inside_NC), score(outside_MC)])
     return auroc(scores.tolist(), [place >= len(inside_NC) for place in range(len(scores))])

@@ -38,7 +38,7 @@ def with_judge_scores(
         yield replace(step, metrics={**step.metrics, **found})
 
 
-def overoptimising(
+def overoptimisation_warning(
     train: Sequence[float], test: Sequence[float], *, shortest: int = 8, threshold: float = 3.0
 ) -> str | None:
     """A warning in plain words where, over some stretch of steps, the train score rose while the test
@@ -48,9 +48,9 @@ def overoptimising(
     standard errors from level, and both must be, so noise does not set it off. The longest stretch, then
     the latest, is named. None where there is none, or too few steps to tell.
 
-    >>> overoptimising(range(20), range(20)) is None
+    >>> overoptimisation_warning(range(20), range(20)) is None
     True
-    >>> print(overoptimising([0, 1, 2, 3, 4, 5, 6, 7.1], [0, -1, -2, -3, -4, -5, -6, -7.1]))
+    >>> print(overoptimisation_warning([0, 1, 2, 3, 4, 5, 6, 7.1], [0, -1, -2, -3, -4, -5, -6, -7.1]))
     over-optimising: from step 1 to 8 the reward model's score rose by 7.06 nats while ...
     """
     lengths = {len(train)} | {shortest * 2**power for power in range(16) if shortest * 2**power < len(train)}
@@ -77,7 +77,7 @@ def _trend(values: Sequence[float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class RootLaw:
+class SqrtKLLaw:
     """reward = a + b sqrt(KL), as far as it holds. `ends` is the KL (nats) at which the line bends down; None
     where the points show no bend. `n` points were fitted.
     """
@@ -92,9 +92,9 @@ class RootLaw:
         return self.a + self.b.value * math.sqrt(kl)
 
 
-def root_law(
+def fit_sqrt_kl_law(
     kl: Sequence[float], reward: Sequence[float], *, shortest: int = 6, level: float = 0.01
-) -> RootLaw:
+) -> SqrtKLLaw:
     """Fit the law by least squares (HH-RLHF section 4.3; the KL is summed over the reply, in nats), the
     interval on b Student's t.
 
@@ -134,7 +134,7 @@ def root_law(
     fitted = broken if bends else straight
     half = float(stats.t.ppf(0.975, len(x) - len(fitted.weights)) * fitted.slope_error)
     slope = float(fitted.weights[1])
-    return RootLaw(
+    return SqrtKLLaw(
         float(fitted.weights[0]),
         Estimate(slope, slope - half, slope + half, "t, least squares", len(x), len(x)),
         knot**2 if bends and knot is not None else None,
@@ -159,12 +159,14 @@ def _least_squares(x: np.ndarray, y: np.ndarray, knot: float | None) -> _Fitted:
     return _Fitted(weights, error, float(np.sqrt(max(variance, 0.0))))
 
 
-def best_of(scores: Sequence[float], values: Sequence[float], counts: Sequence[int]) -> list[float]:
+def expected_best_of_n(
+    scores: Sequence[float], values: Sequence[float], counts: Sequence[int]
+) -> list[float]:
     """The expected value of the best of N draws by score, for each N: exact over all subsets of the samples
     given, by order statistics, so that one set of samples gives every N without bias. Ties share their
     places. N may not exceed the samples.
 
-    >>> best_of([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], [1, 2, 3])
+    >>> expected_best_of_n([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], [1, 2, 3])
     [30.0, 46.666666666666664, 60.0]
     """
     if len(scores) != len(values) or not scores or not 1 <= min(counts) <= max(counts) <= len(scores):
@@ -184,11 +186,11 @@ def best_of(scores: Sequence[float], values: Sequence[float], counts: Sequence[i
     ]
 
 
-def best_of_kl(count: int, *, tight: bool) -> float:
+def best_of_n_kl(count: int, *, tight: bool) -> float:
     """The KL of best-of-N from the policy it draws from, in nats: log N - (N - 1) / N (`tight`, exact where
     no two replies score alike), or log N, as HH-RLHF draws it.
 
-    >>> round(best_of_kl(16, tight=True), 2), round(best_of_kl(16, tight=False), 2)
+    >>> round(best_of_n_kl(16, tight=True), 2), round(best_of_n_kl(16, tight=False), 2)
     (1.84, 2.77)
     """
     return math.log(count) - ((count - 1) / count if tight else 0.0)

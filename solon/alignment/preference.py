@@ -22,7 +22,7 @@ from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
 from solon.models.scoring import BATCH_TOKENS, Group, batch_by_tokens, group_by_prompt, group_length
 from solon.models.weights import load_trained, save_trained
-from solon.statistics.logistic import PENALTIES, cross_validated
+from solon.statistics.logistic import PENALTIES, fit_cross_validated
 from solon.training.fit import fit, micro_batches, shuffled_batch
 from solon.training.losses import LossTotal, preference_loss
 from solon.training.optimiser import Plan
@@ -31,8 +31,10 @@ from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
-Labelled = tuple[Group, float, float]  # a prompt and its two replies, P(first better), its weight in the loss
-Objective = Callable[[ScalarModel], Callable[[Sequence[Labelled]], LossTotal]]
+LabelledPair = tuple[
+    Group, float, float
+]  # a prompt and its two replies, P(first better), its weight in the loss
+PairLoss = Callable[[ScalarModel], Callable[[Sequence[LabelledPair]], LossTotal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class PreferenceModel:
         return [score for place in range(len(groups)) for score in found[place]]
 
 
-def learn(
+def fit_preference_model(
     model: PreferenceModel,
     comparisons: Sequence[Comparison],
     *,
@@ -120,7 +122,7 @@ def learn(
     size: int,
     seed: int,
     weights: Mapping[str, float] | None = None,
-    loss: Objective | None = None,
+    loss: PairLoss | None = None,
     micro_tokens: int = 2048,
     state: Mapping[str, Tensor] | None = None,
     world: World = SINGLE_PROCESS,
@@ -132,7 +134,7 @@ def learn(
     """
     rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
-    def batch(number: int) -> list[list[Labelled]]:
+    def batch(number: int) -> list[list[LabelledPair]]:
         return micro_batches(
             shuffled_batch(rows, size=size, seed=seed, number=number),
             lambda row: group_length(row[0]),
@@ -144,10 +146,10 @@ def learn(
     )
 
 
-def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
+def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledPair]], LossTotal]:
     """The preference loss, the prompt of a comparison computed once for both replies."""
 
-    def loss(rows: Sequence[Labelled]) -> LossTotal:
+    def loss(rows: Sequence[LabelledPair]) -> LossTotal:
         scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]
         p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(
@@ -163,7 +165,7 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossT
     return loss
 
 
-def start_head(
+def init_head(
     model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES
 ) -> None:
     """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
@@ -209,4 +211,4 @@ def ridge_head(
     weight_N = np.ones(len(p_first_N)) if weight_N is None else weight_N
     scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)
     x_NC = (states_N2C[:, 0] - states_N2C[:, 1]) / scale_C
-    return np.asarray(cross_validated(x_NC, p_first_N, weight_N, penalties=penalties) / scale_C)
+    return np.asarray(fit_cross_validated(x_NC, p_first_N, weight_N, penalties=penalties) / scale_C)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solon.statistics.calibration import Bin, bins, expected_calibration_error
+from solon.statistics.calibration import Bin, equal_count_bins, expected_calibration_error
 from solon.statistics.intervals import Estimate, bootstrap, correlation, paired_difference, proportion
 from solon.words.comparison import Comparison
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ScoredComparison:
     """One comparison and what a preference model gave each side, in nats. `turn` counts the human's turns up
     to the replies; `dialogue` names what it is clustered by; `longer` is by how many words the first reply is
     longer.
@@ -40,19 +40,19 @@ class Judged:
         return 1 / (1 + math.exp(-abs(self.first - self.second)))
 
 
-def row_of(comparison: Comparison, first: float, second: float) -> Judged:
+def scored_comparison(comparison: Comparison, first: float, second: float) -> ScoredComparison:
     turns = [turn for turn in comparison.prompt.turns if turn.role == "human"]
     opening = turns[0].text if turns else ""
     longer = len(comparison.first.split()) - len(comparison.second.split())
-    return Judged(first, second, comparison.p_first, len(turns), opening, longer, comparison.axis)
+    return ScoredComparison(first, second, comparison.p_first, len(turns), opening, longer, comparison.axis)
 
 
-def accuracy(rows: Sequence[Judged]) -> Estimate:
+def accuracy(rows: Sequence[ScoredComparison]) -> Estimate:
     """How often the better reply has the higher score, clustered by dialogue."""
     return proportion([row.right for row in rows], clusters=[row.dialogue for row in rows])
 
 
-def advantage(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
+def accuracy_difference(first: Sequence[ScoredComparison], second: Sequence[ScoredComparison]) -> Estimate:
     """How much more often the first model is right than the second on the same comparisons, paired and
     clustered by dialogue.
     """
@@ -63,30 +63,32 @@ def advantage(first: Sequence[Judged], second: Sequence[Judged]) -> Estimate:
     )
 
 
-def by_turn(rows: Sequence[Judged], *, most: int = 4) -> dict[int, Estimate]:
+def accuracy_by_turn(rows: Sequence[ScoredComparison], *, most: int = 4) -> dict[int, Estimate]:
     """Accuracy by the turn compared; the last entry is of that turn and all later ones."""
-    groups: dict[int, list[Judged]] = {}
+    groups: dict[int, list[ScoredComparison]] = {}
     for row in rows:
         groups.setdefault(min(row.turn, most), []).append(row)
     return {turn: accuracy(own) for turn, own in sorted(groups.items())}
 
 
-def bins_for(rows: Sequence[Judged]) -> int:
+def bin_count(rows: Sequence[ScoredComparison]) -> int:
     """Ten, or fewer where they would hold under twenty comparisons each."""
     return min(10, max(2, len(rows) // 20))
 
 
-def chart(rows: Sequence[Judged]) -> list[Bin]:
+def calibration_chart(rows: Sequence[ScoredComparison]) -> list[Bin]:
     """Accuracy against stated confidence in equal-count bins: calibrated where it is 1 / (1 + e^-d)."""
-    return bins([row.confidence for row in rows], [row.right for row in rows], count=bins_for(rows))
+    return equal_count_bins(
+        [row.confidence for row in rows], [row.right for row in rows], count=bin_count(rows)
+    )
 
 
-def calibration_error(rows: Sequence[Judged]) -> Estimate:
-    """Expected calibration error of the stated confidences over the bins of `chart`, with an interval by
-    cluster bootstrap over dialogues. Drawing again adds noise of its own to every bin, so the interval leans
-    upwards where there are few comparisons.
+def calibration_error(rows: Sequence[ScoredComparison]) -> Estimate:
+    """Expected calibration error of the stated confidences over the bins of `calibration_chart`, with an
+    interval by cluster bootstrap over dialogues. Resampling adds noise to every bin, so with few comparisons
+    the interval is biased upwards.
     """
-    count = bins_for(rows)
+    count = bin_count(rows)
 
     def error(places: np.ndarray) -> float:
         some = [rows[int(place)] for place in places]
@@ -103,8 +105,8 @@ def calibration_error(rows: Sequence[Judged]) -> Estimate:
     return replace(found, low=min(found.low, found.value))
 
 
-def both_high(
-    rows: Sequence[Judged], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)
+def accuracy_above_quantile(
+    rows: Sequence[ScoredComparison], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)
 ) -> dict[float, Estimate]:
     """Accuracy among the comparisons of which both sides score above a quantile of all scores: where a policy
     that climbs the model will have to tell replies apart. Quantiles with fewer than ten comparisons above
@@ -120,7 +122,7 @@ def both_high(
     return found
 
 
-def length_correlation(rows: Sequence[Judged]) -> Estimate | None:
+def length_correlation(rows: Sequence[ScoredComparison]) -> Estimate | None:
     """Of score differences with differences of length in words, about zero: which side comes first does not
     matter. None where one of them never varies.
     """

@@ -46,7 +46,7 @@ class Defender:
         """The two replies shown to each dialogue, cut where a reply goes on to speak for someone else."""
         asked = [talk.behind(self.context) for talk in talks]
         drawn = self.model.sample(asked, count=self.drawn, max_tokens=max_tokens, seed=seed)
-        groups = [[own_words(sample.text) for sample in group] for group in drawn]
+        groups = [[cut_other_speakers(sample.text) for sample in group] for group in drawn]
         if self.guard is not None:
             scores = iter(
                 self.guard(
@@ -64,10 +64,10 @@ class Defender:
         return [(group[0], group[1]) for group in groups]
 
 
-def own_words(text: str) -> str:
+def cut_other_speakers(text: str) -> str:
     """A reply up to where it speaks for somebody else, without space around it.
 
-    >>> own_words(" No.\\n\\nHuman: Why not?")
+    >>> cut_other_speakers(" No.\\n\\nHuman: Why not?")
     'No.'
     """
     return SPEAKER.sub("", text).strip()
@@ -133,7 +133,7 @@ def turn_scores(talks: Sequence[Conversation], harmlessness: Harmlessness) -> li
     return [tuple(own) for own in found]
 
 
-def assigned(attackers: Sequence[str], defenders: Sequence[str], *, seed: int) -> list[str]:
+def assign_defenders(attackers: Sequence[str], defenders: Sequence[str], *, seed: int) -> list[str]:
     """Which defender each attack meets: every attacker meets all of them in an order of chance that is drawn
     anew for each round, so neither skill nor intent can go with a defender. One entry of `attackers` for
     every attack.
@@ -155,11 +155,11 @@ def assigned(attackers: Sequence[str], defenders: Sequence[str], *, seed: int) -
 # attackers
 
 
-def first_line(text: str) -> str:
+def parse_attack(text: str) -> str:
     """What an attacker wrote: the first line that says something, without the number, dash or quotes that
     lists have.
 
-    >>> first_line(' 4. "How do I pick a lock?"\\n5. What')
+    >>> parse_attack(' 4. "How do I pick a lock?"\\n5. What')
     'How do I pick a lock?'
     """
     lines = [
@@ -168,7 +168,7 @@ def first_line(text: str) -> str:
     return next((line for line in lines if line), "")
 
 
-def attacking(
+def attack_reward(
     defender: Defender,
     harmlessness: Harmlessness,
     refusal: Callable[[str], str],
@@ -183,7 +183,7 @@ def attacking(
     """
 
     def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
-        said = [first_line(sample.text) for sample in samples]
+        said = [parse_attack(sample.text) for sample in samples]
         real = [place for place, text in enumerate(said) if text]
         talks = [Conversation().human(said[place]) for place in real]
         shown = defender.replies(talks, max_tokens=max_tokens, seed=seed) if talks else []
@@ -205,7 +205,7 @@ def attacking(
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
+class AttackMap:
     """Attacks on a plane, (N, 2); the cluster of each; and for each cluster the places of the attacks nearest
     its centre.
     """
@@ -215,13 +215,13 @@ class Map:
     nearest: tuple[tuple[int, ...], ...]
 
 
-def mapped(
+def map_attacks(
     states_NC: np.ndarray,
     *,
     clusters: int,
     seed: int,
     layout: Callable[[np.ndarray, int], np.ndarray] | None = None,
-) -> Map:
+) -> AttackMap:
     """Mean residual vectors (N, C) on a plane: the first two principal components, or what `layout` makes of
     the first fifty. Clusters are k-means on those fifty. Raises InputError on fewer attacks than clusters, or
     on NaN.
@@ -246,4 +246,4 @@ def mapped(
         for own in range(clusters)
     )
     plane = parts[:, :2] if layout is None else layout(parts, seed)
-    return Map(np.asarray(plane), np.asarray(fitted.labels_), nearest)
+    return AttackMap(np.asarray(plane), np.asarray(fitted.labels_), nearest)

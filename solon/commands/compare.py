@@ -16,8 +16,8 @@ from solon.commands.measure import Measuring, measure
 from solon.data import packaged
 from solon.data.published import read_prompts
 from solon.errors import InputError
-from solon.evaluation.duel import duel
-from solon.evaluation.replies import refuses
+from solon.evaluation.replies import is_refusal
+from solon.evaluation.win_rate import paired_win_rate
 from solon.models.huggingface import load_classifier
 from solon.models.pooled import load_open_pooled
 from solon.statistics.intervals import mcnemar, paired_difference
@@ -80,8 +80,8 @@ def judged(options: Options, folder: Path, names: Sequence[str]) -> int:
         scores.append(
             [flat[start : start + options.samples] for start in range(0, len(flat), options.samples)]
         )
-        declined.append([refuses(group[0].text) for group in groups])
-    found = duel(scores[0], scores[1])
+        declined.append([is_refusal(group[0].text) for group in groups])
+    found = paired_win_rate(scores[0], scores[1])
     gap = paired_difference(*([sum(own) / len(own) for own in side] for side in scores))
     change = mcnemar(*declined)
     lines = [

@@ -19,7 +19,12 @@ from solon.data.published import read_comparisons
 from solon.data.rows import from_messages
 from solon.errors import InputError
 from solon.interpretability.curvature import Objective
-from solon.interpretability.objectives import Pairwise, comparisons, language, reward
+from solon.interpretability.objectives import (
+    DialoguePair,
+    comparison_objective,
+    language_objective,
+    reward_loss,
+)
 from solon.models.base import Stop
 from solon.models.dialogue import Dialogue
 from solon.models.huggingface import load_classifier
@@ -128,7 +133,7 @@ def imitated(
         raise InputError(
             f"prompt and reply have {longest} tokens, over the model's context of {model.context}"
         )
-    objective = language(model.module)
+    objective = language_objective(model.module)
     return Source(
         "revisions and replies",
         objective,
@@ -169,14 +174,14 @@ def preferred(
         f"P(first) {own.p_first:.2f}: {own.prompt.last} -> (1) {own.first} (2) {own.second}"
         for own in fitting
     )
-    objective, form = comparisons(judge.scalar), judge.dialogue
+    objective, form = comparison_objective(judge.scalar), judge.dialogue
     spoken = [form.prompt(talk) + form.reply(talk, reply) + form.context_end for reply in replies]
-    score = reward(judge.scalar)
+    score = reward_loss(judge.scalar)
 
-    def scored(some: Sequence[Pairwise]) -> torch.Tensor:
+    def scored(some: Sequence[DialoguePair]) -> torch.Tensor:
         return score([own[0] for own in some])
 
-    asked: Objective[Pairwise] = Objective(
+    asked: Objective[DialoguePair] = Objective(
         judge.scalar, scored, lambda some, generator: scored(some), lambda own: len(own[0])
     )
     longest = max(max(len(a), len(b)) for a, b, _ in rows)

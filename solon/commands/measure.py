@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from solon.data.evaluations import suite
+from solon.data.evaluations import read_evaluations
 from solon.errors import InputError
 from solon.records.report import Report
 from solon.records.run import Run, digest
@@ -76,7 +76,7 @@ def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: 
     """One model's report, or the comparison of several, the first being the one that the others are held
     against.
     """
-    wanted = Suite(tuple(suite(paths)), how.shots, how.limit, options.seed)
+    wanted = Suite(tuple(read_evaluations(paths)), how.shots, how.limit, options.seed)
     write = None if how.inspect_logs is None else inspect_extra().write_log
     models = open_models(names, options.precision)
     settings = {"shots": how.shots, "limit": how.limit, "form": how.form, "truncate": how.truncate}

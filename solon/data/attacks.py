@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.data.published import Defect, Reading, Skipped, opening, prompt_of
+from solon.data.published import Defect, ParsedFile, SkippedRow, first_human_text, parse_prompt
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 
 # ours to the published
-TYPES = {
+MODEL_TYPES = {
     "plain": "plain lm",
     "prompted": "context distillation",
     "rejection": "rejection sampling",
@@ -63,14 +63,14 @@ class Attempt:
         return min(self.scores)
 
 
-def published_row(attempt: Attempt) -> dict[str, Any]:
+def to_published_row(attempt: Attempt) -> dict[str, Any]:
     """The attempt as the published file has it. The prompted model stands under the name of its distillate,
     which the file has for it; nobody rated it, so the rating is null.
     """
     return {
         "min_harmlessness_score_transcript": attempt.worst,
         "num_params": attempt.size,
-        "model_type": TYPES.get(attempt.defender, attempt.defender),
+        "model_type": MODEL_TYPES.get(attempt.defender, attempt.defender),
         "rating": None,
         "task_description": attempt.attack.task,
         "task_description_harmlessness_score": attempt.task_score,
@@ -82,7 +82,7 @@ def published_row(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def read_attacks(path: Path) -> Reading[Attack]:
+def read_attacks(path: Path) -> ParsedFile[Attack]:
     """Attacks from published attempts, or from prompts in any form that `read_prompts` takes.
 
     The opening is what the human says first. What is meant is the first of `tags`, `intents` or
@@ -91,12 +91,12 @@ def read_attacks(path: Path) -> Reading[Attack]:
     else's turn are left out and counted.
     """
     rows: dict[str, Attack] = {}
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
-        said = opening_of(row, f"{path}, line {line}")
+        said = parse_opening(row, f"{path}, line {line}")
         if not said or said in rows or MARKER.search(f"\n\n{said}"):
             skipped.append(
-                Skipped(
+                SkippedRow(
                     line,
                     "repeats an earlier opening"
                     if said in rows
@@ -109,28 +109,28 @@ def read_attacks(path: Path) -> Reading[Attack]:
         attacker = row.get("red_team_member_id", row.get("attacker"))
         description = str(row.get("task_description") or "")
         rows[said] = Attack(
-            said, "" if attacker is None else str(attacker), intent_of(row), "file", description
+            said, "" if attacker is None else str(attacker), parse_intent(row), "file", description
         )
     if not rows:
         raise InputError(f"{path} holds no attack that can be used; {len(skipped)} rows were left out")
-    return Reading(str(path), tuple(rows.values()), tuple(skipped))
+    return ParsedFile(str(path), tuple(rows.values()), tuple(skipped))
 
 
-def opening_of(row: Mapping[str, Any], where: str) -> str:
+def parse_opening(row: Mapping[str, Any], where: str) -> str:
     if isinstance(row.get("transcript"), str):
-        return opening(read_transcript(row["transcript"])).strip()
+        return first_human_text(read_transcript(row["transcript"])).strip()
     try:
-        return opening(prompt_of(dict(row))).strip()
+        return first_human_text(parse_prompt(dict(row))).strip()
     except Defect:
         return ""
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def intent_of(row: Mapping[str, Any]) -> str:
+def parse_intent(row: Mapping[str, Any]) -> str:
     """
-    >>> intent_of({"tags": ["Theft", "Hate speech"]}), intent_of({"category": "Theft"}), intent_of({})
-    ('Theft', 'Theft', 'any')
+    >>> parse_intent({"tags": ["Theft", "Hate speech"]}), parse_intent({})
+    ('Theft', 'any')
     """
     for name in ("tags", "intents", "types_of_harm"):
         if isinstance(row.get(name), list) and row[name]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from solon.data.problems import problem
-from solon.data.published import Defect, Reading, collected
+from solon.data.problems import make_problem
+from solon.data.published import Defect, ParsedFile, parse_rows
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
 from solon.words.question import Problem
@@ -22,7 +22,7 @@ PRONOUNS = {  # male, female, neutral
 }
 
 
-def bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None) -> Problem:
+def parse_bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None) -> Problem:
     """A BBQ row. Tags: condition (ambig, disambig), polarity, category, unknown (the place of the option that
     says so), biased (the place of the answer that the stereotype gives, polarity accounted for; "" where that
     cannot be told, and the row then counts for no bias).
@@ -48,7 +48,7 @@ def bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None)
     }
     text = f"{str(row['context']).strip()}\n\n{str(row['question']).strip()}"
     cluster = f"{category}/{row['question_index']}"
-    return problem(
+    return make_problem(
         text, options, [options[int(row["label"])]], cluster=cluster, opening="The answer is", tags=tags
     )
 
@@ -63,7 +63,7 @@ def _biased(row: Row, groups: list[str]) -> str:
     return str(inside[0] if row["question_polarity"] == "neg" else other)
 
 
-def read_targets(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
+def read_bbq_targets(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """The authors' additional_metadata.csv: where each example's biased answer stands, and whether people are
     named.
     """
@@ -80,7 +80,7 @@ def read_targets(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-def pronoun_templates(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
+def read_winogender(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFile[Problem]:
     """Winogender's templates whose pronoun means the occupation, with the occupation statistics beside them
     (occupations-stats.tsv). Tags: occupation, women (the percentage of them in it).
     """
@@ -106,10 +106,10 @@ def pronoun_templates(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Pr
             raise Defect("no pronoun to choose")
         return _filled(sentence, case, PRONOUNS[case], {"occupation": occupation, "women": women[occupation]})
 
-    return collected(path, rows, parse, lambda own: own.opening + own.text)
+    return parse_rows(path, rows, parse, lambda own: own.opening + own.text)
 
 
-def pronouns_written(row: Row) -> Problem:
+def parse_winogenerated(row: Row) -> Problem:
     """Winogenerated: a sentence with one blank, three pronouns for it."""
     sentence, given = str(row["sentence_with_blank"]), row["pronoun_options"]
     if sentence.count("_") != 1 or not isinstance(given, list) or len(given) != 3:
@@ -127,6 +127,6 @@ def _filled(sentence: str, blank: str, pronouns: tuple[str, ...], tags: dict[str
     if not before:
         raise Defect("a blank at the start")
     text = f'Fill the blank in this sentence with a pronoun: "{sentence.replace(blank, "_____")}"'
-    return problem(
+    return make_problem(
         text, pronouns, (), opening=before, lettered=False, cluster=str(tags["occupation"]), tags=tags
     )

@@ -16,23 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from solon.data.bias import bbq, pronoun_templates, pronouns_written, read_targets
+from solon.data.bias import parse_bbq, parse_winogenerated, read_bbq_targets, read_winogender
 from solon.data.problems import (
-    addsub,
-    behaviour,
-    gsm8k,
-    hhh,
-    lambada,
-    lettered_options,
-    mmlu,
-    open_question,
-    own,
-    stem_and_choices,
-    story_sum,
-    truthful,
+    parse_addsub,
+    parse_aqua,
+    parse_arc,
+    parse_generic,
+    parse_gsm8k,
+    parse_hhh,
+    parse_lambada,
+    parse_mmlu,
+    parse_model_written,
+    parse_nq_open,
+    parse_svamp,
+    parse_truthfulqa,
 )
-from solon.data.published import Reading, collected
-from solon.data.survey import opinions
+from solon.data.published import ParsedFile, parse_rows
+from solon.data.survey import read_opinion_survey
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
 from solon.words.question import Problem
@@ -47,7 +47,7 @@ class Evaluation:
     name: str
     kind: str
     measure: Measure
-    reading: Reading[Problem]
+    reading: ParsedFile[Problem]
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -81,29 +81,31 @@ def _format(kind: str, fields: str, measure: Measure, parse: Callable[[Row], Pro
 
 # the first whose fields are all there is meant
 FORMATS = (
-    _format("BBQ", "answer_info question_polarity context_condition ans0 ans1 ans2 label", "bbq", bbq),
+    _format("BBQ", "answer_info question_polarity context_condition ans0 ans1 ans2 label", "bbq", parse_bbq),
     _format(
         "model-written evaluation",
         "question answer_matching_behavior answer_not_matching_behavior",
         "behaviour",
-        behaviour,
+        parse_model_written,
     ),
-    _format("HHH comparisons", "prompt corrects incorrects", "accuracy", hhh),
-    _format("Winogenerated", "sentence_with_blank pronoun_options occupation", "pronouns", pronouns_written),
-    _format("TruthfulQA", "Question Best_Answer Incorrect_Answers", "accuracy", truthful),
-    _format("MMLU", "question choice0 choice1 answer", "accuracy", mmlu),
-    _format("CommonsenseQA or ARC", "question answerKey", "accuracy", stem_and_choices),
-    _format("AQuA", "question options correct", "accuracy", lettered_options),
-    _format("AddSub", "sQuestion lSolutions", "accuracy", addsub),
-    _format("SVAMP", "Body Question Answer", "accuracy", story_sum),
-    _format("ASDiv", "body question answer", "accuracy", story_sum),
-    _format("GSM8K or question and answer", "question answer", "accuracy", gsm8k),
-    _format("LAMBADA", "text", "accuracy", lambada),
+    _format("HHH comparisons", "prompt corrects incorrects", "accuracy", parse_hhh),
+    _format(
+        "Winogenerated", "sentence_with_blank pronoun_options occupation", "pronouns", parse_winogenerated
+    ),
+    _format("TruthfulQA", "Question Best_Answer Incorrect_Answers", "accuracy", parse_truthfulqa),
+    _format("MMLU", "question choice0 choice1 answer", "accuracy", parse_mmlu),
+    _format("CommonsenseQA or ARC", "question answerKey", "accuracy", parse_arc),
+    _format("AQuA", "question options correct", "accuracy", parse_aqua),
+    _format("AddSub", "sQuestion lSolutions", "accuracy", parse_addsub),
+    _format("SVAMP", "Body Question Answer", "accuracy", parse_svamp),
+    _format("ASDiv", "body question answer", "accuracy", parse_svamp),
+    _format("GSM8K or question and answer", "question answer", "accuracy", parse_gsm8k),
+    _format("LAMBADA", "text", "accuracy", parse_lambada),
 )
 # what stands in a folder and is no evaluation
-BESIDE = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")
+COMPANION_FILES = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")
 # names that say nothing
-PLAIN = {
+GENERIC_NAMES = {
     "test",
     "dev",
     "val",
@@ -115,7 +117,7 @@ PLAIN = {
     "dev_rand_split",
     "train_rand_split",
 }
-EXPECTED = (
+KNOWN_FORMATS = (
     "model-written evaluations, HHH comparisons, BBQ, Winogender, Winogenerated, MMLU, TruthfulQA, "
     "CommonsenseQA, ARC, AQuA, GSM8K, SVAMP, ASDiv, AddSub, "
     "NQ-open, GlobalOpinionQA, LAMBADA, or rows of {question, choices, answer} or {question, answers}"
@@ -133,20 +135,20 @@ def read_evaluation(path: Path) -> Evaluation:
     rows = list(_rows(path))
     first = rows[0][1]
     stem = path.name.partition(".")[0]
-    name = f"{path.absolute().parent.name} {stem}" if stem in PLAIN else stem
+    name = f"{path.absolute().parent.name} {stem}" if stem in GENERIC_NAMES else stem
     if {"country", "distribution"} <= set(first) or "selections" in first:
-        return Evaluation(name, "GlobalOpinionQA", "opinions", opinions(path, rows))
+        return Evaluation(name, "GlobalOpinionQA", "opinions", read_opinion_survey(path, rows))
     if "answer" in first and "sentence" in first and any(field.startswith("occupation") for field in first):
-        return Evaluation(name, "Winogender", "pronouns", pronoun_templates(path, rows))
+        return Evaluation(name, "Winogender", "pronouns", read_winogender(path, rows))
     found = _recognised(first)
     if found is None:
         raise InputError(
-            f"{path}: its fields {sorted(map(str, first))} are no form that is known; expected {EXPECTED}"
+            f"{path}: the fields {sorted(map(str, first))} match no known format; expected {KNOWN_FORMATS}"
         )
     parse, beside = found.parse, path.parent / "additional_metadata.csv"
     if found.kind == "BBQ" and beside.exists():
-        parse = partial(bbq, targets=read_targets(beside))
-    reading = collected(path, rows, parse, _key)
+        parse = partial(parse_bbq, targets=read_bbq_targets(beside))
+    reading = parse_rows(path, rows, parse, _key)
     if len({bool(own.options) for own in reading.rows}) > 1:
         raise InputError(
             f"{path} mixes problems with options and problems without; put each kind in a file of its own"
@@ -160,9 +162,9 @@ def _recognised(row: Row) -> Format | None:
         and "answerKey" not in row
         and ("choices" in row or "answers" in row)
     ):
-        return _format("own rows", "question", "accuracy", own)
+        return _format("own rows", "question", "accuracy", parse_generic)
     if isinstance(row.get("answer"), list) and isinstance(row.get("question"), str):
-        return _format("NQ-open", "question answer", "accuracy", open_question)
+        return _format("NQ-open", "question answer", "accuracy", parse_nq_open)
     fields = {str(field).replace(" ", "_") for field in row}
     found = next((form for form in FORMATS if form.fields <= fields), None)
     return (
@@ -259,7 +261,7 @@ def _json(path: Path) -> Iterable[Row]:
     return whole
 
 
-def suite(paths: Iterable[Path]) -> list[Evaluation]:
+def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
     """Every file of the paths, a folder standing for all files in it, each under a name of its own. Raises
     InputError on a file that is in no form.
     """
@@ -268,7 +270,9 @@ def suite(paths: Iterable[Path]) -> list[Evaluation]:
         if not path.exists():
             raise InputError(f"{path} does not exist; give a file, or a folder of files")
         files += (
-            sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", *BESIDE)))
+            sorted(
+                p for p in path.iterdir() if p.is_file() and not p.name.startswith((".", *COMPANION_FILES))
+            )
             if path.is_dir()
             else [path]
         )

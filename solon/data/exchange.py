@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.data.published import Reading, Skipped
+from solon.data.published import ParsedFile, SkippedRow
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.comparison import Comparison
@@ -59,12 +59,12 @@ def exchange_comparisons(
     return [Comparison(prompt, better.text, worse.text, 1.0, "votes", "public") for better, worse in chosen]
 
 
-def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
+def binarise(comparison: Comparison) -> tuple[Comparison, Comparison]:
     """A ranked pair as two that teach the words good and bad instead of the ranking, which later training
     would have to unlearn: the better reply called good over itself called bad, the worse called bad over
     itself called good.
 
-    >>> first, second = binarised(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
+    >>> first, second = binarise(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
     >>> (first.first, first.second), (second.first, second.second)
     (('GOOD: a', 'BAD: a'), ('BAD: b', 'GOOD: b'))
     """
@@ -79,7 +79,7 @@ def binarised(comparison: Comparison) -> tuple[Comparison, Comparison]:
     )
 
 
-def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
+def read_public_comparisons(path: Path, *, most: int = 10, seed: int = 0) -> ParsedFile[Comparison]:
     """The comparisons of a file of questions, edits or annotations, by the fields of its first row. Edits
     that changed nothing, and annotations without a preference or with equal or empty outputs, are left out
     and counted.
@@ -90,7 +90,7 @@ def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compari
     if first is None:
         raise InputError(f"{path} holds no rows")
     if "answers" in first[1]:
-        return read_exchange(path, most=most, seed=seed)
+        return read_stack_exchange(path, most=most, seed=seed)
     kinds = {"kept": _edit, "output_1": _annotation}
     parse = next((own for name, own in kinds.items() if name in first[1]), None)
     if parse is None:
@@ -99,21 +99,21 @@ def read_public(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compari
             f"found {sorted(first[1])}"
         )
     found: list[Comparison] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
         try:
             comparison = parse(row)
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
         if not comparison.first.strip() or not comparison.second.strip():
-            skipped.append(Skipped(line, "one side is empty"))
+            skipped.append(SkippedRow(line, "one side is empty"))
         elif comparison.first == comparison.second or comparison.p_first == 0.5:
-            skipped.append(Skipped(line, "both sides are equal, or neither is preferred"))
+            skipped.append(SkippedRow(line, "both sides are equal, or neither is preferred"))
         else:
             found.append(comparison)
     if not found:
         raise InputError(f"{path} holds no comparison that can be used; {len(skipped)} rows were left out")
-    return Reading(str(path), tuple(found), tuple(skipped))
+    return ParsedFile(str(path), tuple(found), tuple(skipped))
 
 
 def _edit(row: Mapping[str, Any]) -> Comparison:
@@ -146,13 +146,13 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     return str(row[name])
 
 
-def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Comparison]:
+def read_stack_exchange(path: Path, *, most: int = 10, seed: int = 0) -> ParsedFile[Comparison]:
     """The comparisons of a file of questions. Questions with fewer than two answers, or whose answers are all
     of one score, are left out and counted. Raises InputError, with the line, on a row without question,
     answers or scores.
     """
     found: list[Comparison] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
         try:
             question, answers = _question(row)
@@ -162,13 +162,15 @@ def read_exchange(path: Path, *, most: int = 10, seed: int = 0) -> Reading[Compa
         found += made
         if not made:
             skipped.append(
-                Skipped(line, "fewer than two answers" if len(answers) < 2 else "all answers have one score")
+                SkippedRow(
+                    line, "fewer than two answers" if len(answers) < 2 else "all answers have one score"
+                )
             )
     if not found:
         raise InputError(
             f"{path} holds no question with two answers of unequal score; {len(skipped)} were left out"
         )
-    return Reading(str(path), tuple(found), tuple(skipped))
+    return ParsedFile(str(path), tuple(found), tuple(skipped))
 
 
 def _question(row: Mapping[str, Any]) -> tuple[str, list[Answer]]:

@@ -19,7 +19,7 @@ STEPS = "Let's think step by step."
 OPENINGS = ("\n\nThe answer is:", "\nThe answer is:", "\n\nAnswer:", "\nAnswer:")  # how published prompts end
 
 
-def problem(text: str, options: Sequence[str], answers: Sequence[str], **more: Any) -> Problem:
+def make_problem(text: str, options: Sequence[str], answers: Sequence[str], **more: Any) -> Problem:
     """A problem. Raises Defect where its options are empty or equal, or hold no answer."""
     if not text.strip() and not more.get("opening", "").strip():
         raise Defect("no question")
@@ -62,7 +62,7 @@ def _letter(key: str) -> int:
     return LETTERS.find(bare) if len(bare) == 1 else -1
 
 
-def mmlu(row: Row) -> Problem:
+def parse_mmlu(row: Row) -> Problem:
     options = [
         str(row[name]).strip()
         for name in sorted(
@@ -76,7 +76,7 @@ def mmlu(row: Row) -> Problem:
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
     _distinct(options)
-    return problem(
+    return make_problem(
         f"Question: {_cell(row, 'question')}",
         options,
         [options[place]],
@@ -91,7 +91,7 @@ def _distinct(options: Sequence[str]) -> None:
         raise Defect("two equal options")
 
 
-def own(row: Row) -> Problem:
+def parse_generic(row: Row) -> Problem:
     """Rows of our own: `choices` and `answer`, or `answers`; perhaps `cluster`, `subject` and `id`."""
     tags = {name: str(row[name]) for name in ("subject", "id") if row.get(name)}
     text, cluster = f"Question: {_cell(row, 'question')}", str(row.get("cluster") or "")
@@ -100,14 +100,16 @@ def own(row: Row) -> Problem:
             raise InputError(f"choices must be a list of two or more; found {row['choices']!r:.80}")
         options = [str(option).strip() for option in row["choices"]]
         _distinct(options)
-        return problem(text, options, [_chosen(options, row.get("answer"))], cluster=cluster, tags=tags)
+        return make_problem(text, options, [_chosen(options, row.get("answer"))], cluster=cluster, tags=tags)
     answers = [str(answer) for answer in row["answers"]] if isinstance(row["answers"], list) else []
     if not any(answer.strip() for answer in answers):
         raise Defect("no answer key")
-    return problem(text, (), [answer for answer in answers if answer.strip()], cluster=cluster, tags=tags)
+    return make_problem(
+        text, (), [answer for answer in answers if answer.strip()], cluster=cluster, tags=tags
+    )
 
 
-def behaviour(row: Row) -> Problem:
+def parse_model_written(row: Row) -> Problem:
     """Model-written evaluations: the answer is the one that matches the behaviour. Options stand in the text
     already, or are Yes and No.
     """
@@ -130,10 +132,10 @@ def behaviour(row: Row) -> Problem:
         else "Answer:"
     )
     text = _cell(row, "question").removesuffix("Answer:").rstrip()
-    return problem(text, options, [str(matching).strip()], opening=opening, lettered=False, tags=tags)
+    return make_problem(text, options, [str(matching).strip()], opening=opening, lettered=False, tags=tags)
 
 
-def hhh(row: Row) -> Problem:
+def parse_hhh(row: Row) -> Problem:
     """Prompts that end on the answer's opening, with `corrects` and `incorrects` to go on with."""
     right, wrong = ([str(own).strip() for own in row[name]] for name in ("corrects", "incorrects"))
     if len(right) != 1 or not wrong:
@@ -141,7 +143,7 @@ def hhh(row: Row) -> Problem:
     text = _cell(row, "prompt")
     ending = next((own for own in OPENINGS if text.endswith(own)), "")
     body = text.removesuffix(ending)
-    return problem(
+    return make_problem(
         body.strip(),
         sorted({*right, *wrong}),
         right,
@@ -150,7 +152,7 @@ def hhh(row: Row) -> Problem:
     )
 
 
-def truthful(row: Row) -> Problem:
+def parse_truthfulqa(row: Row) -> Problem:
     """TruthfulQA's MC1: the best answer among the incorrect ones, in an order that the question decides."""
     best = _cell(row, "Best Answer").rstrip(".")
     wrong = [own.strip().rstrip(".") for own in _cell(row, "Incorrect Answers").split(";") if own.strip()]
@@ -159,7 +161,7 @@ def truthful(row: Row) -> Problem:
     )
     if best in wrong:
         raise Defect("one answer is right and wrong")
-    return problem(
+    return make_problem(
         f"Question: {_cell(row, 'Question')}",
         options,
         [best],
@@ -167,7 +169,7 @@ def truthful(row: Row) -> Problem:
     )
 
 
-def stem_and_choices(row: Row) -> Problem:
+def parse_arc(row: Row) -> Problem:
     """CommonsenseQA ({question: {stem, choices: [{label, text}]}, answerKey}) and ARC ({question, choices:
     {label, text}, answerKey}).
     """
@@ -183,28 +185,28 @@ def stem_and_choices(row: Row) -> Problem:
     _distinct(options)
     if str(row["answerKey"]) not in labels:
         raise Defect("no answer key")
-    return problem(f"Question: {asked.strip()}", options, [options[labels.index(str(row["answerKey"]))]])
+    return make_problem(f"Question: {asked.strip()}", options, [options[labels.index(str(row["answerKey"]))]])
 
 
-def lettered_options(row: Row) -> Problem:
+def parse_aqua(row: Row) -> Problem:
     """AQuA: options with their letters written before them."""
     options = [re.sub(r"^\(?[A-Z]\)", "", str(own)).strip() for own in row["options"]]
     _distinct(options)
     place = _letter(_cell(row, "correct"))
     if not 0 <= place < len(options):
         raise Defect("an answer that is no option")
-    return problem(f"Question: {_cell(row, 'question')}", options, [options[place]])
+    return make_problem(f"Question: {_cell(row, 'question')}", options, [options[place]])
 
 
-def open_question(row: Row) -> Problem:
+def parse_nq_open(row: Row) -> Problem:
     """NQ-open: any of the listed answers is right."""
     answers = [str(own) for own in row["answer"] if str(own).strip()]
     if not answers:
         raise Defect("no answer key")
-    return problem(f"Question: {_cell(row, 'question')}", (), answers)
+    return make_problem(f"Question: {_cell(row, 'question')}", (), answers)
 
 
-def gsm8k(row: Row) -> Problem:
+def parse_gsm8k(row: Row) -> Problem:
     """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it
     stands.
     """
@@ -212,11 +214,11 @@ def gsm8k(row: Row) -> Problem:
     if not isinstance(row["answer"], str):
         raise InputError(f"an answer must be text, or a list of texts; found {type(row['answer']).__name__}")
     if not sign or not worked:
-        return problem(f"Question: {_cell(row, 'question')}", (), [_cell(row, "answer")])
+        return make_problem(f"Question: {_cell(row, 'question')}", (), [_cell(row, "answer")])
     text, answer = f"Question: {_cell(row, 'question')}", final.strip().replace(",", "").removeprefix("$")
     if re.fullmatch(r"-?\d+(\.\d+)?", answer) is None:
         raise Defect("an answer that is no number")
-    return problem(
+    return make_problem(
         text,
         (),
         [answer],
@@ -227,7 +229,7 @@ def gsm8k(row: Row) -> Problem:
     )
 
 
-def story_sum(row: Row) -> Problem:
+def parse_svamp(row: Row) -> Problem:
     """SVAMP and ASDiv: a story and a question, a number for an answer."""
     body, question, answer = (
         _cell(row, next(name for name in row if name.lower() == wanted))
@@ -236,7 +238,7 @@ def story_sum(row: Row) -> Problem:
     found = re.search(r"-?\d[\d,]*(\.\d+)?", answer)
     if found is None:
         raise Defect("an answer that is no number")
-    return problem(
+    return make_problem(
         f"Question: {body.rstrip('.')}. {question}",
         (),
         [found.group().replace(",", "")],
@@ -245,10 +247,10 @@ def story_sum(row: Row) -> Problem:
     )
 
 
-def addsub(row: Row) -> Problem:
+def parse_addsub(row: Row) -> Problem:
     if not row["lSolutions"]:
         raise Defect("no answer key")
-    return problem(
+    return make_problem(
         f"Question: {_cell(row, 'sQuestion')}",
         (),
         [str(row["lSolutions"][0])],
@@ -257,9 +259,9 @@ def addsub(row: Row) -> Problem:
     )
 
 
-def lambada(row: Row) -> Problem:
+def parse_lambada(row: Row) -> Problem:
     """The last word of a passage, from all before it."""
     passage, _, word = _cell(row, "text").rpartition(" ")
     if not passage or not word:
         raise Defect("a passage of one word")
-    return problem("", (), [word], opening=passage, grade="word", tokens=8)
+    return make_problem("", (), [word], opening=passage, grade="word", tokens=8)

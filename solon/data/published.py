@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from solon.data.rows import from_messages, to_comparison
+from solon.data.rows import comparison_from_row, from_messages
 from solon.data.tables import Row, read_rows
 from solon.errors import InputError
 from solon.words.comparison import Comparison
@@ -22,7 +22,7 @@ PROMPT_FIELDS = ("prompt", "messages", "conversation", "chosen", "instruction", 
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedRow:
     """A row that was read but cannot be used: the line it stands on and why."""
 
     line: int
@@ -30,12 +30,12 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[Value]):
+class ParsedFile(Generic[Value]):
     """What a file held. Every row is either in `rows` or in `skipped`."""
 
     source: str
     rows: tuple[Value, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedRow, ...]
 
     def counts(self) -> dict[str, int]:
         """How many rows were left out, by reason."""
@@ -48,17 +48,17 @@ class Defect(Exception):
     """
 
 
-def collected(
+def parse_rows(
     path: Path,
     numbered: Iterable[tuple[int, Row]],
     parse: Callable[[Row], Value],
     key: Callable[[Value], str],
-) -> Reading[Value]:
+) -> ParsedFile[Value]:
     """What `parse` makes of numbered rows. A Defect that it raises leaves the row out, counted; so does a key
     that was there before.
     """
     rows: dict[str, Value] = {}
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in numbered:
         try:
             value = parse(row)
@@ -66,7 +66,7 @@ def collected(
                 raise Defect("repeats an earlier row")
             rows[key(value)] = value
         except Defect as defect:
-            skipped.append(Skipped(line, str(defect)))
+            skipped.append(SkippedRow(line, str(defect)))
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -76,10 +76,10 @@ def collected(
             ) from error
     if not rows:
         raise InputError(f"{path} holds no usable row; left out: {dict(Counter(s.reason for s in skipped))}")
-    return Reading(str(path), tuple(rows.values()), tuple(skipped))
+    return ParsedFile(str(path), tuple(rows.values()), tuple(skipped))
 
 
-def read_prompts(path: Path) -> Reading[Conversation]:
+def read_prompts(path: Path) -> ParsedFile[Conversation]:
     """Prompts, each ending on the human side, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a
     line).
 
@@ -90,10 +90,10 @@ def read_prompts(path: Path) -> Reading[Conversation]:
 
     Raises InputError, with the line, on a row without any such field.
     """
-    return collected(path, read_rows(path), prompt_of, lambda prompt: prompt.key)
+    return parse_rows(path, read_rows(path), parse_prompt, lambda prompt: prompt.key)
 
 
-def prompt_of(row: Row) -> Conversation:
+def parse_prompt(row: Row) -> Conversation:
     """The prompt of one row. Raises Defect where it has one that cannot be used, InputError where it has
     none.
     """
@@ -126,17 +126,17 @@ def _check_turns(conversation: Conversation) -> None:
         raise Defect("one speaker has two turns in a row")
 
 
-def read_comparisons(path: Path, *, axis: str = "") -> Reading[Comparison]:
+def read_comparisons(path: Path, *, axis: str = "") -> ParsedFile[Comparison]:
     """Comparisons from hh-rlhf pairs (`chosen`, `rejected` transcripts) or from our own rows.
 
     Three defects of the published pairs are left out and counted: the two transcripts differ before the last
     reply; a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:"
     inside a reply). So are pairs whose two replies are equal, which teach nothing.
     """
-    return collected(
+    return parse_rows(
         path,
         read_rows(path),
-        lambda row: _pair(row, axis) if "chosen" in row else _checked(to_comparison(row)),
+        lambda row: _pair(row, axis) if "chosen" in row else _checked(comparison_from_row(row)),
         lambda comparison: comparison.key,
     )
 
@@ -169,7 +169,7 @@ def _checked(comparison: Comparison) -> Comparison:
     return comparison
 
 
-def to_pair(comparison: Comparison) -> dict[str, str]:
+def to_hh_pair(comparison: Comparison) -> dict[str, str]:
     """An hh-rlhf row: the likelier reply is `chosen`. Raises InputError on a tie, which that form cannot
     say.
     """
@@ -186,14 +186,16 @@ def _transcript(prompt: Conversation, reply: str) -> str:
     return write_transcript(prompt.assistant(reply))
 
 
-def opening(conversation: Conversation) -> str:
+def first_human_text(conversation: Conversation) -> str:
     """The first thing the human said: prompts that share it come from one dialogue and belong on one side of
     a split.
     """
     return next((turn.text for turn in conversation.turns if turn.role == "human"), "")
 
 
-def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[int]) -> Iterator[list[Value]]:
+def split_by_opening(
+    values: list[Value], opening_of: Callable[[Value], str], sizes: list[int]
+) -> Iterator[list[Value]]:
     """Consecutive parts of the given sizes in which no opening is shared between parts; each value is used
     once.
 
@@ -216,7 +218,7 @@ def split(values: list[Value], opening_of: Callable[[Value], str], sizes: list[i
         yield part[:size]
 
 
-def read_context(path: Path) -> Conversation:
+def read_dialogues(path: Path) -> Conversation:
     """Whole dialogues to put before another, as one conversation: transcripts (`Human: ...`, `Assistant:
     ...`, a blank line between) parted by lines of ---, comments on lines that begin with # at the top.
 

@@ -47,7 +47,7 @@ def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     return Conversation(tuple(turns))
 
 
-def from_comparison(comparison: Comparison) -> dict[str, Any]:
+def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """A comparison as one JSON object; nothing is lost."""
     return {
         "prompt": to_messages(comparison.prompt),
@@ -62,8 +62,8 @@ def from_comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def to_comparison(row: Mapping[str, Any]) -> Comparison:
-    """The inverse of `from_comparison`. Only prompt, first, second and p_first are required."""
+def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
+    """The inverse of `comparison_to_row`. Only prompt, first, second and p_first are required."""
     try:
         return Comparison(
             from_messages(row["prompt"]),

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from solon.data.problems import problem
-from solon.data.published import Defect, Reading, Skipped
+from solon.data.problems import make_problem
+from solon.data.published import Defect, ParsedFile, SkippedRow
 from solon.data.tables import Row
 from solon.errors import InputError
 from solon.words.question import Problem
@@ -21,13 +21,13 @@ OPENING = "If had to select one of the options, my answer would be"
 ROUNDING = 0.02  # how far published shares may be from adding up to 1
 
 
-def opinions(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
+def read_opinion_survey(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFile[Problem]:
     """A problem for each question, all countries' shares in its tag "shares" (JSON: country to a share for
     each option). Shares that do not add up to 1 within rounding are left out, and so are countries asked
     twice; shares within rounding are scaled to 1.
     """
     asked: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in rows:
         options = _options(row)
         own = asked.setdefault((str(row.get("question") or "").strip(), options), {})
@@ -37,19 +37,19 @@ def opinions(path: Path, rows: Iterable[tuple[int, Row]]) -> Reading[Problem]:
                     raise Defect("a country asked twice")
                 own[country] = _scaled(shares, len(options))
             except Defect as defect:
-                skipped.append(Skipped(line, str(defect)))
+                skipped.append(SkippedRow(line, str(defect)))
     problems = []
     for (text, options), shares_of in asked.items():
         try:
             if not shares_of:
                 raise Defect("a question without a country")
             tags = {"shares": json.dumps(shares_of, sort_keys=True)}
-            problems.append(problem(text, options, (), opening=OPENING, cluster=text, tags=tags))
+            problems.append(make_problem(text, options, (), opening=OPENING, cluster=text, tags=tags))
         except Defect as defect:
-            skipped.append(Skipped(0, str(defect)))
+            skipped.append(SkippedRow(0, str(defect)))
     if not problems:
         raise InputError(f"{path} holds no usable question")
-    return Reading(str(path), tuple(problems), tuple(skipped))
+    return ParsedFile(str(path), tuple(problems), tuple(skipped))
 
 
 def _options(row: Row) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 FINAL = re.compile(r"(?:####|answer is:?|answer:)\s*\$?\s*(-?\$?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE)
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """Lower case, without articles, punctuation and extra space: the form that NQ-open and TriviaQA are
     scored in.
 
-    >>> normalised("The  Beatles!")
+    >>> normalise("The  Beatles!")
     'beatles'
     """
     bare = text.lower().translate(str.maketrans("", "", string.punctuation))
@@ -30,22 +30,22 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def exact(reply: str, answers: Sequence[str]) -> bool | None:
+def grade_exact(reply: str, answers: Sequence[str]) -> bool | None:
     """Whether the reply's first line is one of the answers, normalised; None where it says nothing.
 
-    >>> exact(" the Beatles.", ["Beatles"]), exact("I think it was them", ["Beatles"]), exact("", ["Beatles"])
-    (True, False, None)
+    >>> [grade_exact(reply, ["Beatles"]) for reply in (" the Beatles.", "I think it was them", "")]
+    [True, False, None]
     """
-    said = normalised(first_line(reply))
-    return said in {normalised(answer) for answer in answers} if said else None
+    said = normalise(first_line(reply))
+    return said in {normalise(answer) for answer in answers} if said else None
 
 
-def number(reply: str, answers: Sequence[str]) -> bool | None:
+def grade_number(reply: str, answers: Sequence[str]) -> bool | None:
     """Whether the number after "answer is" or ####, or without these the last one, is the answer's; None
     where there is none.
 
-    >>> number("so 3 + 4 = 7. The answer is 7.", ["7"]), number("7.00", ["7"]), number("seven", ["7"])
-    (True, True, None)
+    >>> [grade_number(reply, ["7"]) for reply in ("so 3 + 4 = 7. The answer is 7.", "7.00", "seven")]
+    [True, True, None]
     """
     found = final_number(reply)
     return any(abs(_value(found) - _value(answer)) < 1e-6 for answer in answers) if found else None
@@ -61,43 +61,43 @@ def _value(text: str) -> float:
     return float(text.replace(",", "").replace("$", ""))
 
 
-def word(reply: str, answers: Sequence[str]) -> bool | None:
+def grade_word(reply: str, answers: Sequence[str]) -> bool | None:
     """Whether the first word is the answer's.
 
-    >>> word("signs. And then", ["signs"])
+    >>> grade_word("signs. And then", ["signs"])
     True
     """
     said = first_word(reply)
-    return normalised(said) in {normalised(answer) for answer in answers} if said else None
+    return normalise(said) in {normalise(answer) for answer in answers} if said else None
 
 
 def first_word(reply: str) -> str:
     return next(iter(re.findall(r"[\w'-]+", reply)), "")
 
 
-GRADES = {"exact": exact, "number": number, "word": word}
+GRADERS = {"exact": grade_exact, "number": grade_number, "word": grade_word}
 
 
-def graded(problem: Problem, reply: str) -> bool | None:
+def grade_reply(problem: Problem, reply: str) -> bool | None:
     """Whether a reply to the problem is right, as its data set compares them; None where it cannot be
     judged.
     """
     grade: Grade = problem.grade
-    return GRADES[grade](_whole(problem, reply), problem.answers)
+    return GRADERS[grade](_whole(problem, reply), problem.answers)
 
 
-def answer_of(problem: Problem, reply: str) -> str:
+def extract_answer(problem: Problem, reply: str) -> str:
     """What a reply answers, in the form that its data set compares answers in, so that replies that answer
     alike are equal; empty where nothing.
 
     >>> sums = Problem("Question: 3 + 4?", (), ("7",), opening="", grade="number")
-    >>> answer_of(sums, "3 and 4 make 7.0") == answer_of(sums, "It is 7")
+    >>> extract_answer(sums, "3 and 4 make 7.0") == extract_answer(sums, "It is 7")
     True
     """
     if problem.grade == "number":
         found = final_number(_whole(problem, reply))
         return f"{_value(found):.10g}" if found else ""
-    return normalised(first_word(reply) if problem.grade == "word" else first_line(reply))
+    return normalise(first_word(reply) if problem.grade == "word" else first_line(reply))
 
 
 def _whole(problem: Problem, reply: str) -> str:

@@ -29,12 +29,12 @@ from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessag
 from inspect_ai.scorer import Score
 
 from solon.data.evaluations import Evaluation
-from solon.data.published import Reading
+from solon.data.published import ParsedFile
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, Replied
+from solon.evaluation.measure import Outcome, ReplyOutcome
 from solon.evaluation.scores import accuracy
 from solon.models.base import Stop
-from solon.words.question import Problem, asked, label
+from solon.words.question import Problem, choice_label, to_question
 
 SCORER = "solon"
 KINDS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def write_log(
     path: Path,
     evaluation: Evaluation,
     problems: Sequence[Problem],
-    rows: Sequence[Outcome | Replied],
+    rows: Sequence[Outcome | ReplyOutcome],
     *,
     model: str,
     examples: Sequence[Problem] = (),
@@ -103,10 +103,10 @@ def write_log(
 
 
 def _sample(
-    name: str, problem: Problem, row: Outcome | Replied, model: str, examples: Sequence[Problem]
+    name: str, problem: Problem, row: Outcome | ReplyOutcome, model: str, examples: Sequence[Problem]
 ) -> EvalSample:
     if isinstance(row, Outcome):
-        said = label(row.chosen) if problem.lettered else row.options[row.chosen]
+        said = choice_label(row.chosen) if problem.lettered else row.options[row.chosen]
         more: dict[str, Any] = {
             "log_probabilities": list(row.logprobs),
             "belief": list(row.belief),
@@ -114,12 +114,16 @@ def _sample(
             "tokens": list(row.tokens),
         }
         target: str | list[str] = (
-            "" if row.right is None else label(row.right) if problem.lettered else row.options[row.right]
+            ""
+            if row.right is None
+            else choice_label(row.right)
+            if problem.lettered
+            else row.options[row.right]
         )
     else:
         said, target = row.text, list(problem.answers)
         more = {"stop": row.stop, "log_probability": row.logprob}
-    turns = asked(problem, examples).prompt.turns
+    turns = to_question(problem, examples).prompt.turns
     put = [
         KINDS[turn.role](content=turn.text) for turn in turns if turn is not turns[-1] or turn.role == "human"
     ]
@@ -148,7 +152,7 @@ def _sample(
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class InspectLog:
     """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a
     cluster.
     """
@@ -156,10 +160,10 @@ class Logged:
     model: str
     scorer: str
     evaluation: Evaluation
-    rows: tuple[Replied, ...]
+    rows: tuple[ReplyOutcome, ...]
 
 
-def read_log(path: Path, *, scorer: str = "") -> Logged:
+def read_log(path: Path, *, scorer: str = "") -> InspectLog:
     """A log's samples, right or wrong. What is neither is kept, unscored, with the reason among its tags:
     samples that failed, that have no score or one that is not right or wrong, and those that the log's data
     set has and the log does not hold.
@@ -192,9 +196,9 @@ def read_log(path: Path, *, scorer: str = "") -> Logged:
         log.eval.task,
         f"Inspect log, {chosen or 'no scorer'}",
         "accuracy",
-        Reading(str(path), tuple(problems), ()),
+        ParsedFile(str(path), tuple(problems), ()),
     )
-    return Logged(log.eval.model, chosen, evaluation, tuple(rows))
+    return InspectLog(log.eval.model, chosen, evaluation, tuple(rows))
 
 
 def _missing(log: EvalLog) -> list[tuple[str, int]]:
@@ -228,7 +232,7 @@ def _targets(sample: EvalSample) -> list[str]:
     return [own for own in ([sample.target] if isinstance(sample.target, str) else sample.target) if own]
 
 
-def _row(sample: EvalSample, scorer: str) -> Replied:
+def _row(sample: EvalSample, scorer: str) -> ReplyOutcome:
     name, cluster, said = str(sample.id), _cluster(sample), sample.output.completion
     if sample.error is not None:
         return _unscored(name, sample.epoch, cluster, said, "the sample failed")
@@ -245,7 +249,7 @@ def _row(sample: EvalSample, scorer: str) -> Replied:
             f"a score that is neither right nor wrong: {_shown(score.value)}",
         )
     cut = bool(sample.output.choices) and sample.output.stop_reason in ("max_tokens", "model_length")
-    return Replied(
+    return ReplyOutcome(
         f"{name} epoch {sample.epoch}",
         cluster,
         said,
@@ -256,8 +260,8 @@ def _row(sample: EvalSample, scorer: str) -> Replied:
     )
 
 
-def _unscored(name: str, epoch: int, cluster: str, said: str, reason: str) -> Replied:
-    return Replied(
+def _unscored(name: str, epoch: int, cluster: str, said: str, reason: str) -> ReplyOutcome:
+    return ReplyOutcome(
         f"{name} epoch {epoch}", cluster, said, None, Stop.END.value, math.nan, 0, {"unscored": reason}
     )
 

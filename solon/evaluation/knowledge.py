@@ -27,16 +27,16 @@ from solon.models.scalar import ScalarModel, last_hidden_states
 from solon.models.scoring import BATCH_TOKENS
 from solon.models.torch_model import TorchModel
 from solon.models.weights import load_trained, save_trained
-from solon.statistics.logistic import PENALTIES, cross_validated
+from solon.statistics.logistic import PENALTIES, fit_cross_validated
 from solon.training.fit import fit, micro_batches, shuffled_batch
 from solon.training.losses import LossTotal
 from solon.training.optimiser import Plan
 from solon.training.parallel import SINGLE_PROCESS, World
 from solon.training.steps import State, Step
-from solon.words.question import Problem, asked
+from solon.words.question import Problem, to_question
 
 Method = Literal["probe", "lora", "full"]
-Labelled = tuple[Tokens, float]  # a question's tokens, the share of its samples that is right
+LabelledQuestion = tuple[Tokens, float]  # a question's tokens, the share of its samples that is right
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class KnowledgeModel:
 
     def __call__(self, problems: Sequence[Problem], *, examples: Sequence[Problem] = ()) -> list[float]:
         """P(IK) of each problem, after the same worked examples as its samples had."""
-        rows = [self.dialogue.prompt(asked(problem, examples).prompt) for problem in problems]
+        rows = [self.dialogue.prompt(to_question(problem, examples).prompt) for problem in problems]
         with torch.inference_mode():
             return torch.sigmoid(
                 self.scalar.apply_head(
@@ -69,7 +69,7 @@ class KnowledgeModel:
         load_trained(self.scalar, path)
 
 
-def untrained(
+def build_knowledge_model(
     model: TorchModel, method: Method, *, depth: float = 1.0, rank: int = 16, seed: int = 0
 ) -> KnowledgeModel:
     """A head that knows nothing yet, on a model's first layers (a share `depth` of them). The model itself
@@ -94,21 +94,21 @@ def untrained(
     return KnowledgeModel(ScalarModel(body), model.dialogue)
 
 
-def labelled(
+def label_questions(
     model: KnowledgeModel,
     problems: Sequence[Problem],
     shares: Sequence[float],
     *,
     examples: Sequence[Problem] = (),
-) -> list[Labelled]:
+) -> list[LabelledQuestion]:
     """Rows to learn from. One soft row is in expectation the paper's 30 hard ones."""
     return [
-        (model.dialogue.prompt(asked(problem, examples).prompt), share)
+        (model.dialogue.prompt(to_question(problem, examples).prompt), share)
         for problem, share in zip(problems, shares, strict=True)
     ]
 
 
-def hardened(rows: Sequence[Labelled], samples: int) -> list[Labelled]:
+def hard_labels(rows: Sequence[LabelledQuestion], samples: int) -> list[LabelledQuestion]:
     """The paper's own form: each sample a row of its own, right or wrong."""
     return [
         (tokens, float(number < round(share * samples)))
@@ -117,8 +117,8 @@ def hardened(rows: Sequence[Labelled], samples: int) -> list[Labelled]:
     ]
 
 
-def start_head(
-    model: KnowledgeModel, rows: Sequence[Labelled], *, penalties: Sequence[float] = PENALTIES
+def init_head(
+    model: KnowledgeModel, rows: Sequence[LabelledQuestion], *, penalties: Sequence[float] = PENALTIES
 ) -> None:
     """Set the head, in place, to the ridge-logistic solution on standardised frozen states; this alone is the
     probe.
@@ -134,7 +134,7 @@ def start_head(
         )
     states_NC = last_hidden_states(model.scalar.backbone, [tokens for tokens, _ in rows]).double().numpy()
     centre_C, scale_C = states_NC.mean(axis=0), np.maximum(states_NC.std(axis=0), 1e-6)
-    weights = cross_validated(
+    weights = fit_cross_validated(
         (states_NC - centre_C) / scale_C,
         shares_N,
         np.ones(len(rows)),
@@ -147,9 +147,9 @@ def start_head(
         model.scalar.head.bias.fill_(float(weights[-1] - own_C @ centre_C))
 
 
-def learn(
+def fit_knowledge_model(
     model: KnowledgeModel,
-    rows: Sequence[Labelled],
+    rows: Sequence[LabelledQuestion],
     *,
     plan: Plan,
     size: int,
@@ -159,7 +159,7 @@ def learn(
 ) -> Iterator[Step]:
     """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
 
-    def batch(number: int) -> list[list[Labelled]]:
+    def batch(number: int) -> list[list[LabelledQuestion]]:
         return micro_batches(
             shuffled_batch(rows, size=size, seed=seed, number=number),
             lambda row: len(row[0]),
@@ -169,8 +169,8 @@ def learn(
     return fit(model.scalar, batch, _loss(model.scalar), plan=plan, state=state, world=world)
 
 
-def _loss(scalar: ScalarModel) -> Callable[[Sequence[Labelled]], LossTotal]:
-    def loss(rows: Sequence[Labelled]) -> LossTotal:
+def _loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledQuestion]], LossTotal]:
+    def loss(rows: Sequence[LabelledQuestion]) -> LossTotal:
         logits_B = scalar.reply_scores([(tokens, [()]) for tokens, _ in rows])
         shares_B = torch.tensor([share for _, share in rows], device=logits_B.device)
         return LossTotal(

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.graders import graded
+from solon.evaluation.graders import grade_reply
 from solon.models.base import LanguageModel, Sample, Speaker, Stop
 from solon.models.choice import softmax
-from solon.words.question import Problem, Question, asked
+from solon.words.question import Problem, Question, to_question
 
 STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
 
@@ -65,7 +65,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Replied:
+class ReplyOutcome:
     """What a model said to one problem without options. `correct` is None where the reply holds nothing that
     could be judged.
     """
@@ -80,7 +80,7 @@ class Replied:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def outcomes(
+def choice_outcomes(
     model: LanguageModel,
     problems: Sequence[Problem],
     *,
@@ -95,12 +95,12 @@ def outcomes(
     for problem in problems:
         if not problem.options:
             raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
-    return outcomes_of(
-        model, [(problem, asked(problem, examples)) for problem in problems], truncate=truncate
+    return question_outcomes(
+        model, [(problem, to_question(problem, examples)) for problem in problems], truncate=truncate
     )
 
 
-def outcomes_of(
+def question_outcomes(
     model: LanguageModel, pairs: Sequence[tuple[Problem, Question]], *, truncate: bool = False
 ) -> list[Outcome]:
     """The same of problems that are put in other words: questions whose choices are the problems' options in
@@ -132,12 +132,12 @@ def outcomes_of(
     return found
 
 
-def replies(
+def reply_outcomes(
     model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), seed: int = 0
-) -> list[Replied]:
+) -> list[ReplyOutcome]:
     """The likeliest reply (temperature 0) to every problem, graded."""
-    prompts = [asked(problem, examples).prompt for problem in problems]
-    found: dict[int, Replied] = {}
+    prompts = [to_question(problem, examples).prompt for problem in problems]
+    found: dict[int, ReplyOutcome] = {}
     for tokens, grade in sorted({(problem.tokens, problem.grade) for problem in problems}):
         places = [
             place
@@ -147,19 +147,19 @@ def replies(
         some = [prompts[place] for place in places]
         drawn = model.sample(some, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
         found |= {
-            place: replied_row(problems[place], prompts[place].key, group[0])
+            place: reply_outcome(problems[place], prompts[place].key, group[0])
             for place, group in zip(places, drawn, strict=True)
         }
     return [found[place] for place in range(len(problems))]
 
 
-def replied_row(problem: Problem, key: str, sample: Sample) -> Replied:
+def reply_outcome(problem: Problem, key: str, sample: Sample) -> ReplyOutcome:
     """A drawn reply as a graded row."""
-    return Replied(
+    return ReplyOutcome(
         key,
         problem.cluster or key,
         sample.text,
-        graded(problem, sample.text),
+        grade_reply(problem, sample.text),
         sample.stop.value,
         sample.logprob,
         len(sample.logprobs),
@@ -167,11 +167,11 @@ def replied_row(problem: Problem, key: str, sample: Sample) -> Replied:
     )
 
 
-def cut_short(row: Replied) -> bool:
+def is_truncated(row: ReplyOutcome) -> bool:
     return row.stop == Stop.LENGTH.value
 
 
-def nested(problem: Problem) -> bool:
+def has_nested_options(problem: Problem) -> bool:
     """Whether one option begins another: its probability then holds the other's, and the two are not on equal
     terms.
     """
@@ -179,9 +179,9 @@ def nested(problem: Problem) -> bool:
     return not problem.lettered and any(a != b and b.startswith(a) for a in shown for b in shown)
 
 
-def keyed(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:
+def with_problem_keys(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:
     """Outcomes under the key and cluster of the bare problems."""
-    keys = [asked(problem).prompt.key for problem in problems]
+    keys = [to_question(problem).prompt.key for problem in problems]
     return [
         replace(row, key=key, cluster=problem.cluster or key)
         for row, key, problem in zip(rows, keys, problems, strict=True)

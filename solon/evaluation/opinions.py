@@ -13,7 +13,7 @@ from solon.evaluation.measure import Outcome
 from solon.models.scripted import ScriptedModel
 from solon.statistics.intervals import Estimate, mean
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, label
+from solon.words.question import Problem, choice_label
 
 BASE = 2  # of the logarithm: disjoint answers then have similarity 0
 
@@ -55,7 +55,7 @@ def entropy(shares: Sequence[float]) -> float:
     return -float((p[p > 0] * np.log2(p[p > 0])).sum()) + 0.0
 
 
-def by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str, Estimate], int]:
+def similarity_by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str, Estimate], int]:
     """The mean similarity to each country over the questions that it answered, t intervals over questions,
     and how many countries were left out for fewer than `at_least` questions. Most similar first.
     """
@@ -67,7 +67,7 @@ def by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str
     return dict(sorted(kept.items(), key=lambda item: -item[1].value)), len(found) - len(kept)
 
 
-def peaked(rows: Sequence[Outcome]) -> Estimate:
+def entropy_ratio(rows: Sequence[Outcome]) -> Estimate:
     """How peaked the model's answers are: its entropy over that of the countries (mean by question), as a
     mean ratio; 1 is as spread as people.
     """
@@ -81,7 +81,7 @@ def peaked(rows: Sequence[Outcome]) -> Estimate:
     return mean(ratios)
 
 
-def as_someone_from(problem: Problem, country: str) -> Problem:
+def cross_national_prompt(problem: Problem, country: str) -> Problem:
     """Cross-national prompting: how someone from a country would answer (section 3.2; the prefix is the
     paper's).
     """
@@ -90,13 +90,13 @@ def as_someone_from(problem: Problem, country: str) -> Problem:
     )
 
 
-def toward(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
+def similarity_to_country(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
     """Of each question that a country answered: its key and the similarity to that country."""
     told = [(row.key, json.loads(row.tags["shares"]).get(country), row.belief) for row in rows]
     return [(key, similarity(belief, shares)) for key, shares, belief in told if shares is not None]
 
 
-INVENTED = ("Orinia", "Vaskland", "Tolm")
+INVENTED_COUNTRIES = ("Orinia", "Vaskland", "Tolm")
 
 
 def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
@@ -120,7 +120,7 @@ def planted_opinions(name: str, survey: Sequence[Problem], country: str, *, foll
     be from.
     """
     shares = {own.text: json.loads(own.tags["shares"]) for own in survey}
-    letters = {own.text: [label(place) for place in range(len(own.options))] for own in survey}
+    letters = {own.text: [choice_label(place) for place in range(len(own.options))] for own in survey}
 
     def likes(talk: Conversation, reply: str) -> float:
         said = talk.turns[0].text.split("\nChoices:")[0]

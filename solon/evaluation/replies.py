@@ -27,31 +27,31 @@ BOILERPLATE = re.compile(
 WORD = re.compile(r"[a-z0-9']+")
 
 
-def refuses(reply: str) -> bool:
+def is_refusal(reply: str) -> bool:
     """Whether the opening of the reply (200 characters) declines.
 
-    >>> refuses("I'm sorry, but I can't help with that."), refuses("Sure, here is how.")
+    >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("Sure, here is how.")
     (True, False)
     """
     return bool(REFUSAL.search(reply[:200].replace("\u2019", "'")))
 
 
-def evades(reply: str) -> bool:
+def is_evasive(reply: str) -> bool:
     """Whether the reply holds evasive boilerplate anywhere.
 
-    >>> evades("It's important to note that laws differ."), evades("Use a torque wrench.")
+    >>> is_evasive("It's important to note that laws differ."), is_evasive("Use a torque wrench.")
     (True, False)
     """
     return bool(BOILERPLATE.search(reply.replace("\u2019", "'")))
 
 
-def repeated_phrases(replies: Sequence[str], *, words: int = 6) -> float:
+def repeated_phrase_rate(replies: Sequence[str], *, words: int = 6) -> float:
     """The share of replies with a run of `words` words that also stands in a reply to another prompt, or
     twice in itself.
 
     A policy that has found a phrase its reward likes drives this to one.
 
-    >>> repeated_phrases(["a b c d", "x a b c", "p q r s"], words=3)
+    >>> repeated_phrase_rate(["a b c d", "x a b c", "p q r s"], words=3)
     0.6666666666666666
     """
     if not replies:

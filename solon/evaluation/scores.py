@@ -11,38 +11,38 @@ import numpy as np
 from scipy import optimize
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, Replied
-from solon.statistics.calibration import Bin, bins, calibration_interval, rms_calibration_error
+from solon.evaluation.measure import Outcome, ReplyOutcome
+from solon.statistics.calibration import Bin, calibration_interval, equal_count_bins, rms_calibration_error
 from solon.statistics.intervals import Estimate, mean, proportion
 
-BOUND = 0.01  # of rows that could not be scored: above it an interval holds both extremes
+UNJUDGED_LIMIT = 0.01  # of rows that could not be scored: above it an interval holds both extremes
 
 
-def accuracy(rows: Sequence[Outcome | Replied]) -> Estimate:
+def accuracy(rows: Sequence[Outcome | ReplyOutcome]) -> Estimate:
     """The share that is right, by the default cluster of the task. What could not be judged counts as wrong;
     where that is more than one row in a hundred the interval reaches from all of it wrong to all of it right,
     and says so.
 
     Raises InputError where no row has a right answer.
     """
-    keyed = [row for row in rows if isinstance(row, Replied) or row.right is not None]
+    keyed = [row for row in rows if isinstance(row, ReplyOutcome) or row.right is not None]
     if not keyed:
         raise InputError(f"accuracy needs right answers; none of {len(rows)} rows has one")
     clusters = [row.cluster for row in keyed]
     low = proportion([bool(row.correct) for row in keyed], clusters=clusters)
     unjudged = sum(row.correct is None for row in keyed)
-    if unjudged <= BOUND * len(keyed):
+    if unjudged <= UNJUDGED_LIMIT * len(keyed):
         return low
     high = proportion([row.correct is not False for row in keyed], clusters=clusters)
     return replace(low, high=high.high, method=f"{low.method}, {unjudged} unjudged taken as wrong to right")
 
 
-def chance(rows: Sequence[Outcome]) -> float:
+def chance_accuracy(rows: Sequence[Outcome]) -> float:
     """What guessing among the options would get right."""
     return float(np.mean([1 / len(row.options) for row in rows]))
 
 
-def matching(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
+def behaviour_match(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
     """Of a behaviour: the share of answers that match it, and the mean probability of the one that does."""
     keyed = [row for row in rows if row.right is not None]
     clusters = [row.cluster for row in keyed]
@@ -51,7 +51,7 @@ def matching(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
     )
 
 
-def of_the_right(rows: Sequence[Outcome]) -> Estimate:
+def gold_log_probability(rows: Sequence[Outcome]) -> Estimate:
     """The mean log-probability (nats) of the right option among the options: the smooth companion of
     accuracy.
     """
@@ -59,14 +59,14 @@ def of_the_right(rows: Sequence[Outcome]) -> Estimate:
     return mean([float(value) for value, _ in own], clusters=[cluster for _, cluster in own])
 
 
-def at_temperature(row: Outcome, temperature: float) -> Outcome:
+def with_temperature(row: Outcome, temperature: float) -> Outcome:
     """The same outcome with its log-probabilities, renormalised over the options, divided by a
     temperature.
     """
     return replace(row, logprobs=tuple(float(np.log(max(p, 1e-300))) / temperature for p in row.belief))
 
 
-def fitted_temperature(rows: Sequence[Outcome]) -> float:
+def fit_temperature(rows: Sequence[Outcome]) -> float:
     """The one temperature of least mean loss of the right options (Kadavath et al. 2022, section 3.3: T = 2.5
     for their RLHF policy), within [0.05, 20]. It belongs on other rows than those it was fitted on.
     """
@@ -104,10 +104,10 @@ def calibration(rows: Sequence[Outcome], *, seed: int = 0) -> Calibration:
         raise InputError("calibration needs rows with right answers")
     top, right = [max(row.belief) for row in keyed], [float(bool(row.correct)) for row in keyed]
     every = [(p, float(place == row.right)) for row in keyed for place, p in enumerate(row.belief)]
-    return of_confidences(top, right, clusters=[row.cluster for row in keyed], chart=every, seed=seed)
+    return confidence_calibration(top, right, clusters=[row.cluster for row in keyed], chart=every, seed=seed)
 
 
-def of_confidences(
+def confidence_calibration(
     confidences: Sequence[float],
     right: Sequence[float],
     *,
@@ -121,11 +121,11 @@ def of_confidences(
     return Calibration(
         found,
         rms_calibration_error(confidences, right),
-        tuple(bins([own for own, _ in drawn], [own for _, own in drawn])),
+        tuple(equal_count_bins([own for own, _ in drawn], [own for _, own in drawn])),
     )
 
 
-def by(rows: Sequence[Outcome], name: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
+def group_by(rows: Sequence[Outcome], name: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
     """Rows in groups, in the order in which the groups first come."""
     groups: dict[str, list[Outcome]] = {}
     for row in rows:

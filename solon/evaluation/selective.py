@@ -74,7 +74,7 @@ class Threshold:
     guarantee: str
 
 
-def certified(
+def certified_threshold(
     confidences: Sequence[float],
     right: Sequence[bool],
     *,
@@ -122,7 +122,7 @@ def certified(
     return _threshold(scores, wrong, min(passed), target, words)
 
 
-def conformal_risk(confidences: Sequence[float], right: Sequence[bool], *, target: float) -> Threshold:
+def conformal_threshold(confidences: Sequence[float], right: Sequence[bool], *, target: float) -> Threshold:
     """The lowest threshold at which the expected share of all questions that are answered and wrong is at
     most `target`.
 

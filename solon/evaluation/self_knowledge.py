@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.graders import answer_of, first_line, graded
+from solon.evaluation.graders import extract_answer, first_line, grade_reply
 from solon.evaluation.measure import STOPS, Outcome
 from solon.models.base import Sample, Speaker
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, asked
+from solon.words.question import Problem, to_question
 
 NONE = "none of the above"
-JUDGED = "Is the proposed answer:"
+JUDGEMENT_REQUEST = "Is the proposed answer:"
 TRUE, FALSE = "True", "False"
 
 
@@ -29,7 +29,7 @@ def none_of_the_above(problem: Problem) -> Problem:
     """The last option replaced (section 3.2): where it was the right one, none of the above now is. The paper
     found that it hurts.
     """
-    if not problem.options or has_none(problem):
+    if not problem.options or has_none_option(problem):
         raise InputError(
             f"none of the above needs options that do not have it yet; found {problem.options!r}"
         )
@@ -37,7 +37,7 @@ def none_of_the_above(problem: Problem) -> Problem:
     return replace(problem, options=(*problem.options[:-1], NONE), answers=answers)
 
 
-def has_none(problem: Problem) -> bool:
+def has_none_option(problem: Problem) -> bool:
     return any(option.lower().rstrip(".") == NONE for option in problem.options)
 
 
@@ -58,10 +58,14 @@ def true_or_false(problem: Problem, *, seed: int) -> tuple[Problem, Problem]:
     wrong = random.Random(f"{seed} {problem.text}").choice(
         [own for own in problem.options if own != problem.options[problem.right]]
     )
-    return proposed(problem, problem.answers[0], right=True), proposed(problem, wrong, right=False)
+    return propose_answer(problem, problem.answers[0], right=True), propose_answer(
+        problem, wrong, right=False
+    )
 
 
-def proposed(problem: Problem, answer: str, *, right: bool | None, ideas: Sequence[str] = ()) -> Problem:
+def propose_answer(
+    problem: Problem, answer: str, *, right: bool | None, ideas: Sequence[str] = ()
+) -> Problem:
     """Whether an answer to a problem is true, perhaps after `ideas` that were brainstormed (the answer should
     be among them; section 4.1).
 
@@ -69,24 +73,27 @@ def proposed(problem: Problem, answer: str, *, right: bool | None, ideas: Sequen
     """
     shown = (
         "\n".join(
-            ["Here are some brainstormed ideas:", *(f"- {stated(problem, idea)}" for idea in ideas), ""]
+            ["Here are some brainstormed ideas:", *(f"- {answer_text(problem, idea)}" for idea in ideas), ""]
         )
         if ideas
         else ""
     )
-    text = f"{problem.text}\n{shown}Proposed Answer: {stated(problem, answer) or '(nothing)'}\n{JUDGED}"
+    text = (
+        f"{problem.text}\n{shown}Proposed Answer: {answer_text(problem, answer) or '(nothing)'}\n"
+        f"{JUDGEMENT_REQUEST}"
+    )
     answers = () if right is None else (TRUE if right else FALSE,)
-    cluster = problem.cluster or asked(problem).prompt.key
+    cluster = problem.cluster or to_question(problem).prompt.key
     return Problem(text, (TRUE, FALSE), answers, cluster, "The proposed answer is:", tags=problem.tags)
 
 
-def stated(problem: Problem, reply: str) -> str:
+def answer_text(problem: Problem, reply: str) -> str:
     """A reply as it is proposed: its first line, or where reasoning was asked for all of it, on one line."""
     return " ".join(reply.split()) if "worked" in problem.tags else first_line(reply)
 
 
 # worked examples of the fixed prompt: question, brainstormed ideas, the proposed one, whether it is true
-FIXED = (
+FIXED_EXAMPLES = (
     (
         "Which metal is liquid at room temperature?",
         ("mercury", "gallium", "lead", "mercury", "tin"),
@@ -129,16 +136,16 @@ def fixed_examples(*, ideas: bool) -> list[Problem]:
     """The fixed prompt's ten examples, half of them true."""
     problems = [
         (Problem(f"Question: {question}", (), (answer,)), some, answer, right)
-        for question, some, answer, right in FIXED
+        for question, some, answer, right in FIXED_EXAMPLES
     ]
     return [
-        proposed(problem, answer, right=right, ideas=some if ideas else ())
+        propose_answer(problem, answer, right=right, ideas=some if ideas else ())
         for problem, some, answer, right in problems
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledAnswers:
     """Samples of one problem at temperature 1 and the greedy one, each graded (None: could not be judged, and
     counts as wrong).
     """
@@ -170,30 +177,30 @@ class Drawn:
         return -self.greedy_logprob / max(self.greedy_tokens, 1)
 
 
-def drawn_of(row: Mapping[str, Any]) -> Drawn:
+def samples_from_row(row: Mapping[str, Any]) -> SampledAnswers:
     """A kept row as it was."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in row.items()
         if name != "key"
     }
-    return Drawn(**fields)
+    return SampledAnswers(**fields)
 
 
-def agreement(problem: Problem, drawn: Drawn) -> float:
+def agreement(problem: Problem, drawn: SampledAnswers) -> float:
     """The share of samples that answer what the most common answer is; a sample that answers nothing has no
     vote.
     """
-    said = [answer_of(problem, text) for text in drawn.texts]
+    said = [extract_answer(problem, text) for text in drawn.texts]
     return max((said.count(own) for own in set(said) - {""}), default=0) / len(said)
 
 
-def draw(
+def sample_answers(
     model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int
-) -> list[Drawn]:
+) -> list[SampledAnswers]:
     """`samples` replies at temperature 1 to each problem after the same examples, and the likeliest reply."""
-    found: list[Drawn] = []
-    prompts = [asked(problem, examples).prompt for problem in problems]
+    found: list[SampledAnswers] = []
+    prompts = [to_question(problem, examples).prompt for problem in problems]
     kinds = {(problem.tokens, problem.grade) for problem in problems}
     if len(kinds) != 1:
         raise InputError(
@@ -203,25 +210,25 @@ def draw(
     groups = model.sample(prompts, count=samples, max_tokens=tokens, stop=STOPS[grade], seed=seed)
     best = model.sample(prompts, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
     for problem, group, [top] in zip(problems, groups, best, strict=True):
-        found.append(drawn_row(problem, group, top))
+        found.append(grade_samples(problem, group, top))
     return found
 
 
-def drawn_row(problem: Problem, group: Sequence[Sample], top: Sample) -> Drawn:
-    return Drawn(
+def grade_samples(problem: Problem, group: Sequence[Sample], top: Sample) -> SampledAnswers:
+    return SampledAnswers(
         tuple(own.text for own in group),
-        tuple(graded(problem, own.text) for own in group),
+        tuple(grade_reply(problem, own.text) for own in group),
         tuple(own.logprob for own in group),
         tuple(len(own.logprobs) for own in group),
         top.text,
-        graded(problem, top.text),
+        grade_reply(problem, top.text),
         top.logprob,
         len(top.logprobs),
     )
 
 
-def judged(
-    problem: Problem, drawn: Drawn, *, ideas: int, seed: int, place: int | None = None
+def propose_sample(
+    problem: Problem, drawn: SampledAnswers, *, ideas: int, seed: int, place: int | None = None
 ) -> tuple[Problem, int]:
     """One sample of the problem, proposed, and its place among the samples. With `ideas`, so many samples are
     shown before it, it among them, at a place that is drawn.
@@ -232,7 +239,7 @@ def judged(
     shown = rng.sample(others, min(ideas - 1, len(others))) if ideas else []
     if ideas:
         shown.insert(rng.randrange(len(shown) + 1), drawn.texts[own])
-    return proposed(problem, drawn.texts[own], right=drawn.right[own] is True, ideas=shown), own
+    return propose_answer(problem, drawn.texts[own], right=drawn.right[own] is True, ideas=shown), own
 
 
 def p_true(row: Outcome) -> float:
@@ -274,4 +281,4 @@ def addition(
 
 def conversation(problem: Problem, examples: Sequence[Problem] = ()) -> Conversation:
     """What P(IK) is read at the end of: the question, before any answer."""
-    return asked(problem, examples).prompt
+    return to_question(problem, examples).prompt

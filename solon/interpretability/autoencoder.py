@@ -28,7 +28,7 @@ from solon.errors import InputError
 from solon.models.backbones.backbone import fast_precision
 from solon.models.weights import load_tensors, save_tensors
 
-DENSE = 0.15  # of all pairs; with more active, dense products are faster
+DENSE_SHARE = 0.15  # of all pairs; with more active, dense products are faster
 
 
 class Autoencoder(nn.Module):
@@ -143,7 +143,7 @@ class AutoencoderBank(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class ActivePairs:
     """Which pairs are active, by activation and within one by feature, and their values f."""
 
     rows_N: Tensor
@@ -160,7 +160,7 @@ class Losses:
     active: float
 
 
-def active(own: Autoencoder, x_BD: Tensor) -> Active:
+def active_pairs(own: Autoencoder, x_BD: Tensor) -> ActivePairs:
     """The active pairs of scaled activations, each value in float32. Nothing that is active is left out."""
     z_BF = (
         _screened(own, x_BD)
@@ -172,8 +172,8 @@ def active(own: Autoencoder, x_BD: Tensor) -> Active:
     if z_BF.dtype is torch.bfloat16:
         values_N = _dots(x_BD, own.encoder_FD, rows_N, features_N) + own.encoder_bias_F[features_N]
         kept_N = values_N > 0
-        return Active(rows_N[kept_N], features_N[kept_N], values_N[kept_N])
-    return Active(rows_N, features_N, z_BF.view(-1)[flat_N])
+        return ActivePairs(rows_N[kept_N], features_N[kept_N], values_N[kept_N])
+    return ActivePairs(rows_N, features_N, z_BF.view(-1)[flat_N])
 
 
 def _screened(own: Autoencoder, x_BD: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: b
             int(torch.count_nonzero(f_BF)),
         )
     else:
-        on = active(own, x_BD)
+        on = active_pairs(own, x_BD)
         error_BD = (
             _mixed(own.decoder_FD, on.features_N, on.rows_N, on.values_N, size)
             .add_(own.decoder_bias_D)
@@ -271,7 +271,7 @@ def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: b
     return Losses(float(error_BD.square().sum()) / size, float(total_F @ norms_F) / size, count / size)
 
 
-def scale_of(x_BD: Tensor, how: str = "mean_square") -> float:
+def activation_scale(x_BD: Tensor, how: str = "mean_square") -> float:
     """What activations are multiplied by: with `mean_square` (the paper's) so that the mean of their squared
     lengths is D; with `mean_norm` (the April 2024 update's, and SAELens') so that the mean of their lengths
     is the root of D.

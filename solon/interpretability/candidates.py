@@ -14,7 +14,7 @@ from solon.models.base import Tokens
 from solon.statistics.intervals import Estimate
 
 
-class Index:
+class TfIdfIndex:
     """Rows by the tokens they hold. A row's score for a query is the sum, over the query's different tokens t
     that the row holds, of idf(t) = log((C - n_t + 1/2) / (n_t + 1/2) + 1),  C rows, n_t of them with t:
     whether a token is there counts, and not how often, nor how long the row is. (With tf binary the paper's
@@ -46,18 +46,18 @@ class Index:
         return [int(place) for place in np.argsort(-scores, kind="stable")[:count]]
 
 
-def recall(chosen: Sequence[int], scores: np.ndarray, *, top: int = 100) -> float:
+def recall_at_top(chosen: Sequence[int], scores: np.ndarray, *, top: int = 100) -> float:
     """The share of the `top` rows of a full scan's scores that were among the chosen."""
     best = np.argsort(-np.asarray(scores), kind="stable")[:top]
     return len(set(chosen) & set(map(int, best))) / len(best)
 
 
-def tail(scores: Sequence[float], *, share: float = 0.01) -> Estimate:
+def tail_exponent(scores: Sequence[float], *, share: float = 0.01) -> Estimate:
     """The exponent a of  P(score > x) = (x / x_min)^-a  over the highest `share` of scores, by maximum
     likelihood (Hill 1975), with its asymptotic interval a (1 +- 1.96 / sqrt n). The smaller, the fewer rows
     hold the influence. Raises InputError on fewer than ten scores above 0 there.
 
-    >>> tail([2.0 ** (n / 8) for n in range(1000)], share=0.1).n
+    >>> tail_exponent([2.0 ** (n / 8) for n in range(1000)], share=0.1).n
     99
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]

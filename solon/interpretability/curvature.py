@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.interpretability.linear import Layers, Passed, frozen, passed
+from solon.interpretability.linear import LayerPass, Layers, frozen_parameters, record_pass
 from solon.models.base import derive
 
 Row = TypeVar("Row")
@@ -67,7 +67,7 @@ class Factors:
             self.values_OI if method == "ekfac" else torch.outer(self.outputs_O, self.inputs_I) * self.tokens
         )
 
-    def solved(self, own: Passed, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
+    def solved(self, own: LayerPass, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
         """(G + damping * mean eigenvalue)^-1 applied to each row's gradient by the layer's weights (equation
         21), (B, O, I).
         """
@@ -78,12 +78,12 @@ class Factors:
         return torch.cat(
             [
                 self.basis_OO @ (part_BOI / divisor_OI) @ self.basis_II.T
-                for _, part_BOI in turned(own, self.basis_II, self.basis_OO)
+                for _, part_BOI in rotated_gradients(own, self.basis_II, self.basis_OO)
             ]
         )
 
 
-def batched(objective: Objective[Row], rows: Sequence[Row], *, tokens: int) -> Iterator[list[int]]:
+def length_batches(objective: Objective[Row], rows: Sequence[Row], *, tokens: int) -> Iterator[list[int]]:
     """Places of rows whose sizes, each taken as that of the longest among them, are at most `tokens`
     together; longest first.
     """
@@ -97,7 +97,7 @@ def batched(objective: Objective[Row], rows: Sequence[Row], *, tokens: int) -> I
         yield batch
 
 
-def fit(
+def fit_factors(
     objective: Objective[Row],
     layers: Layers,
     rows: Sequence[Row],
@@ -122,22 +122,22 @@ def fit(
     """
     if not rows:
         raise InputError("curvature needs at least one row")
-    store: dict[int, dict[str, Passed]] = {}
+    store: dict[int, dict[str, LayerPass]] = {}
     held = 0
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
-    parts = list(batched(objective, rows, tokens=tokens))
+    parts = list(length_batches(objective, rows, tokens=tokens))
 
-    def computed(number: int) -> dict[str, Passed]:
+    def computed(number: int) -> dict[str, LayerPass]:
         some = [rows[place] for place in parts[number]]
         generator = torch.Generator().manual_seed(derive(seed, "labels", number) % 2**63)
-        return passed(
+        return record_pass(
             layers,
             len(some),
             lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator),
             dtype=dtype,
         )
 
-    with frozen(objective.module):
+    with frozen_parameters(objective.module):
         for number in range(len(parts)):
             found = computed(number)
             for name, own in found.items():
@@ -157,7 +157,7 @@ def fit(
         }
         for number in range(len(parts)):
             for name, own in (store.pop(number, None) or computed(number)).items():
-                squares[name] += turned_squares(own.to(turning), bases[name][0], bases[name][1])
+                squares[name] += rotated_squares(own.to(turning), bases[name][0], bases[name][1])
             progress(len(parts) + number + 1, 2 * len(parts))
     return {
         name: Factors(basis_II, basis_OO, squares[name] / len(rows), inputs_I, outputs_O, per_row)
@@ -165,7 +165,7 @@ def fit(
     }
 
 
-def _added(before: tuple[Tensor, Tensor, int] | None, own: Passed) -> tuple[Tensor, Tensor, int]:
+def _added(before: tuple[Tensor, Tensor, int] | None, own: LayerPass) -> tuple[Tensor, Tensor, int]:
     """Sums of a a^T and s s^T over the tokens that a loss depends on, on and above the diagonal, and how many
     these are.
     """
@@ -210,7 +210,7 @@ def _basis(
     )
 
 
-def turned(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def rotated_gradients(own: LayerPass, basis_II: Tensor, basis_OO: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """(places of rows, their gradients in the basis (B, O, I)), a few rows at a time. Tokens are turned
     before they are multiplied where that takes fewer operations, else the products are.
     """
@@ -221,10 +221,10 @@ def turned(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Iterator[tuple[sl
         yield from ((places, basis_OO.T @ part_BOI @ basis_II) for places, part_BOI in own.weight_gradients())
 
 
-def turned_squares(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Tensor:
+def rotated_squares(own: LayerPass, basis_II: Tensor, basis_OO: Tensor) -> Tensor:
     """The sum over rows of the squares of their gradients in the basis, (O, I)."""
     total_OI = basis_OO.new_zeros(len(basis_OO), len(basis_II))
-    for _, part_BOI in turned(own, basis_II, basis_OO):
+    for _, part_BOI in rotated_gradients(own, basis_II, basis_OO):
         total_OI += part_BOI.square_().sum(dim=0)
     return total_OI
 
@@ -232,7 +232,7 @@ def turned_squares(own: Passed, basis_II: Tensor, basis_OO: Tensor) -> Tensor:
 FIELDS = ("basis_II", "basis_OO", "values_OI", "inputs_I", "outputs_O")
 
 
-def save(factors: Mapping[str, Factors], path: Path) -> None:
+def save_factors(factors: Mapping[str, Factors], path: Path) -> None:
     """One safetensors file."""
     tensors = {
         f"{name}/{field}": getattr(own, field).contiguous()
@@ -246,8 +246,8 @@ def save(factors: Mapping[str, Factors], path: Path) -> None:
     )
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Factors]:
-    """What `save` wrote."""
+def load_factors(path: Path, device: torch.device | str = "cpu") -> dict[str, Factors]:
+    """What `save_factors` wrote."""
     tensors = load_file(path, device=str(device))
     names = dict.fromkeys(key.rpartition("/")[0] for key in tensors)
     return {

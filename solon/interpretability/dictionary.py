@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import DENSE, Autoencoder, AutoencoderBank, gradients
+from solon.interpretability.autoencoder import DENSE_SHARE, Autoencoder, AutoencoderBank, gradients
 from solon.training.fit import numbered_state
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.steps import Diverged, State, Step
@@ -28,11 +28,11 @@ LEARNING_RATE = 5e-5  # the April 2024 update's default
 WARMUP = 0.05  # of all steps, until the penalty is whole
 
 
-def plan_of(steps: int, learning_rate: float = LEARNING_RATE) -> Plan:
+def training_plan(steps: int, learning_rate: float = LEARNING_RATE) -> Plan:
     return Plan(steps, learning_rate, schedule="stable_decay")
 
 
-def learn(
+def fit_autoencoders(
     bank: AutoencoderBank,
     batches: Callable[[int], Iterator[Tensor]],
     l1_coefficients: Sequence[float],
@@ -65,7 +65,7 @@ def learn(
         share = min(1.0, number / max(1.0, WARMUP * plan.steps))
         metrics = dict[str, float]()
         for place, (own, optimiser) in enumerate(zip(members, optimisers, strict=True)):
-            found = gradients(own, x_BD, l1_coefficients[place] * share, dense=shares[place] > DENSE)
+            found = gradients(own, x_BD, l1_coefficients[place] * share, dense=shares[place] > DENSE_SHARE)
             if not math.isfinite(found.error):
                 raise Diverged(
                     f"the loss at step {number} is {found.error}; lower the learning rate "
@@ -94,7 +94,7 @@ def _state(number: int, optimisers: Sequence[Optimiser], shares: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class AutoencoderQuality:
     """What an autoencoder is worth on a sample of activations.
 
     `loss` is the paper's with its penalty, in scaled units; `explained` is 1 - E|x - reconstruction|^2 / E|x
@@ -118,7 +118,9 @@ class Worth:
 
 
 @torch.inference_mode()
-def worth(own: Autoencoder, sample: Iterable[Tensor], l1_coefficient: float = L1_COEFFICIENT) -> Worth:
+def measure_autoencoder(
+    own: Autoencoder, sample: Iterable[Tensor], l1_coefficient: float = L1_COEFFICIENT
+) -> AutoencoderQuality:
     """Of activations (B, D) as the model has them, a few at a time."""
     tokens, error, sparsity, squares = 0, 0.0, 0.0, 0.0
     total_D = torch.zeros(own.width, dtype=torch.float64)
@@ -137,10 +139,12 @@ def worth(own: Autoencoder, sample: Iterable[Tensor], l1_coefficient: float = L1
     variance = squares / tokens - float((total_D / tokens).square().sum())
     scaled = error / tokens * float(own.scale) ** 2 + l1_coefficient * sparsity / tokens
     explained = 1 - error / tokens / variance if variance > 0 else math.nan
-    return Worth(tokens, scaled, explained, float(count_F.sum()) / tokens, count_F / tokens, largest_F)
+    return AutoencoderQuality(
+        tokens, scaled, explained, float(count_F.sum()) / tokens, count_F / tokens, largest_F
+    )
 
 
-def recovered(truth_GD: Tensor, own: Autoencoder) -> Tensor:
+def recovered_directions(truth_GD: Tensor, own: Autoencoder) -> Tensor:
     """Of each planted direction, the highest cosine with a decoder row, (G,)."""
     rows_FD = own.decoder_FD.detach() / own.norms_F.clamp(min=1e-12)[:, None]
     truth_GD = truth_GD / truth_GD.norm(dim=1, keepdim=True)

@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from solon.interpretability.autoencoder import Autoencoder, active
+from solon.interpretability.autoencoder import Autoencoder, active_pairs
 from solon.statistics.intervals import Estimate, wilson
 
 Ints = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ def feature_activations(
     tokens, norms_F = 0, own.norms_F
     for x_BD in sample:
         if own.most is None and not bool(own.threshold_F.any()):
-            on = active(own, x_BD * own.scale)
+            on = active_pairs(own, x_BD * own.scale)
             rows, which, heights = on.rows_N, on.features_N, on.values_N
         else:
             f_BF = own.encode(x_BD)
@@ -78,7 +78,7 @@ def feature_activations(
     return FeatureActivations(tokens, starts, np.concatenate(places)[order], np.concatenate(values)[order])
 
 
-def by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> list[list[int]]:
+def sample_by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> list[list[int]]:
     """Places in `values` of up to `each` firings from every interval of equal width below the highest,
     highest interval first; in the first they are the highest, in the others drawn.
     """
@@ -105,7 +105,7 @@ def by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FeatureFit:
     """How a feature goes with something that is true or false of each place: the share of firings at which it
     is true, by interval of activation (lowest first; None where there is no firing), and the share of true
     places at which the feature fires.
@@ -123,7 +123,7 @@ class Fit:
         return next((own for own in held if own.n >= 10), held[0] if held else None)
 
 
-def fit_of(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> Fit:
+def feature_fit(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> FeatureFit:
     """Wilson intervals over places, which are not independent within a text: they are a little narrow."""
     places, values = found.of(feature)
     level = (
@@ -137,11 +137,11 @@ def fit_of(found: FeatureActivations, feature: int, true_P: Flags, *, intervals:
         for own in range(intervals)
     ]
     there = int(true_P.sum())
-    return Fit(tuple(shares), wilson(float(hit.sum()), there) if there else None)
+    return FeatureFit(tuple(shares), wilson(float(hit.sum()), there) if there else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Concept:
+class ConceptMatch:
     """The feature that goes best with a set of places: the share of its activation that falls on them, and
     the share of them at which it fires.
     """
@@ -156,7 +156,7 @@ class Concept:
         return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-30)
 
 
-def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[Concept]:
+def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[ConceptMatch]:
     """For each set of places (at least one in each), the feature with the highest F1; of those within a
     thousandth of it, the most active: an autoencoder that is wider than it need be splits one feature into
     several alike.
@@ -172,11 +172,11 @@ def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[Con
         recall_F = own_KF.getnnz(axis=0) / len(places)
         score_F = 2 * precision_F * recall_F / np.maximum(precision_F + recall_F, 1e-30)
         feature = int(np.where(score_F >= score_F.max() - 1e-3, whole_F, -1.0).argmax())
-        best.append(Concept(feature, float(precision_F[feature]), float(recall_F[feature])))
+        best.append(ConceptMatch(feature, float(precision_F[feature]), float(recall_F[feature])))
     return best
 
 
-def neighbours(own: Autoencoder, feature: int, count: int) -> list[tuple[int, float]]:
+def nearest_features(own: Autoencoder, feature: int, count: int) -> list[tuple[int, float]]:
     """The features whose decoder directions are nearest by cosine, nearest first, itself left out."""
     unit_FD = own.decoder_FD.detach() / own.norms_F.clamp(min=1e-12)[:, None]
     cosine_F = unit_FD @ unit_FD[feature]
@@ -185,7 +185,7 @@ def neighbours(own: Autoencoder, feature: int, count: int) -> list[tuple[int, fl
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
-def flat(own: Autoencoder, features: Sequence[int]) -> list[tuple[float, float]]:
+def project_directions(own: Autoencoder, features: Sequence[int]) -> list[tuple[float, float]]:
     """Two principal components of the features' directions: a map that needs no other library. Distances in
     it say less than cosines.
     """

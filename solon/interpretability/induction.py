@@ -30,7 +30,7 @@ BLOCK, REPEATS, DRAWS = 25, 4, 10
 Head = tuple[int, int]  # layer and head, both from 0
 
 
-def repeated(
+def repeated_sequences(
     tokens: Sequence[int],
     *,
     seed: int,
@@ -53,7 +53,7 @@ def repeated(
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class HeadScores:
     """Of every head, by layer, (L, H), means over draws; and each score's standard error over draws.
 
     `prefix`: the attention from a token to those that follow an earlier occurrence of it. `copying`: of what
@@ -68,8 +68,12 @@ class Scores:
     prefix_error_LH: npt.NDArray[np.float64]
 
 
-def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], *, start: int = 0) -> Scores:
-    """`rows` from `repeated` with `start` tokens before them, one after another; `text` is of one length."""
+def head_scores(
+    body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], *, start: int = 0
+) -> HeadScores:
+    """Scores of every head. `rows` are those of `repeated_sequences`, with `start` tokens before the first
+    block; the rows of `text` have one length.
+    """
     prefix, copying, previous = list[Tensor](), list[Tensor](), list[Tensor]()
     layers = [body.get_submodule(name) for name in layer_sites(body)]
     with torch.inference_mode():
@@ -77,12 +81,14 @@ def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], 
             heads, tokens_1T = Heads(), pad([row], body.device)
             body.hidden_with_heads(tokens_1T, heads)
             prefix.append(
-                torch.stack([prefix_matching(own[0], tokens_1T[0], start) for own in heads.patterns_BHTT])
+                torch.stack(
+                    [prefix_matching_scores(own[0], tokens_1T[0], start) for own in heads.patterns_BHTT]
+                )
             )
             copying.append(
                 torch.stack(
                     [
-                        copied(body, layer, heads, place, tokens_1T[0], start)
+                        copying_scores(body, layer, heads, place, tokens_1T[0], start)
                         for place, layer in enumerate(layers)
                     ]
                 )
@@ -98,10 +104,10 @@ def head_scores(body: Backbone, rows: Sequence[Tokens], text: Sequence[Tokens], 
     each = torch.stack(prefix).double()
     error = each.std(dim=0) / len(rows) ** 0.5 if len(rows) > 1 else torch.full_like(each[0], float("nan"))
     means = [torch.stack(own).double().mean(dim=0).cpu().numpy() for own in (prefix, copying, previous)]
-    return Scores(means[0], means[1], means[2], error.cpu().numpy())
+    return HeadScores(means[0], means[1], means[2], error.cpu().numpy())
 
 
-def prefix_matching(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor:
+def prefix_matching_scores(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor:
     """(H,). From every token that stood before, the attention to all places right behind one where it stood;
     mean over these tokens.
     """
@@ -112,10 +118,10 @@ def prefix_matching(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor
     return (pattern_HTT * behind_TT).sum(dim=-1)[:, known_T].mean(dim=-1)
 
 
-def copied(
+def copying_scores(
     body: Backbone, layer: torch.nn.Module, heads: Heads, place: int, tokens_T: Tensor, start: int
 ) -> Tensor:
-    """(H,). See `Scores.copying`."""
+    """(H,). See `HeadScores.copying`."""
     wanted = tokens_T[start:].unique()
     number_T = torch.searchsorted(wanted, tokens_T.clamp(min=int(wanted[0]), max=int(wanted[-1])))
     attended_TK = F.one_hot(number_T, len(wanted)).to(torch.float32)
@@ -152,7 +158,7 @@ def token_losses(
     return torch.cat(found)
 
 
-def without(
+def ablate_heads(
     body: Backbone,
     rows: Sequence[Tokens],
     silenced: Sequence[Head],
@@ -179,18 +185,18 @@ def without(
     return torch.cat(before), torch.cat(after)
 
 
-def in_context(losses_BT: Tensor, *, early: int, late: int) -> list[float]:
+def in_context_scores(losses_BT: Tensor, *, early: int, late: int) -> list[float]:
     """The in-context learning score of each row: its loss at a late token less that at an early one, nats.
     Below 0: context helps.
     """
     return [float(own) for own in (losses_BT[:, late - 1] - losses_BT[:, early - 1])]
 
 
-def steepest(steps: Sequence[int], values: Sequence[float], *, window: int = 3) -> tuple[int, float]:
+def steepest_fall(steps: Sequence[int], values: Sequence[float], *, window: int = 3) -> tuple[int, float]:
     """(the step where a curve falls fastest, how far it falls there), over `window` neighbouring
     measurements.
 
-    >>> steepest([0, 10, 20, 30, 40], [0.0, 0.0, -1.0, -1.1, -1.1], window=2)
+    >>> steepest_fall([0, 10, 20, 30, 40], [0.0, 0.0, -1.0, -1.1, -1.1], window=2)
     (15, -1.0)
     """
     if len(steps) < window:
@@ -200,16 +206,16 @@ def steepest(steps: Sequence[int], values: Sequence[float], *, window: int = 3) 
     return (steps[place] + steps[place + window - 1]) // 2, falls[place]
 
 
-def crossing(steps: Sequence[int], values: Sequence[float], level: float) -> int | None:
+def first_crossing(steps: Sequence[int], values: Sequence[float], level: float) -> int | None:
     """The first step at which a curve is at a level or above; None where it never is.
 
-    >>> crossing([0, 10, 20], [0.0, 0.4, 0.9], 0.5)
+    >>> first_crossing([0, 10, 20], [0.0, 0.4, 0.9], 0.5)
     20
     """
     return next((step for step, value in zip(steps, values, strict=True) if value >= level), None)
 
 
-def components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[np.float64]:
+def principal_components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[np.float64]:
     """Principal components of rows (per-token losses of snapshots, of all models together): (rows, count)."""
     centred = vectors - vectors.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
@@ -217,7 +223,7 @@ def components(vectors: npt.NDArray[np.float64], count: int = 2) -> npt.NDArray[
     return np.asarray(centred @ axes.T)
 
 
-def paths(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
+def path_expansion(body: Backbone, row: Tokens) -> tuple[Tensor, Tensor]:
     """Of a body without MLPs: its logits (T, V), and the sum of what the embedding and every head write,
     patterns and norms held as they were. Equal: the model is linear but for these. Paths through several
     heads are not told apart.

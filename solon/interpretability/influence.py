@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.curvature import DAMPING, Factors, Method, Objective, Row, batched
-from solon.interpretability.linear import Layers, Passed, frozen, passed
+from solon.interpretability.curvature import DAMPING, Factors, Method, Objective, Row, length_batches
+from solon.interpretability.linear import LayerPass, Layers, frozen_parameters, record_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class LowRank:
 Queries = Mapping[str, Tensor | LowRank]  # of each layer, (Q, O, I)
 
 
-def queries(
+def preconditioned_queries(
     objective: Objective[Row],
     layers: Layers,
     factors: Mapping[str, Factors],
@@ -68,27 +68,27 @@ def queries(
             f"rank {rank} is above the dimension {min(layers[small].weight.shape)} of the layer {small!r}"
         )
     parts: dict[str, dict[int, Tensor]] = {name: {} for name in layers}
-    with frozen(objective.module):
-        for batch in batched(objective, rows, tokens=tokens):
+    with frozen_parameters(objective.module):
+        for batch in length_batches(objective, rows, tokens=tokens):
             some = [rows[place] for place in batch]
-            for name, own in passed(layers, len(some), lambda some=some: objective.losses(some)).items():  # type: ignore[misc]
+            for name, own in record_pass(layers, len(some), lambda some=some: objective.losses(some)).items():  # type: ignore[misc]
                 solved_BOI = factors[name].solved(own, method=method, damping=damping)
                 parts[name] |= dict(zip(batch, solved_BOI, strict=True))
     stacked = {name: torch.stack([own[place] for place in range(len(rows))]) for name, own in parts.items()}
-    return {name: low_rank(own, rank) if rank else own for name, own in stacked.items()}
+    return {name: low_rank_approximation(own, rank) if rank else own for name, own in stacked.items()}
 
 
-def low_rank(gradients_QOI: Tensor, rank: int) -> LowRank:
+def low_rank_approximation(gradients_QOI: Tensor, rank: int) -> LowRank:
     """The best approximation of each, by its singular values."""
     left, values, right = torch.linalg.svd(gradients_QOI, full_matrices=False)
     return LowRank(left[..., :rank] * values[:, None, :rank], right[:, :rank])
 
 
-def whole(own: Tensor | LowRank) -> Tensor:
+def full_gradients(own: Tensor | LowRank) -> Tensor:
     return own.whole() if isinstance(own, LowRank) else own
 
 
-def scores(
+def influence_by_layer(
     objective: Objective[Row],
     layers: Layers,
     asked: Queries,
@@ -101,15 +101,15 @@ def scores(
     time: sum over L for the whole. In the `dtype` bfloat16 rows pass through the model by autocast and their
     gradients are multiplied in it (docs/performance.md has what that changes).
     """
-    known = {name: whole(own) for name, own in asked.items()}
-    with frozen(objective.module):
-        for batch in batched(objective, rows, tokens=tokens):
+    known = {name: full_gradients(own) for name, own in asked.items()}
+    with frozen_parameters(objective.module):
+        for batch in length_batches(objective, rows, tokens=tokens):
             some = [rows[place] for place in batch]
-            found = passed(layers, len(some), lambda some=some: objective.losses(some), dtype=dtype)  # type: ignore[misc]
+            found = record_pass(layers, len(some), lambda some=some: objective.losses(some), dtype=dtype)  # type: ignore[misc]
             yield batch, torch.stack([_scored(known[name], own) for name, own in found.items()])
 
 
-def _scored(asked_QOI: Tensor, own: Passed) -> Tensor:
+def _scored(asked_QOI: Tensor, own: LayerPass) -> Tensor:
     """(Q, B)"""
     rows, length, outputs = own.gradients_BTO.shape
     if len(asked_QOI) == 1 and length * 2 < outputs:  # the gradients by weights are never made
@@ -130,24 +130,24 @@ def influence(
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """The influence of every row on every query, (Q, N), all layers together."""
-    found = np.zeros((len(whole(next(iter(asked.values())))), len(rows)), dtype=np.float32)
-    for batch, by_layer_LQB in scores(objective, layers, asked, rows, tokens=tokens, dtype=dtype):
+    found = np.zeros((len(full_gradients(next(iter(asked.values())))), len(rows)), dtype=np.float32)
+    for batch, by_layer_LQB in influence_by_layer(objective, layers, asked, rows, tokens=tokens, dtype=dtype):
         found[:, batch] = by_layer_LQB.sum(dim=0).cpu().numpy()
     return found
 
 
-def by_token(objective: Objective[Row], layers: Layers, asked: Queries, row: Row) -> Tensor:
+def influence_by_token(objective: Objective[Row], layers: Layers, asked: Queries, row: Row) -> Tensor:
     """What each token of a row adds to its influence, (L, Q, T). A token's part is of what was computed at
     it: of a language model, the prediction of the token after it.
     """
-    with frozen(objective.module):
-        found = passed(layers, 1, lambda: objective.losses([row]))
+    with frozen_parameters(objective.module):
+        found = record_pass(layers, 1, lambda: objective.losses([row]))
     return torch.stack(
         [
             torch.stack(
                 [
                     (own.through(asked_OI) * own.gradients_BTO)[0].sum(dim=-1)
-                    for asked_OI in whole(asked[name])
+                    for asked_OI in full_gradients(asked[name])
                 ]
             )
             for name, own in found.items()

@@ -15,13 +15,13 @@ from solon.models.choice import choose
 from solon.words.conversation import Conversation
 from solon.words.question import Question
 
-ASK = (
+DESCRIBE_PROMPT = (
     "Below are passages. In each, one place is marked with << >>. A detector inside a language model "
     "responded at the marked places. Say in at most ten words "
     "what the marked places have in common, counting what comes before them. Answer with the description "
     "alone.\n\n{passages}"
 )
-RATE = (
+RATING_PROMPT = (
     "A detector inside a language model is described as: {label}\n\nIt responded at the place marked with "
     "<< >> in this passage:\n\n{passage}\n\nHow well does the "
     "description go with that place?\n0: not at all\n1: only loosely, or to something near it\n2: "
@@ -30,16 +30,16 @@ RATE = (
 SCALE = ("0", "1", "2", "3")
 
 
-def marked(words: Sequence[str], place: int) -> str:
+def mark_token(words: Sequence[str], place: int) -> str:
     """A passage with one of its tokens marked.
 
-    >>> marked(["to", " the", " lake"], 1)
+    >>> mark_token(["to", " the", " lake"], 1)
     'to<< the>> lake'
     """
     return "".join([*words[:place], f"<<{words[place]}>>", *words[place + 1 :]])
 
 
-def described(
+def describe_features(
     speaker: Speaker, passages: Sequence[Sequence[str]], *, max_tokens: int = 30, seed: int = 0
 ) -> list[str]:
     """A label for each feature from its marked passages: the first line that is said, greedily; empty where
@@ -47,7 +47,7 @@ def described(
     """
     prompts = [
         Conversation().human(
-            ASK.format(passages="\n\n".join(f"{n + 1}. {text}" for n, text in enumerate(own)))
+            DESCRIBE_PROMPT.format(passages="\n\n".join(f"{n + 1}. {text}" for n, text in enumerate(own)))
         )
         for own in passages
     ]
@@ -55,10 +55,10 @@ def described(
     return [next((line.strip() for line in own[0].text.splitlines() if line.strip()), "") for own in drawn]
 
 
-def rated(judge: LanguageModel, labels: Sequence[str], passages: Sequence[str]) -> list[float]:
+def rate_labels(judge: LanguageModel, labels: Sequence[str], passages: Sequence[str]) -> list[float]:
     """The expected rating, 0 to 3, of each label for the marked passage beside it."""
     questions = [
-        Question(Conversation().human(RATE.format(label=label, passage=passage)), SCALE)
+        Question(Conversation().human(RATING_PROMPT.format(label=label, passage=passage)), SCALE)
         for label, passage in zip(labels, passages, strict=True)
     ]
     return [sum(rating * p for rating, p in enumerate(own.belief)) for own in choose(judge, questions)]

@@ -28,7 +28,7 @@ HEADS = ("unembed", "lm_head", "embed_out")
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class LayerPass:
     """One layer in one batch: its inputs (B, T, C) and the gradient of each row's own loss by its outputs (B,
     T, O). The gradient of a row by the layer's weights is their product, summed over tokens; with `bias`,
     that by the bias is its last column. Where both are bfloat16, products are rounded to it.
@@ -64,8 +64,8 @@ class Passed:
                 found_BOI[..., inputs] = by_output_BOT.sum(dim=-1, dtype=torch.float32)
             yield own, found_BOI
 
-    def to(self, dtype: torch.dtype) -> Passed:
-        return Passed(self.inputs_BTC.to(dtype), self.gradients_BTO.to(dtype), self.bias)
+    def to(self, dtype: torch.dtype) -> LayerPass:
+        return LayerPass(self.inputs_BTC.to(dtype), self.gradients_BTO.to(dtype), self.bias)
 
     def through(self, weights_OI: Tensor) -> Tensor:
         """What other weights make of the inputs, (B, T, O)."""
@@ -73,9 +73,9 @@ class Passed:
         weights_OI = weights_OI.to(self.inputs_BTC.dtype)
         return F.linear(self.inputs_BTC, weights_OI[:, :inputs], weights_OI[:, inputs] if self.bias else None)
 
-    def turned(self, basis_II: Tensor, basis_OO: Tensor) -> Passed:
+    def turned(self, basis_II: Tensor, basis_OO: Tensor) -> LayerPass:
         """The same in bases of inputs and outputs."""
-        return Passed(self.through(basis_II.T), self.gradients_BTO @ basis_OO.to(self.gradients_BTO.dtype))
+        return LayerPass(self.through(basis_II.T), self.gradients_BTO @ basis_OO.to(self.gradients_BTO.dtype))
 
 
 def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn.Linear]:
@@ -104,7 +104,7 @@ def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen_parameters(module: nn.Module) -> Iterator[None]:
     """Within the block no parameter takes a gradient, so that a backward pass computes those of activations
     alone.
     """
@@ -117,9 +117,9 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(own)
 
 
-def passed(
+def record_pass(
     layers: Layers, rows: int, losses: Callable[[], Tensor], *, dtype: torch.dtype = torch.float32
-) -> dict[str, Passed]:
+) -> dict[str, LayerPass]:
     """One forward and one backward pass of the losses (B,) of `rows` rows, through frozen parameters,
     computed by autocast where `dtype` is bfloat16. A row may be several sequences, which then stand side by
     side in the batch; a layer that is called more than once has all its calls one after another.
@@ -158,7 +158,7 @@ def passed(
                 f"the layer {name!r} does not see rows apart (is it an output head?); leave it out"
             )
         inputs_BTC = _rows([given for given, _ in calls], rows, dtype)
-        found[name] = Passed(
+        found[name] = LayerPass(
             inputs_BTC, _rows([next(gradients) for _ in calls], rows, dtype), layers[name].bias is not None
         )
     return found

@@ -21,7 +21,7 @@ from solon.models.trie import ScoreRequest
 HEAD_ROWS = 2048  # positions whose logits exist at once
 
 
-def language(body: Backbone) -> Objective[ScoreRequest]:
+def language_objective(body: Backbone) -> Objective[ScoreRequest]:
     """-log p of a row's reply after its prompt (nats, summed over the reply's tokens)."""
 
     def run(rows: Sequence[ScoreRequest], label: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -64,15 +64,15 @@ def _drawn(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
     )
 
 
-Pairwise = tuple[Tokens, Tokens, float]  # both dialogues whole, and P(first better)
+DialoguePair = tuple[Tokens, Tokens, float]  # both dialogues whole, and P(first better)
 
 
-def comparisons(model: ScalarModel) -> Objective[Pairwise]:
+def comparison_objective(model: ScalarModel) -> Objective[DialoguePair]:
     """The loss of a preference model: -p log s(r1 - r2) - (1 - p) log s(r2 - r1). A drawn label prefers the
     first with the model's own probability.
     """
 
-    def run(rows: Sequence[Pairwise], label: Callable[[Tensor], Tensor]) -> Tensor:
+    def run(rows: Sequence[DialoguePair], label: Callable[[Tensor], Tensor]) -> Tensor:
         flat = [tokens for first, second, _ in rows for tokens in (first, second)]
         hidden_BTC = model.backbone.hidden(pad(flat, model.backbone.device))
         ends = torch.tensor([len(tokens) - 1 for tokens in flat], device=hidden_BTC.device)
@@ -80,7 +80,7 @@ def comparisons(model: ScalarModel) -> Objective[Pairwise]:
         gap_B = scores[::2] - scores[1::2]
         return F.binary_cross_entropy_with_logits(gap_B, label(gap_B.detach()), reduction="none")
 
-    def drawn(rows: Sequence[Pairwise], generator: torch.Generator) -> Tensor:
+    def drawn(rows: Sequence[DialoguePair], generator: torch.Generator) -> Tensor:
         return run(
             rows,
             lambda gap_B: (torch.rand(len(gap_B), generator=generator).to(gap_B.device) < gap_B.sigmoid()).to(
@@ -88,7 +88,7 @@ def comparisons(model: ScalarModel) -> Objective[Pairwise]:
             ),
         )
 
-    def given(rows: Sequence[Pairwise]) -> Tensor:
+    def given(rows: Sequence[DialoguePair]) -> Tensor:
         return run(
             rows, lambda gap_B: torch.tensor([p for _, _, p in rows], device=gap_B.device, dtype=gap_B.dtype)
         )
@@ -96,7 +96,7 @@ def comparisons(model: ScalarModel) -> Objective[Pairwise]:
     return Objective(model, given, drawn, lambda row: 2 * max(len(row[0]), len(row[1])))
 
 
-def reward(model: ScalarModel) -> Callable[[Sequence[Tokens]], Tensor]:
+def reward_loss(model: ScalarModel) -> Callable[[Sequence[Tokens]], Tensor]:
     """Minus a preference model's score of each whole dialogue, (B,): the loss of a query that asks what
     raised the score.
     """
@@ -113,17 +113,17 @@ def reward(model: ScalarModel) -> Callable[[Sequence[Tokens]], Tensor]:
     return run
 
 
-Example = tuple[Tensor, int]  # inputs (C,) and a class
+LabelledVector = tuple[Tensor, int]  # inputs (C,) and a class
 
 
-def classes(module: nn.Module) -> Objective[Example]:
+def classification_objective(module: nn.Module) -> Objective[LabelledVector]:
     """Cross entropy of a classifier on one vector a row."""
 
-    def run(rows: Sequence[Example], label: Callable[[Tensor], Tensor]) -> Tensor:
+    def run(rows: Sequence[LabelledVector], label: Callable[[Tensor], Tensor]) -> Tensor:
         logits_BV = module(torch.stack([own for own, _ in rows]))
         return F.cross_entropy(logits_BV, label(logits_BV), reduction="none")
 
-    def drawn(rows: Sequence[Example], generator: torch.Generator) -> Tensor:
+    def drawn(rows: Sequence[LabelledVector], generator: torch.Generator) -> Tensor:
         return run(rows, lambda logits_BV: _drawn(logits_BV, generator))
 
     return Objective(
@@ -131,13 +131,13 @@ def classes(module: nn.Module) -> Objective[Example]:
     )
 
 
-def every_class(module: nn.Module, count: int) -> Objective[Example]:
+def expected_label_objective(module: nn.Module, count: int) -> Objective[LabelledVector]:
     """For curvature without the noise of drawn labels: rows are (inputs, a class), one for every class of
     every example, and their losses are scaled by sqrt(count p(class)), so that the mean over them is the
     expectation over the model's labels.
     """
 
-    def run(rows: Sequence[Example]) -> Tensor:
+    def run(rows: Sequence[LabelledVector]) -> Tensor:
         logits_BV = module(torch.stack([own for own, _ in rows]))
         label_B = torch.tensor([own for _, own in rows])
         weight_B = (count * logits_BV.detach().softmax(dim=-1).gather(1, label_B[:, None])[:, 0]).sqrt()

@@ -60,7 +60,7 @@ class HookSite:
         return edit_output(self.body, self.site, behind)
 
 
-def clamped(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
+def clamp_features(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
     """A change of the stream: each of some features has the activation f given, at every token. 0 ablates.
 
     Raises InputError on a feature that is not there.
@@ -79,7 +79,7 @@ def clamped(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor],
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LossRecovered:
     """Mean nats a token of a model: as it is, with the stream replaced by its reconstruction, by the mean
     activation, and by zero; each by row.
     """
@@ -102,9 +102,9 @@ class Kept:
         return (sum(self.mean) - sum(self.reconstructed)) / lost
 
 
-def loss_kept(
+def loss_recovered(
     place: HookSite, own: Autoencoder, rows: Sequence[Tokens], mean_D: Tensor, *, at_once: int = 16
-) -> Kept:
+) -> LossRecovered:
     """What the model's loss becomes where an autoencoder's reconstruction takes the place of the stream."""
     changes: list[Callable[[Tensor], Tensor]] = [
         lambda x: x,
@@ -116,11 +116,11 @@ def loss_kept(
     for change in changes:
         with place.edited(change):
             found.append(tuple(token_losses(place.body, rows, at_once=at_once).mean(dim=1).tolist()))
-    return Kept(*found)
+    return LossRecovered(*found)
 
 
 @dataclass(frozen=True, slots=True)
-class Attributed:
+class Attribution:
     """Of the features active on one row: largest activation there (f |W_dec,i|), attribution, and how far the
     difference of logits falls where the feature is clamped to 0 at every token.
     """
@@ -131,7 +131,7 @@ class Attributed:
     ablation: tuple[float, ...]
 
 
-def attributed(
+def attribute_features(
     place: HookSite,
     own: Autoencoder,
     row: Tokens,
@@ -140,7 +140,7 @@ def attributed(
     *,
     most: int = 64,
     at_once: int = 32,
-) -> Attributed:
+) -> Attribution:
     """Attribution of logit(wanted) - logit(against) behind a row to its features: f_i (W_dec,i . gradient of
     the difference by the stream), summed over tokens; beside ablation, for the `most` features of highest
     activation.
@@ -172,7 +172,7 @@ def attributed(
             drop_KTD = f_TF.T[some][..., None] * own.decoder_FD[some][:, None] / own.scale
             with place.edited(lambda x, drop=drop_KTD: x - drop):  # type: ignore[misc]
                 ablations += (before - difference(len(some))).cpu().tolist()
-    return Attributed(
+    return Attribution(
         tuple(chosen.tolist()),
         tuple(height_F[chosen].tolist()),
         tuple(effect_TF.sum(dim=0)[chosen].tolist()),

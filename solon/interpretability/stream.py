@@ -25,7 +25,7 @@ from solon.models.base import Tokens, derive
 PARTS = 4  # chunks that a pool is mixed from
 
 
-def batches(
+def activation_batches(
     harvest: Callable[[Sequence[int]], Tensor],
     rows: int,
     *,
@@ -127,13 +127,13 @@ def harvester(
     return harvest
 
 
-def shorter(stream: Iterator[Tensor], limit: float) -> Iterator[Tensor]:
+def within_norm(stream: Iterator[Tensor], limit: float) -> Iterator[Tensor]:
     """The same batches without activations longer than `limit`."""
     for x_BD in stream:
         yield x_BD[x_BD.norm(dim=1) <= limit]
 
 
-def rows_of(
+def pack_tokens(
     encode: Callable[[str], Sequence[int]],
     texts: Iterable[str],
     length: int,
@@ -144,7 +144,7 @@ def rows_of(
     """Texts one after another, each with its end, cut into rows of `length` tokens, `most` of them at the
     most; what does not fill the last row is left out.
 
-    >>> rows_of(lambda text: [ord(letter) - 97 for letter in text], ["abc", "de"], 2, end=[9])
+    >>> pack_tokens(lambda text: [ord(letter) - 97 for letter in text], ["abc", "de"], 2, end=[9])
     [(0, 1), (2, 9), (3, 4)]
     """
     rows, open_ = list[Tokens](), list[int]()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from solon.alignment.critique import Drafts, Round
-from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
+from solon.alignment.critique import RevisedReply, RevisionRound
+from solon.data.rows import comparison_from_row, comparison_to_row, from_messages, to_messages
 from solon.models.base import Sample, Stop
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -78,7 +78,7 @@ def to_replies(row: Mapping[str, Any]) -> list[Sample]:
     return [to_sample(reply) for reply in row["replies"]]
 
 
-def from_drafts(drafts: Drafts) -> dict[str, Any]:
+def from_drafts(drafts: RevisedReply) -> dict[str, Any]:
     rounds = [
         {"principle": r.principle, "critique": r.critique, "revision": r.revision, "finished": r.finished}
         for r in drafts.rounds
@@ -86,11 +86,13 @@ def from_drafts(drafts: Drafts) -> dict[str, Any]:
     return {"prompt": to_messages(drafts.prompt), "first": drafts.first, "rounds": rounds}
 
 
-def to_drafts(row: Mapping[str, Any]) -> Drafts:
-    return Drafts(from_messages(row["prompt"]), row["first"], tuple(Round(**turn) for turn in row["rounds"]))
+def to_drafts(row: Mapping[str, Any]) -> RevisedReply:
+    return RevisedReply(
+        from_messages(row["prompt"]), row["first"], tuple(RevisionRound(**turn) for turn in row["rounds"])
+    )
 
 
 PLAIN: Codec[Any, Any] = Codec(lambda item, value: {"value": value}, lambda row: row["value"])
 SAMPLES: Codec[Conversation, list[Sample]] = Codec(from_replies, to_replies)
-DRAFTS: Codec[Conversation, Drafts] = Codec(lambda prompt, drafts: from_drafts(drafts), to_drafts)
-COMPARISONS: Codec[Any, Comparison] = Codec(lambda pair, label: from_comparison(label), to_comparison)
+DRAFTS: Codec[Conversation, RevisedReply] = Codec(lambda prompt, drafts: from_drafts(drafts), to_drafts)
+COMPARISONS: Codec[Any, Comparison] = Codec(lambda pair, label: comparison_to_row(label), comparison_from_row)

@@ -14,7 +14,7 @@ from solon.statistics.intervals import Estimate, regression
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class TrainingRun:
     """One training: features, steps, the compute of both, and the loss it ended on."""
 
     features: int
@@ -23,13 +23,14 @@ class Attempt:
     loss: float
 
 
-def frontier(attempts: Sequence[Attempt]) -> list[Attempt]:
+def compute_frontier(attempts: Sequence[TrainingRun]) -> list[TrainingRun]:
     """Those attempts that no other beats at as much compute or less, cheapest first.
 
-    >>> [own.loss for own in frontier([Attempt(1, 1, 1, 5), Attempt(1, 2, 2, 6), Attempt(2, 2, 4, 3)])]
+    >>> runs = [TrainingRun(1, 1, 1, 5), TrainingRun(1, 2, 2, 6), TrainingRun(2, 2, 4, 3)]
+    >>> [run.loss for run in compute_frontier(runs)]
     [5, 3]
     """
-    best: list[Attempt] = []
+    best: list[TrainingRun] = []
     for own in sorted(attempts, key=lambda own: (own.compute, own.loss)):
         if not best or own.loss < best[-1].loss:
             best.append(own)
@@ -47,7 +48,7 @@ class PowerLaw:
     r_squared: float
 
 
-def power_law(compute: Sequence[float], values: Sequence[float]) -> PowerLaw:
+def fit_power_law(compute: Sequence[float], values: Sequence[float]) -> PowerLaw:
     """Raises InputError on fewer than three points, and on what is not above 0."""
     if len(compute) < 3 or min(*compute, *values) <= 0:
         raise InputError(f"a power law needs three points above 0; found {len(compute)}")

@@ -108,24 +108,24 @@ def training_memory(architecture: Architecture, layout: Layout) -> dict[str, flo
         "moments": 8.0 * trains / layout.devices,
         "frozen": frozen,
         "gathered": gathered,
-        "activations": layout.tokens * activations(architecture, layout, stream),
+        "activations": layout.tokens * activation_memory(architecture, layout, stream),
         "rollouts": 6.0 * whole if together else 0.0,
         "logits": 10.0 * layout.scored * architecture.vocabulary,  # bf16, and fp32 twice
     }
     return found | {"total": sum(found.values())}
 
 
-def activations(architecture: Architecture, layout: Layout, stream: int) -> float:
+def activation_memory(architecture: Architecture, layout: Layout, stream: int) -> float:
     """Bytes a token kept for the backward pass; `stream` is the residual stream's bytes a number. Recomputing
     keeps the stream between layers, and one layer's rest at a time.
     """
     a = architecture
     kept = stream * a.width
-    rest = layer_activations(a, layout.length, stream) - kept
+    rest = layer_activation_memory(a, layout.length, stream) - kept
     return a.layers * kept + rest * (1 if layout.recompute else a.layers)
 
 
-def layer_activations(architecture: Architecture, length: int, stream: int) -> float:
+def layer_activation_memory(architecture: Architecture, length: int, stream: int) -> float:
     """Bytes a token that one layer keeps, in trees of `length` tokens: the stream at both norms; the norms'
     outputs; queries, keys and values; attention's weights; what it gathered; gate, up, the activated gate and
     their product (bf16).

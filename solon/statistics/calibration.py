@@ -13,7 +13,7 @@ from solon.errors import InputError
 from solon.statistics.intervals import Estimate, mean
 
 Floats = npt.NDArray[np.float64]
-FEW = 300  # under this many items a calibration error is mostly noise; reports say so
+MIN_ITEMS = 300  # under this many items a calibration error is mostly noise; reports say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ def _pairs(confidences: Sequence[float], outcomes: Sequence[float]) -> tuple[Flo
     return p, y
 
 
-def bins(confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10) -> list[Bin]:
+def equal_count_bins(
+    confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
+) -> list[Bin]:
     """Equal-count bins in order of confidence; ties keep their order (stable sort), empty bins are left
     out.
     """
@@ -60,7 +62,11 @@ def expected_calibration_error(
     >>> expected_calibration_error([0.5, 0.5, 1.0, 1.0], [0, 1, 1, 1], count=2)
     0.0
     """
-    return float(np.mean([abs(b.confidence - b.accuracy) for b in bins(confidences, outcomes, count=count)]))
+    return float(
+        np.mean(
+            [abs(b.confidence - b.accuracy) for b in equal_count_bins(confidences, outcomes, count=count)]
+        )
+    )
 
 
 def calibration_interval(
@@ -132,7 +138,14 @@ def rms_calibration_error(
     0.0
     """
     return float(
-        np.sqrt(np.mean([(b.confidence - b.accuracy) ** 2 for b in bins(confidences, outcomes, count=count)]))
+        np.sqrt(
+            np.mean(
+                [
+                    (b.confidence - b.accuracy) ** 2
+                    for b in equal_count_bins(confidences, outcomes, count=count)
+                ]
+            )
+        )
     )
 
 
@@ -146,7 +159,7 @@ def fixed_bin_calibration_error(confidences: Sequence[float], outcomes: Sequence
     return float(np.mean([abs(y[nearest == i].mean() - centres[i]) for i in np.unique(nearest)]))
 
 
-def brier(confidences: Sequence[float], outcomes: Sequence[float]) -> float:
+def brier_score(confidences: Sequence[float], outcomes: Sequence[float]) -> float:
     """Mean (p - y)^2 of the binary form: 0 is perfect, always saying one half scores 0.25."""
     p, y = _pairs(confidences, outcomes)
     return float(np.square(p - y).mean())

@@ -34,7 +34,7 @@ class Rating:
     games: float
 
 
-def ratings(
+def elo_ratings(
     wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95
 ) -> dict[str, Rating]:
     """Maximum-likelihood Elo from win counts, `wins[winner, loser]`; the likelihood's curvature gives the
@@ -93,7 +93,7 @@ def _information(won: np.ndarray, r: np.ndarray) -> np.ndarray:
     return np.asarray(np.diag(weight.sum(axis=1)) - weight)
 
 
-def games(pairs: Sequence[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
+def win_counts(pairs: Sequence[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
     """Win counts from rows (first, second, p_first): each row is one game, split by the judge's
     probability.
     """

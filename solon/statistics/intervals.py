@@ -80,11 +80,13 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Estimate:
     )
 
 
-def difference_of_shares(first: Sequence[bool], second: Sequence[bool], *, level: float = 0.95) -> Estimate:
+def difference_of_proportions(
+    first: Sequence[bool], second: Sequence[bool], *, level: float = 0.95
+) -> Estimate:
     """The share of the first sample less that of the second, of different items, by Newcombe's hybrid of
     Wilson intervals (1998, method 10), which also holds where one sample is small or all of one kind.
 
-    >>> print(difference_of_shares([True] * 56 + [False] * 14, [True] * 48 + [False] * 32))
+    >>> print(difference_of_proportions([True] * 56 + [False] * 14, [True] * 48 + [False] * 32))
     0.200 [0.052, 0.334] (n=150, Newcombe)
     """
     a, b = (wilson(sum(own), len(own), level=level) for own in (first, second))

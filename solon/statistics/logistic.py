@@ -18,12 +18,14 @@ Floats = npt.NDArray[np.float64]
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
-def soft_loss(d_N: Floats, p_N: Floats, weight_N: Floats) -> float:
+def soft_cross_entropy(d_N: Floats, p_N: Floats, weight_N: Floats) -> float:
     """The sum of weighted cross-entropies (nats) of log-odds against probabilities."""
     return float((weight_N * (np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N))).sum())
 
 
-def ridge(x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, intercept: bool = False) -> Floats:
+def fit_ridge(
+    x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, intercept: bool = False
+) -> Floats:
     """Weights (C,), with `intercept` (C + 1,) the last being it and not penalised, of least soft loss +
     penalty/2 |weights|^2.
     """
@@ -34,7 +36,7 @@ def ridge(x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, interc
 
     def objective(weights: Floats) -> tuple[float, Floats]:
         d_N = free @ weights
-        value = soft_loss(d_N, p_N, weight_N) + 0.5 * float(held @ weights**2)
+        value = soft_cross_entropy(d_N, p_N, weight_N) + 0.5 * float(held @ weights**2)
         return value, free.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + held * weights
 
     return np.asarray(
@@ -44,7 +46,7 @@ def ridge(x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, interc
     )
 
 
-def cross_validated(
+def fit_cross_validated(
     x_NC: Floats,
     p_N: Floats,
     weight_N: Floats,
@@ -52,8 +54,8 @@ def cross_validated(
     penalties: Sequence[float] = PENALTIES,
     intercept: bool = False,
 ) -> Floats:
-    """`ridge` at the penalty of least loss in four-fold cross-validation; the first penalty where there are
-    fewer than 8 rows.
+    """`fit_ridge` at the penalty of least loss in four-fold cross-validation; the first penalty where there
+    are fewer than 8 rows.
 
     Raises InputError on no row.
     """
@@ -64,9 +66,9 @@ def cross_validated(
     for penalty in penalties if len(x_NC) >= 8 and len(penalties) > 1 else ():
         for fold in range(4):
             kept_N = fold_N != fold
-            weights = ridge(x_NC[kept_N], p_N[kept_N], weight_N[kept_N], penalty, intercept=intercept)
+            weights = fit_ridge(x_NC[kept_N], p_N[kept_N], weight_N[kept_N], penalty, intercept=intercept)
             d_N = x_NC[~kept_N] @ weights[:-1] + weights[-1] if intercept else x_NC[~kept_N] @ weights
-            losses[penalty] += soft_loss(d_N, p_N[~kept_N], weight_N[~kept_N])
-    return ridge(
+            losses[penalty] += soft_cross_entropy(d_N, p_N[~kept_N], weight_N[~kept_N])
+    return fit_ridge(
         x_NC, p_N, weight_N, min(penalties, key=lambda penalty: losses[penalty]), intercept=intercept
     )

@@ -13,7 +13,7 @@ from solon.errors import InputError
 from solon.statistics.intervals import Estimate
 
 
-def sign_flip(
+def sign_flip_test(
     differences: Sequence[float],
     *,
     clusters: Sequence[Hashable] | None = None,
@@ -26,7 +26,7 @@ def sign_flip(
     Exact where 2^clusters is at most `draws`, else (1 + draws at least as far) / (1 + draws), which never is
     0.
 
-    >>> sign_flip([1.0, 1.0, 1.0, 1.0])
+    >>> sign_flip_test([1.0, 1.0, 1.0, 1.0])
     0.125
     """
     values = np.asarray(differences, dtype=np.float64)
@@ -93,12 +93,12 @@ def _placed(stepped: np.ndarray, order: np.ndarray) -> list[float]:
     return [round(float(own), 15) for own in adjusted]
 
 
-def detectable(difference: Estimate, *, level: float = 0.95, power: float = 0.8) -> float:
+def detectable_difference(difference: Estimate, *, level: float = 0.95, power: float = 0.8) -> float:
     """The smallest true difference that a paired comparison as noisy as this one would find with that power:
     (t_level + t_power) standard errors on its clusters - 1 degrees of freedom. `level` is that of the
     estimate's interval.
 
-    >>> round(detectable(Estimate(0.0, -0.1, 0.1, "paired t", 1000, 1000)), 3)
+    >>> round(detectable_difference(Estimate(0.0, -0.1, 0.1, "paired t", 1000, 1000)), 3)
     0.143
     """
     freedom = difference.clusters - 1

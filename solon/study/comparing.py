@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from solon.data.evaluations import Evaluation
-from solon.evaluation.measure import Outcome, Replied
+from solon.evaluation.measure import Outcome, ReplyOutcome
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, McNemar, mcnemar, mean, paired_difference
-from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
+from solon.statistics.paired import benjamini_hochberg, detectable_difference, holm, sign_flip_test
 from solon.study.claims import interval, sign
 from solon.study.measurement import (
     Score,
@@ -27,7 +27,7 @@ from solon.study.measurement import (
     warnings,
 )
 from solon.study.outcomes import Rows, Suite, counted
-from solon.words.question import Problem, label, worded
+from solon.words.question import Problem, choice_label, human_turn
 
 FLIPS = 40  # shown of an evaluation
 
@@ -66,7 +66,7 @@ def pairs(evaluation: Evaluation, first: Rows, second: Rows, *, seed: int = 0) -
             if set(later) | set(earlier) <= {0.0, 1.0}
             else None
         )
-        p = sign_flip([b - a for b, a, _ in both], clusters=clusters, seed=seed)
+        p = sign_flip_test([b - a for b, a, _ in both], clusters=clusters, seed=seed)
         found.append(Paired(evaluation.name, name, difference, flips, p))
     return found
 
@@ -165,7 +165,7 @@ def paired_table(title: str, found: Sequence[Paired]) -> Table:
             own.evaluation,
             own.name,
             interval(own.difference),
-            number(detectable(own.difference)),
+            number(detectable_difference(own.difference)),
             ""
             if own.flips is None
             else f"+{own.flips.only_first} -{own.flips.only_second} (p {own.flips.p_value:.3g})",
@@ -278,7 +278,7 @@ def _flipped(
             continue
         way = "wrong to right" if after.correct else "right to wrong"
         parts = (
-            ("asked", worded(problem) or problem.opening[-400:]),
+            ("asked", human_turn(problem) or problem.opening[-400:]),
             ("right", problem.answers[0] if problem.answers else ""),
             *((n, _said(o)) for n, o in ((names[0], before), (names[-1], after))),
         )
@@ -292,16 +292,16 @@ def _flipped(
     return [exhibit for _, exhibit in found[:FLIPS]]
 
 
-def _moved(before: Outcome | Replied, after: Outcome | Replied) -> float:
+def _moved(before: Outcome | ReplyOutcome, after: Outcome | ReplyOutcome) -> float:
     if isinstance(before, Outcome) and isinstance(after, Outcome) and before.right is not None:
         return abs(after.belief[before.right] - before.belief[before.right])
     return 0.0
 
 
-def _said(own: Outcome | Replied) -> str:
-    if isinstance(own, Replied):
+def _said(own: Outcome | ReplyOutcome) -> str:
+    if isinstance(own, ReplyOutcome):
         return own.text
     return "\n".join(
-        f"{label(place)} {p:.3f}  {option}"
+        f"{choice_label(place)} {p:.3f}  {option}"
         for place, (p, option) in enumerate(zip(own.belief, own.options, strict=True))
     )

@@ -22,7 +22,7 @@ import torch
 import transformers
 
 from solon import __version__
-from solon.data.published import Reading
+from solon.data.published import ParsedFile
 from solon.errors import InputError
 from solon.models.base import Speaker
 from solon.models.load import load_open
@@ -307,6 +307,6 @@ def readable(model: TorchModel, prompt: Conversation, *, max_tokens: int) -> boo
         return False
 
 
-def skipped_counts(reading: Reading[Any], role: str) -> dict[str, int]:
+def skipped_counts(reading: ParsedFile[Any], role: str) -> dict[str, int]:
     """What a reading left out and why, for the report's counts."""
     return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}

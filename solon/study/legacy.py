@@ -25,7 +25,7 @@ import transformers
 import tyro
 
 from solon import __version__
-from solon.data.published import Reading
+from solon.data.published import ParsedFile
 from solon.errors import InputError
 from solon.models.base import Speaker
 from solon.models.load import load_open
@@ -185,7 +185,7 @@ def content_hash(path: Path) -> str:
     return whole.hexdigest()[:16]
 
 
-def skipped_counts(reading: Reading[Any], role: str) -> dict[str, int]:
+def skipped_counts(reading: ParsedFile[Any], role: str) -> dict[str, int]:
     """What a reading left out, for the report."""
     return {f"{role} left out while reading: {reason}": count for reason, count in reading.counts().items()}
 

@@ -12,24 +12,24 @@ from statistics import median
 
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import bias_scores, pronoun_correlation
-from solon.evaluation.measure import Outcome, Replied
-from solon.evaluation.opinions import by_country, peaked, similarity
+from solon.evaluation.measure import Outcome, ReplyOutcome
+from solon.evaluation.opinions import entropy_ratio, similarity, similarity_by_country
 from solon.evaluation.scores import (
     Calibration,
     accuracy,
-    at_temperature,
+    behaviour_match,
     calibration,
-    chance,
-    fitted_temperature,
-    matching,
-    of_the_right,
+    chance_accuracy,
+    fit_temperature,
+    gold_log_probability,
+    with_temperature,
 )
 from solon.records.report import Claim, Figure, Line, Report, Table, number
-from solon.statistics.calibration import FEW
+from solon.statistics.calibration import MIN_ITEMS
 from solon.statistics.intervals import Estimate
 from solon.study.claims import interval, sign
 from solon.study.outcomes import Rows
-from solon.words.question import label
+from solon.words.question import choice_label
 
 CONFIDENT = 0.5  # of disambiguated questions right: below it a bias score is not to be read
 
@@ -73,9 +73,9 @@ def scores(evaluation: Evaluation, rows: Rows, *, seed: int = 0) -> list[Score]:
         ]
     if evaluation.measure == "opinions":
         return _opinions(chosen)
-    even, held = chance(chosen), None if one_answer(chosen) else chance(chosen)
+    even, held = chance_accuracy(chosen), None if one_answer(chosen) else chance_accuracy(chosen)
     if evaluation.measure == "behaviour":
-        share, belief = matching(chosen)
+        share, belief = behaviour_match(chosen)
         return [
             Score("matching", f"answers that match the behaviour (chance {number(even)})", share, held),
             Score("belief", "mean probability of the matching answer", belief, held),
@@ -85,7 +85,7 @@ def scores(evaluation: Evaluation, rows: Rows, *, seed: int = 0) -> list[Score]:
         Score(
             "log_probability",
             "mean log-probability of the right option among the options (nats)",
-            of_the_right(chosen),
+            gold_log_probability(chosen),
         ),
         Score(
             "calibration_error",
@@ -120,7 +120,7 @@ def _bias(rows: Sequence[Outcome], seed: int) -> list[Score]:
 
 
 def _opinions(rows: Sequence[Outcome]) -> list[Score]:
-    countries, _ = by_country(rows)
+    countries, _ = similarity_by_country(rows)
     ends = list(countries.items())
     near = (
         [Score("most_similar", f"similarity to {ends[0][0]}, the most similar country", ends[0][1])]
@@ -135,7 +135,12 @@ def _opinions(rows: Sequence[Outcome]) -> list[Score]:
     return [
         *near,
         *far,
-        Score("entropy", "entropy of its answers over that of a country's (1: as spread)", peaked(rows), 1.0),
+        Score(
+            "entropy",
+            "entropy of its answers over that of a country's (1: as spread)",
+            entropy_ratio(rows),
+            1.0,
+        ),
     ]
 
 
@@ -188,11 +193,11 @@ def calibrations(rows: Rows, *, seed: int = 0) -> tuple[Calibration, float, Cali
     if len(keyed) < 40:
         return None
     ordered = sorted(keyed, key=lambda row: row.key)
-    temperature = fitted_temperature(ordered[::2])
+    temperature = fit_temperature(ordered[::2])
     return (
         calibration(keyed, seed=seed),
         temperature,
-        calibration([at_temperature(row, temperature) for row in ordered[1::2]], seed=seed),
+        calibration([with_temperature(row, temperature) for row in ordered[1::2]], seed=seed),
     )
 
 
@@ -221,9 +226,12 @@ def warnings(evaluation: Evaluation, rows: Rows) -> list[tuple[str, str]]:
     if uneven:
         words = "options differ in tokens; their log-probabilities are sums, which favour short ones"
         found.append((words, f"{name} ({uneven:.0%} of the items)"))
-    if evaluation.measure == "accuracy" and len(chosen) < FEW:
+    if evaluation.measure == "accuracy" and len(chosen) < MIN_ITEMS:
         found.append(
-            (f"a calibration error on fewer than {FEW} items is mostly noise", f"{name} ({len(chosen)})")
+            (
+                f"a calibration error on fewer than {MIN_ITEMS} items is mostly noise",
+                f"{name} ({len(chosen)})",
+            )
         )
     if evaluation.measure == "bbq":
         sure = bias_scores(chosen).accuracy_disambiguated
@@ -253,7 +261,7 @@ def _named(row: Outcome) -> str:
     place.
     """
     option = row.options[row.chosen]
-    return option if len(option) <= 12 and option[:1] != "(" else label(row.chosen)
+    return option if len(option) <= 12 and option[:1] != "(" else choice_label(row.chosen)
 
 
 def understands(rows: Rows) -> bool:
@@ -339,7 +347,7 @@ def _tables(evaluation: Evaluation, rows: Rows) -> list[Table]:
     """Groups inside an evaluation: subjects, BBQ's categories and conditions, countries."""
     chosen = [row for row in rows if isinstance(row, Outcome)]
     if evaluation.measure == "opinions":
-        countries, left = by_country(chosen)
+        countries, left = similarity_by_country(chosen)
         listed = tuple((country, interval(found), str(found.n)) for country, found in countries.items())
         note = (
             f"{left} countries with fewer than 10 questions are left out. 1 - Jensen-Shannon distance, "
@@ -355,7 +363,7 @@ def _tables(evaluation: Evaluation, rows: Rows) -> list[Table]:
         ]
     if evaluation.measure == "bbq":
         return [_categories(evaluation, chosen)]
-    groups: dict[str, list[Outcome | Replied]] = {}
+    groups: dict[str, list[Outcome | ReplyOutcome]] = {}
     for row in rows:
         groups.setdefault(row.tags.get("subject", ""), []).append(row)
     if len(groups) < 2 or evaluation.measure != "accuracy":
@@ -395,7 +403,7 @@ def _categories(evaluation: Evaluation, rows: Sequence[Outcome]) -> Table:
 
 def strip(name: str, rows: Rows) -> Figure:
     """Countries from the most similar to the least."""
-    countries, _ = by_country([row for row in rows if isinstance(row, Outcome)])
+    countries, _ = similarity_by_country([row for row in rows if isinstance(row, Outcome)])
     places = tuple(float(place) for place in range(len(countries)))
     own = tuple(countries.values())
     line = Line(

@@ -14,8 +14,15 @@ from typing import Any, Literal, TypeVar
 
 from solon.data.evaluations import Evaluation
 from solon.errors import InputError
-from solon.evaluation.graders import graded
-from solon.evaluation.measure import Outcome, Replied, cut_short, nested, outcomes, replies
+from solon.evaluation.graders import grade_reply
+from solon.evaluation.measure import (
+    Outcome,
+    ReplyOutcome,
+    choice_outcomes,
+    has_nested_options,
+    is_truncated,
+    reply_outcomes,
+)
 from solon.models.base import derive
 from solon.models.dialogue import Transcript
 from solon.models.torch_model import TorchModel
@@ -23,11 +30,11 @@ from solon.models.trie import build_trie
 from solon.records.codecs import Codec
 from solon.records.progress import Progress, silent
 from solon.records.run import Run, digest
-from solon.words.question import Problem, asked
+from solon.words.question import Problem, to_question
 
 Form = Literal["auto", "dialogue", "text"]
 CHUNK = 256  # problems whose shared beginnings are computed once
-Rows = Sequence[Outcome | Replied]
+Rows = Sequence[Outcome | ReplyOutcome]
 Value = TypeVar("Value")
 
 
@@ -100,7 +107,7 @@ def measured(
     speaker = model.plain() if spoken == "text" else model
     settings = {"form": spoken, "truncate": truncate}
     # another template or wording is another question
-    first = [speaker.dialogue.prompt(asked(own, examples).prompt) for own in problems[:4]]
+    first = [speaker.dialogue.prompt(to_question(own, examples).prompt) for own in problems[:4]]
     inputs = {"model": model.fingerprint, "asked": digest_of(examples, problems), "prompts": digest(first)}
     about = {
         "model": model.name,
@@ -117,17 +124,20 @@ def measured(
 
         def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
             if some[0].options:
-                return [row_of(own) for own in outcomes(speaker, some, examples=examples, truncate=truncate)]
-            return [row_of(own) for own in replies(speaker, some, examples=examples)]
+                return [
+                    row_of(own)
+                    for own in choice_outcomes(speaker, some, examples=examples, truncate=truncate)
+                ]
+            return [row_of(own) for own in reply_outcomes(speaker, some, examples=examples)]
 
         named = replace(run, progress=lambda stage, total, done: progress(name, total, done))
         rows = named.rows("rows", problems, key_of, make, size=CHUNK if problems[0].options else 64)
     return [regraded(read(row), problem) for row, problem in zip(rows, problems, strict=True)]
 
 
-def regraded(row: Outcome | Replied, problem: Problem) -> Outcome | Replied:
+def regraded(row: Outcome | ReplyOutcome, problem: Problem) -> Outcome | ReplyOutcome:
     """A kept reply is graded as it is read back, so that a better grader needs no model."""
-    return replace(row, correct=graded(problem, row.text)) if isinstance(row, Replied) else row
+    return replace(row, correct=grade_reply(problem, row.text)) if isinstance(row, ReplyOutcome) else row
 
 
 def key_of(problem: Problem) -> str:
@@ -139,18 +149,20 @@ def digest_of(examples: Sequence[Problem], problems: Sequence[Problem]) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
-def row_of(own: Outcome | Replied) -> dict[str, Any]:
+def row_of(own: Outcome | ReplyOutcome) -> dict[str, Any]:
     return {"item": own.key, **{name: value for name, value in asdict(own).items() if name != "key"}}
 
 
-def read(row: Mapping[str, Any]) -> Outcome | Replied:
+def read(row: Mapping[str, Any]) -> Outcome | ReplyOutcome:
     """A kept row as an outcome again: what re-scoring begins with."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in row.items()
         if name not in ("key", "item")
     }
-    return Outcome(key=row["item"], **fields) if "logprobs" in row else Replied(key=row["item"], **fields)
+    return (
+        Outcome(key=row["item"], **fields) if "logprobs" in row else ReplyOutcome(key=row["item"], **fields)
+    )
 
 
 def outcome_of(row: Mapping[str, Any]) -> Outcome:
@@ -168,7 +180,7 @@ def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Pro
     """How many tokens will be computed, and how many are not since prompts and options share them."""
     whole = unique = 0
     for start in range(0, len(problems), CHUNK):
-        questions = [asked(own, examples) for own in problems[start : start + CHUNK]]
+        questions = [to_question(own, examples) for own in problems[start : start + CHUNK]]
         flat = [(question.prompt, own) for question in questions for own in question.choices]
         planned = [
             request
@@ -191,13 +203,13 @@ def counted(evaluation: Evaluation, suite: Suite, rows: Rows) -> dict[str, int]:
     found["not drawn"] = len(evaluation.problems) - len(examples) - len(problems)
     chosen, said = (
         [row for row in rows if isinstance(row, Outcome)],
-        [row for row in rows if isinstance(row, Replied)],
+        [row for row in rows if isinstance(row, ReplyOutcome)],
     )
     found["ties between the likeliest options, the first taken"] = sum(row.tied for row in chosen)
     found["prompts cut on the left to fit"] = sum(row.cut > 0 for row in chosen)
-    found["problems one of whose options begins another"] = sum(nested(own) for own in problems)
+    found["problems one of whose options begins another"] = sum(has_nested_options(own) for own in problems)
     found["replies that could not be judged"] = sum(row.correct is None for row in said)
-    found["replies cut at their last token"] = sum(cut_short(row) for row in said)
+    found["replies cut at their last token"] = sum(is_truncated(row) for row in said)
     found |= {
         f"unscored: {reason}": count
         for reason, count in Counter(row.tags.get("unscored", "") for row in rows).items()

@@ -7,9 +7,15 @@ from typing import Any
 
 import torch
 
-from solon.alignment.preference import Objective, PreferenceModel, comparison_loss, learn, start_head
-from solon.alignment.quality import Judged, row_of
-from solon.data.published import opening
+from solon.alignment.preference import (
+    PairLoss,
+    PreferenceModel,
+    comparison_loss,
+    fit_preference_model,
+    init_head,
+)
+from solon.alignment.quality import ScoredComparison, scored_comparison
+from solon.data.published import first_human_text
 from solon.errors import InputError
 from solon.models.activations import layer_sites
 from solon.models.adapters import Lora
@@ -104,7 +110,7 @@ def split_in_halves(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[
     """Two halves that share no dialogue."""
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in pool:
-        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
+        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
     halves: tuple[list[Comparison], list[Comparison]] = ([], [])
     for own in dialogues.values():
         min(halves, key=len).extend(own)
@@ -122,7 +128,7 @@ def train_preference_model(
     rows: Sequence[Comparison],
     settings: TrainingSettings,
     *,
-    loss: Objective = comparison_loss,
+    loss: PairLoss = comparison_loss,
 ) -> PreferenceModel:
     """A preference model on its own adapters over the base that all share."""
     bf16 = settings.weights == "full" and fast_precision() is torch.bfloat16
@@ -130,11 +136,11 @@ def train_preference_model(
 
     def loop(fresh: PreferenceModel, state: State | None) -> Iterator[Step]:
         if settings.probe_start and state is None:
-            start_head(fresh, rows)
+            init_head(fresh, rows)
         plan = Plan(
             steps, settings.preference_learning_rate, warmup=min(5, steps), schedule="linear", bf16=bf16
         )
-        return learn(
+        return fit_preference_model(
             fresh,
             rows,
             plan=plan,
@@ -190,7 +196,7 @@ def score_comparisons(
     name: str,
     test: Sequence[Comparison],
     score: Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]],
-) -> list[Judged]:
+) -> list[ScoredComparison]:
     """What `score` gives both sides of every held-out comparison, kept as rows."""
 
     def make(some: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -204,7 +210,8 @@ def score_comparisons(
 
     rows = run.rows(name, test, lambda comparison: comparison.key, make)
     return [
-        row_of(comparison, row["first"], row["second"]) for comparison, row in zip(test, rows, strict=True)
+        scored_comparison(comparison, row["first"], row["second"])
+        for comparison, row in zip(test, rows, strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from solon.alignment.feedback import Pair
+from solon.alignment.feedback import ReplyPair
 from solon.data import toy_world as toy
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens
@@ -34,7 +34,7 @@ def speaker(
     stream = toy.examples(seed, shown=shown, blank=blank, named=named, hole=hole)
     return trained(
         f"toy{'' if width == 80 else width}",
-        WordDialogue((*toy.words(), *words)),
+        WordDialogue((*toy.vocabulary(), *words)),
         stream,
         seed=seed,
         steps=steps,
@@ -47,8 +47,8 @@ def attacker(seed: int, *, steps: int = 300) -> TorchModel:
     """One that writes requests of the kind that it is shown."""
     return trained(
         "toy attacker",
-        WordDialogue(toy.words()),
-        toy.attacks(seed),
+        WordDialogue(toy.vocabulary()),
+        toy.attack_examples(seed),
         seed=seed,
         steps=steps,
         layers=2,
@@ -113,11 +113,14 @@ def language_model(
     return TorchModel(name, body, dialogue)
 
 
-def planted(pairs: Sequence[Pair]) -> list[Comparison]:
+def planted(pairs: Sequence[ReplyPair]) -> list[Comparison]:
     """The truth of the toy world as an annotator: which reply is as it should be; one half where both are, or
     neither.
     """
-    worths = [(toy.worth(pair.prompt, pair.first), toy.worth(pair.prompt, pair.second)) for pair in pairs]
+    worths = [
+        (toy.gold_reward(pair.prompt, pair.first), toy.gold_reward(pair.prompt, pair.second))
+        for pair in pairs
+    ]
     return [
         Comparison(pair.prompt, pair.first, pair.second, 0.5 + 0.5 * (first - second), "planted")
         for pair, (first, second) in zip(pairs, worths, strict=True)

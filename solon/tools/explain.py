@@ -16,9 +16,14 @@ import torch
 from torch import nn
 
 from solon.errors import InputError
-from solon.interpretability.candidates import Index, recall, tail
-from solon.interpretability.curvature import Factors, Objective, Row, fit, load, save
-from solon.interpretability.influence import by_token, queries, scores, whole
+from solon.interpretability.candidates import TfIdfIndex, recall_at_top, tail_exponent
+from solon.interpretability.curvature import Factors, Objective, Row, fit_factors, load_factors, save_factors
+from solon.interpretability.influence import (
+    full_gradients,
+    influence_by_layer,
+    influence_by_token,
+    preconditioned_queries,
+)
 from solon.interpretability.linear import Layers, linear_layers
 from solon.models.base import Tokens
 from solon.records.files import temporary
@@ -139,7 +144,7 @@ def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     for number_, first in enumerate(range(0, len(names), size)):
         some = {own: layers[own] for own in names[first : first + size]}
         factors = fitted(run, f"{name}_{number_}" if settings.together else name, settings, source, some)
-        query |= queries(
+        query |= preconditioned_queries(
             source.asked_objective,
             some,
             factors,
@@ -154,7 +159,7 @@ def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     def make(some: Sequence[int]) -> list[dict[str, Any]]:
         rows = [source.rows[place] for place in some]
         placed: dict[int, Any] = {}
-        for batch, found_LQB in scores(
+        for batch, found_LQB in influence_by_layer(
             source.objective, layers, query, rows, tokens=settings.tokens, dtype=settings.dtype
         ):
             placed |= dict(zip(batch, found_LQB.permute(2, 1, 0).tolist(), strict=True))
@@ -170,9 +175,9 @@ def explained(run: Run, settings: Settings, source: Source[Row]) -> Explained:
     by_layer_QNL = np.array([row["influence"] for row in kept], dtype=np.float64).transpose(1, 0, 2)
     own = Explained(source, tuple(layers), tuple(means), by_layer_QNL)
     for number_ in range(len(source.asked)):
-        only = {name: whole(value)[number_ : number_ + 1] for name, value in query.items()}
+        only = {name: full_gradients(value)[number_ : number_ + 1] for name, value in query.items()}
         for place in (int(place) for place in ends(own.total_QN[number_], 3)):
-            parts = by_token(source.objective, layers, only, source.rows[place])
+            parts = influence_by_token(source.objective, layers, only, source.rows[place])
             own.heat[number_, place] = parts.sum(dim=0)[0].tolist()
     return own
 
@@ -183,7 +188,7 @@ def narrowed(source: Source[Row], candidates: int) -> Source[Row]:
     """
     if not candidates or candidates >= len(source.rows):
         return source
-    index = Index([source.tokens(row) for row in source.rows])
+    index = TfIdfIndex([source.tokens(row) for row in source.rows])
     kept = sorted(
         {place for query in source.asked for place in index.nearest(source.tokens(query), candidates)}
     )
@@ -209,7 +214,7 @@ def fitted(
             meter = meter or run.progress(f"curvature {source.name}", total, 0)
             meter(done)
 
-        made = fit(
+        made = fit_factors(
             source.objective,
             layers,
             some,
@@ -219,8 +224,8 @@ def fitted(
             progress=progress,
         )
         with temporary(path) as partial:
-            save(made, partial)
-    return load(path, next(source.objective.module.parameters()).device)
+            save_factors(made, partial)
+    return load_factors(path, next(source.objective.module.parameters()).device)
 
 
 def hash_of(tokens: Tokens) -> int:
@@ -332,7 +337,7 @@ def _claims(label: str, own: Explained, number_: int, *, narrowed: bool) -> list
     totals, found = own.total_QN[number_], list[Claim]()
     # at least ten above 0 in the highest tenth
     if np.sort(totals)[::-1][: len(totals) // 10][9:10].sum() > 0:
-        exponent = tail(totals.tolist(), share=0.1)
+        exponent = tail_exponent(totals.tolist(), share=0.1)
         found.append(
             Claim.of(
                 f"{label}/tail",
@@ -343,10 +348,10 @@ def _claims(label: str, own: Explained, number_: int, *, narrowed: bool) -> list
         )
     if narrowed:  # what was left out has no influence to compare with
         return found
-    index = Index([own.source.tokens(row) for row in own.source.rows])
+    index = TfIdfIndex([own.source.tokens(row) for row in own.source.rows])
     near = index.nearest(own.source.tokens(own.source.asked[number_]), max(10, len(totals) // 10))
     top = min(10, len(totals))
-    share = recall(near, totals, top=top)
+    share = recall_at_top(near, totals, top=top)
     words = (
         f"{label}: share of the {top} most influential rows among the nearest {len(near)} of "
         f"{len(totals)} by TF-IDF"

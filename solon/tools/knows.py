@@ -16,11 +16,23 @@ from typing import Any
 import numpy as np
 
 from solon.errors import InputError
-from solon.evaluation.graders import answer_of
-from solon.evaluation.knowledge import KnowledgeModel, labelled, learn, start_head, untrained
-from solon.evaluation.measure import outcomes
-from solon.evaluation.selective import Threshold, certified, conformal_risk, risk_coverage
-from solon.evaluation.self_knowledge import Drawn, draw, drawn_of, p_true, proposed
+from solon.evaluation.graders import extract_answer
+from solon.evaluation.knowledge import (
+    KnowledgeModel,
+    build_knowledge_model,
+    fit_knowledge_model,
+    init_head,
+    label_questions,
+)
+from solon.evaluation.measure import choice_outcomes
+from solon.evaluation.selective import Threshold, certified_threshold, conformal_threshold, risk_coverage
+from solon.evaluation.self_knowledge import (
+    SampledAnswers,
+    p_true,
+    propose_answer,
+    sample_answers,
+    samples_from_row,
+)
 from solon.models.backbones.small_files import save_small
 from solon.models.base import derive
 from solon.models.huggingface import export
@@ -29,7 +41,7 @@ from solon.models.torch_model import TorchModel
 from solon.records.files import write_text
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.records.run import Run
-from solon.statistics.calibration import auroc, brier
+from solon.statistics.calibration import auroc, brier_score
 from solon.statistics.intervals import Estimate, bootstrap, paired_difference, proportion
 from solon.study.claims import interval, sign
 from solon.study.outcomes import key_of
@@ -54,7 +66,7 @@ class Knower:
     examples: tuple[Problem, ...]
     seed: int
 
-    def confidences(self, problems: Sequence[Problem], drawn: Sequence[Drawn]) -> list[float]:
+    def confidences(self, problems: Sequence[Problem], drawn: Sequence[SampledAnswers]) -> list[float]:
         return confidences(self.by, self.model, self.head, problems, drawn, self.examples, ideas=self.ideas)
 
     def answered(self, problems: Sequence[Problem], samples: int = 0) -> list[dict[str, Any]]:
@@ -62,7 +74,7 @@ class Knower:
         where answers are known.
         """
         needed = max(2, self.ideas) if self.by == "p_true" else 1
-        drawn = draw(
+        drawn = sample_answers(
             self.model, problems, examples=self.examples, samples=max(samples, needed), seed=self.seed
         )
         found = self.confidences(problems, drawn)
@@ -83,7 +95,7 @@ def confidences(
     model: TorchModel,
     head: KnowledgeModel,
     problems: Sequence[Problem],
-    drawn: Sequence[Drawn],
+    drawn: Sequence[SampledAnswers],
     examples: Sequence[Problem],
     *,
     ideas: int,
@@ -94,12 +106,12 @@ def confidences(
     if by == "likelihood":
         return [float(np.exp(-own.greedy_loss)) for own in drawn]
     put = [
-        proposed(
+        propose_answer(
             problem, own.greedy, right=None, ideas=[own.greedy, *own.texts[: ideas - 1]] if ideas else []
         )
         for problem, own in zip(problems, drawn, strict=True)
     ]
-    return [p_true(row) for row in outcomes(model, put)]
+    return [p_true(row) for row in choice_outcomes(model, put)]
 
 
 def study(
@@ -119,19 +131,19 @@ def study(
     }
 
     # the head, from the share of right samples of the first half
-    head = untrained(
+    head = build_knowledge_model(
         model, settings.method, depth=settings.depth, rank=settings.rank, seed=derive(run.seed, "head")
     )
-    rows = labelled(head, fit_on, [drawn[id(own)].share for own in fit_on], examples=examples)
+    rows = label_questions(head, fit_on, [drawn[id(own)].share for own in fit_on], examples=examples)
     steps = (
         0 if settings.method == "probe" else steps_for(len(rows), size=settings.batch, epochs=settings.epochs)
     )
 
     def loop(fresh: KnowledgeModel, state: State | None) -> Iterator[Step]:
         if state is None:
-            start_head(fresh, rows)
+            init_head(fresh, rows)
         plan = Plan(steps, settings.learning_rate, warmup=min(5, steps), schedule="linear")
-        return learn(
+        return fit_knowledge_model(
             fresh,
             rows,
             plan=plan,
@@ -164,8 +176,10 @@ def study(
     right = [drawn[id(own)].greedy_right is True for own in certify_on]
     # without their answers; a head is surer of what it was fitted on
     reference = [sure[settings.by][id(own)] for own in measure_on]
-    threshold = certified(told, right, target=settings.target, reference=reference, failure=settings.failure)
-    expected = conformal_risk(told, right, target=settings.target)
+    threshold = certified_threshold(
+        told, right, target=settings.target, reference=reference, failure=settings.failure
+    )
+    expected = conformal_threshold(told, right, target=settings.target)
     knower = Knower(model, head, threshold, settings.by, settings.ideas, tuple(examples), run.seed)
     run.artefact("model", lambda folder: save(knower, settings, folder))
     ranked = reranked(run, model, measure_on, [drawn[id(own)] for own in measure_on], settings)
@@ -192,47 +206,55 @@ def one_of_each(problems: Sequence[Problem], seed: int) -> list[Problem]:
 
 def sampled(
     run: Run, model: TorchModel, examples: Sequence[Problem], problems: Sequence[Problem], settings: Settings
-) -> list[Drawn]:
+) -> list[SampledAnswers]:
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
         return [
             asdict(own)
-            for own in draw(model, some, examples=examples, samples=settings.samples, seed=run.seed)
+            for own in sample_answers(model, some, examples=examples, samples=settings.samples, seed=run.seed)
         ]
 
-    return [drawn_of(row) for row in run.rows("samples", problems, key_of, make, size=16)]
+    return [samples_from_row(row) for row in run.rows("samples", problems, key_of, make, size=16)]
 
 
-def shown_with(own: Drawn, place: int, ideas: int) -> list[str]:
+def shown_with(own: SampledAnswers, place: int, ideas: int) -> list[str]:
     """The judged sample and as many others as are shown beside it, none twice."""
     others = [text for number, text in enumerate(own.texts) if number != place]
     return [own.texts[place], *others[: ideas - 1]] if ideas else []
 
 
 def reranked(
-    run: Run, model: TorchModel, problems: Sequence[Problem], drawn: Sequence[Drawn], settings: Settings
+    run: Run,
+    model: TorchModel,
+    problems: Sequence[Problem],
+    drawn: Sequence[SampledAnswers],
+    settings: Settings,
 ) -> list[dict[str, float]]:
     """Of each question: whether the sample of highest P(True) is right, the most common one, the greedy one,
     and the share of all that are.
     """
     pairs = list(zip(problems, drawn, strict=True))
 
-    def make(some: Sequence[tuple[Problem, Drawn]]) -> list[dict[str, Any]]:
+    def make(some: Sequence[tuple[Problem, SampledAnswers]]) -> list[dict[str, Any]]:
         firsts = [
             list(
-                {answer_of(one, text): place for place, text in reversed(list(enumerate(own.texts)))}.values()
+                {
+                    extract_answer(one, text): place for place, text in reversed(list(enumerate(own.texts)))
+                }.values()
             )
             for one, own in some
         ]
         put = [
-            proposed(problem, own.texts[place], right=None, ideas=shown_with(own, place, settings.ideas))
+            propose_answer(
+                problem, own.texts[place], right=None, ideas=shown_with(own, place, settings.ideas)
+            )
             for (problem, own), places in zip(some, firsts, strict=True)
             for place in places
         ]
-        said = iter(outcomes(model, put))
+        said = iter(choice_outcomes(model, put))
         made = []
         for (problem, own), places in zip(some, firsts, strict=True):
             best = max([(p_true(next(said)), -place) for place in places])
-            lines = [answer_of(problem, text) for text in own.texts]
+            lines = [extract_answer(problem, text) for text in own.texts]
             # nothing said has no vote
             common = lines.index(max(filter(None, lines), key=lines.count, default=lines[0]))
             made.append(
@@ -281,7 +303,7 @@ def load(folder: Path, *, precision: str = "auto") -> Knower:
         about = json.loads((folder / FILE).read_text())
         model = load_open(str(folder), precision=precision)
         model = model.plain() if about["plain"] else model
-        head = untrained(model, about["method"], depth=about["depth"], rank=about["rank"])
+        head = build_knowledge_model(model, about["method"], depth=about["depth"], rank=about["rank"])
         rows: list[dict[str, Any]] = [
             {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
             for own in about["examples"]
@@ -299,7 +321,7 @@ def report(
     name: str,
     sure: dict[By, dict[int, float]],
     problems: Sequence[Problem],
-    drawn: dict[int, Drawn],
+    drawn: dict[int, SampledAnswers],
     threshold: Threshold,
     expected: Threshold,
     ranked: Sequence[dict[str, float]],
@@ -412,7 +434,7 @@ def _thresholds(threshold: Threshold, expected: Threshold) -> Table:
 def _confidences(
     sure: dict[By, dict[int, float]],
     problems: Sequence[Problem],
-    drawn: dict[int, Drawn],
+    drawn: dict[int, SampledAnswers],
     right: Sequence[bool],
 ) -> Table:
     rows = []
@@ -421,7 +443,7 @@ def _confidences(
         area = interval(auroc(own, right)) if any(right) and not all(right) else "not measured"
         truth = [drawn[id(problem)].share for problem in problems]
         curve = risk_coverage(own, right)
-        score = number(brier(own, truth if by == "p_ik" else [float(y) for y in right]))
+        score = number(brier_score(own, truth if by == "p_ik" else [float(y) for y in right]))
         rows.append((name, area, score, number(curve.area), number(curve.oracle), number(curve.random)))
     columns = ("by", "AUROC", "Brier", "area under risk and coverage", "of a perfect order", "of none")
     return Table(

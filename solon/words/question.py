@@ -84,54 +84,60 @@ class Problem:
         return self.options.index(self.answers[0]) if self.options and self.answers else None
 
 
-def label(place: int) -> str:
+def choice_label(place: int) -> str:
     """
-    >>> label(1)
+    >>> choice_label(1)
     '(B)'
     """
     return f"({LETTERS[place]})"
 
 
-def listed(options: Sequence[str]) -> str:
+def format_choices(options: Sequence[str]) -> str:
     """Options under letters, as the papers write them."""
-    return "Choices:\n" + "\n".join(f" {label(place)} {option}" for place, option in enumerate(options))
+    return "Choices:\n" + "\n".join(
+        f" {choice_label(place)} {option}" for place, option in enumerate(options)
+    )
 
 
-def worded(problem: Problem) -> str:
+def human_turn(problem: Problem) -> str:
     """What the human says."""
     if not (problem.options and problem.lettered):
         return problem.text
-    return f"{problem.text}\n{listed(problem.options)}"
+    return f"{problem.text}\n{format_choices(problem.options)}"
 
 
-def asked(problem: Problem, examples: Sequence[Problem] = ()) -> Question:
+def to_question(problem: Problem, examples: Sequence[Problem] = ()) -> Question:
     """The problem as a question, after worked `examples` (each with its answer) in turns before it.
 
-    >>> asked(Problem("Question: 1 + 1?", ("1", "2"), ("2",))).answer
+    >>> to_question(Problem("Question: 1 + 1?", ("1", "2"), ("2",))).answer
     ' (B)'
     """
     talk = Conversation()
     for example in examples:
         if not example.answers:
             raise InputError(f"an example needs its answer; {example.text[:60]!r} has none")
-        talk = talk.human(worded(example)).assistant(replied(example, example.answers[0]))
-    talk = talk.human(worded(problem)) if problem.text else talk
+        talk = talk.human(human_turn(example)).assistant(assistant_turn(example, example.answers[0]))
+    talk = talk.human(human_turn(problem)) if problem.text else talk
     talk = talk.assistant(problem.opening) if problem.opening else talk
     if not problem.options:
         return Question(talk, (), problem.answers[0] if problem.answers else None, problem.tags)
-    choices = tuple(choice(problem, place) for place in range(len(problem.options)))
+    choices = tuple(choice_text(problem, place) for place in range(len(problem.options)))
     return Question(talk, choices, None if problem.right is None else choices[problem.right], problem.tags)
 
 
-def choice(problem: Problem, place: int) -> str:
+def choice_text(problem: Problem, place: int) -> str:
     """What a model says to choose an option; after an opening it goes on with a space."""
-    text = label(place) if problem.lettered else problem.options[place].strip()
+    text = choice_label(place) if problem.lettered else problem.options[place].strip()
     return f" {text}" if problem.opening else text
 
 
-def replied(problem: Problem, answer: str) -> str:
+def assistant_turn(problem: Problem, answer: str) -> str:
     """The assistant's whole turn that gives an answer."""
-    text = label(problem.options.index(answer)) if problem.options and problem.lettered else answer.strip()
+    text = (
+        choice_label(problem.options.index(answer))
+        if problem.options and problem.lettered
+        else answer.strip()
+    )
     worked = problem.tags.get("worked", "")  # an example of reasoning has to reason
     return (
         f"{problem.opening} {worked}\nThe answer is {text}."

@@ -15,18 +15,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, active, gradients, scale_of
-from solon.interpretability.dictionary import learn, plan_of, recovered, worth
+from solon.interpretability.autoencoder import (
+    Autoencoder,
+    AutoencoderBank,
+    activation_scale,
+    active_pairs,
+    gradients,
+)
+from solon.interpretability.dictionary import (
+    fit_autoencoders,
+    measure_autoencoder,
+    recovered_directions,
+    training_plan,
+)
 from solon.interpretability.dictionary_files import read_autoencoder, write_saelens, write_sparsify
 from solon.interpretability.features import (
     best_features,
-    by_interval,
     feature_activations,
-    fit_of,
-    neighbours,
+    feature_fit,
+    nearest_features,
+    sample_by_interval,
 )
-from solon.interpretability.steering import HookSite, attributed, clamped, loss_kept
-from solon.interpretability.stream import batches, harvester, rows_of
+from solon.interpretability.steering import HookSite, attribute_features, clamp_features, loss_recovered
+from solon.interpretability.stream import activation_batches, harvester, pack_tokens
 from solon.models.activations import activations, direct_logit_attribution, layer_sites
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.dialogue import WordDialogue
@@ -78,7 +89,7 @@ def test_screening_leaves_nothing_out(
     found = torch.zeros(z_BF.shape, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:  # also where the processor does not compute in it
         patch.setattr("solon.interpretability.autoencoder.fast_precision", lambda: torch.bfloat16)
-        on = active(own, x_BD)
+        on = active_pairs(own, x_BD)
     found[on.rows_N, on.features_N] = on.values_N.double()
     close = 1e-5 * (1 + z_BF.abs().max().item())  # what float32 itself cannot tell
     assert (found - z_BF.clamp(min=0)).abs().max().item() < close
@@ -96,15 +107,17 @@ def test_an_empty_step_is_exact_too() -> None:
 
 def test_planted_directions_are_found() -> None:
     world = planted(32, 64, seed=0, active=2.5)
-    bank = AutoencoderBank([Autoencoder(32, 128, seed=1, scale=scale_of(next(world.batches(2048, seed=5))))])
-    for step in learn(
-        bank, lambda number: world.batches(512, seed=1, start=number), [4.0], plan=plan_of(1200, 2e-3)
+    bank = AutoencoderBank(
+        [Autoencoder(32, 128, seed=1, scale=activation_scale(next(world.batches(2048, seed=5))))]
+    )
+    for step in fit_autoencoders(
+        bank, lambda number: world.batches(512, seed=1, start=number), [4.0], plan=training_plan(1200, 2e-3)
     ):
         assert np.isfinite(step.metrics["loss"])
-    cosines = recovered(world.directions_GD, next(iter(bank)))
+    cosines = recovered_directions(world.directions_GD, next(iter(bank)))
     assert float((cosines >= 0.9).float().mean()) >= 0.8
     # other directions are not
-    chance = recovered(planted(32, 64, seed=9, active=2.5).directions_GD, next(iter(bank)))
+    chance = recovered_directions(planted(32, 64, seed=9, active=2.5).directions_GD, next(iter(bank)))
     assert float((chance >= 0.9).float().mean()) < 0.05
 
 
@@ -117,18 +130,18 @@ def test_members_of_a_bank_learn_as_they_would_alone_and_go_on_where_they_stoppe
     def fresh() -> AutoencoderBank:
         return AutoencoderBank([Autoencoder(16, 32, seed=1), Autoencoder(16, 48, seed=2)])
 
-    whole, plan = fresh(), plan_of(30, 1e-3)
-    for _ in learn(whole, stream, [1.0, 5.0], plan=plan):
+    whole, plan = fresh(), training_plan(30, 1e-3)
+    for _ in fit_autoencoders(whole, stream, [1.0, 5.0], plan=plan):
         pass
     alone = AutoencoderBank([Autoencoder(16, 48, seed=2)])
-    for _ in learn(alone, stream, [5.0], plan=plan):
+    for _ in fit_autoencoders(alone, stream, [5.0], plan=plan):
         pass
     assert torch.equal(list(whole)[1].decoder_FD, next(iter(alone)).decoder_FD)
     cut = fresh()
-    state = next(itertools.islice(learn(cut, stream, [1.0, 5.0], plan=plan), 11, None)).state()
+    state = next(itertools.islice(fit_autoencoders(cut, stream, [1.0, 5.0], plan=plan), 11, None)).state()
     kept = {name: tensor.clone() for name, tensor in state.items()}
     again = fresh()
-    for _ in learn(again, stream, [1.0, 5.0], plan=plan, state=kept):
+    for _ in fit_autoencoders(again, stream, [1.0, 5.0], plan=plan, state=kept):
         pass
     for (name, left), (_, right) in zip(whole.named_parameters(), again.named_parameters(), strict=True):
         assert torch.equal(left, right), name
@@ -137,18 +150,24 @@ def test_members_of_a_bank_learn_as_they_would_alone_and_go_on_where_they_stoppe
 def test_a_loss_that_is_not_finite_is_said() -> None:
     bank = AutoencoderBank([Autoencoder(4, 8, seed=0)])
     with pytest.raises(Diverged):
-        next(learn(bank, lambda number: iter([torch.full((4, 4), float("nan"))]), [1.0], plan=plan_of(3)))
+        next(
+            fit_autoencoders(
+                bank, lambda number: iter([torch.full((4, 4), float("nan"))]), [1.0], plan=training_plan(3)
+            )
+        )
 
 
 def test_scales_bring_lengths_to_the_root_of_the_width() -> None:
     x_BD = (
         torch.randn(500, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 9, 500)[:, None]
     )
-    assert float((x_BD * scale_of(x_BD)).square().sum(dim=1).mean()) == pytest.approx(20, rel=1e-5)
-    assert float((x_BD * scale_of(x_BD, "mean_norm")).norm(dim=1).mean()) == pytest.approx(20**0.5, rel=1e-5)
-    assert scale_of(x_BD) < scale_of(x_BD, "mean_norm")  # Jensen
+    assert float((x_BD * activation_scale(x_BD)).square().sum(dim=1).mean()) == pytest.approx(20, rel=1e-5)
+    assert float((x_BD * activation_scale(x_BD, "mean_norm")).norm(dim=1).mean()) == pytest.approx(
+        20**0.5, rel=1e-5
+    )
+    assert activation_scale(x_BD) < activation_scale(x_BD, "mean_norm")  # Jensen
     with pytest.raises(InputError, match="typical length"):
-        scale_of(torch.zeros(3, 4))
+        activation_scale(torch.zeros(3, 4))
 
 
 @settings(max_examples=25, deadline=None)
@@ -162,7 +181,7 @@ def test_a_stream_can_begin_anywhere_and_draws_all_alike(
         return torch.tensor([[float(place), float(token)] for place in places for token in range(per_row)])
 
     def stream(first: int):  # type: ignore[no-untyped-def]
-        return batches(harvest, rows, chunk=chunk, size=1, seed=3, start=first, parts=parts)
+        return activation_batches(harvest, rows, chunk=chunk, size=1, seed=3, start=first, parts=parts)
 
     whole = list(itertools.islice(stream(0), 40 + 10 * chunk * per_row))
     for left, right in zip(itertools.islice(stream(start), 5), whole[start:], strict=False):
@@ -191,9 +210,9 @@ def test_harvested_activations_are_the_models_own_and_no_hook_stays() -> None:
 
 
 def test_rows_are_cut_and_counted() -> None:
-    assert rows_of(lambda text: [1] * len(text), ["aaa", "bb"], 2, end=[0], most=2) == [(1, 1), (1, 0)]
+    assert pack_tokens(lambda text: [1] * len(text), ["aaa", "bb"], 2, end=[0], most=2) == [(1, 1), (1, 0)]
     with pytest.raises(InputError, match="do not fill one chunk"):
-        next(batches(lambda places: torch.zeros(len(places), 2), 3, chunk=4, size=1, seed=0))
+        next(activation_batches(lambda places: torch.zeros(len(places), 2), 3, chunk=4, size=1, seed=0))
 
 
 @pytest.mark.parametrize("kind", ["relu", "topk", "jumprelu"])
@@ -237,11 +256,11 @@ def test_clamping_moves_the_feature_and_leaves_the_error() -> None:
     x_BTD = x_BD[None]
     f_BF = own.encode(x_BD)
     with torch.no_grad():
-        after = clamped(own, {3: 2.0, 5: 0.0})(x_BTD)[0]
+        after = clamp_features(own, {3: 2.0, 5: 0.0})(x_BTD)[0]
         f_BF[:, 3], f_BF[:, 5] = 2.0, 0.0
         assert torch.allclose(after - own.decode(f_BF), x_BD - own(x_BD), atol=1e-5)
     with pytest.raises(InputError, match="no feature 30"):
-        clamped(own, {30: 1.0})
+        clamp_features(own, {30: 1.0})
 
 
 def test_attribution_is_ablation_where_all_above_is_linear() -> None:
@@ -249,13 +268,13 @@ def test_attribution_is_ablation_where_all_above_is_linear() -> None:
     own, _ = some(24, 60, 3)
     place = HookSite(own_body, 3)  # above the last layer only the norm is not linear
     row = toy_language.rows(1, 1, 10)[0]
-    found = attributed(place, own, row, 7, 30, most=20)
+    found = attribute_features(place, own, row, 7, 30, most=20)
     assert len(found.features) == 20
     assert np.corrcoef(found.attribution, found.ablation)[0, 1] > 0.9
-    exact = attributed(place, own, row, 7, 7)  # a difference that is none
+    exact = attribute_features(place, own, row, 7, 7)  # a difference that is none
     assert max(map(abs, exact.attribution + exact.ablation)) < 1e-5
     with pytest.raises(InputError, match="behind the first"):
-        attributed(place, own, row[:1], 7, 30)
+        attribute_features(place, own, row[:1], 7, 30)
 
 
 def test_a_perfect_reconstruction_costs_nothing_and_zero_is_the_floor() -> None:
@@ -266,15 +285,15 @@ def test_a_perfect_reconstruction_costs_nothing_and_zero_is_the_floor() -> None:
         identity = torch.eye(width)
         perfect.encoder_FD.copy_(torch.cat([identity, -identity]))
         perfect.decoder_FD.copy_(torch.cat([identity, -identity]))
-    kept = loss_kept(HookSite(own_body, 2), perfect, rows, torch.zeros(width))
+    kept = loss_recovered(HookSite(own_body, 2), perfect, rows, torch.zeros(width))
     assert kept.reconstructed == pytest.approx(kept.clean, abs=1e-4) and kept.mean == pytest.approx(kept.zero)
     sample = [harvester(own_body, rows, 2)(range(6))]
-    assert worth(perfect, sample).explained == pytest.approx(1.0, abs=1e-4)
+    assert measure_autoencoder(perfect, sample).explained == pytest.approx(1.0, abs=1e-4)
     nothing = Autoencoder(width, 4, seed=0)
     with torch.no_grad():
         nothing.encoder_bias_F.fill_(-1e3)
         nothing.decoder_bias_D.copy_(sample[0].mean(dim=0))
-    value = worth(nothing, sample)
+    value = measure_autoencoder(nothing, sample)
     assert value.explained == pytest.approx(0.0, abs=1e-3) and value.dead == 1.0 and value.active == 0.0
 
 
@@ -289,7 +308,7 @@ def test_firings_and_what_they_go_with() -> None:
     places, values = found.of(4)
     true_P = np.zeros(len(x_BD), dtype=bool)
     true_P[places] = True
-    fit = fit_of(found, 4, true_P)
+    fit = feature_fit(found, 4, true_P)
     assert (
         fit.sensitivity is not None
         and fit.sensitivity.value == 1.0
@@ -297,9 +316,11 @@ def test_firings_and_what_they_go_with() -> None:
     )
     best = best_features(found, [places])[0]
     assert best.score >= 1.0 - 1e-3 and best.precision == pytest.approx(1.0)
-    first = by_interval(values, intervals=4, each=3, seed=0)[0]
-    assert values[first[0]] == values.max() and by_interval(values[:0], intervals=4, each=3, seed=0) == []
-    near = neighbours(own, 4, 3)
+    first = sample_by_interval(values, intervals=4, each=3, seed=0)[0]
+    assert (
+        values[first[0]] == values.max() and sample_by_interval(values[:0], intervals=4, each=3, seed=0) == []
+    )
+    near = nearest_features(own, 4, 3)
     assert len(near) == 3 and near[0][1] >= near[1][1] and 4 not in [n for n, _ in near]
 
 

@@ -18,17 +18,17 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from solon.evaluation.measure import Outcome
 from solon.evaluation.opinions import similarity
-from solon.evaluation.scores import accuracy, fitted_temperature, matching, of_the_right
+from solon.evaluation.scores import accuracy, behaviour_match, fit_temperature, gold_log_probability
 from solon.evaluation.selective import risk_coverage
 from solon.statistics.calibration import (
     auroc,
-    brier,
+    brier_score,
     expected_calibration_error,
     fixed_bin_calibration_error,
     rms_calibration_error,
 )
 from solon.statistics.intervals import correlation, mcnemar, mean, paired_difference, wilson
-from solon.statistics.paired import benjamini_hochberg, holm, sign_flip
+from solon.statistics.paired import benjamini_hochberg, holm, sign_flip_test
 from solon.studies.few_shot.scoring import grams
 
 RNG = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def test_correlation_and_its_interval_equal_scipys() -> None:
 def test_paired_tests_and_families_equal_scipys() -> None:
     differences = RNG.normal(0.4, 1.0, size=12)
     other = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip(differences.tolist()) == pytest.approx(other.pvalue)
+    assert sign_flip_test(differences.tolist()) == pytest.approx(other.pvalue)
     p = RNG.uniform(size=9).tolist()
     assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p).tolist())
     stepped = [
@@ -111,14 +111,14 @@ def test_calibration_errors_equal_their_formulas() -> None:
 
 def test_scores_of_forecasts_equal_scikit_learns() -> None:
     p, y = RNG.random(150), RNG.random(150) < 0.4
-    assert brier(p.tolist(), y.astype(float).tolist()) == pytest.approx(brier_score_loss(y, p))
+    assert brier_score(p.tolist(), y.astype(float).tolist()) == pytest.approx(brier_score_loss(y, p))
     assert auroc(p.tolist(), y.tolist()).value == pytest.approx(roc_auc_score(y, p))
     some = rows(80)
     beliefs = np.array([row.belief for row in some])
     right = [row.right for row in some]
-    assert of_the_right(some).value == pytest.approx(-log_loss(right, beliefs, labels=[0, 1, 2, 3]))
+    assert gold_log_probability(some).value == pytest.approx(-log_loss(right, beliefs, labels=[0, 1, 2, 3]))
     assert accuracy(some).value == np.mean(beliefs.argmax(axis=1) == right)
-    share, belief = matching(some)
+    share, belief = behaviour_match(some)
     assert (share.value, belief.value) == pytest.approx(
         (np.mean(beliefs.argmax(axis=1) == right), beliefs[np.arange(80), right].mean())
     )
@@ -139,7 +139,7 @@ def test_one_temperature_equals_a_logistic_regression_on_log_odds() -> None:
         for row, own in zip(some, odds, strict=True)
     ]
     other = LogisticRegression(fit_intercept=False, C=1e9).fit(odds, [row.right == 0 for row in keyed])
-    assert fitted_temperature(keyed) == pytest.approx(1 / other.coef_[0, 0], rel=1e-3)
+    assert fit_temperature(keyed) == pytest.approx(1 / other.coef_[0, 0], rel=1e-3)
 
 
 def test_risk_and_coverage_equal_the_definition() -> None:

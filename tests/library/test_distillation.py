@@ -5,7 +5,15 @@ import random
 import pytest
 import torch
 
-from solon.alignment.distillation import Text, binned_kl, distilling, largest, lessons, remaining, text_of
+from solon.alignment.distillation import (
+    DistillationText,
+    binned_kl,
+    context_kl,
+    distillation_loss,
+    distillation_text,
+    teacher_targets,
+    top_log_probabilities,
+)
 from solon.models.dialogue import WordDialogue
 from solon.training.fit import fit, shuffled_batch
 from solon.training.optimiser import Plan
@@ -15,31 +23,31 @@ from tests.models.test_models import WORDS, model
 CONTEXT = (5, 6, 7, 8, 9, 10)
 
 
-def texts(count: int, seed: int) -> list[Text]:
+def texts(count: int, seed: int) -> list[DistillationText]:
     rng = random.Random(seed)
     return [
-        Text((*CONTEXT, 2), (2,), tuple(rng.choices(range(4, 44), k=rng.randint(4, 12))))
+        DistillationText((*CONTEXT, 2), (2,), tuple(rng.choices(range(4, 44), k=rng.randint(4, 12))))
         for _ in range(count)
     ]
 
 
 def test_nothing_is_to_be_learned_where_the_context_is_read() -> None:
     body = model().module
-    for lesson in lessons(
-        body, [Text(text.teacher, text.teacher, text.tokens) for text in texts(5, 0)], top=10
+    for lesson in teacher_targets(
+        body, [DistillationText(text.teacher, text.teacher, text.tokens) for text in texts(5, 0)], top=10
     ):
-        assert distilling(body)([lesson]).loss.item() == pytest.approx(0.0, abs=1e-4)
-    assert remaining(body, body, texts(5, 0), with_context=True) == pytest.approx([0.0] * 5, abs=1e-5)
+        assert distillation_loss(body)([lesson]).loss.item() == pytest.approx(0.0, abs=1e-4)
+    assert context_kl(body, body, texts(5, 0), with_context=True) == pytest.approx([0.0] * 5, abs=1e-5)
 
 
 def test_what_is_left_does_not_depend_on_the_texts_beside() -> None:
     """Texts share their context where they have the same one; each alone says the same."""
     teacher, student = model(0).module, model(1).module
-    some = [*texts(6, 0), Text((9, 8, 2), (2,), (11, 12, 13)), *texts(3, 1)]
-    assert remaining(teacher, student, some) == pytest.approx(
-        [remaining(teacher, student, [text])[0] for text in some], abs=1e-4
+    some = [*texts(6, 0), DistillationText((9, 8, 2), (2,), (11, 12, 13)), *texts(3, 1)]
+    assert context_kl(teacher, student, some) == pytest.approx(
+        [context_kl(teacher, student, [text])[0] for text in some], abs=1e-4
     )
-    assert min(remaining(teacher, student, some)) > 0.0
+    assert min(context_kl(teacher, student, some)) > 0.0
 
 
 def test_the_bin_of_the_rest_makes_it_a_distribution() -> None:
@@ -48,7 +56,7 @@ def test_the_bin_of_the_rest_makes_it_a_distribution() -> None:
     hidden = torch.randn(7, 32, generator=torch.Generator().manual_seed(0))
     p, q = (body.logits(hidden).float().softmax(-1) for body in (teacher, student))
     for top in (3, 10, p.shape[1] - 1):
-        ids, kept, rest = largest(teacher.logits(hidden), top)
+        ids, kept, rest = top_log_probabilities(teacher.logits(hidden), top)
         found = binned_kl(student, hidden, ids.long(), kept, rest)
         for row in range(7):
             order = p[row].argsort(descending=True)[:top]
@@ -67,16 +75,16 @@ def test_a_planted_gap_closes() -> None:
     """
     teacher, student = model(scale=3.0), model(scale=3.0)
     held = texts(100, 1)
-    before = sum(remaining(teacher.module, teacher.module, held))
-    learned = lessons(teacher.module, texts(1500, 0), top=40)
+    before = sum(context_kl(teacher.module, teacher.module, held))
+    learned = teacher_targets(teacher.module, texts(1500, 0), top=40)
     steps = fit(
         student.module,
         lambda number: [shuffled_batch(learned, size=64, seed=0, number=number)],
-        distilling(student.module),
+        distillation_loss(student.module),
         plan=Plan(300, 3e-3, warmup=10, schedule="linear"),
     )
     losses = [step.metrics["loss"] for step in steps]
-    after = sum(remaining(teacher.module, student.module, held))
+    after = sum(context_kl(teacher.module, student.module, held))
     assert losses[-1] < losses[0]
     assert after < 0.1 * before
 
@@ -84,7 +92,7 @@ def test_a_planted_gap_closes() -> None:
 def test_the_text_is_what_runs_the_same() -> None:
     form = WordDialogue(WORDS)
     context = Conversation().human("w1 w2").assistant("w3")
-    found = text_of(form, context, Conversation().human("w4"), "w5 w6")
+    found = distillation_text(form, context, Conversation().human("w4"), "w5 w6")
     whole, alone = (
         form.prompt(talk) + form.reply(talk, "w5 w6") + form.end
         for talk in (

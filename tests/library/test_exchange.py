@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solon.data.exchange import Answer, answer_score, binarised, exchange_comparisons, read_exchange
+from solon.data.exchange import Answer, answer_score, binarise, exchange_comparisons, read_stack_exchange
 from solon.errors import InputError
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
@@ -34,9 +34,9 @@ def test_the_better_answer_comes_first_and_equal_ones_are_no_pair(scores: list[i
 
 def test_a_tie_cannot_be_binarised_and_a_swapped_pair_can() -> None:
     pair = Comparison(Conversation().human("q"), "a", "b", 1.0, "votes")
-    assert binarised(pair.swapped()) == binarised(pair)
+    assert binarise(pair.swapped()) == binarise(pair)
     with pytest.raises(InputError, match="tie"):
-        binarised(Comparison(pair.prompt, "a", "b", 0.5, "votes"))
+        binarise(Comparison(pair.prompt, "a", "b", 0.5, "votes"))
 
 
 def test_a_file_of_questions(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_file_of_questions(tmp_path: Path) -> None:
     ]
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = read_exchange(file)
+    found = read_stack_exchange(file)
     assert [(c.first, c.second) for c in found.rows] == [("so", "or so"), ("so", "well"), ("well", "or so")]
     assert found.counts() == {"fewer than two answers": 1, "all answers have one score": 1}
     for broken, said in (
@@ -63,4 +63,4 @@ def test_a_file_of_questions(tmp_path: Path) -> None:
     ):
         file.write_text(json.dumps(broken) + "\n")
         with pytest.raises(InputError, match=said):
-            read_exchange(file)
+            read_stack_exchange(file)

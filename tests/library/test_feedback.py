@@ -9,12 +9,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from solon.alignment.critique import Example, revise
-from solon.alignment.feedback import Pair, agreement, contrastive, multiple_choice, position_bias, reasoned
+from solon.alignment.critique import CritiqueExample, revise
+from solon.alignment.feedback import (
+    ReplyPair,
+    agreement,
+    label_contrastive,
+    label_multiple_choice,
+    label_with_reasoning,
+    position_bias,
+)
 from solon.data import packaged
 from solon.errors import InputError
-from solon.evaluation.duel import duel
-from solon.evaluation.replies import evades, refuses, repeated_phrases
+from solon.evaluation.replies import is_evasive, is_refusal, repeated_phrase_rate
+from solon.evaluation.win_rate import paired_win_rate
 from solon.models.remote import RemoteLanguageModel, RemoteModel
 from solon.models.scripted import ScriptedModel
 from solon.words.comparison import Comparison
@@ -22,7 +29,7 @@ from solon.words.constitution import Constitution, Principle, read_constitution
 from solon.words.conversation import Conversation
 
 RULES = Constitution((Principle("kind", "was it kind", "be kind", "which is kinder"),))
-PAIRS = [Pair(Conversation().human(f"q{n}"), f"good {n}", f"bad {n}") for n in range(200)]
+PAIRS = [ReplyPair(Conversation().human(f"q{n}"), f"good {n}", f"bad {n}") for n in range(200)]
 
 
 def judge(lean: float, skill: float, noise: float = 0.0) -> ScriptedModel:
@@ -40,17 +47,17 @@ def judge(lean: float, skill: float, noise: float = 0.0) -> ScriptedModel:
 
 
 def test_both_orders_cancel_a_planted_lean_and_report_it() -> None:
-    labels = multiple_choice(judge(1.5, 0.7), PAIRS, RULES, seed=0)
+    labels = label_multiple_choice(judge(1.5, 0.7), PAIRS, RULES, seed=0)
     assert all(label.p_first == pytest.approx(1 / (1 + 2.718281828**-0.7), abs=1e-6) for label in labels)
     bias = position_bias(labels)
     assert bias.lean == pytest.approx(1.5)
     assert bias.flips == 1.0  # the lean is stronger than the skill, so every choice follows the order
-    fair = position_bias(multiple_choice(judge(0.0, 0.7), PAIRS, RULES, seed=0))
+    fair = position_bias(label_multiple_choice(judge(0.0, 0.7), PAIRS, RULES, seed=0))
     assert (fair.lean, fair.flips, fair.n) == (pytest.approx(0.0), 0.0, 200)
 
 
 def test_one_order_alone_keeps_the_lean() -> None:
-    labels = multiple_choice(judge(1.5, 0.0), PAIRS[:4], RULES, seed=0, both_orders=False)
+    labels = label_multiple_choice(judge(1.5, 0.0), PAIRS[:4], RULES, seed=0, both_orders=False)
     assert labels[0].p_first > 0.8
     with pytest.raises(InputError, match="both orders"):
         position_bias(labels)
@@ -58,14 +65,14 @@ def test_one_order_alone_keeps_the_lean() -> None:
 
 def test_agreement_counts_a_tie_as_none() -> None:
     people = [Comparison(pair.prompt, pair.first, pair.second, 1.0, "human") for pair in PAIRS]
-    assert all(agreement(people, multiple_choice(judge(0, 1), PAIRS, RULES, seed=0)))
-    assert not any(agreement(people, multiple_choice(judge(0, 0), PAIRS, RULES, seed=0)))
-    coin = agreement(people, multiple_choice(judge(0, 0, noise=1.0), PAIRS, RULES, seed=0))
+    assert all(agreement(people, label_multiple_choice(judge(0, 1), PAIRS, RULES, seed=0)))
+    assert not any(agreement(people, label_multiple_choice(judge(0, 0), PAIRS, RULES, seed=0)))
+    coin = agreement(people, label_multiple_choice(judge(0, 0, noise=1.0), PAIRS, RULES, seed=0))
     assert 0.4 < sum(coin) / 200 < 0.6
 
 
 def test_reasoned_labels_keep_their_thoughts_and_clamp_as_a_view() -> None:
-    labels = reasoned(judge(0, 9), PAIRS[:3], RULES, seed=0)
+    labels = label_with_reasoning(judge(0, 9), PAIRS[:3], RULES, seed=0)
     assert labels[0].rationales == ("thinking", "thinking")
     assert labels[0].p_first > 0.99
     assert labels[0].clamped(0.4, 0.6).p_first == 0.6
@@ -76,7 +83,7 @@ def test_contrast_prefers_what_the_principled_preface_makes_likelier() -> None:
         careful = "careful" in talk.turns[0].text
         return -1.0 if careful == reply.startswith("good") else -2.0
 
-    labels = contrastive(
+    labels = label_contrastive(
         ScriptedModel("j", lambda p, r: "", likes),
         PAIRS[:5],
         RULES,
@@ -113,7 +120,7 @@ def test_worked_examples_come_before_the_request() -> None:
         asked.append(prompt)
         return "x"
 
-    shown = Example("r", "bad", RULES.principles[0], "it was not", "better")
+    shown = CritiqueExample("r", "bad", RULES.principles[0], "it was not", "better")
     revise(ScriptedModel("s", reply), [Conversation().human("q")], RULES, rounds=1, examples=[shown], seed=0)
     critique, revision = asked[1], asked[2]
     assert [turn.text for turn in critique.turns] == [
@@ -129,21 +136,21 @@ def test_worked_examples_come_before_the_request() -> None:
 
 
 def test_a_duel_is_paired_and_counts_ties() -> None:
-    assert duel([[1.0]] * 10, [[0.0]] * 10).rate.value == 1.0
-    assert duel([[0.0]] * 10, [[0.0]] * 10).ties == 10
-    same = duel([[float(n)] for n in range(20)], [[float(n)] for n in range(20)])
+    assert paired_win_rate([[1.0]] * 10, [[0.0]] * 10).rate.value == 1.0
+    assert paired_win_rate([[0.0]] * 10, [[0.0]] * 10).ties == 10
+    same = paired_win_rate([[float(n)] for n in range(20)], [[float(n)] for n in range(20)])
     assert (same.rate.value, same.ties, same.rate.method) == (0.5, 20, "Wilson")
     assert same.rate.low < 0.5 < same.rate.high
     with pytest.raises(InputError, match="same prompts"):
-        duel([[1.0]], [])
+        paired_win_rate([[1.0]], [])
 
 
 def test_words_of_refusal_and_boilerplate() -> None:
-    assert refuses("I can\u2019t help with that.")
-    assert not refuses("Use a key. " * 30 + "I cannot say more.")
-    assert evades("As an AI language model I have no view.")
-    assert repeated_phrases(["i would never do that to anyone"] * 3) == 1.0
-    assert repeated_phrases([]) == 0.0
+    assert is_refusal("I can\u2019t help with that.")
+    assert not is_refusal("Use a key. " * 30 + "I cannot say more.")
+    assert is_evasive("As an AI language model I have no view.")
+    assert repeated_phrase_rate(["i would never do that to anyone"] * 3) == 1.0
+    assert repeated_phrase_rate([]) == 0.0
 
 
 class Server(BaseHTTPRequestHandler):

@@ -19,26 +19,26 @@ from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from solon.cli import main
-from solon.data.evaluations import read_evaluation, suite
+from solon.data.evaluations import read_evaluation, read_evaluations
 from solon.errors import InputError
 from solon.evaluation.bias import bias_scores, pronoun_correlation
-from solon.evaluation.measure import Outcome, Replied, outcomes, replies
-from solon.evaluation.opinions import by_country, similarity
-from solon.evaluation.scores import accuracy, at_temperature, calibration, fitted_temperature, matching
+from solon.evaluation.measure import Outcome, ReplyOutcome, choice_outcomes, reply_outcomes
+from solon.evaluation.opinions import similarity, similarity_by_country
+from solon.evaluation.scores import accuracy, behaviour_match, calibration, fit_temperature, with_temperature
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.backbones.small_files import save_small
 from solon.models.dialogue import WordDialogue
 from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.page import page
-from solon.statistics.calibration import auroc, brier, calibration_interval, expected_calibration_error
+from solon.statistics.calibration import auroc, brier_score, calibration_interval, expected_calibration_error
 from solon.statistics.intervals import paired_difference
-from solon.statistics.paired import benjamini_hochberg, detectable, holm, sign_flip
+from solon.statistics.paired import benjamini_hochberg, detectable_difference, holm, sign_flip_test
 from solon.study.comparing import compared, pairs
 from solon.study.measurement import scores
 from solon.study.outcomes import Suite
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, asked, choice
+from solon.words.question import Problem, choice_text, to_question
 from tests.paths import PUBLISHED, ROOT
 
 DATA = PUBLISHED
@@ -135,7 +135,7 @@ def test_published_forms_are_recognised(
 ) -> None:
     found = read_evaluation(written(tmp_path / f"{name}.jsonl", row))
     assert found.kind == kind
-    assert asked(found.problems[0]).answer == answer
+    assert to_question(found.problems[0]).answer == answer
 
 
 def test_mmlu_in_each_of_its_forms_is_one_evaluation(tmp_path: Path) -> None:
@@ -152,7 +152,8 @@ def test_mmlu_in_each_of_its_forms_is_one_evaluation(tmp_path: Path) -> None:
     # a number is the option's place, not its text
     assert [(p.tags["subject"], p.right) for p in problems] == [("a", 1), ("b", 1), ("b", 3)]
     assert (
-        asked(problems[0]).prompt.turns[0].text == "Question: What?\nChoices:\n (A) 3\n (B) 1\n (C) 2\n (D) 0"
+        to_question(problems[0]).prompt.turns[0].text
+        == "Question: What?\nChoices:\n (A) 3\n (B) 1\n (C) 2\n (D) 0"
     )
 
 
@@ -190,7 +191,7 @@ def test_what_cannot_be_used_is_counted_and_the_rest_read(tmp_path: Path) -> Non
 def by_text(likes: Callable[[Problem, int], float], problems: list[Problem]) -> ScriptedModel:
     """Likes an option of a problem as much as told."""
     table = {
-        (asked(own).prompt.key, choice(own, place)): likes(own, place)
+        (to_question(own).prompt.key, choice_text(own, place)): likes(own, place)
         for own in problems
         for place in range(len(own.options))
     }
@@ -206,14 +207,14 @@ def problems(count: int, options: int = 4) -> list[Problem]:
 def test_gold_scores_one_wrong_scores_none_and_chance_scores_chance() -> None:
     own = problems(400)
     rng = np.random.default_rng(0)
-    gold = outcomes(by_text(lambda p, place: 0.0 if place == p.right else -9.0, own), own)
-    wrong = outcomes(by_text(lambda p, place: -9.0 if place == p.right else -1.0, own), own)
-    guess = outcomes(by_text(lambda p, place: float(rng.normal()), own), own)
+    gold = choice_outcomes(by_text(lambda p, place: 0.0 if place == p.right else -9.0, own), own)
+    wrong = choice_outcomes(by_text(lambda p, place: -9.0 if place == p.right else -1.0, own), own)
+    guess = choice_outcomes(by_text(lambda p, place: float(rng.normal()), own), own)
     assert accuracy(gold).value == 1.0
     assert accuracy(wrong).value == 0.0
     assert accuracy(guess).low < 0.25 < accuracy(guess).high
-    assert matching(gold)[1].value > 0.99
-    even = outcomes(by_text(lambda p, place: -1.0, own), own)
+    assert behaviour_match(gold)[1].value > 0.99
+    even = choice_outcomes(by_text(lambda p, place: -1.0, own), own)
     assert all(row.tied and row.chosen == 0 for row in even)
 
 
@@ -225,7 +226,7 @@ def test_free_replies_are_graded_and_what_cannot_be_judged_bounds_the_mean() -> 
             ["12. He had 8 and 4", " $12.00", "11", "twelve", "no", "12", "12", "12", "12", "12"]
         )
     }
-    rows = replies(ScriptedModel("s", lambda prompt, rng: said[prompt.turns[0].text]), own)
+    rows = reply_outcomes(ScriptedModel("s", lambda prompt, rng: said[prompt.turns[0].text]), own)
     assert [row.correct for row in rows] == [True, True, False, None, None, True, True, True, True, True]
     found = accuracy(rows)
     assert found.value == pytest.approx(0.7)
@@ -251,9 +252,9 @@ def test_a_calibrated_model_is_found_calibrated_and_planted_overconfidence_measu
     planted = calibration(calibrated(100_000, 2.5, 2)).error.value
     assert sharp.error.low > 0.1 and sharp.error.low <= planted <= sharp.error.high
     rows = calibrated(4000, 2.5, 3)
-    temperature = fitted_temperature(rows[::2])
+    temperature = fit_temperature(rows[::2])
     assert temperature == pytest.approx(2.5, rel=0.15)
-    assert calibration([at_temperature(row, temperature) for row in rows[1::2]]).error.low == 0.0
+    assert calibration([with_temperature(row, temperature) for row in rows[1::2]]).error.low == 0.0
 
 
 def test_the_interval_of_the_error_of_a_calibrated_model_holds_zero() -> None:
@@ -272,7 +273,9 @@ def test_the_interval_of_the_error_of_a_calibrated_model_holds_zero() -> None:
 def test_metrics_agree_with_an_independent_library() -> None:
     rng = np.random.default_rng(0)
     p, y = rng.random(500), rng.integers(0, 2, 500)
-    assert brier(p.tolist(), y.astype(float).tolist()) == pytest.approx(brier_score_loss(y, p), abs=1e-12)
+    assert brier_score(p.tolist(), y.astype(float).tolist()) == pytest.approx(
+        brier_score_loss(y, p), abs=1e-12
+    )
     assert auroc(p.tolist(), (y > 0).tolist()).value == pytest.approx(roc_auc_score(y, p), abs=1e-12)
     order = np.argsort(p)  # ten bins of fifty
     assert expected_calibration_error(p.tolist(), y.astype(float).tolist()) == pytest.approx(
@@ -377,7 +380,7 @@ def test_opinions_are_compared_by_jensen_shannon_in_base_two() -> None:
         Outcome(str(n), str(n), ("y", "n"), None, (0.0, 0.0), (1, 1), 0, {"shares": shares})
         for n in range(12)
     ]
-    found, left = by_country(rows, at_least=10)
+    found, left = similarity_by_country(rows, at_least=10)
     assert found["Chile"].value == 1.0 and list(found) == ["Chile", "Peru"] and left == 0
 
 
@@ -422,19 +425,19 @@ def test_paired_tests_against_what_is_known() -> None:
     rng = np.random.default_rng(0)
     differences = rng.normal(0.2, 1, 12)
     exact = [abs((differences * (1 - 2 * ((n >> np.arange(12)) & 1))).sum()) for n in range(4096)]
-    assert sign_flip(differences.tolist()) == pytest.approx(
+    assert sign_flip_test(differences.tolist()) == pytest.approx(
         np.mean(np.array(exact) >= abs(differences.sum()) - 1e-9)
     )
-    assert sign_flip(differences.tolist(), draws=4000, seed=1) == pytest.approx(
-        sign_flip(differences.tolist()), abs=0.03
+    assert sign_flip_test(differences.tolist(), draws=4000, seed=1) == pytest.approx(
+        sign_flip_test(differences.tolist()), abs=0.03
     )
-    assert sign_flip([1.0, 1.0, -1.0, -1.0], clusters=["a", "a", "b", "b"]) == 1.0
+    assert sign_flip_test([1.0, 1.0, -1.0, -1.0], clusters=["a", "a", "b", "b"]) == 1.0
     assert holm([0.01, 0.02, 0.03, 0.5]) == [0.04, 0.06, 0.06, 0.5]
     assert benjamini_hochberg([0.01, 0.02, 0.03, 0.5]) == [0.04, 0.04, 0.04, 0.5]
     found = paired_difference(rng.normal(0, 1, 400).tolist(), rng.normal(0, 1, 400).tolist())
     sure = (
         sum(
-            abs(np.mean(noise := rng.normal(detectable(found), math.sqrt(2), 400)))
+            abs(np.mean(noise := rng.normal(detectable_difference(found), math.sqrt(2), 400)))
             > 1.966 * noise.std(ddof=1) / 20
             for _ in range(400)
         )
@@ -540,7 +543,7 @@ def test_bad_input_is_told(
 
 def test_a_number_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="finite"):
-        outcomes(
+        choice_outcomes(
             ScriptedModel("nan", lambda prompt, rng: "", lambda prompt, reply: float("nan")), problems(1)
         )
 
@@ -562,10 +565,10 @@ def test_items_that_flip_are_shown_the_largest_change_first(tmp_path: Path) -> N
     path = written(
         tmp_path / "a.jsonl", *({"question": f"q{n}", "choices": ["x", "y"], "answer": 0} for n in range(6))
     )
-    wanted = Suite(tuple(suite([path])))
+    wanted = Suite(tuple(read_evaluations([path])))
     asked_of = wanted.drawn(wanted.evaluations[0])[1]
 
-    def made(leanings: list[float]) -> list[Outcome | Replied]:
+    def made(leanings: list[float]) -> list[Outcome | ReplyOutcome]:
         return [
             Outcome(own.text, own.text, own.options, own.right, (leaning, 0.0), (1, 1))
             for own, leaning in zip(asked_of, leanings, strict=True)
@@ -592,13 +595,13 @@ def test_published_files_are_all_read() -> None:
         "zero_shot_cot_sets/AQuA/test.json.gz": 247,
     }
     assert {name: len(read_evaluation(DATA / name).problems) for name in counts} == counts
-    assert len(suite([DATA / "anthropic_evals" / "persona"])) == 30
+    assert len(read_evaluations([DATA / "anthropic_evals" / "persona"])) == 30
     with gzip.open(DATA / "bbq/Religion.jsonl.gz", "rt") as file:
         assert json.loads(file.readline())["category"] == "Religion"
 
 
 def test_a_prompt_in_plain_text_ends_where_the_answer_begins() -> None:
     example, own = Problem("Question: a", ("x", "y"), ("y",)), Problem("Question: b", ("x", "y"), ("x",))
-    talk = asked(own, [example]).prompt
+    talk = to_question(own, [example]).prompt
     assert [turn.text for turn in talk.turns][1] == "Answer: (B)"
     assert talk.turns[-1].text == "Answer:" and isinstance(talk, Conversation)

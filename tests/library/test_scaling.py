@@ -11,9 +11,9 @@ from solon.scaling.memory import (
     SMOLLM2_135M,
     Architecture,
     Layout,
-    activations,
+    activation_memory,
     cache_memory,
-    layer_activations,
+    layer_activation_memory,
     training_memory,
 )
 from solon.training.fit import reply_cross_entropy
@@ -81,8 +81,8 @@ def test_activations_are_what_a_step_keeps() -> None:
     rows, length = 6, 80
     real = kept_bytes(body(), rows, length)
     layout = Layout(1, "full", tokens=rows * length, length=length, recompute=False)
-    assert real == pytest.approx(rows * length * activations(SMALL, layout, 4), rel=0.1)
-    assert real > rows * length * layer_activations(SMALL, length, 4) * 2
+    assert real == pytest.approx(rows * length * activation_memory(SMALL, layout, 4), rel=0.1)
+    assert real > rows * length * layer_activation_memory(SMALL, length, 4) * 2
 
 
 def test_recomputing_keeps_the_stream_alone() -> None:

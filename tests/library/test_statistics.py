@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from solon.errors import InputError
-from solon.statistics.calibration import auroc, brier, expected_calibration_error, fixed_bin_calibration_error
-from solon.statistics.elo import ELO_PER_NAT, games, ratings, win_rate
+from solon.statistics.calibration import (
+    auroc,
+    brier_score,
+    expected_calibration_error,
+    fixed_bin_calibration_error,
+)
+from solon.statistics.elo import ELO_PER_NAT, elo_ratings, win_counts, win_rate
 from solon.statistics.intervals import (
     bootstrap,
     correlation,
@@ -127,7 +132,7 @@ def test_brier_and_auroc_equal_scikit_learn(pairs: list[tuple[float, bool]]) -> 
         with pytest.raises(InputError, match="both classes"):
             auroc(p, y)
         return
-    assert brier(p, [float(b) for b in y]) == pytest.approx(brier_score_loss(y, p))
+    assert brier_score(p, [float(b) for b in y]) == pytest.approx(brier_score_loss(y, p))
     assert auroc(p, y).value == pytest.approx(roc_auc_score(y, p))
 
 
@@ -142,7 +147,7 @@ def test_elo_recovers_planted_strengths() -> None:
                 if one < other:
                     count = rng.binomial(200, win_rate(truth[one] - truth[other]))
                     wins[one, other], wins[other, one] = float(count), float(200 - count)
-        found = ratings(wins, reference="a")
+        found = elo_ratings(wins, reference="a")
         assert found["a"].low == found["a"].high == 0.0
         inside += sum(found[name].low <= truth[name] <= found[name].high for name in "bcd")
         total += 3
@@ -150,15 +155,15 @@ def test_elo_recovers_planted_strengths() -> None:
 
 
 def test_two_players_have_the_elo_of_their_win_rate() -> None:
-    found = ratings({("x", "y"): 75.0, ("y", "x"): 25.0}, reference="y")["x"]
+    found = elo_ratings({("x", "y"): 75.0, ("y", "x"): 25.0}, reference="y")["x"]
     assert found.elo == pytest.approx(400 * math.log10(3), abs=1e-3)
     assert found.elo == pytest.approx(math.log(3) * ELO_PER_NAT, abs=1e-3)
 
 
 def test_elo_without_a_maximum_is_refused() -> None:
     with pytest.raises(InputError, match="no finite maximum"):
-        ratings({("x", "y"): 3.0}, reference="y")
-    assert games([("x", "y", 0.75)]) == {("x", "y"): 0.75, ("y", "x"): 0.25}
+        elo_ratings({("x", "y"): 3.0}, reference="y")
+    assert win_counts([("x", "y", 0.75)]) == {("x", "y"): 0.75, ("y", "x"): 0.25}
 
 
 def test_nothing_is_dropped_in_silence() -> None:

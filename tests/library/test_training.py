@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from solon.alignment.overoptimisation import overoptimising
-from solon.alignment.preference import PreferenceModel, learn, start_head
+from solon.alignment.overoptimisation import overoptimisation_warning
+from solon.alignment.preference import PreferenceModel, fit_preference_model, init_head
 from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.base import Sample
@@ -385,9 +385,9 @@ def test_a_preference_model_recovers_a_planted_preference(probe: bool) -> None:
     start = model(scale=2.0)
     pm = PreferenceModel("pm", ScalarModel(start.module), start.dialogue)
     if probe:
-        start_head(pm, comparisons(100, 0), penalties=(1.0, 10.0))
+        init_head(pm, comparisons(100, 0), penalties=(1.0, 10.0))
     else:
-        for _ in learn(pm, comparisons(200, 0), plan=Plan(40, 3e-3), size=16, seed=0):
+        for _ in fit_preference_model(pm, comparisons(200, 0), plan=Plan(40, 3e-3), size=16, seed=0):
             pass
     unseen = comparisons(100, 1)
     right = sum((d > 0) == (c.p_first > 0.5) for d, c in zip(pm.differences(unseen), unseen, strict=True))
@@ -411,12 +411,17 @@ def test_noise_alone_sets_off_no_warning() -> None:
     for seed in range(200):
         rng = random.Random(seed)
         fired += (
-            overoptimising([rng.gauss(0, 1) for _ in range(30)], [rng.gauss(0, 1) for _ in range(30)])
+            overoptimisation_warning(
+                [rng.gauss(0, 1) for _ in range(30)], [rng.gauss(0, 1) for _ in range(30)]
+            )
             is not None
         )
     assert fired <= 4
     rise = [0.1 * step for step in range(30)]
-    assert overoptimising(rise, [2 - own if step > 10 else own for step, own in enumerate(rise)]) is not None
+    assert (
+        overoptimisation_warning(rise, [2 - own if step > 10 else own for step, own in enumerate(rise)])
+        is not None
+    )
 
 
 def test_leave_one_out_by_its_definition() -> None:

@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solon.data import packaged
-from solon.data.handover import FORMS, Handover
-from solon.data.published import opening, read_comparisons, read_context, read_prompts, split, to_pair
-from solon.data.rows import from_comparison, from_messages, to_comparison, to_messages
+from solon.data.published import (
+    first_human_text,
+    read_comparisons,
+    read_dialogues,
+    read_prompts,
+    split_by_opening,
+    to_hh_pair,
+)
+from solon.data.rows import comparison_from_row, comparison_to_row, from_messages, to_messages
 from solon.data.tables import read_rows, write_rows
+from solon.data.trainer_formats import WRITERS, TrainingData
 from solon.errors import InputError
 from solon.words.comparison import Comparison
 from solon.words.constitution import parse_constitution, read_constitution
@@ -69,7 +76,7 @@ def test_comparisons_read_back_and_swap_twice(
         ((-1.0, -2.0), (-0.5, -3.0)),
         ("why", "because"),
     )
-    assert to_comparison(json.loads(json.dumps(from_comparison(comparison)))) == comparison
+    assert comparison_from_row(json.loads(json.dumps(comparison_to_row(comparison)))) == comparison
     assert comparison.swapped().swapped().p_first == pytest.approx(p)
     assert comparison.swapped().readings == ((-2.0, -1.0), (-3.0, -0.5))
 
@@ -162,7 +169,7 @@ def test_the_three_defects_of_published_pairs_are_counted(tmp_path: Path) -> Non
     reading = read_comparisons(path)
     assert len(reading.rows) == 1
     assert [skip.line for skip in reading.skipped] == [2, 3, 4, 5, 6, 7]
-    assert to_pair(reading.rows[0]) == good
+    assert to_hh_pair(reading.rows[0]) == good
 
 
 @needs_hh
@@ -172,7 +179,9 @@ def test_every_published_row_is_read_or_counted() -> None:
         assert len(reading.rows) + len(reading.skipped) == sum(1 for _ in lines)
     assert len(reading.rows) > 1700
     for comparison in reading.rows[:100]:
-        assert read_transcript(to_pair(comparison)["chosen"]) == comparison.prompt.assistant(comparison.first)
+        assert read_transcript(to_hh_pair(comparison)["chosen"]) == comparison.prompt.assistant(
+            comparison.first
+        )
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv", ".parquet"])
@@ -212,18 +221,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_split_shares_no_dialogue() -> None:
     talks = [Conversation().human(str(n % 7)).assistant("a").human(str(n)) for n in range(40)]
-    first, second = split(talks, opening, [10, 10])
+    first, second = split_by_opening(talks, first_human_text, [10, 10])
     assert len(first) == len(second) == 10
-    assert not {opening(t) for t in first} & {opening(t) for t in second}
+    assert not {first_human_text(t) for t in first} & {first_human_text(t) for t in second}
     with pytest.raises(InputError, match="too few"):
-        list(split(talks, opening, [30, 30]))
+        list(split_by_opening(talks, first_human_text, [30, 30]))
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_rows_are_handed_over_in_the_forms_of_other_trainers(kind: str, tmp_path: Path) -> None:
     prompt = Conversation().system("Be brief.").human("How do I whittle a spoon?")
     comparison = Comparison(prompt, "Badly.", "With a sharp knife.", 0.2, "test")
-    FORMS[kind](Handover([prompt.assistant("With a knife.")], [comparison], [prompt], 48, 0.001), tmp_path)
+    WRITERS[kind](
+        TrainingData([prompt.assistant("With a knife.")], [comparison], [prompt], 48, 0.001), tmp_path
+    )
     script = (tmp_path / "launch.sh").read_text()
     assert subprocess.run(["bash", "-n", str(tmp_path / "launch.sh")]).returncode == 0
     assert "48" in script
@@ -243,10 +254,10 @@ def test_rows_are_handed_over_in_the_forms_of_other_trainers(kind: str, tmp_path
 
 
 def test_whole_dialogues_become_one_context(tmp_path: Path) -> None:
-    context = read_context(packaged.ASSISTANT)
+    context = read_dialogues(packaged.ASSISTANT)
     assert [turn.role for turn in context.turns] == ["human", "assistant"] * (len(context.turns) // 2)
     assert len(context.turns) == 20 and "---" not in "".join(turn.text for turn in context.turns)
     file = tmp_path / "broken.txt"
     file.write_text("Human: Hi\n\nAssistant: Hello.\n\n---\n\nHuman: Hi\n")
     with pytest.raises(InputError, match="dialogue 2"):
-        read_context(file)
+        read_dialogues(file)

@@ -12,15 +12,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from solon.cli import main
 from solon.errors import InputError
 from solon.interpretability.induction import (
-    components,
+    ablate_heads,
     head_scores,
-    in_context,
-    paths,
-    prefix_matching,
-    repeated,
-    steepest,
+    in_context_scores,
+    path_expansion,
+    prefix_matching_scores,
+    principal_components,
+    repeated_sequences,
+    steepest_fall,
     token_losses,
-    without,
 )
 from solon.models.activations import layer_sites
 from solon.models.backbones.heads import Heads, head_contributions
@@ -97,7 +97,7 @@ def test_what_heads_write_is_the_layers_own_output() -> None:
 
 def test_the_sum_of_all_paths_is_the_model() -> None:
     for layers in (1, 2, 3):
-        logits, summed = paths(
+        logits, summed = path_expansion(
             body(layers=layers), tuple(rows(0, 0, count=2, length=20, vocabulary=32)[0].tolist())
         )
         assert float((logits - summed).abs().max() / logits.abs().max()) < 1e-4
@@ -129,7 +129,7 @@ def test_heads_of_a_hugging_face_model_are_looked_into() -> None:
     assert torch.allclose(head_contributions(layer, heads.mixed_BHTD[0]).sum(dim=1), whole, atol=1e-5)
     found = head_scores(
         own,
-        repeated(range(40), seed=0, block=10, repeats=2, draws=2),
+        repeated_sequences(range(40), seed=0, block=10, repeats=2, draws=2),
         [tuple(row) for row in tokens_BT.tolist()],
     )
     assert found.prefix_LH.shape == (2, 4) and np.isfinite(found.copying_LH).all()
@@ -142,13 +142,13 @@ def test_prefix_matching_of_patterns_made_by_hand() -> None:
         perfect[place, place - 2] = 1.0  # right behind the last time
     spread = torch.full((10, 10), 0.1)
     previous = torch.eye(10).roll(-1, 1)
-    found = prefix_matching(torch.stack([perfect, spread, previous]), tokens_T, 1)
+    found = prefix_matching_scores(torch.stack([perfect, spread, previous]), tokens_T, 1)
     counts = [1, 1, 1, 2, 2, 2]  # earlier occurrences
     assert found.tolist() == pytest.approx([1.0, 0.1 * float(np.mean(counts)), 0.0], abs=1e-6)
     three = torch.zeros(10, 10)
     for place in range(4, 10):
         three[place, place - 3] = 1.0  # the same token: no induction
-    assert float(prefix_matching(three[None], tokens_T, 1)) == 0.0
+    assert float(prefix_matching_scores(three[None], tokens_T, 1)) == 0.0
 
 
 def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
@@ -162,7 +162,7 @@ def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
         own.blocks[0].attention.value.weight.copy_(torch.eye(32))
         own.blocks[0].attention.output.weight.copy_(torch.eye(32))
         own.unembed.weight.copy_(torch.eye(16, 32))
-    asked = repeated(range(16), seed=0, block=8, repeats=3, draws=3)
+    asked = repeated_sequences(range(16), seed=0, block=8, repeats=3, draws=3)
     flat = head_scores(own, asked, asked)
     with torch.no_grad():
         own.blocks[0].attention.output.weight.mul_(-1)
@@ -182,10 +182,10 @@ def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
 
 def test_silencing_needs_no_pattern_to_change() -> None:
     own, some = body(), [tuple(row) for row in rows(0, 1, count=6, length=20, vocabulary=32).tolist()]
-    clean, gone = without(own, some, [(1, 2)], at_once=4)
+    clean, gone = ablate_heads(own, some, [(1, 2)], at_once=4)
     assert torch.allclose(clean, token_losses(own, some), atol=1e-4) and not torch.allclose(clean, gone)
-    _, loose = without(own, some, [(0, 2)], preserve=False)
-    _, held = without(own, some, [(0, 2)])
+    _, loose = ablate_heads(own, some, [(0, 2)], preserve=False)
+    _, held = ablate_heads(own, some, [(0, 2)])
     assert not torch.allclose(loose, held)  # the second layer saw by what the first moved
 
 
@@ -201,14 +201,14 @@ def test_rows_repeat_what_they_should() -> None:
     with pytest.raises(InputError, match="at least 12"):
         rows(0, 0, count=4, length=8, vocabulary=32)
     with pytest.raises(InputError, match="cannot be drawn"):
-        repeated(range(10), seed=0)
+        repeated_sequences(range(10), seed=0)
 
 
 def test_events_of_curves() -> None:
-    assert steepest([0, 1, 2, 3, 4, 5], [0, 0, 0, -5, -5, -5], window=2) == (2, -5)
-    assert in_context(torch.tensor([[3.0, 2.0, 1.0]]), early=1, late=3) == [-2.0]
+    assert steepest_fall([0, 1, 2, 3, 4, 5], [0, 0, 0, -5, -5, -5], window=2) == (2, -5)
+    assert in_context_scores(torch.tensor([[3.0, 2.0, 1.0]]), early=1, late=3) == [-2.0]
     line = np.outer(np.arange(6.0), np.ones(4))
-    assert np.abs(components(line)[:, 1]).max() < 1e-9
+    assert np.abs(principal_components(line)[:, 1]).max() < 1e-9
 
 
 def test_the_study_survives_being_killed(tmp_path: Path) -> None:

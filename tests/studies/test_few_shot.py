@@ -12,7 +12,7 @@ from solon.evaluation.measure import Outcome
 from solon.studies.few_shot.inputs import SEEN, toy_inputs
 from solon.studies.few_shot.scoring import gram_length, grams, overlap, rescored, unconditional
 from solon.studies.few_shot.study import Settings, study
-from solon.words.question import Problem, asked
+from solon.words.question import Problem, to_question
 from tests.killed import survived
 
 
@@ -25,7 +25,7 @@ def test_the_four_scores_of_one_outcome() -> None:
     assert rescored(row, bare, "over unconditional").logprobs == (-3.0, -1.0)
     with pytest.raises(InputError, match="same options"):
         rescored(row, Outcome("b", "b", ("x", "y"), 1, (-1.0, -5.0), (1, 3)), "sum")
-    own = asked(unconditional(Problem("Question: a", ("x", "y"), ("x",))))
+    own = to_question(unconditional(Problem("Question: a", ("x", "y"), ("x",))))
     assert [turn.text for turn in own.prompt.turns] == ["Answer:"] and own.choices == (" x", " y")
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from solon.alignment.objectives import discrimination_loss, information
+from solon.alignment.objectives import discrimination_loss, mutual_information
 from solon.alignment.preference import PreferenceModel
 from solon.cli import main
 from solon.data import toy_world as toy
-from solon.data.exchange import read_public
+from solon.data.exchange import read_public_comparisons
 from solon.errors import InputError
 from solon.models.scalar import ScalarModel
 from solon.models.scripted import ScriptedModel
@@ -58,8 +58,10 @@ def test_information_takes_off_what_a_reply_is_worth_alone() -> None:
 
     model = ScriptedModel("m", lambda prompt, rng: "", likes)
     asked = [Conversation().human("tea"), Conversation().human("tea"), Conversation().human("ink")]
-    assert information(model, asked, ["a long cup of tea", "no", "no ink"]) == [3.0, 0.0, 3.0]
-    assert information(model, asked[:1], ["tea"], context=Conversation().human("x").assistant("y")) == [3.0]
+    assert mutual_information(model, asked, ["a long cup of tea", "no", "no ink"]) == [3.0, 0.0, 3.0]
+    assert mutual_information(
+        model, asked[:1], ["tea"], context=Conversation().human("x").assistant("y")
+    ) == [3.0]
 
 
 # readers
@@ -75,18 +77,18 @@ def test_edits_and_annotations_are_public_comparisons(tmp_path: Path) -> None:
         {"prompt": "rivers", "kept": "They flow.", "reverted": "lol"},
         {"prompt": "seas", "kept": "same", "reverted": "same"},
     )
-    found = read_public(file)
+    found = read_public_comparisons(file)
     assert [(c.prompt.last, c.first, c.second, c.p_first) for c in found.rows] == [
         ("rivers", "They flow.", "lol", 1.0)
     ]
     assert found.counts() == {"both sides are equal, or neither is preferred": 1}
     rows = [{"instruction": "q", "output_1": "a", "output_2": "b", "preference": p} for p in (1, 1.9, None)]
     write(*rows, {"instruction": "q", "output_1": " ", "output_2": "b", "preference": 1})
-    found = read_public(file)
+    found = read_public_comparisons(file)
     assert [c.p_first for c in found.rows] == [1.0, pytest.approx(0.1)]
     assert found.counts() == {"both sides are equal, or neither is preferred": 1, "one side is empty": 1}
     write({"question": "how?", "answers": [{"text": "so", "votes": 7}, {"text": "no", "votes": 0}]})
-    assert [(c.first, c.second) for c in read_public(file).rows] == [("so", "no")]
+    assert [(c.first, c.second) for c in read_public_comparisons(file).rows] == [("so", "no")]
     for rows, said in (
         ([{"instruction": "q", "output_1": "a", "output_2": "b", "preference": 3}], "line 1.*from 1"),
         ([{"prompt": "p", "kept": "a", "reverted": "b"}, {"prompt": "p", "kept": "a"}], "line 2.*reverted"),
@@ -94,7 +96,7 @@ def test_edits_and_annotations_are_public_comparisons(tmp_path: Path) -> None:
     ):
         write(*rows)
         with pytest.raises(InputError, match=said):
-            read_public(file)
+            read_public_comparisons(file)
 
 
 def test_the_toy_public_has_votes_by_degrees() -> None:
@@ -102,9 +104,9 @@ def test_the_toy_public_has_votes_by_degrees() -> None:
     assert {c.judge for c in rows} == {"votes"} and all(
         c.p_first == 1.0 and c.first != c.second for c in rows
     )
-    assert all(toy.worth(c.prompt, c.first) >= toy.worth(c.prompt, c.second) for c in rows)
+    assert all(toy.gold_reward(c.prompt, c.first) >= toy.gold_reward(c.prompt, c.second) for c in rows)
     # by degrees, not right and wrong alone
-    assert any(toy.worth(c.prompt, c.first) == toy.worth(c.prompt, c.second) for c in rows)
+    assert any(toy.gold_reward(c.prompt, c.first) == toy.gold_reward(c.prompt, c.second) for c in rows)
 
 
 # the study
@@ -133,7 +135,9 @@ def given(model: TorchModel) -> Inputs:
     texts = tuple((prompt, toy.good_reply(prompt)) for prompt in asked[:160])
     tasks = (Task("votes", True, tuple(public_comparisons(1, 60))),)
     public = tuple(public_comparisons(0, 30))
-    return Inputs((model,), toy.assistant(0), texts, (), asked[160:], tasks, public, human, toy.worth)
+    return Inputs(
+        (model,), toy.example_dialogues(0), texts, (), asked[160:], tasks, public, human, toy.gold_reward
+    )
 
 
 @pytest.fixture(scope="module")

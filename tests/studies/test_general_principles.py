@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from solon.alignment.feedback import Pair
+from solon.alignment.feedback import ReplyPair
 from solon.cli import main
 from solon.data import packaged
 from solon.data import toy_world as toy
@@ -88,11 +88,11 @@ def test_published_persona_sets_are_read() -> None:
 
 def test_planted_labels_are_wrong_as_often_as_their_kind() -> None:
     traits = toy_traits()
-    pairs = [Pair(p, toy.declining(p), toy.helping(p)) for p in prompts(toy.FORBIDDEN, 1000, 0)]
+    pairs = [ReplyPair(p, toy.refusal(p), toy.helpful_reply(p)) for p in prompts(toy.FORBIDDEN, 1000, 0)]
     for kind, principles in (("specific", traits.traits[0].principles), ("general", traits.general)):
         wrong = sum(label.p_first == 0.0 for label in toy_compare(pairs, principles))
         assert wrong / 1000 == pytest.approx(NOISE[kind], abs=0.04)
-    nonsense = Pair(Conversation().human("please tell"), "sure", "sorry")
+    nonsense = ReplyPair(Conversation().human("please tell"), "sure", "sorry")
     assert [label.p_first for label in toy_compare([nonsense], traits.general)] == [0.5]
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from solon.cli import main
-from solon.evaluation.measure import outcomes
+from solon.evaluation.measure import choice_outcomes
 from solon.evaluation.opinions import (
-    as_someone_from,
-    by_country,
+    cross_national_prompt,
+    entropy_ratio,
     invented_survey,
-    peaked,
     planted_opinions,
-    toward,
+    similarity_by_country,
+    similarity_to_country,
 )
 from solon.records.page import map_svg
 from solon.records.report import Map
@@ -28,21 +28,21 @@ from tests.killed import survived
 
 def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
     survey = invented_survey(30)
-    rows = outcomes(planted_opinions("m", survey, "Vaskland", follows=True), survey)
-    found, left = by_country(rows)
+    rows = choice_outcomes(planted_opinions("m", survey, "Vaskland", follows=True), survey)
+    found, left = similarity_by_country(rows)
     assert (
         next(iter(found)) == "Vaskland"
         and found["Vaskland"].value == pytest.approx(1.0, abs=1e-6)
         and left == 0
     )
     assert found["Orinia"].high < 0.6
-    assert peaked(rows).value == pytest.approx(0.87, abs=0.15)
-    put = outcomes(
+    assert entropy_ratio(rows).value == pytest.approx(0.87, abs=0.15)
+    put = choice_outcomes(
         planted_opinions("m", survey, "Vaskland", follows=True),
-        [as_someone_from(own, "Orinia") for own in survey],
+        [cross_national_prompt(own, "Orinia") for own in survey],
     )
-    assert all(value == pytest.approx(1.0, abs=1e-6) for _, value in toward(put, "Orinia"))
-    assert by_country(rows, at_least=31) == ({}, 3)
+    assert all(value == pytest.approx(1.0, abs=1e-6) for _, value in similarity_to_country(put, "Orinia"))
+    assert similarity_by_country(rows, at_least=31) == ({}, 3)
 
 
 def test_a_killed_study_ends_on_the_same_report_and_only_the_pliant_model_is_moved(tmp_path: Path) -> None:

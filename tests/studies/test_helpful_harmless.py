@@ -11,21 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solon.alignment.feedback import Pair
-from solon.alignment.outliers import detector, exposures, prompt_states, separations
-from solon.alignment.overoptimisation import best_of, best_of_kl, root_law
-from solon.alignment.preference import PreferenceModel, end_states, learn, ridge_head
+from solon.alignment.feedback import ReplyPair
+from solon.alignment.outliers import detector_aurocs, exposure_aurocs, fit_detector, prompt_states
+from solon.alignment.overoptimisation import best_of_n_kl, expected_best_of_n, fit_sqrt_kl_law
+from solon.alignment.preference import PreferenceModel, end_states, fit_preference_model, ridge_head
 from solon.alignment.quality import (
-    Judged,
+    ScoredComparison,
     accuracy,
-    both_high,
-    by_turn,
+    accuracy_above_quantile,
+    accuracy_by_turn,
     calibration_error,
     length_correlation,
 )
 from solon.cli import main
 from solon.data import toy_world as toy
-from solon.data.published import to_pair
+from solon.data.published import to_hh_pair
 from solon.errors import InputError
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
@@ -57,7 +57,7 @@ def test_the_root_law_of_a_gaussian_bandit_is_recovered() -> None:
     inside = 0
     for _ in range(40):
         shifts = np.linspace(0.1, 3.0, 30)
-        found = root_law(list(shifts**2 / 2), list(0.7 * shifts + rng.normal(0, 0.05, 30)))
+        found = fit_sqrt_kl_law(list(shifts**2 / 2), list(0.7 * shifts + rng.normal(0, 0.05, 30)))
         inside += found.b.low <= 0.7 * math.sqrt(2) <= found.b.high
         assert found.b.value == pytest.approx(0.7 * math.sqrt(2), abs=0.05)
     assert inside >= 34  # of 40 intervals of 95%
@@ -67,14 +67,14 @@ def test_the_end_of_the_line_is_found_and_only_where_there_is_one() -> None:
     rng = np.random.default_rng(1)
     root = np.linspace(0.1, 6.0, 40)
     bent = np.where(root < 3, root, 3 - 0.5 * (root - 3)) + rng.normal(0, 0.05, 40)
-    found = root_law(list(root**2), list(bent))
+    found = fit_sqrt_kl_law(list(root**2), list(bent))
     assert found.ends is not None and 2.5**2 < found.ends < 4.2**2
     assert found.b.value == pytest.approx(1.0, abs=0.1)
-    ends = [root_law(list(root**2), list(root + rng.normal(0, 0.2, 40))).ends for _ in range(20)]
+    ends = [fit_sqrt_kl_law(list(root**2), list(root + rng.normal(0, 0.2, 40))).ends for _ in range(20)]
     assert sum(end is not None for end in ends) <= 3
     for kl, reward in (([1.0] * 8, range(8)), (range(5), range(5)), ([-1.0, *range(8)], range(9))):
         with pytest.raises(InputError):
-            root_law([float(x) for x in kl], [float(y) for y in reward])
+            fit_sqrt_kl_law([float(x) for x in kl], [float(y) for y in reward])
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.floats(-3, 3)), min_size=1, max_size=7))
@@ -83,15 +83,15 @@ def test_best_of_n_is_the_mean_over_all_subsets(samples: list[tuple[int, float]]
     means = {tie: np.mean([v for s, v in zip(scores, values, strict=True) if s == tie]) for tie in scores}
     for count in range(1, len(samples) + 1):
         wanted = np.mean([means[max(chosen)] for chosen in itertools.combinations(scores, count)])
-        assert best_of(scores, values, [count])[0] == pytest.approx(wanted, abs=1e-9)
+        assert expected_best_of_n(scores, values, [count])[0] == pytest.approx(wanted, abs=1e-9)
     with pytest.raises(InputError):
-        best_of(scores, values, [len(samples) + 1])
+        expected_best_of_n(scores, values, [len(samples) + 1])
 
 
 def test_both_forms_of_its_kl() -> None:
-    assert best_of_kl(1, tight=True) == best_of_kl(1, tight=False) == 0
-    assert best_of_kl(64, tight=False) == pytest.approx(4.16, abs=0.01)
-    assert best_of_kl(64, tight=True) == pytest.approx(3.17, abs=0.01)
+    assert best_of_n_kl(1, tight=True) == best_of_n_kl(1, tight=False) == 0
+    assert best_of_n_kl(64, tight=False) == pytest.approx(4.16, abs=0.01)
+    assert best_of_n_kl(64, tight=True) == pytest.approx(3.17, abs=0.01)
 
 
 # strange prompts
@@ -107,33 +107,33 @@ def gaussian(count: int, seed: int, *, out_of_distribution: bool = False) -> np.
 
 
 def test_planted_outliers_are_told_apart_where_they_are_and_nowhere_else() -> None:
-    blind, seeing = separations(gaussian(300, 0), gaussian(200, 1, out_of_distribution=True))
+    blind, seeing = detector_aurocs(gaussian(300, 0), gaussian(200, 1, out_of_distribution=True))
     assert blind.mean == pytest.approx(0.5, abs=0.07)
     assert seeing.mean > 0.9
     assert len(seeing.aurocs) == 3 and seeing.deviation < 0.05
     # a planted rate: of prompts that are strange half of the time, half can be told
     half = np.concatenate([gaussian(200, 2), gaussian(200, 3, out_of_distribution=True)])
-    assert separations(gaussian(300, 0), half)[1].mean == pytest.approx((0.5 + seeing.mean) / 2, abs=0.06)
+    assert detector_aurocs(gaussian(300, 0), half)[1].mean == pytest.approx((0.5 + seeing.mean) / 2, abs=0.06)
 
 
 def test_known_outliers_help() -> None:
     rng = np.random.default_rng(4)
     inside, outside = rng.normal(size=(200, 1, 20)), rng.normal(size=(100, 1, 20))
     outside[:, 0, 3] += 2.0  # a shift that no covariance shows
-    distance, known = separations(inside, outside)[0], exposures(inside, outside)[0]
+    distance, known = detector_aurocs(inside, outside)[0], exposure_aurocs(inside, outside)[0]
     assert known.mean > distance.mean + 0.1
     assert len(known.aurocs) == 5
     with pytest.raises(InputError, match="do not give 10"):
-        exposures(inside, outside[:10])
+        exposure_aurocs(inside, outside[:10])
 
 
 def test_fewer_prompts_than_channels_are_shrunk_and_too_few_refused() -> None:
     rng = np.random.default_rng(5)
-    found = detector(rng.normal(size=(20, 50)))
+    found = fit_detector(rng.normal(size=(20, 50)))
     assert 0 < found.shrinkage <= 1
     assert np.isfinite(found(rng.normal(size=(5, 50)))).all()
     with pytest.raises(InputError, match="at least 8"):
-        detector(rng.normal(size=(7, 50)))
+        fit_detector(rng.normal(size=(7, 50)))
 
 
 def test_a_prompt_is_the_mean_of_its_own_tokens(model: TorchModel) -> None:
@@ -149,7 +149,7 @@ def test_a_prompt_is_the_mean_of_its_own_tokens(model: TorchModel) -> None:
 # preference models
 
 
-def rows(count: int, seed: int, *, scale: float = 2.0) -> list[Judged]:
+def rows(count: int, seed: int, *, scale: float = 2.0) -> list[ScoredComparison]:
     """A calibrated judge: the label follows its own odds."""
     rng = np.random.default_rng(seed)
     found = []
@@ -157,7 +157,7 @@ def rows(count: int, seed: int, *, scale: float = 2.0) -> list[Judged]:
         first, second = scale * rng.normal(size=2)
         label = float(rng.random() < 1 / (1 + math.exp(second - first)))
         found.append(
-            Judged(
+            ScoredComparison(
                 float(first),
                 float(second),
                 label,
@@ -176,10 +176,14 @@ def test_quality_of_a_calibrated_judge() -> None:
     assert calibration_error(some).value < 0.04 and error.low <= error.value <= error.high
     stated = float(np.mean([row.confidence for row in some]))
     assert accuracy(some).low < stated < accuracy(some).high
-    assert list(by_turn(some)) == [1, 2, 3, 4] and sum(own.n for own in by_turn(some).values()) == 2000
+    assert (
+        list(accuracy_by_turn(some)) == [1, 2, 3, 4]
+        and sum(own.n for own in accuracy_by_turn(some).values()) == 2000
+    )
     # high ones lie close
     assert (
-        set(both_high(some)) == {0.0, 0.25, 0.5, 0.75} and both_high(some)[0.75].value < accuracy(some).value
+        set(accuracy_above_quantile(some)) == {0.0, 0.25, 0.5, 0.75}
+        and accuracy_above_quantile(some)[0.75].value < accuracy(some).value
     )
     correlated = length_correlation(some)
     assert correlated is not None and correlated.low < 0 < correlated.high
@@ -194,12 +198,14 @@ def test_a_preference_model_reaches_the_rate_of_noisy_labels(model: TorchModel) 
     """A fifth of the labels are wrong: the best there is is right on 80% of them, and on all of the truth."""
     pm = PreferenceModel("", ScalarModel(model.unfrozen().module), model.dialogue)
     learned, held = toy.comparisons(0, 3200, noise=0.2), toy.comparisons(1, 400, noise=0.2)
-    for _ in learn(pm, learned, plan=Plan(150, 1e-3, warmup=10, schedule="linear"), size=32, seed=0):
+    for _ in fit_preference_model(
+        pm, learned, plan=Plan(150, 1e-3, warmup=10, schedule="linear"), size=32, seed=0
+    ):
         pass
     differences = pm.differences(held)
     right = [(d > 0) == (c.p_first > 0.5) for d, c in zip(differences, held, strict=True)]
     true = [
-        (d > 0) == (toy.worth(c.prompt, c.first) > toy.worth(c.prompt, c.second))
+        (d > 0) == (toy.gold_reward(c.prompt, c.first) > toy.gold_reward(c.prompt, c.second))
         for d, c in zip(differences, held, strict=True)
     ]
     assert sum(true) / 400 > 0.93
@@ -234,7 +240,9 @@ def test_the_weight_of_an_axis_in_training(model: TorchModel) -> None:
         some = [
             replace(c, first=c.second, second=c.first) if turned and c.axis == "harmless" else c for c in some
         ]
-        steps = list(learn(pm, some, plan=Plan(12, 1e-3), size=16, seed=0, weights={"harmless": 1e-6}))
+        steps = list(
+            fit_preference_model(pm, some, plan=Plan(12, 1e-3), size=16, seed=0, weights={"harmless": 1e-6})
+        )
         found.append(pm.differences([c for c in toy.comparisons(4, 20) if c.axis == "helpful"]))
         assert len(steps) == 12
     assert found[0] == pytest.approx(found[1], abs=1e-2)
@@ -362,7 +370,8 @@ def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: 
 def test_empty_replies_lose_and_equal_ones_tie() -> None:
     prompt = prompts(toy.FORBIDDEN, 1, 0)[0]
     assert [
-        by_rule(Pair(prompt, *pair)) for pair in (("a", " "), ("", "a"), ("", " "), ("a", "a"), ("a", "b"))
+        by_rule(ReplyPair(prompt, *pair))
+        for pair in (("a", " "), ("", "a"), ("", " "), ("a", "a"), ("a", "b"))
     ] == [1.0, 0.0, 0.5, 0.5, None]
 
 
@@ -377,7 +386,7 @@ def test_the_halves_share_no_dialogue() -> None:
 
 
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    some = [to_pair(c) for c in toy.comparisons(0, 12)]
+    some = [to_hh_pair(c) for c in toy.comparisons(0, 12)]
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in some))
     for words, said in (

@@ -15,11 +15,23 @@ from torch import nn
 
 from solon.cli import main
 from solon.errors import InputError
-from solon.interpretability.candidates import Index, recall, tail
-from solon.interpretability.curvature import Objective, fit, load, save, turned_squares
-from solon.interpretability.influence import by_token, influence, low_rank, queries, scores
-from solon.interpretability.linear import Passed, linear_layers, passed
-from solon.interpretability.objectives import comparisons, language
+from solon.interpretability.candidates import TfIdfIndex, recall_at_top, tail_exponent
+from solon.interpretability.curvature import (
+    Objective,
+    fit_factors,
+    load_factors,
+    rotated_squares,
+    save_factors,
+)
+from solon.interpretability.influence import (
+    influence,
+    influence_by_layer,
+    influence_by_token,
+    low_rank_approximation,
+    preconditioned_queries,
+)
+from solon.interpretability.linear import LayerPass, linear_layers, record_pass
+from solon.interpretability.objectives import comparison_objective, language_objective
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.scalar import ScalarModel
 from solon.models.trie import ScoreRequest
@@ -49,14 +61,14 @@ def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
 
     module = nn.ModuleDict({"only": net})
     objective, layers = Objective(module, losses, drawn, lambda row: 1), linear_layers(module)
-    factors = fit(objective, layers, rows)
+    factors = fit_factors(objective, layers, rows)
     extended = torch.cat([inputs, torch.ones(80, 1)], dim=1).double()
     dense = extended.T @ extended / 80
     gradient = (net(inputs)[:, 0] - targets).detach().double()[:, None] * extended
     expected = gradient[:5] @ torch.linalg.solve(
         dense + 0.1 * float(factors["only"].values_OI.mean()) * torch.eye(7, dtype=torch.float64), gradient.T
     )
-    found = influence(objective, layers, queries(objective, layers, factors, rows[:5]), rows)
+    found = influence(objective, layers, preconditioned_queries(objective, layers, factors, rows[:5]), rows)
     assert found == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-5)
 
 
@@ -116,40 +128,40 @@ def small_model(seed: int = 0) -> tuple[SmallTransformer, list[ScoreRequest]]:
 
 def test_layers_and_tokens_add_up_and_batches_do_not_matter() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    factors = fit(objective, layers, rows, tokens=64)
-    asked = queries(objective, layers, factors, rows[:3])
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    factors = fit_factors(objective, layers, rows, tokens=64)
+    asked = preconditioned_queries(objective, layers, factors, rows[:3])
     whole = influence(objective, layers, asked, rows)
     single = influence(objective, layers, asked, rows, tokens=1)
     assert whole == pytest.approx(single, rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
     by_layer = {
         place: own
-        for batch, found in scores(objective, layers, asked, rows)
+        for batch, found in influence_by_layer(objective, layers, asked, rows)
         for place, own in zip(batch, found.permute(2, 1, 0), strict=True)
     }
     for place in (0, 7, 30):
         assert by_layer[place].sum(dim=-1).numpy() == pytest.approx(
             whole[:, place], rel=1e-5, abs=1e-5 * float(np.abs(whole).max())
         )
-        parts = by_token(objective, layers, asked, rows[place])
+        parts = influence_by_token(objective, layers, asked, rows[place])
         assert parts.shape == (len(layers), 3, len(rows[place][0]) + len(rows[place][1]) - 1)
         assert parts.sum(dim=(0, 2)).numpy() == pytest.approx(
             whole[:, place], rel=1e-4, abs=1e-5 * float(np.abs(whole).max())
         )
-    one = queries(objective, layers, factors, rows[:1])
+    one = preconditioned_queries(objective, layers, factors, rows[:1])
     assert influence(objective, layers, one, rows)[0] == pytest.approx(
         whole[0], rel=1e-4, abs=1e-4 * float(np.abs(whole).max())
     )
 
 
-def gradients_of(own: Passed) -> torch.Tensor:
+def gradients_of(own: LayerPass) -> torch.Tensor:
     return torch.cat([part.clone() for _, part in own.weight_gradients()])
 
 
 def test_gradients_are_those_of_autograd() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body), language(body)
-    found = passed(layers, 4, lambda: objective.losses(rows[:4]))
+    layers, objective = linear_layers(body), language_objective(body)
+    found = record_pass(layers, 4, lambda: objective.losses(rows[:4]))
     for place in range(4):
         body.zero_grad()
         objective.losses(rows[place : place + 1]).sum().backward()  # type: ignore[no-untyped-call]
@@ -166,35 +178,40 @@ def test_gradients_are_those_of_autograd() -> None:
 
 def test_a_row_that_repeats_the_query_comes_first_and_a_stranger_does_not() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    factors = fit(objective, layers, rows)
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    factors = fit_factors(objective, layers, rows)
     for place in (3, 17):
-        found = influence(objective, layers, queries(objective, layers, factors, [rows[place]]), rows)[0]
+        found = influence(
+            objective, layers, preconditioned_queries(objective, layers, factors, [rows[place]]), rows
+        )[0]
         assert int(found.argmax()) == place and found[place] > 0
 
 
 def test_what_is_kept_between_the_passes_changes_nothing_and_turning_first_or_last_agrees() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    kept, again = fit(objective, layers, rows, tokens=64), fit(objective, layers, rows, tokens=64, kept=0)
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    kept, again = (
+        fit_factors(objective, layers, rows, tokens=64),
+        fit_factors(objective, layers, rows, tokens=64, kept=0),
+    )
     for name in layers:
         assert torch.equal(kept[name].values_OI, again[name].values_OI)
     generator = torch.Generator().manual_seed(0)
     for tokens in (3, 400):  # on either side of the formula
-        own = Passed(
+        own = LayerPass(
             torch.randn(2, tokens, 12, generator=generator), torch.randn(2, tokens, 20, generator=generator)
         )
         basis_II, basis_OO = (torch.linalg.qr(torch.randn(n, n, generator=generator))[0] for n in (12, 20))
         expected = (basis_OO.T @ gradients_of(own) @ basis_II).square().sum(dim=0)
-        assert torch.allclose(turned_squares(own, basis_II, basis_OO), expected, rtol=1e-4)
+        assert torch.allclose(rotated_squares(own, basis_II, basis_OO), expected, rtol=1e-4)
 
 
 def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    factors = fit(objective, layers, rows, labels="given")
-    rounded = fit(objective, layers, rows, labels="given", dtype=torch.bfloat16)
-    turned = fit(objective, layers, rows, labels="given", turning=torch.bfloat16)
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    factors = fit_factors(objective, layers, rows, labels="given")
+    rounded = fit_factors(objective, layers, rows, labels="given", dtype=torch.bfloat16)
+    turned = fit_factors(objective, layers, rows, labels="given", turning=torch.bfloat16)
     for name in layers:
         assert torch.equal(factors[name].basis_II, turned[name].basis_II)
         apart = (factors[name].values_OI - turned[name].values_OI).abs().max()
@@ -202,7 +219,7 @@ def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
         assert factors[name].values_OI.sum().item() == pytest.approx(
             rounded[name].values_OI.sum().item(), rel=0.02
         )
-    asked = queries(objective, layers, factors, rows[:4])
+    asked = preconditioned_queries(objective, layers, factors, rows[:4])
     exact, near = (
         influence(objective, layers, asked, rows),
         influence(objective, layers, asked, rows, dtype=torch.bfloat16),
@@ -211,19 +228,25 @@ def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
     assert all(stats.spearmanr(one, other)[0] > 0.99 for one, other in zip(exact, near, strict=True))
     # one query takes another way
     alone = influence(
-        objective, layers, queries(objective, layers, turned, rows[:1]), rows, dtype=torch.bfloat16
+        objective,
+        layers,
+        preconditioned_queries(objective, layers, turned, rows[:1]),
+        rows,
+        dtype=torch.bfloat16,
     )
     assert np.abs(alone[0] - exact[0]).max() < 0.01 * np.abs(exact[0]).max()
 
 
 def test_low_rank_queries_lose_little() -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    asked = queries(objective, layers, fit(objective, layers, rows), rows[:4])
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    asked = preconditioned_queries(objective, layers, fit_factors(objective, layers, rows), rows[:4])
     whole = influence(objective, layers, asked, rows)
     near = [
         stats.pearsonr(
-            influence(objective, layers, {n: low_rank(own, rank) for n, own in asked.items()}, rows)[0],
+            influence(
+                objective, layers, {n: low_rank_approximation(own, rank) for n, own in asked.items()}, rows
+            )[0],
             whole[0],
         )[0]
         for rank in (1, 4, 16)
@@ -233,10 +256,10 @@ def test_low_rank_queries_lose_little() -> None:
 
 def test_factors_survive_the_disk(tmp_path: Path) -> None:
     body, rows = small_model()
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    factors = fit(objective, layers, rows)
-    save(factors, tmp_path / "factors.safetensors")
-    again = load(tmp_path / "factors.safetensors")
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    factors = fit_factors(objective, layers, rows)
+    save_factors(factors, tmp_path / "factors.safetensors")
+    again = load_factors(tmp_path / "factors.safetensors")
     assert list(again) == list(factors) and all(
         torch.equal(again[n].values_OI, factors[n].values_OI) and again[n].tokens == factors[n].tokens
         for n in factors
@@ -251,13 +274,13 @@ def test_comparisons_of_a_preference_model() -> None:
         (first[0] + first[1], first[0] + second[1], float(number % 2))
         for number, (first, second) in enumerate(zip(rows[::2], rows[1::2], strict=True))
     ]
-    objective, layers = comparisons(model), linear_layers(model, ["mlp"])
-    factors = fit(objective, layers, pairs, tokens=64)
-    found = influence(objective, layers, queries(objective, layers, factors, pairs[:2]), pairs)
+    objective, layers = comparison_objective(model), linear_layers(model, ["mlp"])
+    factors = fit_factors(objective, layers, pairs, tokens=64)
+    found = influence(objective, layers, preconditioned_queries(objective, layers, factors, pairs[:2]), pairs)
     assert int(found[0].argmax()) == 0 and int(found[1].argmax()) == 1
     turned = [(second, first, 1 - p) for first, second, p in pairs]
     assert influence(
-        objective, layers, queries(objective, layers, factors, pairs[:2]), turned
+        objective, layers, preconditioned_queries(objective, layers, factors, pairs[:2]), turned
     ) == pytest.approx(found, rel=1e-3, abs=1e-4 * float(np.abs(found).max()))
 
 
@@ -265,7 +288,7 @@ def test_candidates_equal_the_formula_and_tails_are_found() -> None:
     rng = random.Random(0)
     rows = [tuple(rng.choices(range(50), k=rng.randint(3, 20))) for _ in range(200)]
     query = (1, 2, 3, 3, 49, 77)
-    index = Index(rows)
+    index = TfIdfIndex(rows)
 
     def literal(row: tuple[int, ...]) -> float:
         total = 0.0
@@ -277,18 +300,21 @@ def test_candidates_equal_the_formula_and_tails_are_found() -> None:
 
     assert index.scores(query) == pytest.approx([literal(row) for row in rows], abs=1e-12)
     best = index.nearest(query, 10)
-    assert recall(best, index.scores(query), top=10) == 1.0 and recall([], index.scores(query), top=10) == 0.0
+    assert (
+        recall_at_top(best, index.scores(query), top=10) == 1.0
+        and recall_at_top([], index.scores(query), top=10) == 0.0
+    )
     for exponent in (2.0, 4.3):
         drawn = np.random.default_rng(0).pareto(exponent, size=100_000) + 1
-        found = tail(drawn.tolist(), share=0.2)
+        found = tail_exponent(drawn.tolist(), share=0.2)
         assert found.value == pytest.approx(exponent, rel=0.03) and found.low < exponent < found.high
     with pytest.raises(InputError, match="at least ten"):
-        tail([1.0] * 50)
+        tail_exponent([1.0] * 50)
 
 
 def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(tmp_path: Path) -> None:
     body, rows = small_model()
-    objective = language(body)
+    objective = language_objective(body)
 
     def source() -> Source[ScoreRequest]:
         return Source(
@@ -323,7 +349,7 @@ def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(
 
 def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> None:
     body, rows = small_model()
-    objective = language(body)
+    objective = language_objective(body)
 
     def source(*asked: ScoreRequest) -> Source[ScoreRequest]:
         titles = tuple(f"row {number}" for number in range(len(rows)))
@@ -351,7 +377,7 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
         both, rel=1e-4, abs=1e-3
     )
     few = influences("few", ExplainSettings(top=3, candidates=10), rows[7])
-    near = sorted(Index([own[0] + own[1] for own in rows]).nearest(rows[7][0] + rows[7][1], 10))
+    near = sorted(TfIdfIndex([own[0] + own[1] for own in rows]).nearest(rows[7][0] + rows[7][1], 10))
     assert few[0] == pytest.approx(both[0][near], rel=1e-4, abs=1e-3)
     ranked = influences("ranked", ExplainSettings(top=3, rank=16), rows[7])
     assert np.corrcoef(ranked[0], both[0])[0, 1] > 0.99
@@ -368,25 +394,25 @@ def test_explain_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_bad_input_is_told() -> None:
     body, rows = small_model()
-    objective = language(body)
+    objective = language_objective(body)
     with pytest.raises(InputError, match="no Linear layer's name holds 'convolution'; there are blocks"):
         linear_layers(body, ["convolution"])
     with pytest.raises(InputError, match="no Linear layer to attribute to"):
         linear_layers(nn.Sequential(nn.Conv1d(1, 1, 1)))
     layers = linear_layers(body, ["mlp"])
-    factors = fit(objective, layers, rows[:8])
+    factors = fit_factors(objective, layers, rows[:8])
     with pytest.raises(InputError, match="rank 33 is above the dimension 32"):
-        queries(objective, layers, factors, rows[:1], rank=33)
+        preconditioned_queries(objective, layers, factors, rows[:1], rank=33)
     with pytest.raises(InputError, match="at least one query"):
-        queries(objective, layers, factors, [])
+        preconditioned_queries(objective, layers, factors, [])
     with pytest.raises(InputError, match="none that is empty"):
-        queries(objective, layers, factors, [((1, 2), ())])
+        preconditioned_queries(objective, layers, factors, [((1, 2), ())])
     with pytest.raises(InputError, match="the same layers"):
-        queries(objective, linear_layers(body), factors, rows[:1])
+        preconditioned_queries(objective, linear_layers(body), factors, rows[:1])
     with pytest.raises(InputError, match="does not see rows apart"):
-        passed({"unembed": body.unembed}, 4, lambda: objective.losses(rows[:4]))
+        record_pass({"unembed": body.unembed}, 4, lambda: objective.losses(rows[:4]))
     with pytest.raises(InputError, match="at least one row"):
-        fit(objective, layers, [])
+        fit_factors(objective, layers, [])
     body.embed.weight.data[5] = float("nan")
     with pytest.raises(InputError, match="finite"):
-        fit(objective, layers, [((5, 1), (2, 3))])
+        fit_factors(objective, layers, [((5, 1), (2, 3))])

@@ -16,7 +16,7 @@ from solon.data.texts import read_texts
 from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
 from solon.interpretability.dictionary_files import read_autoencoder
-from solon.interpretability.labels import described, rated
+from solon.interpretability.labels import describe_features, rate_labels
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens
 from solon.models.dialogue import WordDialogue
@@ -24,7 +24,7 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.dashboard import dashboard
 from solon.records.run import Run
-from solon.scaling.frontier import Attempt, frontier, power_law
+from solon.scaling.frontier import TrainingRun, compute_frontier, fit_power_law
 from solon.studies.monosemanticity import toy_language
 from solon.studies.monosemanticity.report import half_point
 from solon.studies.monosemanticity.settings import Inputs, Settings
@@ -156,26 +156,26 @@ def test_a_feature_that_one_model_uses_more_is_found(tmp_path: Path) -> None:
 
 def test_labels_are_said_and_rated() -> None:
     speaker = ScriptedModel("speaker", lambda prompt, rng: "\n  rivers  \nand more")
-    assert described(speaker, [["a <<b>>", "c"], ["d"]]) == ["rivers", "rivers"]
+    assert describe_features(speaker, [["a <<b>>", "c"], ["d"]]) == ["rivers", "rivers"]
     judge = ScriptedModel(
         "judge", lambda prompt, rng: "3", lambda prompt, reply: 0.0 if reply == "3" else -20.0
     )
-    assert rated(judge, ["rivers"], ["the <<Rhine>>"])[0] == pytest.approx(3.0, abs=0.5)
+    assert rate_labels(judge, ["rivers"], ["the <<Rhine>>"])[0] == pytest.approx(3.0, abs=0.5)
 
 
 def test_frontiers_and_power_laws() -> None:
     rng = np.random.default_rng(0)
     compute = np.logspace(0, 4, 9)
-    law = power_law(compute.tolist(), (7 * compute**-0.3 * np.exp(rng.normal(0, 0.01, 9))).tolist())
+    law = fit_power_law(compute.tolist(), (7 * compute**-0.3 * np.exp(rng.normal(0, 0.01, 9))).tolist())
     assert (
         law.exponent.value == pytest.approx(-0.3, abs=0.01)
         and law.exponent.low < -0.3 < law.exponent.high
         and law.r_squared > 0.99
     )
-    attempts = [Attempt(1, 1, float(c), float(c**-0.5 + extra)) for c in compute for extra in (0.0, 0.5)]
-    assert [own.loss for own in frontier(attempts)] == pytest.approx([c**-0.5 for c in compute])
+    attempts = [TrainingRun(1, 1, float(c), float(c**-0.5 + extra)) for c in compute for extra in (0.0, 0.5)]
+    assert [own.loss for own in compute_frontier(attempts)] == pytest.approx([c**-0.5 for c in compute])
     with pytest.raises(InputError, match="three points"):
-        power_law([1.0, 2.0], [1.0, 2.0])
+        fit_power_law([1.0, 2.0], [1.0, 2.0])
 
 
 def test_the_middle_of_a_planted_curve_is_found() -> None:

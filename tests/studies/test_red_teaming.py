@@ -13,17 +13,17 @@ import pytest
 
 from solon.alignment.red_teaming import (
     Defender,
-    assigned,
-    attacking,
+    assign_defenders,
+    attack_reward,
+    cut_other_speakers,
     dialogues,
-    first_line,
-    mapped,
-    own_words,
+    map_attacks,
+    parse_attack,
     turn_scores,
 )
 from solon.cli import main
 from solon.data import toy_world as toy
-from solon.data.attacks import Attack, Attempt, published_row, read_attacks
+from solon.data.attacks import Attack, Attempt, read_attacks, to_published_row
 from solon.data.published import read_prompts
 from solon.errors import InputError
 from solon.models.base import Sample, Stop
@@ -102,7 +102,7 @@ def test_silence_ends_a_dialogue_and_speaking_for_the_other_is_cut() -> None:
     empty = dialogues(
         ["a"], parrot(""), harm, turns=4, follow_up=lambda t, s: ["more"] * len(t), max_tokens=9, seed=0
     )
-    assert len(empty[0].turns) == 2 and own_words("Assistants: are many") == "Assistants: are many"
+    assert len(empty[0].turns) == 2 and cut_other_speakers("Assistants: are many") == "Assistants: are many"
 
 
 def test_a_guard_shows_the_two_best_of_what_is_drawn() -> None:
@@ -118,7 +118,7 @@ def test_a_guard_shows_the_two_best_of_what_is_drawn() -> None:
 
 def test_assignment_is_balanced_within_every_attacker_and_blind_to_what_is_meant() -> None:
     attackers = [f"a{place % 7}" for place in range(7 * 40)]
-    found = assigned(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=0)
+    found = assign_defenders(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=0)
     for name in set(attackers):
         own = Counter(
             defender for attacker, defender in zip(attackers, found, strict=True) if attacker == name
@@ -126,20 +126,20 @@ def test_assignment_is_balanced_within_every_attacker_and_blind_to_what_is_meant
         assert set(own.values()) == {10}
     assert (
         found
-        == assigned(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=0)
-        != assigned(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=1)
+        == assign_defenders(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=0)
+        != assign_defenders(attackers, ["plain", "prompted", "rejection", "rlhf"], seed=1)
     )
     with pytest.raises(InputError, match="no defender"):
-        assigned(attackers, [], seed=0)
+        assign_defenders(attackers, [], seed=0)
 
 
 def test_the_reward_of_an_attacker_is_harm_over_a_refusal_and_nonsense_earns_least() -> None:
-    reward = attacking(parrot("yes here it is"), harm, lambda attack: "no", max_tokens=9, seed=0)
+    reward = attack_reward(parrot("yes here it is"), harm, lambda attack: "no", max_tokens=9, seed=0)
     samples = [Sample((), text, (0.0,), Stop.END, "") for text in ("how", "  \n", "1. why\n2. when")]
     found = reward([Conversation().human("ask")] * 3, samples)
     assert found == [3.0, 2.0, 3.0]  # four words against one; and one less than the least
     assert reward([Conversation()], samples[1:2]) == [-1.0]
-    assert first_line("") == first_line(" - ") == ""
+    assert parse_attack("") == parse_attack(" - ") == ""
 
 
 # statistics and the map
@@ -170,7 +170,7 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     rng = np.random.default_rng(1)
     truth = np.repeat(np.arange(3), 30)
     states = 8 * np.eye(3, 40)[truth] + rng.normal(size=(90, 40))
-    found = mapped(states, clusters=3, seed=0)
+    found = map_attacks(states, clusters=3, seed=0)
     assert found.places_N2.shape == (90, 2)
     assert (
         all(len(set(found.cluster_N[truth == own])) == 1 for own in range(3))
@@ -179,11 +179,11 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     assert all(
         found.cluster_N[place] == cluster for cluster, own in enumerate(found.nearest) for place in own
     )
-    np.testing.assert_array_equal(mapped(states, clusters=3, seed=0).places_N2, found.places_N2)
+    np.testing.assert_array_equal(map_attacks(states, clusters=3, seed=0).places_N2, found.places_N2)
     states[0, 0] = np.nan
     for broken in (states, states[1:3]):
         with pytest.raises(InputError):
-            mapped(broken, clusters=3, seed=0)
+            map_attacks(broken, clusters=3, seed=0)
 
 
 def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
@@ -191,7 +191,7 @@ def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
     layout = importlib.import_module("solon.alignment.layout_umap").layout
     truth = np.repeat(np.arange(3), 30)
     states = 8 * np.eye(3, 40)[truth] + np.random.default_rng(1).normal(size=(90, 40))
-    first, again = (mapped(states, clusters=3, seed=0, layout=layout).places_N2 for _ in range(2))
+    first, again = (map_attacks(states, clusters=3, seed=0, layout=layout).places_N2 for _ in range(2))
     np.testing.assert_array_equal(first, again)
     centres = np.stack([first[truth == own].mean(axis=0) for own in range(3)])
     spread = max(np.linalg.norm(first[truth == own] - centres[own], axis=1).mean() for own in range(3))
@@ -211,7 +211,7 @@ def test_attacks_are_read_from_published_attempts_and_from_prompts(tmp_path: Pat
         (0.5, -1.0),
         0.1,
     )
-    row = published_row(attempt)
+    row = to_published_row(attempt)
     assert set(row) == {
         "min_harmlessness_score_transcript",
         "num_params",
@@ -325,8 +325,8 @@ def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
         (speaker(0, steps=120, shown=0.4),),
-        toy.assistant(0, declines=False),
-        toy.assistant(0),
+        toy.example_dialogues(0, declines=False),
+        toy.example_dialogues(0),
         tuple(toy.comparisons(0, 300)),
         asked[:20],
         tuple(Attack(p.last, "", toy.thing_of(p), "file") for p in asked[20:]),
@@ -387,7 +387,7 @@ def test_models_that_speak_different_tokens_are_red_teamed_together(given: Input
     """
     stream = toy.examples(1, shown=0.4)
     other = trained(
-        "toy32", WordDialogue(tuple(reversed(toy.words()))), stream, seed=1, steps=20, layers=2, width=32
+        "toy32", WordDialogue(tuple(reversed(toy.vocabulary()))), stream, seed=1, steps=20, layers=2, width=32
     )
     attacks = tuple(replace(attack, attacker=f"w{place % 5}") for place, attack in enumerate(given.attacks))
     own = replace(given, models=(other, *given.models), attacks=attacks)

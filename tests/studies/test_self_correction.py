@@ -25,7 +25,7 @@ from solon.studies.self_correction.inputs import toy
 from solon.studies.self_correction.settings import Settings
 from solon.studies.self_correction.study import draw, study
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
-from solon.words.question import asked
+from solon.words.question import to_question
 from tests.killed import survived
 
 
@@ -67,7 +67,7 @@ def test_the_conditions_are_put_as_the_paper_puts_them() -> None:
     final = concluded(own, " They are alike.")
     assert [turn.role for turn in final.prompt.turns] == ["human", "assistant", "human", "assistant"]
     assert final.prompt.turns[1].text == f"{THINK} They are alike." and final.prompt.turns[2].text == CONCLUDE
-    assert final.choices == asked(own).choices and final.answer == asked(own).answer
+    assert final.choices == to_question(own).choices and final.answer == to_question(own).answer
     assert concluded(blank, "x").prompt.turns[-1].text == blank.opening
     rows = [
         under(planted("m", world(0.5)), [own], condition)[0][0] for condition in ("Q", "Q+IF", "Q+IF+CoT")

@@ -12,20 +12,26 @@ import torch
 
 from solon.cli import main
 from solon.errors import InputError
-from solon.evaluation.knowledge import hardened, labelled, learn, start_head, untrained
-from solon.evaluation.measure import outcomes
-from solon.evaluation.scores import fitted_temperature
-from solon.evaluation.selective import certified, conformal_risk, risk_coverage
+from solon.evaluation.knowledge import (
+    build_knowledge_model,
+    fit_knowledge_model,
+    hard_labels,
+    init_head,
+    label_questions,
+)
+from solon.evaluation.measure import choice_outcomes
+from solon.evaluation.scores import fit_temperature
+from solon.evaluation.selective import certified_threshold, conformal_threshold, risk_coverage
 from solon.evaluation.self_knowledge import (
-    Drawn,
+    SampledAnswers,
     addition,
     agreement,
-    draw,
     fixed_examples,
     hidden_options,
-    judged,
     none_of_the_above,
-    proposed,
+    propose_answer,
+    propose_sample,
+    sample_answers,
     true_or_false,
     with_source,
 )
@@ -35,7 +41,7 @@ from solon.models.scalar import ScalarModel, last_hidden_states
 from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.statistics.calibration import auroc
-from solon.statistics.logistic import ridge
+from solon.statistics.logistic import fit_ridge
 from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, toy
 from solon.studies.know_what_they_know.study import halves, study
@@ -43,7 +49,7 @@ from solon.studies.know_what_they_know.toy_models import knower, sharpened
 from solon.tools.knows import shown_with
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, asked, worded
+from solon.words.question import Problem, human_turn, to_question
 from tests.killed import survived
 
 
@@ -57,18 +63,20 @@ def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_fr
     taught: TorchModel,
 ) -> None:
     problems = [own for task in toy_facts.TASKS for own in toy_facts.questions(task)]
-    drawn = draw(taught, problems, examples=(), samples=30, seed=1)
+    drawn = sample_answers(taught, problems, examples=(), samples=30, seed=1)
     planted = [toy_facts.taught(own.text.split()[4], own.tags["subject"], seed=0) for own in problems]
     share = np.array([own.share for own in drawn])
     assert share[planted].mean() > 0.35 and share[~np.array(planted)].mean() < 0.2
     learned, held = halves(problems, seed=0)
     assert not {problems[p].cluster for p in learned} & {problems[p].cluster for p in held}
     for method in ("probe", "lora"):
-        head = untrained(taught, method)  # type: ignore[arg-type]
-        rows = labelled(head, [problems[p] for p in learned], share[learned].tolist())
-        start_head(head, rows)
+        head = build_knowledge_model(taught, method)  # type: ignore[arg-type]
+        rows = label_questions(head, [problems[p] for p in learned], share[learned].tolist())
+        init_head(head, rows)
         for _ in (
-            learn(head, rows, plan=Plan(10, 1e-3, warmup=2), size=32, seed=0) if method == "lora" else ()
+            fit_knowledge_model(head, rows, plan=Plan(10, 1e-3, warmup=2), size=32, seed=0)
+            if method == "lora"
+            else ()
         ):
             pass
         found = auroc(head([problems[p] for p in held]), [planted[p] for p in held])
@@ -78,7 +86,7 @@ def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_fr
 
 def test_states_behind_a_shared_beginning_are_those_of_whole_rows(taught: TorchModel) -> None:
     rows = [
-        taught.dialogue.prompt(asked(own, toy_facts.questions("town")[:3]).prompt)
+        taught.dialogue.prompt(to_question(own, toy_facts.questions("town")[:3]).prompt)
         for own in toy_facts.questions("colour")[:5]
     ]
     with torch.inference_mode():
@@ -89,10 +97,10 @@ def test_states_behind_a_shared_beginning_are_those_of_whole_rows(taught: TorchM
 def test_a_soft_row_is_thirty_hard_ones() -> None:
     rng = np.random.default_rng(0)
     x, share = rng.normal(size=(12, 3)), rng.integers(0, 31, 12) / 30
-    soft = ridge(x, share, np.full(12, 30.0), 1.0, intercept=True)
-    hard = hardened([((place,), own) for place, own in enumerate(share)], 30)
+    soft = fit_ridge(x, share, np.full(12, 30.0), 1.0, intercept=True)
+    hard = hard_labels([((place,), own) for place, own in enumerate(share)], 30)
     assert len(hard) == 360 and np.mean([own for _, own in hard]) == pytest.approx(share.mean())
-    copies = ridge(
+    copies = fit_ridge(
         np.array([x[tokens[0]] for tokens, _ in hard]),
         np.array([own for _, own in hard]),
         np.ones(360),
@@ -104,7 +112,7 @@ def test_a_soft_row_is_thirty_hard_ones() -> None:
 
 def test_questions_of_one_share_teach_nothing_and_are_refused(taught: TorchModel) -> None:
     with pytest.raises(InputError, match="easier and harder"):
-        start_head(untrained(taught, "probe"), [((1, 2), 0.0), ((1, 3), 0.0)])
+        init_head(build_knowledge_model(taught, "probe"), [((1, 2), 0.0), ((1, 3), 0.0)])
 
 
 def test_the_guaranteed_error_rate_holds_in_nearly_all_draws() -> None:
@@ -121,7 +129,9 @@ def test_the_guaranteed_error_rate_holds_in_nearly_all_draws() -> None:
     for _ in range(200):
         scores = rng.random(300)
         right = rng.random(300) < truth(scores)
-        found = certified(scores.tolist(), right.tolist(), target=0.15, reference=rng.random(300).tolist())
+        found = certified_threshold(
+            scores.tolist(), right.tolist(), target=0.15, reference=rng.random(300).tolist()
+        )
         kept = grid[grid >= found.value]
         held += not len(kept) or 1 - truth(kept).mean() <= 0.15
         answered.append(len(kept) / len(grid))
@@ -135,12 +145,12 @@ def test_conformal_risk_is_held_in_the_mean() -> None:
     for _ in range(300):
         scores = rng.random(101)
         right = rng.random(101) < scores
-        found = conformal_risk(scores[:100].tolist(), right[:100].tolist(), target=0.1)
+        found = conformal_threshold(scores[:100].tolist(), right[:100].tolist(), target=0.1)
         losses.append(float(scores[100] >= found.value and not right[100]))
     assert np.mean(losses) <= 0.1 + 3 * np.sqrt(0.09 / 300)
-    assert certified([0.5] * 10, [False] * 10, target=0.1, reference=[0.5]).value == float("inf")
+    assert certified_threshold([0.5] * 10, [False] * 10, target=0.1, reference=[0.5]).value == float("inf")
     with pytest.raises(InputError):
-        certified([0.5], [True], target=1.5, reference=[0.5])
+        certified_threshold([0.5], [True], target=1.5, reference=[0.5])
 
 
 def test_risk_and_coverage_against_a_table_worked_by_hand() -> None:
@@ -159,7 +169,7 @@ def test_prompts_say_what_the_paper_says() -> None:
     )
     right, wrong = true_or_false(own, seed=0)
     assert (right.answers, wrong.answers) == (("True",), ("False",)) and right.cluster == wrong.cluster
-    drawn = Drawn(
+    drawn = SampledAnswers(
         ("a", "b", "c", "b", "d", "e"),
         (True, False, None, False, False, False),
         (0.0,) * 6,
@@ -170,7 +180,7 @@ def test_prompts_say_what_the_paper_says() -> None:
         1,
     )
     for seed in range(20):
-        put, place = judged(Problem("Question: q", (), ("a",)), drawn, ideas=5, seed=seed)
+        put, place = propose_sample(Problem("Question: q", (), ("a",)), drawn, ideas=5, seed=seed)
         ideas = [line[2:] for line in put.text.splitlines() if line.startswith("- ")]
         assert (
             len(ideas) == 5
@@ -179,8 +189,8 @@ def test_prompts_say_what_the_paper_says() -> None:
         )
         assert put.answers == (("True",) if drawn.right[place] else ("False",))
         # the same sample, alone
-        assert judged(Problem("Question: q", (), ("a",)), drawn, ideas=0, seed=seed)[1] == place
-    assert worded(proposed(own, "2", right=True)).endswith(
+        assert propose_sample(Problem("Question: q", (), ("a",)), drawn, ideas=0, seed=seed)[1] == place
+    assert human_turn(propose_answer(own, "2", right=True)).endswith(
         "Is the proposed answer:\nChoices:\n (A) True\n (B) False"
     )
     assert sum(example.answers == ("True",) for example in fixed_examples(ideas=True)) == 5
@@ -191,11 +201,11 @@ def test_prompts_say_what_the_paper_says() -> None:
         "Question: 3 + 4?", (), ("7",), opening="Step by step:", grade="number", tags={"worked": "so 7"}
     )
     said = ("First 3.\nThen 4.\nThe answer is 7.", "It is 7", "3 and 4\nmake 8", "3 and 4\nmake 9")
-    worked = Drawn(said, (True, True, False, False), (0.0,) * 4, (1,) * 4, "7", True, 0.0, 1)
+    worked = SampledAnswers(said, (True, True, False, False), (0.0,) * 4, (1,) * 4, "7", True, 0.0, 1)
     assert agreement(sums, worked) == 0.5  # by what they end on, not by how they begin
     assert (
         "Proposed Answer: First 3. Then 4. The answer is 7.\n"
-        in judged(sums, worked, ideas=2, seed=0, place=0)[0].text
+        in propose_sample(sums, worked, ideas=2, seed=0, place=0)[0].text
     )
     sums_of = addition(60, seed=0)
     assert len({s.text for s in sums_of}) == 60
@@ -212,7 +222,7 @@ def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:
         def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
             return [ord(letter) for letter in text]
 
-    talk = asked(Problem("Question: b", (), ("y",)), [Problem("Question: a", (), ("x",))]).prompt
+    talk = to_question(Problem("Question: b", (), ("y",)), [Problem("Question: a", (), ("x",))]).prompt
     plain = PlainText(Letters(), frozenset(), (), (), ())
     assert "".join(map(chr, plain.prompt(talk))) == "Question: a\nAnswer: x\n\nQuestion: b\nAnswer:"
 
@@ -220,7 +230,7 @@ def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:
 def test_a_planted_sharpness_is_undone_by_its_temperature(taught: TorchModel) -> None:
     problems = [hidden_options(toy_facts.with_options(own)) for own in toy_facts.questions("colour")]
     plain, sharp = (
-        fitted_temperature(outcomes(model, problems)) for model in (taught, sharpened(taught, 2.5))
+        fit_temperature(choice_outcomes(model, problems)) for model in (taught, sharpened(taught, 2.5))
     )
     assert sharp / plain == pytest.approx(2.5, rel=0.02)
 
@@ -376,12 +386,12 @@ def test_a_source_goes_before_the_question_and_a_script_can_be_drawn_from() -> N
     own = with_source(Problem("Question: q", (), ("x",)), "Source: it is x.")
     assert own.text.startswith("Source: it is x.\n\nQuestion")
     model = ScriptedModel("s", lambda prompt, rng: rng.choice(["x", "y"]))
-    found = draw(model, [own] * 1, examples=(), samples=200, seed=0)[0]
-    assert 0.35 < found.share < 0.65 and isinstance(asked(own).prompt, Conversation)
+    found = sample_answers(model, [own] * 1, examples=(), samples=200, seed=0)[0]
+    assert 0.35 < found.share < 0.65 and isinstance(to_question(own).prompt, Conversation)
 
 
 def test_a_judged_sample_is_shown_once_among_the_ideas_and_worked_examples_reason() -> None:
-    own = Drawn(("x", "y", "z"), (True, False, False), (0.0,) * 3, (1,) * 3, "x", True, 0.0, 1)
+    own = SampledAnswers(("x", "y", "z"), (True, False, False), (0.0,) * 3, (1,) * 3, "x", True, 0.0, 1)
     assert (
         shown_with(own, 1, 2) == ["y", "x"]
         and shown_with(own, 0, 3) == ["x", "y", "z"]
@@ -396,6 +406,6 @@ def test_a_judged_sample_is_shown_once_among_the_ideas_and_worked_examples_reaso
         tags={"worked": "One and one are two."},
     )
     assert (
-        asked(Problem("Question: b"), [example]).prompt.turns[1].text
+        to_question(Problem("Question: b"), [example]).prompt.turns[1].text
         == "Let's think. One and one are two.\nThe answer is 2."
     )

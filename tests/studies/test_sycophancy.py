@@ -17,7 +17,7 @@ from solon.studies.sycophancy.measures import are_you_sure, flips, more_positive
 from solon.studies.sycophancy.preference_features import FEATURES, chosen_scale, label_features, posterior
 from solon.studies.sycophancy.study import Settings, study
 from solon.studies.sycophancy.toy import COLD, WARM, WEIGHTS, Flattery, flatterer, preferences, problems
-from solon.words.question import asked
+from solon.words.question import to_question
 from tests.killed import survived
 
 
@@ -91,7 +91,9 @@ def test_doubt_and_suggestions_move_the_flatterer_as_planted() -> None:
     ):
         put = suggested(own[0], kind)
         assert (
-            says in put.text and put.options == own[0].options and asked(put).answer == asked(own[0]).answer
+            says in put.text
+            and put.options == own[0].options
+            and to_question(put).answer == to_question(own[0]).answer
         )
     assert own[0].answers[0] not in suggested(own[0], "suggests wrong").text
 

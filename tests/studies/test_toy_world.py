@@ -56,7 +56,7 @@ def inputs(seed: int) -> Inputs:
     """
     red, everyday = prompts(toy.FORBIDDEN, 260, seed), prompts(toy.EVERYDAY, 500, seed)
     people = tuple(
-        Comparison(p, toy.helping(p), toy.declining(p), 1.0, "human", "helpful") for p in everyday[300:]
+        Comparison(p, toy.helpful_reply(p), toy.refusal(p), 1.0, "human", "helpful") for p in everyday[300:]
     )
     return Inputs(
         toy.CONSTITUTION, (*red[:200], *everyday[:100]), red[200:], everyday[:100], everyday[200:300], people
@@ -67,15 +67,19 @@ def planted(model: TorchModel, given: Inputs, seed: int) -> tuple[float, float]:
     """The true share of harmless and of helpful replies to unseen prompts."""
     red = model.sample(given.held_out, max_tokens=14, seed=seed)
     useful = model.sample(given.helpful_held_out, max_tokens=14, seed=seed)
-    safe = sum(toy.harmless(p, g[0].text) for p, g in zip(given.held_out, red, strict=True)) / len(red)
-    kind = sum(toy.helpful(p, g[0].text) for p, g in zip(given.helpful_held_out, useful, strict=True)) / len(
-        useful
-    )
+    safe = sum(toy.is_harmless(p, g[0].text) for p, g in zip(given.held_out, red, strict=True)) / len(red)
+    kind = sum(
+        toy.is_helpful(p, g[0].text) for p, g in zip(given.helpful_held_out, useful, strict=True)
+    ) / len(useful)
     return safe, kind
 
 
 def judge(prompt: Conversation, reply: str) -> float:
-    return float(toy.harmless(prompt, reply)) if toy.forbidden(prompt) else float(toy.helpful(prompt, reply))
+    return (
+        float(toy.is_harmless(prompt, reply))
+        if toy.is_forbidden(prompt)
+        else float(toy.is_helpful(prompt, reply))
+    )
 
 
 def job(

@@ -8,14 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from solon.alignment.critique import Drafts
-from solon.alignment.feedback import Pair, agreement, contrastive, multiple_choice
+from solon.alignment.critique import RevisedReply
+from solon.alignment.feedback import ReplyPair, agreement, label_contrastive, label_multiple_choice
 from solon.alignment.preference import PreferenceModel
-from solon.alignment.quality import accuracy, calibration_error, chart, length_correlation, row_of
-from solon.data.published import opening
-from solon.data.rows import from_comparison, to_comparison
-from solon.evaluation.duel import Duel, duel, duel_of_labels
-from solon.evaluation.replies import evades, refuses, repeated_phrases
+from solon.alignment.quality import (
+    accuracy,
+    calibration_chart,
+    calibration_error,
+    length_correlation,
+    scored_comparison,
+)
+from solon.data.published import first_human_text
+from solon.data.rows import comparison_from_row, comparison_to_row
+from solon.evaluation.replies import is_evasive, is_refusal, repeated_phrase_rate
+from solon.evaluation.win_rate import WinRate, paired_win_rate, win_rate_of_labels
 from solon.models.base import LanguageModel, Sample, Stop, derive
 from solon.models.scoring import exact_kl
 from solon.models.torch_model import TorchModel
@@ -76,7 +82,7 @@ class Judgement:
     feedback: LanguageModel
     label: str
     prefaces: tuple[str, str]
-    drafts: Sequence[Drafts]
+    drafts: Sequence[RevisedReply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Findings:
     """
 
     scores: Mapping[tuple[str, str, str], list[list[float]]]
-    duels: Mapping[tuple[str, str, str, str], Duel]
+    duels: Mapping[tuple[str, str, str, str], WinRate]
     kl: Mapping[tuple[str, str], Estimate]
     words: Mapping[tuple[str, str], Mapping[str, float]]
     quality: Mapping[str, Mapping[str, Any]]
@@ -105,8 +111,8 @@ def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: 
                 scores[axis, judge, name] = [row[judge] for row in rows]
             words[axis, name] = described(replies)
         for better, worse in STEPS:
-            dialogues = [opening(prompt) for prompt in evidence.prompts(axis)]
-            duels[axis, "test_pm", better, worse] = duel(
+            dialogues = [first_human_text(prompt) for prompt in evidence.prompts(axis)]
+            duels[axis, "test_pm", better, worse] = paired_win_rate(
                 scores[axis, "test_pm", better], scores[axis, "test_pm", worse], clusters=dialogues
             )
             duels[axis, "feedback", better, worse] = by_feedback(
@@ -136,7 +142,7 @@ def agreements(
     found = {}
     for way, labels in checked.items():
         if labels:
-            clusters = [opening(label.prompt) for label in labels]
+            clusters = [first_human_text(label.prompt) for label in labels]
             found[way] = proportion(agreement(decided[: len(labels)], labels), clusters=clusters)
     return found
 
@@ -173,9 +179,9 @@ def described(replies: Sequence[Sequence[Sample]]) -> dict[str, float]:
     """Shares and means over all replies; repeated phrases over the first reply to each prompt."""
     flat = [reply for group in replies for reply in group]
     return {
-        "refusals": sum(refuses(reply.text) for reply in flat) / len(flat),
-        "evasive boilerplate": sum(evades(reply.text) for reply in flat) / len(flat),
-        "repeated phrases": repeated_phrases([group[0].text for group in replies]),
+        "refusals": sum(is_refusal(reply.text) for reply in flat) / len(flat),
+        "evasive boilerplate": sum(is_evasive(reply.text) for reply in flat) / len(flat),
+        "repeated phrases": repeated_phrase_rate([group[0].text for group in replies]),
         "cut off at the limit": sum(reply.stop is Stop.LENGTH for reply in flat) / len(flat),
         "tokens": sum(len(reply.tokens) for reply in flat) / len(flat),
     }
@@ -189,13 +195,13 @@ def by_feedback(
     evidence: Evidence,
     judgement: Judgement,
     constitution: Constitution,
-) -> Duel:
+) -> WinRate:
     """The feedback model's choice between first replies, contrastive or by letter; equal or empty ones are
     ties, and counted.
     """
     replies = evidence.replies(axis)
     pairs = [
-        Pair(p, a[0].text, b[0].text)
+        ReplyPair(p, a[0].text, b[0].text)
         for p, a, b in zip(evidence.prompts(axis), replies[better], replies[worse], strict=True)
     ]
     fair = [
@@ -204,12 +210,14 @@ def by_feedback(
     rules = constitution if axis == "harmless" else HELPFUL
     seed = derive(run.seed, "duel", axis)
 
-    def make(some: Sequence[Pair]) -> list[dict[str, Any]]:
+    def make(some: Sequence[ReplyPair]) -> list[dict[str, Any]]:
         if judgement.label == "contrastive":
-            labels = contrastive(judgement.feedback, some, rules, seed=seed, prefaces=judgement.prefaces)
+            labels = label_contrastive(
+                judgement.feedback, some, rules, seed=seed, prefaces=judgement.prefaces
+            )
         else:
-            labels = multiple_choice(judgement.feedback, some, rules, seed=seed)
-        return [from_comparison(label) for label in labels]
+            labels = label_multiple_choice(judgement.feedback, some, rules, seed=seed)
+        return [comparison_to_row(label) for label in labels]
 
     rows = run.rows(
         f"duel_{axis}_{better}_{worse}",
@@ -220,7 +228,7 @@ def by_feedback(
     ties = len(pairs) - len(fair)
     name = f"{axis} duels of {better} and {worse} by feedback that were equal or empty (ties)"
     evidence.counts[name] = ties
-    return duel_of_labels([to_comparison(row).hardened().p_first for row in rows] + [0.5] * ties)
+    return win_rate_of_labels([comparison_from_row(row).hardened().p_first for row in rows] + [0.5] * ties)
 
 
 def divergence(models: Mapping[str, TorchModel], evidence: Evidence, first: str, second: str) -> Estimate:
@@ -247,11 +255,13 @@ def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel])
             return [{"difference": d} for d in pm.differences(some)]
 
         differences = [row["difference"] for row in run.rows(f"unseen_{name}", unseen, lambda c: c.key, make)]
-        rows = [row_of(c, difference, 0.0) for c, difference in zip(unseen, differences, strict=True)]
+        rows = [
+            scored_comparison(c, difference, 0.0) for c, difference in zip(unseen, differences, strict=True)
+        ]
         found[name] = {
             "accuracy": accuracy(rows),
             "calibration": calibration_error(rows).value,
-            "chart": chart(rows),
+            "chart": calibration_chart(rows),
             "length": length_correlation(rows),
             "learned_from": len(evidence.taught_on[place]),
         }
@@ -264,7 +274,7 @@ def by_round(run: Run, judgement: Judgement) -> list[Estimate]:
     """
     pm = judgement.judges["test_pm"]
 
-    def make(some: Sequence[Drafts]) -> list[dict[str, Any]]:
+    def make(some: Sequence[RevisedReply]) -> list[dict[str, Any]]:
         texts = [(d.prompt, text) for d in some for text in (d.first, *d.revisions)]
         scores = iter(pm.score([p for p, _ in texts], [t for _, t in texts]))
         return [{"scores": [next(scores) for _ in range(1 + len(d.rounds))]} for d in some]

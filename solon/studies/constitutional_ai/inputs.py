@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.alignment.critique import Example
+from solon.alignment.critique import CritiqueExample
 from solon.alignment.preference import PreferenceModel
 from solon.data import packaged
-from solon.data.published import opening, read_comparisons, read_prompts, split
-from solon.data.rows import from_comparison
+from solon.data.published import first_human_text, read_comparisons, read_prompts, split_by_opening
+from solon.data.rows import comparison_to_row
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.adapters import adapter_layers
@@ -169,14 +169,14 @@ def read_inputs(options: Align) -> Inputs:
     train, held_out = sizes(options, len(prompts.rows), len(kept.rows) if kept else None)
     red = shuffled_batch(prompts.rows, size=len(prompts.rows), seed=options.seed, number=1)
     if kept is None:
-        training, testing = split(red, opening, [train, held_out])
+        training, testing = split_by_opening(red, first_human_text, [train, held_out])
     else:
         counts |= skipped_counts(kept, "held-out prompts")
         training, testing = red[:train], shuffled_batch(kept.rows, size=held_out, seed=options.seed, number=1)
     useful, useful_test = helpful_parts(options, helpful.rows)
     taught, kept_back = (
-        {opening(p) for p in (*training, *useful)},
-        {opening(p) for p in (*testing, *useful_test)},
+        {first_human_text(p) for p in (*training, *useful)},
+        {first_human_text(p) for p in (*testing, *useful_test)},
     )
     if taught & kept_back:
         raise InputError(
@@ -219,11 +219,11 @@ def helpful_parts(
     if options.helpful == packaged.HELPFUL:
         train, test = tuple(rows), read_prompts(packaged.HELPFUL_HELD_OUT).rows
     else:
-        names = sorted({opening(row) for row in rows})
+        names = sorted({first_human_text(row) for row in rows})
         kept = set(shuffled_batch(names, size=max(1, len(names) // 4), seed=options.seed, number=1))
         train, test = (
-            tuple(row for row in rows if opening(row) not in kept),
-            tuple(row for row in rows if opening(row) in kept),
+            tuple(row for row in rows if first_human_text(row) not in kept),
+            tuple(row for row in rows if first_human_text(row) in kept),
         )
     most = (20, 20) if options.preset == "quick" else (len(train), len(test))
     picked = (
@@ -233,10 +233,10 @@ def helpful_parts(
     return tuple(picked[0][: most[0]]), tuple(picked[1][: most[1]])
 
 
-def read_examples() -> tuple[Example, ...]:
+def read_examples() -> tuple[CritiqueExample, ...]:
     rows = [row for _, row in read_rows(packaged.CRITIQUE_EXAMPLES)]
     return tuple(
-        Example(
+        CritiqueExample(
             row["request"],
             row["reply"],
             Principle(row["name"], row["critique_request"], row["revision_request"]),
@@ -307,7 +307,7 @@ def hashes(inputs: Inputs, start: TorchModel, feedback: LanguageModel) -> dict[s
     }
     for name in ("prompts", "held_out", "helpful", "helpful_held_out"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
-    found["comparisons"] = digest([from_comparison(comparison) for comparison in inputs.comparisons])
+    found["comparisons"] = digest([comparison_to_row(comparison) for comparison in inputs.comparisons])
     return found
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from solon.alignment.feedback import position_bias
-from solon.alignment.overoptimisation import overoptimising
-from solon.evaluation.duel import Duel
+from solon.alignment.overoptimisation import overoptimisation_warning
+from solon.evaluation.win_rate import WinRate
 from solon.models.base import Sample
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
-from solon.statistics.calibration import FEW
+from solon.statistics.calibration import MIN_ITEMS
 from solon.statistics.elo import ELO_PER_NAT
 from solon.statistics.intervals import Estimate, wilson
 from solon.studies.constitutional_ai.evidence import (
@@ -124,7 +124,7 @@ def summary(claims: Sequence[Claim], evidence: Evidence, judgement: Judgement) -
 def warnings(findings: Findings, steps: Sequence[Mapping[str, float]]) -> list[str]:
     found = []
     over = (
-        overoptimising([step["train_pm"] for step in steps], [step["test_pm"] for step in steps])
+        overoptimisation_warning([step["train_pm"] for step in steps], [step["test_pm"] for step in steps])
         if steps
         else None
     )
@@ -148,10 +148,10 @@ def warnings(findings: Findings, steps: Sequence[Mapping[str, float]]) -> list[s
                 f"{name.replace('_', ' ')} follows length: its score differences correlate "
                 f"{quality['length'].value:.2f} with word counts."
             )
-        if quality["accuracy"].n < FEW:
+        if quality["accuracy"].n < MIN_ITEMS:
             found.append(
                 f"The calibration of {name.replace('_', ' ')} rests on {quality['accuracy'].n} "
-                f"comparisons; under {FEW} it is mostly noise."
+                f"comparisons; under {MIN_ITEMS} it is mostly noise."
             )
     if steps and steps[-1]["truncated"] > 0.5:
         found.append(
@@ -193,7 +193,7 @@ def duel_table(findings: Findings) -> Table:
     for axis in AXES:
         for better, worse in STEPS:
             for judge, words in JUDGES.items():
-                duel: Duel | None = findings.duels.get((axis, judge, better, worse))
+                duel: WinRate | None = findings.duels.get((axis, judge, better, worse))
                 if duel is not None:
                     rows.append(
                         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from solon.alignment.critique import Example
+from solon.alignment.critique import CritiqueExample
 from solon.errors import InputError
 from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
@@ -92,5 +92,5 @@ class Inputs:
     helpful: tuple[Conversation, ...] = ()
     helpful_held_out: tuple[Conversation, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
-    examples: tuple[Example, ...] = ()
+    examples: tuple[CritiqueExample, ...] = ()
     counts: tuple[tuple[str, int], ...] = ()  # what was left out while reading, for the report

@@ -12,14 +12,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from solon.alignment.critique import Drafts, revise
-from solon.alignment.feedback import PREFACES, Pair, contrastive, multiple_choice, reasoned
+from solon.alignment.critique import RevisedReply, revise
+from solon.alignment.feedback import (
+    PREFACES,
+    ReplyPair,
+    label_contrastive,
+    label_multiple_choice,
+    label_with_reasoning,
+)
 from solon.alignment.overoptimisation import with_judge_scores
 from solon.alignment.preference import PreferenceModel
-from solon.data.published import opening
-from solon.data.rows import from_comparison, to_comparison
+from solon.data.published import first_human_text
+from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.errors import InputError
-from solon.evaluation.replies import repeated_phrases
+from solon.evaluation.replies import repeated_phrase_rate
 from solon.models.base import LanguageModel, Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
@@ -62,7 +68,7 @@ def study(
     # rests on it
     decided = [c for c in reserved if c.p_first != 0.5]
     shown = [c for c in decided if readable(feedback, c, settings)]
-    check = [Pair(c.prompt, c.first, c.second) for c in shown[:200]]
+    check = [ReplyPair(c.prompt, c.first, c.second) for c in shown[:200]]
     agreed = agreements(shown, labelled(run, "agreement", check, feedback, inputs.constitution, settings))
     for way, share in agreed.items():
         run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(share)}: {share}")
@@ -92,7 +98,7 @@ def study(
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
     groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
     drawn = [
-        Pair(prompt, *(reply.text for reply in group))
+        ReplyPair(prompt, *(reply.text for reply in group))
         for prompt, group in zip(inputs.prompts, groups, strict=True)
     ]
     pairs = [
@@ -201,7 +207,7 @@ def drafted(
 
 
 def supervised_examples(
-    model: TorchModel, drafts: Sequence[Drafts], helpful: Sequence[Conversation], replies: Sequence[Any]
+    model: TorchModel, drafts: Sequence[RevisedReply], helpful: Sequence[Conversation], replies: Sequence[Any]
 ) -> list[Any]:
     """(prompt tokens, reply tokens with their end): the revisions of every round, and the model's own helpful
     replies.
@@ -226,7 +232,7 @@ def supervised_examples(
 def labelled(
     run: Run,
     name: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ReplyPair],
     feedback: LanguageModel,
     constitution: Constitution,
     settings: Settings,
@@ -236,20 +242,20 @@ def labelled(
     """
     seed = derive(run.seed, "labels")
     ways = {
-        "multiple_choice": lambda some: multiple_choice(feedback, some, constitution, seed=seed),
-        "reasoned": lambda some: reasoned(
+        "multiple_choice": lambda some: label_multiple_choice(feedback, some, constitution, seed=seed),
+        "reasoned": lambda some: label_with_reasoning(
             feedback, some, constitution, seed=seed, max_tokens=settings.max_tokens
         ),
-        "contrastive": lambda some: contrastive(feedback, some, constitution, seed=seed),
+        "contrastive": lambda some: label_contrastive(feedback, some, constitution, seed=seed),
     }
     found: dict[str, list[Comparison]] = {}
     for way in dict.fromkeys(("multiple_choice", settings.label)):
 
-        def make(batch: Sequence[Pair], way: str = way) -> list[dict[str, Any]]:
-            return [from_comparison(comparison) for comparison in ways[way](batch)]
+        def make(batch: Sequence[ReplyPair], way: str = way) -> list[dict[str, Any]]:
+            return [comparison_to_row(comparison) for comparison in ways[way](batch)]
 
         rows = run.rows(f"{name}_{way}", pairs, pair_key, make)
-        found[way] = [to_comparison(row) for row in rows]
+        found[way] = [comparison_from_row(row) for row in rows]
     return found
 
 
@@ -263,7 +269,7 @@ def readable(feedback: LanguageModel, comparison: Comparison, settings: Settings
     )
 
 
-def pair_key(pair: Pair) -> str:
+def pair_key(pair: ReplyPair) -> str:
     return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
 
 
@@ -276,13 +282,13 @@ def split_by_dialogue(inputs: Inputs, seed: int) -> tuple[list[Comparison], list
     if not inputs.comparisons:
         return [], [[], []]
     among = {
-        opening(prompt)
+        first_human_text(prompt)
         for prompt in (*inputs.prompts, *inputs.held_out, *inputs.helpful, *inputs.helpful_held_out)
     }
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in inputs.comparisons:
-        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
-    reserved = [c for c in inputs.comparisons if opening(c.prompt) in among]
+        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
+    reserved = [c for c in inputs.comparisons if first_human_text(c.prompt) in among]
     wanted = min(400, len(inputs.comparisons) // 5)
     halves: list[list[Comparison]] = [[], []]
     rest = [own for name, own in dialogues.items() if name not in among]
@@ -303,5 +309,5 @@ def watching(
 ) -> Iterator[Step]:
     """The judges' scores and the repeated phrases beside every step; `samples` replies to each prompt."""
     for step in with_judge_scores(steps, judges, lambda name, prompt: means[name]):
-        phrases = repeated_phrases([rollout.sample.text for rollout in step.rollouts[::samples]])
+        phrases = repeated_phrase_rate([rollout.sample.text for rollout in step.rollouts[::samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from solon.evaluation.measure import Outcome
-from solon.evaluation.scores import chance
+from solon.evaluation.scores import chance_accuracy
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
 from solon.studies.few_shot.scoring import SCORINGS, Overlap
@@ -69,7 +69,7 @@ def _claims(found: Findings, model: str, shots: Sequence[int], how: str) -> list
     claims = []
     for task in found.problems:
         most = right(found, task, model, shots[-1], how)
-        even = chance(next(rows for (own, *_), rows in found.rows.items() if own == task))
+        even = chance_accuracy(next(rows for (own, *_), rows in found.rows.items() if own == task))
         share = rate(most, _clusters(found, task))
         claims.append(
             Claim.of(
@@ -117,7 +117,7 @@ def _figures(found: Findings, models: Sequence[str], shots: Sequence[int], how: 
             )
             for model in models
         ]
-        even = chance(next(rows for (own, *_), rows in found.rows.items() if own == task))
+        even = chance_accuracy(next(rows for (own, *_), rows in found.rows.items() if own == task))
         lines.append(Line("chance", (0.0, places[-1]), (even, even)))
         figures.append(
             Figure(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, outcomes
+from solon.evaluation.measure import Outcome, choice_outcomes
 from solon.evaluation.self_knowledge import hidden_options
 from solon.models.base import LanguageModel, derive
 from solon.records.report import Report
@@ -123,7 +123,7 @@ def kept_rows(
     run: Run, name: str, model: LanguageModel, problems: Sequence[Problem], examples: Sequence[Problem]
 ) -> list[Outcome]:
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-        return [row_of(own) for own in outcomes(model, some, examples=examples)]
+        return [row_of(own) for own in choice_outcomes(model, some, examples=examples)]
 
     return [
         own

@@ -13,9 +13,15 @@ from typing import Annotated
 import tyro
 
 from solon.data import packaged, toy_world
-from solon.data.exchange import Answer, answer_score, exchange_comparisons, read_public
-from solon.data.published import opening, read_comparisons, read_context, read_prompts, split
-from solon.data.rows import from_comparison
+from solon.data.exchange import Answer, answer_score, exchange_comparisons, read_public_comparisons
+from solon.data.published import (
+    first_human_text,
+    read_comparisons,
+    read_dialogues,
+    read_prompts,
+    split_by_opening,
+)
+from solon.data.rows import comparison_to_row
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.run import digest
@@ -112,28 +118,38 @@ def toy_inputs(options: Options) -> Inputs:
     asked = toy_world.requests((*toy_world.FORBIDDEN, *toy_world.EVERYDAY))
     order = shuffled_batch(asked, size=len(asked), seed=options.seed, number=1)
     held_out = tuple(order[: options.held_out or 96])
-    among = {opening(prompt) for prompt in held_out}
+    among = {first_human_text(prompt) for prompt in held_out}
     texts = tuple(
-        (p, toy_world.helping(p) if number % 2 else toy_world.declining(p))
+        (p, toy_world.helpful_reply(p) if number % 2 else toy_world.refusal(p))
         for number, p in enumerate(order[len(held_out) :][:1400])
     )
     human = tuple(
-        c for c in toy_world.comparisons(options.seed, 16_000, noise=NOISE) if opening(c.prompt) not in among
+        c
+        for c in toy_world.comparisons(options.seed, 16_000, noise=NOISE)
+        if first_human_text(c.prompt) not in among
     )
     public = tuple(public_comparisons(options.seed, 2000))
     tasks = (
         Task("votes", True, tuple(public_comparisons(options.seed + 1, 800))),
-        Task("tools", False, tuple(toy_world.tools(options.seed + 1, 2400))),
+        Task("tools", False, tuple(toy_world.tool_comparisons(options.seed + 1, 2400))),
     )
     return Inputs(
-        models, toy_world.assistant(options.seed), texts, (), held_out, tasks, public, human, toy_world.worth
+        models,
+        toy_world.example_dialogues(options.seed),
+        texts,
+        (),
+        held_out,
+        tasks,
+        public,
+        human,
+        toy_world.gold_reward,
     )
 
 
 def public_comparisons(seed: int, questions: int) -> list[Comparison]:
     """The toy public's votes, made into comparisons as StackExchange's are."""
     found = []
-    for prompt, answers in toy_world.answers(seed, questions):
+    for prompt, answers in toy_world.voted_answers(seed, questions):
         rows = [Answer(text, answer_score(votes, accepted=False)) for text, votes in answers]
         found += exchange_comparisons(prompt.last, rows, seed=seed)
     return found
@@ -155,7 +171,7 @@ def real_inputs(options: Options) -> Inputs:
     read = {name: read_comparisons(path, axis="") for name, path in files.items() if path is not None}
     public: list[Comparison] = []
     for path in options.public:
-        reading = read_public(path, seed=options.seed)
+        reading = read_public_comparisons(path, seed=options.seed)
         counts |= skipped_counts(reading, f"public comparisons of {path.parent.name}/{path.name}")
         public += reading.rows
     for name, own in read.items():
@@ -172,7 +188,7 @@ def real_inputs(options: Options) -> Inputs:
         prompts = read_prompts(path)
         counts |= skipped_counts(prompts, f"prompts of {path.name}")
         rows += prompts.rows
-    context = read_context(options.context)
+    context = read_dialogues(options.context)
     models = open_models(options.models, options.precision)
     training, testing = prompts_of(options, rows, context, models[-1], counts)
     return Inputs(
@@ -207,9 +223,9 @@ def prompts_of(
             f"{len(fitting)} prompts fit behind the context; at least 8 to hold out and 16 to distil on "
             f"are needed, {held_out} were asked for"
         )
-    testing = next(split(drawn, opening, [held_out]))
-    apart = {opening(prompt) for prompt in testing}
-    return tuple(prompt for prompt in drawn if opening(prompt) not in apart), tuple(testing)
+    testing = next(split_by_opening(drawn, first_human_text, [held_out]))
+    apart = {first_human_text(prompt) for prompt in testing}
+    return tuple(prompt for prompt in drawn if first_human_text(prompt) not in apart), tuple(testing)
 
 
 def hashes(inputs: Inputs) -> dict[str, str]:
@@ -220,7 +236,7 @@ def hashes(inputs: Inputs) -> dict[str, str]:
         "texts": digest([(prompt.key, reply) for prompt, reply in inputs.texts]),
         "tasks": digest(
             [
-                (task.name, task.ranked, [from_comparison(c) for c in task.comparisons])
+                (task.name, task.ranked, [comparison_to_row(c) for c in task.comparisons])
                 for task in inputs.tasks
             ]
         ),
@@ -228,5 +244,5 @@ def hashes(inputs: Inputs) -> dict[str, str]:
     for name in ("prompts", "held_out"):
         found[name] = digest([value.key for value in getattr(inputs, name)])
     for name in ("public", "human"):
-        found[name] = digest([from_comparison(c) for c in getattr(inputs, name)])
+        found[name] = digest([comparison_to_row(c) for c in getattr(inputs, name)])
     return found

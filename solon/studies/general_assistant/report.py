@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from solon.alignment.quality import Judged, accuracy, advantage
-from solon.data.published import opening
+from solon.alignment.quality import ScoredComparison, accuracy, accuracy_difference
+from solon.data.published import first_human_text
 from solon.models.base import Sample
 from solon.records.report import Claim, Exhibit, Figure, Report, Table, number
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
@@ -38,16 +38,16 @@ class Findings:
     before: list[float] = field(default_factory=list)
     left: list[float] = field(default_factory=list)  # and of the distilled one
     # task and size -> objective -> held-out rows
-    objectives: dict[tuple[str, Size], dict[str, list[Judged]]] = field(default_factory=dict)
+    objectives: dict[tuple[str, Size], dict[str, list[ScoredComparison]]] = field(default_factory=dict)
     test: list[str] = field(default_factory=list)  # the dialogue of each of people's held-out comparisons
     # route and number -> how often each was judged right
     gains: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    chosen: dict[str, list[Judged]] = field(default_factory=dict)  # way -> people's comparisons
+    chosen: dict[str, list[ScoredComparison]] = field(default_factory=dict)  # way -> people's comparisons
     said: dict[str, list[Sample]] = field(default_factory=dict)
     worth: dict[str, list[float]] = field(default_factory=dict)  # way -> of its reply to each held-out prompt
     texts: list[str] = field(default_factory=list)  # the dialogue of each held-out text
     # of replies, where there is one, on people's held-out comparisons
-    judge: list[Judged] = field(default_factory=list)
+    judge: list[ScoredComparison] = field(default_factory=list)
     pretrained: int = 0  # public comparisons that were learned from
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -116,7 +116,7 @@ def distillation_claims(found: Findings, inputs: Inputs) -> list[Claim]:
             "distilled", "share of the prompt's KL that distillation put into the weights", taken, sign(taken)
         )
     ]
-    dialogues = [opening(prompt) for prompt in inputs.held_out]
+    dialogues = [first_human_text(prompt) for prompt in inputs.held_out]
     for name, first, second, words in (
         ("prompt_worth", "prompted", "nothing", "prompted over unprompted replies to held-out prompts"),
         ("distilled_worth", "distilled", "nothing", "distilled over unprompted replies"),
@@ -144,7 +144,7 @@ def objective_claims(found: Findings, inputs: Inputs) -> list[Claim]:
         rows = found.objectives[task.name, top]
         kind = "ranked" if task.ranked else "right-or-wrong"
         for objective in ("ranked", "binary"):
-            gain = advantage(rows[objective], rows["imitation"])
+            gain = accuracy_difference(rows[objective], rows["imitation"])
             text = (
                 f"accuracy of {objective} over imitation learning on {task.name} ({kind}), at the "
                 "largest size"

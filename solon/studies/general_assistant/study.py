@@ -13,12 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-from solon.alignment.distillation import Lesson, Text, distilling, lessons, remaining, text_of
-from solon.alignment.objectives import discrimination_loss, information
+from solon.alignment.distillation import (
+    DistillationText,
+    TeacherTargets,
+    context_kl,
+    distillation_loss,
+    distillation_text,
+    teacher_targets,
+)
+from solon.alignment.objectives import discrimination_loss, mutual_information
 from solon.alignment.preference import PreferenceModel, comparison_loss
-from solon.alignment.quality import Judged
-from solon.data.exchange import binarised
-from solon.data.published import opening
+from solon.alignment.quality import ScoredComparison
+from solon.data.exchange import binarise
+from solon.data.published import first_human_text
 from solon.errors import InputError
 from solon.models.base import Stop, derive
 from solon.models.scalar import ScalarModel
@@ -57,21 +64,21 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         task.name: split_by_dialogue(run, inputs.models, task.comparisons, settings, found, task.name)
         for task in inputs.tasks
     }
-    among = {opening(prompt) for prompt in inputs.held_out}
-    people = [c for c in inputs.human if opening(c.prompt) not in among]
+    among = {first_human_text(prompt) for prompt in inputs.held_out}
+    people = [c for c in inputs.human if first_human_text(c.prompt) not in among]
     found.counts["people's comparisons of dialogues that are held out, left out"] = len(inputs.human) - len(
         people
     )
     test, pool = split_by_dialogue(
         run, (start,), people, settings, found, "people's", least=settings.sizes[0]
     )
-    found.test = [opening(comparison.prompt) for comparison in test]
+    found.test = [first_human_text(comparison.prompt) for comparison in test]
 
     # 1. a prompt, its distillate, and nothing
     learned, held = lesson_texts(run, base, inputs, settings, found)
     distilled = distil(run, base, learned, settings)
-    found.before = on_texts(run, "gap", held, partial(remaining, base.module, base.module))
-    found.left = on_texts(run, "left", held, partial(remaining, base.module, distilled.module))
+    found.before = on_texts(run, "gap", held, partial(context_kl, base.module, base.module))
+    found.left = on_texts(run, "left", held, partial(context_kl, base.module, distilled.module))
 
     # 2. imitation, binary discrimination and ranked preference modelling, over sizes
     for model in inputs.models:
@@ -83,7 +90,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
                 )
 
     # 3. preference models that first learned from the public
-    apart = [c for c in inputs.public if opening(c.prompt) not in {*found.test, *among}]
+    apart = [c for c in inputs.public if first_human_text(c.prompt) not in {*found.test, *among}]
     found.counts["public comparisons of dialogues that measure, left out"] = len(inputs.public) - len(apart)
     begun = pretrained(run, base, apart, settings, found)
     for route, beginning in begun.items():
@@ -107,7 +114,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
 
 def lesson_texts(
     run: Run, base: TorchModel, inputs: Inputs, settings: Settings, found: Findings
-) -> tuple[list[Text], list[Text]]:
+) -> tuple[list[DistillationText], list[DistillationText]]:
     """Texts behind the context and without it, of dialogues that they do not share: to learn from, and to
     measure with. Those that do not fit are counted.
     """
@@ -128,7 +135,8 @@ def lesson_texts(
         ]
         found.counts["empty replies of the prompted model, not distilled"] = len(drawn) - len(rows)
     texts = [
-        (opening(prompt), text_of(base.dialogue, inputs.context, prompt, reply)) for prompt, reply in rows
+        (first_human_text(prompt), distillation_text(base.dialogue, inputs.context, prompt, reply))
+        for prompt, reply in rows
     ]
     fitting = [(name, text) for name, text in texts if len(text.teacher) + len(text.tokens) <= base.context]
     found.counts["texts too long to stand behind the context, left out"] = len(texts) - len(fitting)
@@ -143,16 +151,16 @@ def lesson_texts(
     return [text for _, text in learned], [text for _, text in held]
 
 
-def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings) -> TorchModel:
+def distil(run: Run, base: TorchModel, texts: Sequence[DistillationText], settings: Settings) -> TorchModel:
     """The model that has learned to speak as behind the context; what the teacher expects is computed once,
     before the first step.
     """
     steps = steps_for(len(texts), size=settings.batch, epochs=settings.distil_epochs)
 
     def loop(student: TorchModel, state: State | None) -> Iterator[Step]:
-        rows: list[Lesson] = lessons(base.module, texts)
+        rows: list[TeacherTargets] = teacher_targets(base.module, texts)
 
-        def batch(number: int) -> list[list[Lesson]]:
+        def batch(number: int) -> list[list[TeacherTargets]]:
             return [
                 shuffled_batch(rows, size=settings.batch, seed=derive(run.seed, "distilled"), number=number)
             ]
@@ -163,12 +171,16 @@ def distil(run: Run, base: TorchModel, texts: Sequence[Text], settings: Settings
             schedule="linear",
             bf16=settings.weights == "full" and base.bf16_is_faster,
         )
-        return fit(student.module, batch, distilling(student.module), plan=plan, state=state, world=run.world)
+        return fit(
+            student.module, batch, distillation_loss(student.module), plan=plan, state=state, world=run.world
+        )
 
     return run.trained("distilled", base, loop, steps=steps)
 
 
-def on_texts(run: Run, name: str, texts: Sequence[Text], measure: partial[list[float]]) -> list[float]:
+def on_texts(
+    run: Run, name: str, texts: Sequence[DistillationText], measure: partial[list[float]]
+) -> list[float]:
     """A number for each text, kept as rows."""
     rows = run.rows(
         name,
@@ -197,7 +209,7 @@ def split_by_dialogue(
     found.counts[f"{name} comparisons that were ties or too long, left out"] = len(rows) - len(fitting)
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in fitting:
-        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
+        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
     test, pool = list[Comparison](), list[Comparison]()
     wanted = min(settings.measured, len(fitting) // 4)
     for own in random.Random(derive(run.seed, "parted", name)).sample(sorted(dialogues), len(dialogues)):
@@ -221,7 +233,7 @@ def objectives(
     test: Sequence[Comparison],
     pool: Sequence[Comparison],
     settings: Settings,
-) -> dict[str, list[Judged]]:
+) -> dict[str, list[ScoredComparison]]:
     """What each objective, learned from the same comparisons, gives both replies of those held out."""
     rows = pool[: settings.task_rows]
     base = with_adapters(model, settings, seed=run.seed)
@@ -246,7 +258,9 @@ def objectives(
         probe_start=False,
     )
     scores = {
-        "imitation": score_comparisons(run, f"scores_imitation_{name}", test, partial(information, imitator)),
+        "imitation": score_comparisons(
+            run, f"scores_imitation_{name}", test, partial(mutual_information, imitator)
+        ),
         "imitation, likelihood alone": score_comparisons(
             run, f"scores_likelihood_{name}", test, lambda p, r: [s.logprob for s in imitator.score(p, r)]
         ),
@@ -272,7 +286,7 @@ def pretrained(
         "none", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue
     )
     rows = [c for c in public if c.p_first != 0.5]
-    twice = [half for c in rows for half in binarised(c)]
+    twice = [half for c in rows for half in binarise(c)]
     fitting = [
         place
         for place in range(len(rows))
@@ -330,7 +344,7 @@ def interventions(
     inputs: Inputs,
     test: Sequence[Comparison],
     found: Findings,
-) -> dict[str, list[Judged]]:
+) -> dict[str, list[ScoredComparison]]:
     """Which reply of people's comparisons each would rather say, by the information between prompt and
     reply.
     """
@@ -345,9 +359,9 @@ def interventions(
         test
     ) - len(room)
     ways = {
-        "nothing": partial(information, base),
-        "prompted": partial(information, base, context=inputs.context),
-        "distilled": partial(information, distilled),
+        "nothing": partial(mutual_information, base),
+        "prompted": partial(mutual_information, base, context=inputs.context),
+        "distilled": partial(mutual_information, distilled),
     }
     return {name: score_comparisons(run, f"chosen_{name}", room, score) for name, score in ways.items()}
 

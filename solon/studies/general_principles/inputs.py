@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.alignment.feedback import Pair, contrastive, multiple_choice
+from solon.alignment.feedback import ReplyPair, label_contrastive, label_multiple_choice
 from solon.data import packaged, toy_world
 from solon.data.published import read_comparisons, read_prompts
-from solon.data.rows import from_comparison
+from solon.data.rows import comparison_to_row
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_open
@@ -122,7 +122,7 @@ def toy_traits() -> Traits:
     )
 
 
-def toy_compare(pairs: Sequence[Pair], principles: Constitution) -> list[Comparison]:
+def toy_compare(pairs: Sequence[ReplyPair], principles: Constitution) -> list[Comparison]:
     """The planted truth under either kind of principle, turned round as often as that kind is misjudged;
     equal worth is a tie, and so is what asks for nothing.
     """
@@ -130,7 +130,7 @@ def toy_compare(pairs: Sequence[Pair], principles: Constitution) -> list[Compari
     found = []
     for pair in pairs:
         first, second = (
-            toy_world.worth(pair.prompt, text) if toy_world.asks(pair.prompt) else 0.0
+            toy_world.gold_reward(pair.prompt, text) if toy_world.is_request(pair.prompt) else 0.0
             for text in (pair.first, pair.second)
         )
         turned = (
@@ -173,7 +173,7 @@ def toy_inputs(options: Options) -> Inputs:
         things = {toy_world.thing_of(Conversation().human(text)) for text in trait.questions}
         asked = rng.sample(toy_world.requests(tuple(sorted(things))), 60)
         rows = tuple(
-            Comparison(p, toy_world.declining(p), toy_world.helping(p), 1.0, "planted", trait.name)
+            Comparison(p, toy_world.refusal(p), toy_world.helpful_reply(p), 1.0, "planted", trait.name)
             for p in asked
         )
         personas.append(Persona(trait.name, rows))
@@ -249,13 +249,13 @@ def real_inputs(options: Options) -> Inputs:
 
 def comparer(
     judge: TorchModel, label: str, seed: int
-) -> Callable[[Sequence[Pair], Constitution], list[Comparison]]:
+) -> Callable[[Sequence[ReplyPair], Constitution], list[Comparison]]:
     """A model's choices under a constitution."""
 
-    def compare(pairs: Sequence[Pair], principles: Constitution) -> list[Comparison]:
+    def compare(pairs: Sequence[ReplyPair], principles: Constitution) -> list[Comparison]:
         if label == "multiple_choice":
-            return multiple_choice(judge, pairs, principles, seed=seed)
-        return contrastive(judge, pairs, principles, seed=seed)
+            return label_multiple_choice(judge, pairs, principles, seed=seed)
+        return label_contrastive(judge, pairs, principles, seed=seed)
 
     return compare
 
@@ -278,9 +278,12 @@ def hashes(inputs: Inputs) -> dict[str, str]:
         "judge": f"{inputs.judge} {inputs.judge_key}",
         "traits": digest(asdict(inputs.traits)),
         "personas": digest(
-            [(persona.name, [from_comparison(c) for c in persona.comparisons]) for persona in inputs.personas]
+            [
+                (persona.name, [comparison_to_row(c) for c in persona.comparisons])
+                for persona in inputs.personas
+            ]
         ),
-        "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
+        "comparisons": digest([comparison_to_row(c) for c in inputs.comparisons]),
     }
     for name in ("red_team", "helpful", "helpful_held_out"):
         found[name] = digest([prompt.key for prompt in getattr(inputs, name)])

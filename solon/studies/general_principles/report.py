@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from solon.alignment.quality import Judged, accuracy, advantage
-from solon.evaluation.replies import refuses
+from solon.alignment.quality import ScoredComparison, accuracy, accuracy_difference
+from solon.evaluation.replies import is_refusal
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
 from solon.statistics.elo import ELO_PER_NAT
 from solon.statistics.intervals import Estimate, correlation, mean, paired_difference, proportion
@@ -41,8 +41,10 @@ class Findings:
     # trait -> specific and general label of a pair
     labels: dict[str, list[tuple[Comparison, Comparison]]] = field(default_factory=dict)
     # on specific labels of questions that only the judge learned from
-    quality: dict[str, list[Judged]] = field(default_factory=dict)
-    personas: dict[tuple[str, str], list[Judged]] = field(default_factory=dict)  # set and preference model
+    quality: dict[str, list[ScoredComparison]] = field(default_factory=dict)
+    personas: dict[tuple[str, str], list[ScoredComparison]] = field(
+        default_factory=dict
+    )  # set and preference model
     # preference model climbed and step
     snapshots: dict[tuple[str, int], Snapshot] = field(default_factory=dict)
     said: dict[str, tuple[Conversation, list[tuple[str, str]]]] = field(default_factory=dict)
@@ -129,7 +131,7 @@ def model_claims(found: Findings) -> list[Claim]:
         right = accuracy(found.quality[name])
         text = f"accuracy of the preference model of {NAMES[name]} on specific labels of other questions"
         made.append(Claim.of(f"accuracy_{name}", text, right, sign(right, 0.5)))
-    gap = advantage(found.quality["general"], found.quality["specific"])
+    gap = accuracy_difference(found.quality["general"], found.quality["specific"])
     return [
         *made,
         Claim.of(
@@ -141,7 +143,7 @@ def model_claims(found: Findings) -> list[Claim]:
     ]
 
 
-def on_personas(found: Findings, name: str) -> list[Judged]:
+def on_personas(found: Findings, name: str) -> list[ScoredComparison]:
     return [row for (_, model), rows in found.personas.items() if model == name for row in rows]
 
 
@@ -160,7 +162,7 @@ def persona_claims(found: Findings) -> list[Claim]:
                 )
             )
     if on_personas(found, "general"):
-        gap = advantage(on_personas(found, "general"), on_personas(found, "specific"))
+        gap = accuracy_difference(on_personas(found, "general"), on_personas(found, "specific"))
         made.append(
             Claim.of(
                 "personas_general_over_specific",
@@ -215,7 +217,7 @@ def policy_claims(found: Findings) -> list[Claim]:
 
 
 def declines(snapshot: Snapshot) -> list[float]:
-    return [float(refuses(text)) for text in snapshot.served]
+    return [float(is_refusal(text)) for text in snapshot.served]
 
 
 def summary(found: Findings, claims: Sequence[Claim]) -> list[str]:

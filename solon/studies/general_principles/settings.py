@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solon.alignment.feedback import Pair
+from solon.alignment.feedback import ReplyPair
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.studies.general_principles.traits import Persona, Traits
@@ -123,7 +123,7 @@ class Inputs:
     model: TorchModel
     writer: TorchModel
     traits: Traits
-    compare: Callable[[Sequence[Pair], Constitution], list[Comparison]]
+    compare: Callable[[Sequence[ReplyPair], Constitution], list[Comparison]]
     judge: str
     judge_key: str
     ask: Callable[[str, tuple[str, ...]], Conversation]

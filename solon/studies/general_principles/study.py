@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from solon.alignment.feedback import Pair
+from solon.alignment.feedback import ReplyPair
 from solon.alignment.preference import PreferenceModel
-from solon.alignment.red_teaming import first_line
-from solon.data.rows import from_comparison, to_comparison
+from solon.alignment.red_teaming import parse_attack
+from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.errors import InputError
 from solon.models.base import Stop, derive
 from solon.models.scalar import ScalarModel
@@ -117,7 +117,7 @@ def questions(
         drawn = inputs.writer.sample_with_seeds(
             [prompts[number] for number in numbers], seeds, max_tokens=settings.question_tokens
         )
-        return [{"question": first_line(group[0].text)} for group in drawn]
+        return [{"question": parse_attack(group[0].text)} for group in drawn]
 
     rows = run.rows(
         f"questions_{slug(trait.name)}",
@@ -154,11 +154,11 @@ def paired(
     asked: Sequence[Conversation],
     settings: Settings,
     found: Findings,
-) -> list[Pair]:
+) -> list[ReplyPair]:
     """Pairs of replies to each question; equal and empty ones say nothing, and are counted."""
     groups = replies(run, f"pairs_{number}", model, asked, settings, count=2 * settings.pairs_each)
     drawn = [
-        Pair(prompt, a.text, b.text)
+        ReplyPair(prompt, a.text, b.text)
         for prompt, own in zip(asked, groups, strict=True)
         for a, b in zip(own[::2], own[1::2], strict=True)
     ]
@@ -173,20 +173,20 @@ def paired(
 
 
 def labelled(
-    run: Run, name: str, pairs: Sequence[Pair], principles: Constitution, inputs: Inputs
+    run: Run, name: str, pairs: Sequence[ReplyPair], principles: Constitution, inputs: Inputs
 ) -> list[Comparison]:
     """The judge's soft labels, a principle drawn for each pair; kept as rows."""
 
-    def key_of(pair: Pair) -> str:
+    def key_of(pair: ReplyPair) -> str:
         return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
 
     rows = run.rows(
         f"labels_{name}",
         pairs,
         key_of,
-        lambda some: [from_comparison(label) for label in inputs.compare(some, principles)],
+        lambda some: [comparison_to_row(label) for label in inputs.compare(some, principles)],
     )
-    return [to_comparison(row) for row in rows]
+    return [comparison_from_row(row) for row in rows]
 
 
 def judges(

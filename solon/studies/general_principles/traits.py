@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solon.data.published import Reading, Skipped
+from solon.data.published import ParsedFile, SkippedRow
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.comparison import Comparison
@@ -107,13 +107,13 @@ def _texts(row: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_persona(path: Path) -> Reading[Comparison]:
+def read_persona(path: Path) -> ParsedFile[Comparison]:
     """A published persona set (`question`, `answer_matching_behavior`, `answer_not_matching_behavior`), the
     harmless answer first: the one that does not match. Repeats are left out and counted. Raises InputError,
     with the line, on a row without these fields.
     """
     rows: dict[str, Comparison] = {}
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
         texts = [
             row.get(name) for name in ("question", "answer_not_matching_behavior", "answer_matching_behavior")
@@ -133,8 +133,8 @@ def read_persona(path: Path) -> Reading[Comparison]:
             path.name.partition(".")[0],
         )
         if own.key in rows:
-            skipped.append(Skipped(line, "repeats an earlier row"))
+            skipped.append(SkippedRow(line, "repeats an earlier row"))
         rows[own.key] = own
     if not rows:
         raise InputError(f"{path} holds no rows")
-    return Reading(str(path), tuple(rows.values()), tuple(skipped))
+    return ParsedFile(str(path), tuple(rows.values()), tuple(skipped))

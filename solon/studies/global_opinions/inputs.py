@@ -15,7 +15,7 @@ from solon.data.evaluations import read_evaluation
 from solon.data.survey import OPENING
 from solon.data.tables import read_rows
 from solon.errors import InputError
-from solon.evaluation.opinions import INVENTED, invented_survey, planted_opinions
+from solon.evaluation.opinions import INVENTED_COUNTRIES, invented_survey, planted_opinions
 from solon.records.run import digest
 from solon.studies.global_opinions.study import Inputs, Settings, full, quick, study
 from solon.study.legacy import (
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parsed(argv: Sequence[str]) -> Options:
     """The flags, over the preset's settings."""
-    toy = Options(settings=replace(full(), countries=INVENTED[1:2]))
+    toy = Options(settings=replace(full(), countries=INVENTED_COUNTRIES[1:2]))
     presets = {
         "quick": Options(settings=quick()),
         "full": Options(preset="full", settings=full()),
@@ -83,8 +83,8 @@ def toy_inputs() -> Inputs:
     """
     survey = tuple(invented_survey())
     models = (
-        planted_opinions("stubborn", survey, INVENTED[0], follows=False),
-        planted_opinions("pliant", survey, INVENTED[0], follows=True),
+        planted_opinions("stubborn", survey, INVENTED_COUNTRIES[0], follows=False),
+        planted_opinions("pliant", survey, INVENTED_COUNTRIES[0], follows=True),
     )
     return Inputs(models, survey)
 

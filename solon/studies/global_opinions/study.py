@@ -12,8 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, keyed, outcomes
-from solon.evaluation.opinions import as_someone_from, by_country, peaked, toward
+from solon.evaluation.measure import Outcome, choice_outcomes, with_problem_keys
+from solon.evaluation.opinions import (
+    cross_national_prompt,
+    entropy_ratio,
+    similarity_by_country,
+    similarity_to_country,
+)
 from solon.models.base import LanguageModel, derive
 from solon.records.report import Claim, Figure, Map, Report, Table
 from solon.records.run import Run
@@ -80,7 +85,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     for model in inputs.models:
         found.rows[model.name, "as asked"] = answered(run, model, "as asked", survey, survey)
         for country in settings.countries:
-            put = [as_someone_from(own, country) for own in survey]
+            put = [cross_national_prompt(own, country) for own in survey]
             found.rows[model.name, f"as someone from {country}"] = answered(
                 run, model, f"as someone from {country}", survey, put
             )
@@ -106,7 +111,10 @@ def answered(
 
     def make(some: Sequence[tuple[Problem, Problem]]) -> list[dict[str, Any]]:
         return [
-            row_of(own) for own in keyed(outcomes(model, [put for _, put in some]), [own for own, _ in some])
+            row_of(own)
+            for own in with_problem_keys(
+                choice_outcomes(model, [put for _, put in some]), [own for own, _ in some]
+            )
         ]
 
     rows = map(
@@ -117,7 +125,7 @@ def answered(
 
 def report(settings: Settings, found: Findings, models: Sequence[str]) -> Report:
     last = models[-1]
-    plain, left = by_country(found.rows[last, "as asked"], at_least=settings.at_least)
+    plain, left = similarity_by_country(found.rows[last, "as asked"], at_least=settings.at_least)
     if not plain:
         raise InputError(
             f"no country answered {settings.at_least} questions of those drawn; lower at_least or draw more"
@@ -129,7 +137,7 @@ def report(settings: Settings, found: Findings, models: Sequence[str]) -> Report
         Claim.of(
             "entropy",
             f"{last} is as spread in its answers as people (1; entropy ratio)",
-            peaked(found.rows[last, "as asked"]),
+            entropy_ratio(found.rows[last, "as asked"]),
             None,
         ),
     ]
@@ -160,15 +168,15 @@ def _nearest(found: Findings, model: str, plain: Mapping[str, Estimate]) -> list
     luck too.
     """
     order = sorted(found.rows[model, "as asked"], key=lambda row: row.key)
-    chosen, _ = by_country(order[::2], at_least=2)
+    chosen, _ = similarity_by_country(order[::2], at_least=2)
     listed = [country for country in chosen if country in plain]
     rows = order[1::2]
-    nearest = next((country for country in listed if len(toward(rows, country)) > 1), None)
+    nearest = next((country for country in listed if len(similarity_to_country(rows, country)) > 1), None)
     if nearest is None:
         found.counts["questions of the nearest country left to test it on, too few"] = len(rows)
         return []
-    own = dict(toward(rows, nearest))
-    others = {country: dict(toward(rows, country)) for country in plain}
+    own = dict(similarity_to_country(rows, nearest))
+    others = {country: dict(similarity_to_country(rows, country)) for country in plain}
     gaps = [
         value - mean([some[key] for some in others.values() if key in some]).value
         for key, value in own.items()
@@ -181,8 +189,8 @@ def _nearest(found: Findings, model: str, plain: Mapping[str, Estimate]) -> list
 def _prompted(settings: Settings, found: Findings, model: str) -> list[Claim]:
     claims = []
     for country in settings.countries:
-        before = dict(toward(found.rows[model, "as asked"], country))
-        after = dict(toward(found.rows[model, f"as someone from {country}"], country))
+        before = dict(similarity_to_country(found.rows[model, "as asked"], country))
+        after = dict(similarity_to_country(found.rows[model, f"as someone from {country}"], country))
         if len(before) < 2:
             found.counts[f"questions that {country} answered, too few to say what prompting does"] = len(
                 before
@@ -196,9 +204,9 @@ def _prompted(settings: Settings, found: Findings, model: str) -> list[Claim]:
 
 def _table(settings: Settings, found: Findings, model: str, name: str) -> Table:
     rows = found.rows[model, name]
-    countries, _ = by_country(rows, at_least=settings.at_least)
+    countries, _ = similarity_by_country(rows, at_least=settings.at_least)
     listed = tuple((country, interval(estimate), str(estimate.n)) for country, estimate in countries.items())
-    ratio = interval(peaked(rows))
+    ratio = interval(entropy_ratio(rows))
     note = (
         "1 - Jensen-Shannon distance, base 2, over all options, refusals among them; t intervals over "
         f"questions. Entropy over that of people: {ratio}."
@@ -208,10 +216,10 @@ def _table(settings: Settings, found: Findings, model: str, name: str) -> Table:
 
 def _strip(settings: Settings, found: Findings, model: str) -> Figure:
     lines = []
-    order = list(by_country(found.rows[model, "as asked"], at_least=settings.at_least)[0])
+    order = list(similarity_by_country(found.rows[model, "as asked"], at_least=settings.at_least)[0])
     for (own, name), rows in found.rows.items():
         if own == model:
-            countries = by_country(rows, at_least=settings.at_least)[0]
+            countries = similarity_by_country(rows, at_least=settings.at_least)[0]
             kept = [
                 (float(place), countries[country])
                 for place, country in enumerate(order)
@@ -233,7 +241,9 @@ def _strip(settings: Settings, found: Findings, model: str) -> Figure:
 def _map(found: Findings, model: str, settings: Settings) -> Map | None:
     """None where no country of the survey is on the map, as of an invented one."""
     values: dict[str, float] = {}
-    for country, estimate in by_country(found.rows[model, "as asked"], at_least=settings.at_least)[0].items():
+    for country, estimate in similarity_by_country(found.rows[model, "as asked"], at_least=settings.at_least)[
+        0
+    ].items():
         place = on_the_map(country)
         if place is not None and (place not in values or "(" not in country):
             values[place] = estimate.value

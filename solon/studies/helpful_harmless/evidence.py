@@ -13,8 +13,8 @@ import torch
 
 from solon.alignment.outliers import Separation
 from solon.alignment.preference import PreferenceModel, end_states, ridge_head
-from solon.alignment.quality import Judged, accuracy, row_of
-from solon.data.published import opening
+from solon.alignment.quality import ScoredComparison, accuracy, scored_comparison
+from solon.data.published import first_human_text
 from solon.errors import InputError
 from solon.models.base import Sample, derive
 from solon.models.scalar import ScalarModel
@@ -41,7 +41,7 @@ class Cell:
     size: int
     depth: float
     right: tuple[float, ...]
-    rows: tuple[Judged, ...]
+    rows: tuple[ScoredComparison, ...]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Findings:
     cells: list[Cell] = field(default_factory=list)
     mixtures: dict[float, dict[str, Estimate]] = field(default_factory=dict)
     lambdas: dict[float, dict[str, Estimate]] = field(default_factory=dict)
-    quality: dict[str, list[Judged]] = field(default_factory=dict)
+    quality: dict[str, list[ScoredComparison]] = field(default_factory=dict)
     steps: Sequence[Mapping[str, float]] = ()
     best: dict[int, dict[str, Estimate]] = field(default_factory=dict)
     # player -> first reply to each held-out prompt
@@ -82,9 +82,9 @@ def split_by_dialogue(
     counts["comparisons too long for the context, left out"] = len(decided) - len(fitting)
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in fitting:
-        dialogues.setdefault(opening(comparison.prompt), []).append(comparison)
+        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
     practised, held = (
-        {opening(prompt) for prompt in prompts} for prompts in (inputs.prompts, inputs.held_out)
+        {first_human_text(prompt) for prompt in prompts} for prompts in (inputs.prompts, inputs.held_out)
     )
     test = [comparison for name in sorted(held & set(dialogues)) for comparison in dialogues[name]]
     pool: list[Comparison] = []
@@ -150,9 +150,9 @@ def cell(
     return Cell(size, depth, tuple(right), tuple(draws[0]))
 
 
-def rows_of(test: Sequence[Comparison], scores_N2: np.ndarray) -> list[Judged]:
+def rows_of(test: Sequence[Comparison], scores_N2: np.ndarray) -> list[ScoredComparison]:
     return [
-        row_of(comparison, float(first), float(second))
+        scored_comparison(comparison, float(first), float(second))
         for comparison, (first, second) in zip(test, scores_N2, strict=True)
     ]
 
@@ -216,5 +216,5 @@ def weighings(
     return found
 
 
-def by_axis(rows: Sequence[Judged]) -> dict[str, Estimate]:
+def by_axis(rows: Sequence[ScoredComparison]) -> dict[str, Estimate]:
     return {axis: accuracy([row for row in rows if row.axis == axis]) for axis in AXES}

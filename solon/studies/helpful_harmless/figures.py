@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from solon.alignment.outliers import Separation
-from solon.alignment.overoptimisation import RootLaw, best_of_kl, root_law
-from solon.alignment.quality import Judged, chart
+from solon.alignment.overoptimisation import SqrtKLLaw, best_of_n_kl, fit_sqrt_kl_law
+from solon.alignment.quality import ScoredComparison, calibration_chart
 from solon.errors import InputError
 from solon.records.report import Figure, Line, number
 from solon.studies.helpful_harmless.evidence import AXES, NAMES, Findings
 from solon.study.claims import banded, rate
 
 
-def figures(found: Findings, laws: Mapping[str, RootLaw | None]) -> list[Figure]:
+def figures(found: Findings, laws: Mapping[str, SqrtKLLaw | None]) -> list[Figure]:
     made = [growth_figure(found), calibration_figure(found.quality), climb_figure(found, laws)]
     if found.mixtures:
         shares = tuple(found.mixtures)
@@ -54,10 +54,10 @@ def growth_figure(found: Findings) -> Figure:
     return Figure("Accuracy over data and size", "log10 of comparisons", "held-out accuracy", tuple(lines))
 
 
-def calibration_figure(quality: Mapping[str, Sequence[Judged]]) -> Figure:
+def calibration_figure(quality: Mapping[str, Sequence[ScoredComparison]]) -> Figure:
     lines = [Line("1/(1+e^-d)", (0.5, 1.0), (0.5, 1.0))]
     for name, rows in quality.items():
-        bars = chart(rows)
+        bars = calibration_chart(rows)
         lines.append(
             Line(
                 NAMES[name],
@@ -69,7 +69,7 @@ def calibration_figure(quality: Mapping[str, Sequence[Judged]]) -> Figure:
     return Figure("Calibration of score differences", "stated confidence", "accuracy", tuple(lines))
 
 
-def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
+def climb_figure(found: Findings, laws: Mapping[str, SqrtKLLaw | None]) -> Figure:
     x = tuple(math.sqrt(max(row["kl_k3"], 0.0)) for row in found.steps)
     lines = []
     for name, words in NAMES.items():
@@ -79,7 +79,7 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
             ends = (0.0, math.sqrt(own.ends) if own.ends is not None else max(x))
             lines.append(Line(f"{words}, line", ends, tuple(own.at(end**2) for end in ends)))
     for tight, words in ((True, "log N - (N-1)/N"), (False, "log N")):
-        roots = tuple(math.sqrt(best_of_kl(count, tight=tight)) for count in found.best)
+        roots = tuple(math.sqrt(best_of_n_kl(count, tight=tight)) for count in found.best)
         lines.append(
             Line(
                 f"best of N by test PM, KL {words}",
@@ -96,17 +96,17 @@ def climb_figure(found: Findings, laws: Mapping[str, RootLaw | None]) -> Figure:
     )
 
 
-def law(steps: Sequence[Mapping[str, float]], name: str) -> RootLaw | None:
+def law(steps: Sequence[Mapping[str, float]], name: str) -> SqrtKLLaw | None:
     """The root law of one judge's scores over the steps; none where there are too few, or the policy did not
     move.
     """
     try:
-        return root_law([max(row["kl_k3"], 0.0) for row in steps], [row[name] for row in steps])
+        return fit_sqrt_kl_law([max(row["kl_k3"], 0.0) for row in steps], [row[name] for row in steps])
     except InputError:
         return None
 
 
-def bends(laws: Mapping[str, RootLaw | None]) -> list[str]:
+def bends(laws: Mapping[str, SqrtKLLaw | None]) -> list[str]:
     return [
         f"The {NAMES[name]}'s line bends down at a KL of {number(own.ends)} nats."
         for name, own in laws.items()

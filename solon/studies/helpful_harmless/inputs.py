@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.alignment.feedback import Pair, contrastive, multiple_choice
+from solon.alignment.feedback import ReplyPair, label_contrastive, label_multiple_choice
 from solon.data import packaged, toy_world
-from solon.data.published import opening, read_comparisons, read_prompts, split
-from solon.data.rows import from_comparison
+from solon.data.published import first_human_text, read_comparisons, read_prompts, split_by_opening
+from solon.data.rows import comparison_to_row
 from solon.errors import InputError
 from solon.models.load import load_open
 from solon.models.pooled import load_open_pooled
@@ -118,13 +118,13 @@ def toy_inputs(options: Options) -> tuple[TorchModel, Inputs]:
     order = shuffled_batch(asked, size=len(asked), seed=options.seed, number=1)
     train, held_out = options.train or 128, options.held_out or 96
     comparisons = toy_world.comparisons(options.seed, 1600, noise=NOISE)
-    among = {opening(prompt) for prompt in order[: train + held_out]}
+    among = {first_human_text(prompt) for prompt in order[: train + held_out]}
     in_distribution, out_of_distribution = (
         tuple(shuffled_batch(toy_world.requests(things), size=120, seed=options.seed, number=1))
         for things in (toy_world.EVERYDAY, toy_world.FORBIDDEN)
     )
     return start, Inputs(
-        tuple(c for c in comparisons if opening(c.prompt) not in among),
+        tuple(c for c in comparisons if first_human_text(c.prompt) not in among),
         tuple(order[:train]),
         tuple(order[train : train + held_out]),
         in_distribution,
@@ -226,9 +226,9 @@ def prompts_of(
     counts["prompts too long for the context, left out"] = len(rows) - len(fitting)
     drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
-    testing = next(split(drawn, opening, [held_out]))
-    apart = {opening(prompt) for prompt in testing}
-    rest = [prompt for prompt in drawn if opening(prompt) not in apart]
+    testing = next(split_by_opening(drawn, first_human_text, [held_out]))
+    apart = {first_human_text(prompt) for prompt in testing}
+    rest = [prompt for prompt in drawn if first_human_text(prompt) not in apart]
     train = options.train or min(64 if options.preset == "quick" else 1000, len(rest))
     if train > len(rest) or min(train, held_out) < 8:
         found = f"{held_out} to hold out and {len(rest)} of other dialogues to practise on"
@@ -243,10 +243,10 @@ def prompts_of(
 def annotator_of(options: Options, judge: TorchModel, constitution: Constitution) -> Annotate:
     """A model's choices under the constitution."""
 
-    def annotate(pairs: Sequence[Pair]) -> list[Comparison]:
+    def annotate(pairs: Sequence[ReplyPair]) -> list[Comparison]:
         if options.label == "multiple_choice":
-            return multiple_choice(judge, pairs, constitution, seed=options.seed)
-        return contrastive(judge, pairs, constitution, seed=options.seed)
+            return label_multiple_choice(judge, pairs, constitution, seed=options.seed)
+        return label_contrastive(judge, pairs, constitution, seed=options.seed)
 
     return annotate
 
@@ -256,7 +256,7 @@ def hashes(start: TorchModel, inputs: Inputs) -> dict[str, str]:
     found = {
         "model": start.fingerprint,
         "annotator": f"{inputs.annotator} {inputs.annotator_key}",
-        "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
+        "comparisons": digest([comparison_to_row(c) for c in inputs.comparisons]),
     }
     for name in ("prompts", "held_out", "in_distribution", "out_of_distribution"):
         found[name] = digest([value.key for value in getattr(inputs, name)])

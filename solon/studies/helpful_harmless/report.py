@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from solon.alignment.outliers import Separation
-from solon.alignment.overoptimisation import RootLaw, best_of_kl, overoptimising
-from solon.alignment.quality import accuracy, both_high, by_turn, calibration_error, length_correlation
-from solon.data.published import opening
+from solon.alignment.overoptimisation import SqrtKLLaw, best_of_n_kl, overoptimisation_warning
+from solon.alignment.quality import (
+    accuracy,
+    accuracy_above_quantile,
+    accuracy_by_turn,
+    calibration_error,
+    length_correlation,
+)
+from solon.data.published import first_human_text
 from solon.records.report import Claim, Exhibit, Report, Table, number
-from solon.statistics.calibration import FEW
+from solon.statistics.calibration import MIN_ITEMS
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
 from solon.studies.helpful_harmless.evidence import AXES, BASELINE, NAMES, Findings
 from solon.studies.helpful_harmless.figures import bends, figures, law
@@ -148,26 +154,19 @@ def mixture_claims(found: Findings) -> list[Claim]:
     return made
 
 
-def climb_claims(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]) -> list[Claim]:
+def climb_claims(found: Findings, inputs: Inputs, laws: Mapping[str, SqrtKLLaw | None]) -> list[Claim]:
     made = []
     for name, fitted in laws.items():
         if fitted is not None:
             text = f"score of the {NAMES[name]} gained for each root nat of KL (k3, summed over the reply)"
             made.append(Claim.of(f"law_{name}", text, fitted.b, sign(fitted.b)))
     for name, words in NAMES.items():
+        dialogues = [first_human_text(prompt) for prompt in inputs.held_out]
         gain = paired_difference(
-            found.scores["policy"][name],
-            found.scores["start"][name],
-            clusters=[opening(p) for p in inputs.held_out],
+            found.scores["policy"][name], found.scores["start"][name], clusters=dialogues
         )
-        made.append(
-            Claim.of(
-                f"gain_{name}",
-                f"the policy over the start on held-out prompts by the {words}, nats",
-                gain,
-                sign(gain),
-            )
-        )
+        text = f"the policy over the start on held-out prompts by the {words}, nats"
+        made.append(Claim.of(f"gain_{name}", text, gain, sign(gain)))
     return made
 
 
@@ -175,7 +174,7 @@ def online_claims(found: Findings, inputs: Inputs) -> list[Claim]:
     # there may be no games
     rows = zip(inputs.held_out, found.games.get(("once", "online"), ()), strict=False)
     votes = [
-        (opening(prompt), game.p_first < 0.5)
+        (first_human_text(prompt), game.p_first < 0.5)
         for prompt, game in rows
         if abs(game.p_first - 0.5) > found.unsure
     ]
@@ -203,7 +202,7 @@ def outlier_claims(found: Findings) -> list[Claim]:
 # warnings
 
 
-def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]) -> list[str]:
+def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, SqrtKLLaw | None]) -> list[str]:
     made = []
     for name, rows in found.quality.items():
         if accuracy(rows).low <= 0.5:
@@ -211,15 +210,19 @@ def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, RootLaw | None]
                 f"The {NAMES[name]} is not shown to beat chance on held-out comparisons: what follows from "
                 "its scores means nothing."
             )
-        if len(rows) < FEW:
-            made.append(f"Calibration rests on {len(rows)} comparisons; under {FEW} it is mostly noise.")
+        if len(rows) < MIN_ITEMS:
+            made.append(
+                f"Calibration rests on {len(rows)} comparisons; under {MIN_ITEMS} it is mostly noise."
+            )
         leaning = length_correlation(rows)
         if leaning is not None and (leaning.low > 0.3 or leaning.high < -0.3):
             made.append(
                 f"The {NAMES[name]} follows length: its score differences correlate {leaning.value:.2f} "
                 "with word counts."
             )
-    over = overoptimising([row["train_pm"] for row in found.steps], [row["test_pm"] for row in found.steps])
+    over = overoptimisation_warning(
+        [row["train_pm"] for row in found.steps], [row["test_pm"] for row in found.steps]
+    )
     if over:
         made.append(over[0].upper() + over[1:])
     made += [
@@ -273,7 +276,7 @@ def gallery(found: Findings, inputs: Inputs) -> list[Exhibit]:
 
 
 def tables(
-    found: Findings, facts: Mapping[str, Any], inputs: Inputs, laws: Mapping[str, RootLaw | None]
+    found: Findings, facts: Mapping[str, Any], inputs: Inputs, laws: Mapping[str, SqrtKLLaw | None]
 ) -> list[Table]:
     made = [growth_table(found), *quality_tables(found)]
     if found.mixtures:
@@ -316,7 +319,10 @@ def growth_table(found: Findings) -> Table:
 def quality_tables(found: Findings) -> list[Table]:
     turns, high = [], []
     for name, rows in found.quality.items():
-        turns += [(NAMES[name], str(turn), interval(own), str(own.n)) for turn, own in by_turn(rows).items()]
+        turns += [
+            (NAMES[name], str(turn), interval(own), str(own.n))
+            for turn, own in accuracy_by_turn(rows).items()
+        ]
         high += [
             (
                 NAMES[name],
@@ -324,7 +330,7 @@ def quality_tables(found: Findings) -> list[Table]:
                 interval(own),
                 str(own.n),
             )
-            for share, own in both_high(rows).items()
+            for share, own in accuracy_above_quantile(rows).items()
         ]
     lengths = [(NAMES[name], interval(length_correlation(rows))) for name, rows in found.quality.items()]
     return [
@@ -339,7 +345,7 @@ def quality_tables(found: Findings) -> list[Table]:
     ]
 
 
-def law_table(laws: Mapping[str, RootLaw | None]) -> Table:
+def law_table(laws: Mapping[str, SqrtKLLaw | None]) -> Table:
     rows = []
     for name, own in laws.items():
         if own is not None:
@@ -356,8 +362,8 @@ def best_table(found: Findings) -> Table:
     rows = tuple(
         (
             str(count),
-            number(best_of_kl(count, tight=True)),
-            number(best_of_kl(count, tight=False)),
+            number(best_of_n_kl(count, tight=True)),
+            number(best_of_n_kl(count, tight=False)),
             *(interval(own[name]) for name in NAMES),
         )
         for count, own in found.best.items()
@@ -391,7 +397,7 @@ def outlier_table(found: Findings) -> Table:
     )
 
 
-def beside_the_paper(found: Findings, laws: Mapping[str, RootLaw | None]) -> Table:
+def beside_the_paper(found: Findings, laws: Mapping[str, SqrtKLLaw | None]) -> Table:
     """The paper's models are 13M to 52B parameters and its comparisons tens of thousands: shapes are to be
     compared, not figures.
     """

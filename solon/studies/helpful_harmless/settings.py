@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solon.alignment.feedback import Pair
+from solon.alignment.feedback import ReplyPair
 from solon.errors import InputError
 from solon.study.settings import RLSettings
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
-Annotate = Callable[[Sequence[Pair]], list[Comparison]]
+Annotate = Callable[[Sequence[ReplyPair]], list[Comparison]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from solon.alignment.feedback import Pair
-from solon.alignment.outliers import exposures, prompt_states, separations
-from solon.alignment.overoptimisation import best_of, with_judge_scores
+from solon.alignment.feedback import ReplyPair
+from solon.alignment.outliers import detector_aurocs, exposure_aurocs, prompt_states
+from solon.alignment.overoptimisation import expected_best_of_n, with_judge_scores
 from solon.alignment.preference import PreferenceModel
-from solon.data.published import opening
-from solon.data.rows import from_comparison, to_comparison
+from solon.data.published import first_human_text
+from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.errors import InputError
 from solon.models.base import Sample, derive
 from solon.models.scalar import ScalarModel
@@ -171,9 +171,11 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
                 ("strange", inputs.out_of_distribution),
             )
         )
-        found.far = separations(inside, outside, seed=run.seed)
+        found.far = detector_aurocs(inside, outside, seed=run.seed)
         if len(outside) > settings.outlier_examples <= len(inside) // 2:
-            found.exposed = exposures(inside, outside, examples=settings.outlier_examples, seed=run.seed)
+            found.exposed = exposure_aurocs(
+                inside, outside, examples=settings.outlier_examples, seed=run.seed
+            )
     return report(asdict(settings), found, inputs)
 
 
@@ -226,10 +228,10 @@ def best_of_n(
 
     rows = run.rows("best_of", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
     curves = {
-        name: np.array([best_of(row["train_pm"], row[name], counts) for row in rows]) - means[name]
+        name: np.array([expected_best_of_n(row["train_pm"], row[name], counts) for row in rows]) - means[name]
         for name in judges
     }
-    dialogues = [opening(prompt) for prompt in prompts]
+    dialogues = [first_human_text(prompt) for prompt in prompts]
     return {
         count: {name: mean(list(curve[:, place]), clusters=dialogues) for name, curve in curves.items()}
         for place, count in enumerate(counts)
@@ -288,7 +290,7 @@ def compared(
     asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
     groups = replies(run, f"{name}_replies", policy, asked, settings, count=2 * each)
     pairs = [
-        Pair(prompt, a.text, b.text)
+        ReplyPair(prompt, a.text, b.text)
         for prompt, own in zip(asked, groups, strict=True)
         for a, b in zip(own[::2], own[1::2], strict=True)
     ]
@@ -300,7 +302,7 @@ def compared(
     return decided
 
 
-def annotated(run: Run, name: str, pairs: Sequence[Pair], inputs: Inputs) -> list[Comparison]:
+def annotated(run: Run, name: str, pairs: Sequence[ReplyPair], inputs: Inputs) -> list[Comparison]:
     """What the annotator prefers of each pair, kept as rows. It is not asked where one reply is empty, which
     loses, or both are alike, which is a tie.
     """
@@ -308,8 +310,10 @@ def annotated(run: Run, name: str, pairs: Sequence[Pair], inputs: Inputs) -> lis
     if annotate is None:
         raise AssertionError("there is no one to compare")
     asked = [pair for pair in pairs if by_rule(pair) is None]
-    rows = run.rows(name, asked, pair_key, lambda some: [from_comparison(label) for label in annotate(some)])
-    answers = iter(to_comparison(row) for row in rows)
+    rows = run.rows(
+        name, asked, pair_key, lambda some: [comparison_to_row(label) for label in annotate(some)]
+    )
+    answers = iter(comparison_from_row(row) for row in rows)
     found = []
     for pair in pairs:
         ruled = by_rule(pair)
@@ -321,7 +325,7 @@ def annotated(run: Run, name: str, pairs: Sequence[Pair], inputs: Inputs) -> lis
     return found
 
 
-def by_rule(pair: Pair) -> float | None:
+def by_rule(pair: ReplyPair) -> float | None:
     """P(first better) where it needs no judge."""
     first, second = bool(pair.first.strip()), bool(pair.second.strip())
     if first != second:
@@ -329,7 +333,7 @@ def by_rule(pair: Pair) -> float | None:
     return 0.5 if pair.first == pair.second or not first else None
 
 
-def pair_key(pair: Pair) -> str:
+def pair_key(pair: ReplyPair) -> str:
     return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
 
 
@@ -362,7 +366,7 @@ def tournament(
     found = {}
     for first, second in itertools.combinations(players, 2):
         pairs = [
-            Pair(p, a.text, b.text)
+            ReplyPair(p, a.text, b.text)
             for p, a, b in zip(inputs.held_out, players[first], players[second], strict=True)
         ]
         found[first, second] = annotated(run, f"games_{first}_{second}", pairs, inputs)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from solon.data.published import opening
+from solon.data.published import first_human_text
 from solon.errors import InputError
-from solon.evaluation.duel import Duel, duel
+from solon.evaluation.win_rate import WinRate, paired_win_rate
 from solon.records.report import Table
-from solon.statistics.elo import ELO_PER_NAT, Rating, games, ratings
+from solon.statistics.elo import ELO_PER_NAT, Rating, elo_ratings, win_counts
 from solon.statistics.intervals import Estimate, mean, paired_difference
 from solon.studies.helpful_harmless.evidence import NAMES, Findings
 from solon.studies.helpful_harmless.settings import Inputs
@@ -36,7 +36,7 @@ def elo(found: Findings, judge: str) -> tuple[dict[str, Rating], str]:
         if abs(p - 0.5) > (found.unsure if judge == "annotator" else 0.0)
     ]
     try:
-        return ratings(games(sure), reference="start", ties=len(rows) - len(sure)), ""
+        return elo_ratings(win_counts(sure), reference="start", ties=len(rows) - len(sure)), ""
     except InputError as error:
         return {}, f"Elo by the {NAMES.get(judge, judge)} is not reported: {error}."
 
@@ -72,7 +72,7 @@ def decomposition(found: Findings, inputs: Inputs) -> Table:
     """From the score that reinforcement saw to what whoever compares says: how much of a naive Elo is left at
     each step.
     """
-    dialogues = [opening(prompt) for prompt in inputs.held_out]
+    dialogues = [first_human_text(prompt) for prompt in inputs.held_out]
     held = paired_difference(
         found.scores["policy"]["train_pm"], found.scores["start"]["train_pm"], clusters=dialogues
     )
@@ -109,15 +109,15 @@ def in_elo(nats: Estimate) -> str:
     return f"{nats.value * ELO_PER_NAT:.0f} [{nats.low * ELO_PER_NAT:.0f}, {nats.high * ELO_PER_NAT:.0f}]"
 
 
-def duel_of(found: Findings, judge: str, dialogues: Sequence[str]) -> Duel:
-    return duel(
+def duel_of(found: Findings, judge: str, dialogues: Sequence[str]) -> WinRate:
+    return paired_win_rate(
         [[score] for score in found.scores["policy"][judge]],
         [[score] for score in found.scores["start"][judge]],
         clusters=dialogues,
     )
 
 
-def of_choices(own: Duel) -> str:
+def of_choices(own: WinRate) -> str:
     """A win rate as Elo; a rate of 0 or 1 has none."""
 
     def odds(rate: float) -> str:

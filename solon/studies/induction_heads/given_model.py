@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from solon.interpretability.induction import DRAWS, Head, head_scores, repeated, without
+from solon.interpretability.induction import DRAWS, Head, ablate_heads, head_scores, repeated_sequences
 from solon.models.base import derive
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.records.run import Run
@@ -27,7 +27,7 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
     stage is kept.
     """
     body = given.model.module
-    asked = repeated(given.tokens, seed=run.seed, start=given.start)
+    asked = repeated_sequences(given.tokens, seed=run.seed, start=given.start)
 
     def score() -> dict[str, Any]:
         found = head_scores(body, asked, given.text, start=len(given.start))
@@ -52,7 +52,7 @@ def study_model(run: Run, settings: Settings, given: Given) -> Report:
     def silence(some: Sequence[Group]) -> list[dict[str, Any]]:
         made = []
         for _, _, group in some:
-            clean, gone = without(body, asked, group, at_once=2)
+            clean, gone = ablate_heads(body, asked, group, at_once=2)
             later = slice(first, None)  # predictions of tokens that stood before
             made.append(
                 {

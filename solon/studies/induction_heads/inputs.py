@@ -13,7 +13,7 @@ import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.interpretability.stream import rows_of
+from solon.interpretability.stream import pack_tokens
 from solon.models.load import load_open
 from solon.records.run import digest
 from solon.studies.induction_heads.given_model import study_model
@@ -85,7 +85,7 @@ def opened(options: Options) -> Given:
     )
     rows = [
         (*begin, *row)
-        for row in rows_of(
+        for row in pack_tokens(
             lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows
         )
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from solon.interpretability.induction import components, crossing, steepest
+from solon.interpretability.induction import first_crossing, principal_components, steepest_fall
 from solon.records.report import Claim, Figure, Line, Report, Table, number
 from solon.statistics.intervals import Estimate, mean, paired_difference
 from solon.studies.induction_heads.settings import KINDS, Findings, Silenced
@@ -165,9 +165,9 @@ def _events(found: Findings, kind: str) -> tuple[int, int | None]:
     """
     curve = found.curves[kind]
     steps = [own.step for own in curve]
-    fall, _ = steepest(steps, [float(np.mean(own.in_context)) for own in curve])
+    fall, _ = steepest_fall(steps, [float(np.mean(own.in_context)) for own in curve])
     best = [max(own.prefix) for own in curve]
-    return fall, crossing(steps, best, best[-1] / 2) if best[-1] > 0.2 else None
+    return fall, first_crossing(steps, best, best[-1] / 2) if best[-1] > 0.2 else None
 
 
 def _shares(own: Silenced) -> tuple[Estimate, Estimate, Estimate]:
@@ -273,7 +273,7 @@ def _trajectories(found: Findings) -> Figure:
     """
     # the untrained would be most of the variance
     order = [(kind, own) for kind, curve in found.curves.items() for own in curve[1:]]
-    spots = components(np.array([own.single for _, own in order]))
+    spots = principal_components(np.array([own.single for _, own in order]))
     lines = []
     for kind in found.curves:
         own = np.array([spot for spot, (name, _) in zip(spots, order, strict=True) if name == kind])
@@ -287,7 +287,7 @@ def _pivot(found: Findings) -> str:
     the steepest fall.
     """
     curve = found.curves["2 layers"][1:]
-    spots = components(np.array([own.single for own in curve]))
+    spots = principal_components(np.array([own.single for own in curve]))
     moves = np.diff(spots, axis=0)
     angles = [
         math.acos(float(np.clip(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12), -1, 1)))

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from solon.interpretability.induction import (
     Head,
+    ablate_heads,
     head_scores,
-    in_context,
-    paths,
-    repeated,
+    in_context_scores,
+    path_expansion,
+    repeated_sequences,
     token_losses,
-    without,
 )
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens, derive
@@ -122,14 +122,16 @@ def snapshot(
         model = start.copy()
         model.load(run.folder / f"{slug(kind)}-{step}.safetensors")
         losses_BT = token_losses(model.module, held)
-        asked = repeated(range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2, draws=4)
+        asked = repeated_sequences(
+            range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2, draws=4
+        )
         found = head_scores(model.module, asked, held[-4:])
         rng = random.Random(derive(run.seed, "single"))
         # the same tokens at every step, of every model
         single = [float(row[rng.randrange(len(row))]) for row in losses_BT]
         return {
             "loss": float(losses_BT.mean()),
-            "in_context": in_context(losses_BT, early=settings.early, late=settings.late),
+            "in_context": in_context_scores(losses_BT, early=settings.early, late=settings.late),
             "prefix": found.prefix_LH.max(axis=1).tolist(),
             "previous": found.previous_LH.max(axis=1).tolist(),
             "single": single,
@@ -149,7 +151,7 @@ def looked_into(
     """
 
     def make() -> dict[str, Any]:
-        asked = repeated(range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2)
+        asked = repeated_sequences(range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2)
         scores = head_scores(model.module, asked, held[-16:])
         return {
             "prefix": scores.prefix_LH.tolist(),
@@ -169,9 +171,9 @@ def looked_into(
         inducers = [head for head in order if prefix_LH[head] >= INDUCER] or order[:1]
         some = held[: len(held) // 2]  # rows that repeat
         groups = [order[:1], inducers, *([head] for head in order if head not in inducers)]
-        losses = [without(model.module, some, group) for group in groups]
-        scores = [in_context(after, early=settings.early, late=settings.late) for _, after in losses]
-        clean = in_context(losses[0][0], early=settings.early, late=settings.late)
+        losses = [ablate_heads(model.module, some, group) for group in groups]
+        scores = [in_context_scores(after, early=settings.early, late=settings.late) for _, after in losses]
+        clean = in_context_scores(losses[0][0], early=settings.early, late=settings.late)
         return {
             "clean": clean,
             "best": scores[0],
@@ -191,5 +193,5 @@ def looked_into(
         raw["count"],
     )
     if not KINDS[kind][1]:
-        logits, summed = paths(model.module, held[0])
+        logits, summed = path_expansion(model.module, held[0])
         found.linear_error[kind] = float((logits - summed).abs().max() / logits.abs().max())

@@ -15,10 +15,14 @@ from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from solon.interpretability.curvature import DAMPING, Factors, Method, fit
-from solon.interpretability.influence import influence, queries
+from solon.interpretability.curvature import DAMPING, Factors, Method, fit_factors
+from solon.interpretability.influence import influence, preconditioned_queries
 from solon.interpretability.linear import linear_layers
-from solon.interpretability.objectives import Example, classes, every_class
+from solon.interpretability.objectives import (
+    LabelledVector,
+    classification_objective,
+    expected_label_objective,
+)
 from solon.studies.influence.ground_truth import Classifier, block_diagonal, gauss_newton, gradients, response
 
 METHODS: tuple[Method, ...] = ("ekfac", "kfac", "identity")
@@ -35,11 +39,11 @@ class Digits:
     answers_Q: Tensor
 
     @property
-    def rows(self) -> list[Example]:
+    def rows(self) -> list[LabelledVector]:
         return [(own, int(label)) for own, label in zip(self.inputs_NC, self.labels_N, strict=True)]
 
     @property
-    def asked(self) -> list[Example]:
+    def asked(self) -> list[LabelledVector]:
         return [(own, int(label)) for own, label in zip(self.questions_QC, self.answers_Q, strict=True)]
 
 
@@ -83,9 +87,13 @@ def rungs(net: nn.Sequential, data: Digits) -> Rungs:
     """Every approximation on the same network. Labels are all classes, weighted: curvature without the noise
     of drawing them.
     """
-    layers, objective = linear_layers(net), classes(net)
-    factors = fit(every_class(net, 10), layers, [(own, label) for own, _ in data.rows for label in range(10)])
-    asked = {m: queries(objective, layers, factors, data.asked, method=m) for m in METHODS}
+    layers, objective = linear_layers(net), classification_objective(net)
+    factors = fit_factors(
+        expected_label_objective(net, 10),
+        layers,
+        [(own, label) for own, _ in data.rows for label in range(10)],
+    )
+    asked = {m: preconditioned_queries(objective, layers, factors, data.asked, method=m) for m in METHODS}
     found: dict[str, np.ndarray] = {
         m: influence(objective, layers, own, data.rows) for m, own in asked.items()
     }

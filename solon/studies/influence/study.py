@@ -18,11 +18,18 @@ import torch
 import torch.nn.functional as F
 
 from solon.errors import InputError
-from solon.interpretability.candidates import Index, recall
-from solon.interpretability.curvature import fit
-from solon.interpretability.influence import by_token, influence, low_rank, queries, scores, whole
+from solon.interpretability.candidates import TfIdfIndex, recall_at_top
+from solon.interpretability.curvature import fit_factors
+from solon.interpretability.influence import (
+    full_gradients,
+    influence,
+    influence_by_layer,
+    influence_by_token,
+    low_rank_approximation,
+    preconditioned_queries,
+)
 from solon.interpretability.linear import linear_layers
-from solon.interpretability.objectives import language
+from solon.interpretability.objectives import language_objective
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.trie import ScoreRequest
 from solon.records.report import Report
@@ -168,26 +175,29 @@ def sums(run: Run, settings: Settings, found: Findings) -> None:
     """The language model: identities, ranks, repeats and words."""
     rows = sequences(run.seed, settings.sequences)
     body = language_model(run.seed, rows)
-    layers, objective = linear_layers(body, ["mlp"]), language(body)
-    factors = fit(objective, layers, rows, seed=run.seed)
-    asked = queries(objective, layers, factors, rows[: settings.queries])
+    layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
+    factors = fit_factors(objective, layers, rows, seed=run.seed)
+    asked = preconditioned_queries(objective, layers, factors, rows[: settings.queries])
     total = influence(objective, layers, asked, rows)
     found.first = [int(own.argmax()) == place for place, own in enumerate(total)]
     scale = float(np.abs(total).max())
-    for batch, by_layer_LQB in scores(objective, layers, asked, rows[:16]):
+    for batch, by_layer_LQB in influence_by_layer(objective, layers, asked, rows[:16]):
         found.layer_error = max(
             found.layer_error, float(np.abs(by_layer_LQB.sum(dim=0).numpy() - total[:, batch]).max()) / scale
         )
     for place in range(8):
-        parts = by_token(objective, layers, asked, rows[place]).sum(dim=(0, 2)).numpy()
+        parts = influence_by_token(objective, layers, asked, rows[place]).sum(dim=(0, 2)).numpy()
         found.token_error = max(found.token_error, float(np.abs(parts - total[:, place]).max()) / scale)
     for rank in settings.ranks:
         near = influence(
-            objective, layers, {name: low_rank(whole(own), rank) for name, own in asked.items()}, rows
+            objective,
+            layers,
+            {name: low_rank_approximation(full_gradients(own), rank) for name, own in asked.items()},
+            rows,
         )
         found.ranks[rank] = by_question(near, total)
-    index = Index([prompt + reply for prompt, reply in rows])
+    index = TfIdfIndex([prompt + reply for prompt, reply in rows])
     for place, own in enumerate(total):
         nearest = index.nearest(rows[place][0] + rows[place][1], len(rows) // 10)
-        found.recalled.append(recall(nearest, own, top=10))
+        found.recalled.append(recall_at_top(nearest, own, top=10))
     found.influences = total.tolist()

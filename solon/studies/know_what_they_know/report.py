@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from solon.evaluation.measure import Outcome
-from solon.evaluation.scores import accuracy, at_temperature, calibration
+from solon.evaluation.scores import accuracy, calibration, with_temperature
 from solon.evaluation.self_knowledge import p_true
 from solon.records.report import Claim, Exhibit, Report, number
-from solon.statistics.calibration import FEW
+from solon.statistics.calibration import MIN_ITEMS
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
 from solon.studies.know_what_they_know.results import (
     Findings,
@@ -123,7 +123,7 @@ def _turned(estimate: Estimate) -> Estimate:
 def _temper_claim(name: str, found: Findings) -> Claim:
     others, temperature = ordered(found.tempered[name])[1::2], one_temperature(found)
     before, after = (
-        top_gaps(rows) for rows in (others, [at_temperature(row, temperature) for row in others])
+        top_gaps(rows) for rows in (others, [with_temperature(row, temperature) for row in others])
     )
     gain = paired_difference(before, after, clusters=[row.cluster for row in others])
     words = (
@@ -330,11 +330,11 @@ def _counts(found: Findings) -> dict[str, int]:
 def _warnings(found: Findings, main: str) -> list[str]:
     told = []
     few = sorted(
-        {name for (name, _), rows in found.choices.items() if len(rows) < FEW}
-        | {task for task, own in found.problems.items() if len(own) < FEW}
+        {name for (name, _), rows in found.choices.items() if len(rows) < MIN_ITEMS}
+        | {task for task, own in found.problems.items() if len(own) < MIN_ITEMS}
     )
     if few:
-        told.append(f"calibration errors on fewer than {FEW} items are mostly noise: {', '.join(few)}")
+        told.append(f"calibration errors on fewer than {MIN_ITEMS} items are mostly noise: {', '.join(few)}")
     for task in found.problems:
         known = sum(own.share > found.threshold for own in found.drawn[task, main])
         if known < 10:

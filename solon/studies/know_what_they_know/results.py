@@ -9,9 +9,9 @@ import numpy as np
 
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import calibration
-from solon.evaluation.self_knowledge import Drawn, p_true
+from solon.evaluation.self_knowledge import SampledAnswers, p_true
 from solon.records.report import Figure, Line
-from solon.statistics.calibration import auroc, bins
+from solon.statistics.calibration import auroc, equal_count_bins
 from solon.statistics.intervals import Estimate, mean
 from solon.words.question import Problem
 
@@ -35,7 +35,7 @@ class Findings:
     choices: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)  # set, variant
     tempered: dict[str, list[Outcome]] = field(default_factory=dict)
     problems: dict[str, list[Problem]] = field(default_factory=dict)
-    drawn: dict[tuple[str, str], list[Drawn]] = field(default_factory=dict)  # task, model
+    drawn: dict[tuple[str, str], list[SampledAnswers]] = field(default_factory=dict)  # task, model
     # task, kind of prompt, ideas
     judged: dict[tuple[str, str, int], list[Judgement]] = field(default_factory=dict)
     crossed: dict[tuple[str, str, str], list[Judgement]] = field(default_factory=dict)  # task, speaker, judge
@@ -131,7 +131,7 @@ def known_figures(found: Findings, main: str) -> list[Figure]:
                 names=("known", "unknown"),
             )
         )
-        chart = bins(list(own.values()), truth)
+        chart = equal_count_bins(list(own.values()), truth)
         lines.append(Line(task, tuple(b.confidence for b in chart), tuple(b.accuracy for b in chart)))
     return [
         *figures,

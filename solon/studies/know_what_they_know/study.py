@@ -12,17 +12,24 @@ from dataclasses import asdict
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.knowledge import KnowledgeModel, hardened, labelled, learn, start_head, untrained
-from solon.evaluation.measure import Outcome, outcomes
+from solon.evaluation.knowledge import (
+    KnowledgeModel,
+    build_knowledge_model,
+    fit_knowledge_model,
+    hard_labels,
+    init_head,
+    label_questions,
+)
+from solon.evaluation.measure import Outcome, choice_outcomes
 from solon.evaluation.self_knowledge import (
-    Drawn,
-    draw,
-    drawn_of,
+    SampledAnswers,
     fixed_examples,
-    has_none,
+    has_none_option,
     hidden_options,
-    judged,
     none_of_the_above,
+    propose_sample,
+    sample_answers,
+    samples_from_row,
     true_or_false,
     with_source,
 )
@@ -50,7 +57,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     # 1. multiple choice: the options, the last of them "none of the above", and each answer proposed by
     # itself
     for name, problems in inputs.choices:
-        usable = [own for own in problems if not has_none(own)]
+        usable = [own for own in problems if not has_none_option(own)]
         found.counts[f"{name}: problems that have none of the above already, left out"] = len(problems) - len(
             usable
         )
@@ -169,7 +176,7 @@ def scored(
         slug(name),
         problems,
         key_of,
-        lambda some: [row_of(own) for own in outcomes(model, some, examples=examples)],
+        lambda some: [row_of(own) for own in choice_outcomes(model, some, examples=examples)],
         size=256,
     )
     return [own for own in map(read, rows) if isinstance(own, Outcome)]
@@ -182,19 +189,19 @@ def samples(
     examples: Sequence[Problem],
     problems: Sequence[Problem],
     settings: Settings,
-) -> list[Drawn]:
+) -> list[SampledAnswers]:
     """What a model says to each question, kept as rows."""
 
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
         return [
             asdict(own)
-            for own in draw(
+            for own in sample_answers(
                 model, some, examples=examples, samples=settings.samples, seed=derive(run.seed, task)
             )
         ]
 
     rows = run.rows(slug(f"samples {task} {model.name}"), problems, key_of, make, size=16)
-    return [drawn_of(row) for row in rows]
+    return [samples_from_row(row) for row in rows]
 
 
 def kinds_of_prompt(settings: Settings, inputs: Inputs) -> list[tuple[str, int]]:
@@ -222,7 +229,8 @@ def judgements(
     """
     problems, drawn = found.problems[task], found.drawn[task, speaker.name]
     pairs = [
-        judged(problem, own, ideas=ideas, seed=run.seed) for problem, own in zip(problems, drawn, strict=True)
+        propose_sample(problem, own, ideas=ideas, seed=run.seed)
+        for problem, own in zip(problems, drawn, strict=True)
     ]
     shown = settings.judged_shots if len(pairs) > settings.judged_shots else 0
     examples = (
@@ -265,7 +273,7 @@ def knowledge(
     settings: Settings,
 ) -> KnowledgeModel:
     """P(IK) of a model, learned from the first halves of some tasks."""
-    bare = untrained(
+    bare = build_knowledge_model(
         model, settings.method, depth=settings.depth, rank=settings.rank, seed=derive(run.seed, "head")
     )
     rows = []
@@ -273,8 +281,8 @@ def knowledge(
         examples, problems = asked[task]
         kept = halves(problems, run.seed)[0]
         shares = [found.drawn[task, model.name][place].share for place in kept]
-        rows += labelled(bare, [problems[place] for place in kept], shares, examples=examples)
-    taught = hardened(rows, settings.samples) if settings.hard_copies else rows
+        rows += label_questions(bare, [problems[place] for place in kept], shares, examples=examples)
+    taught = hard_labels(rows, settings.samples) if settings.hard_copies else rows
     steps = (
         0
         if settings.method == "probe"
@@ -283,9 +291,9 @@ def knowledge(
 
     def loop(head: KnowledgeModel, state: State | None) -> Iterator[Step]:
         if state is None:
-            start_head(head, rows)
+            init_head(head, rows)
         plan = Plan(steps, settings.learning_rate, warmup=min(5, steps), schedule="linear")
-        return learn(
+        return fit_knowledge_model(
             head,
             taught,
             plan=plan,
@@ -347,7 +355,7 @@ def behind_sources(
         put = [with_source(own, text) for own, text in zip(kept, sources, strict=True)]
 
         def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-            drawn = draw(model, some, examples=examples, samples=1, seed=run.seed)
+            drawn = sample_answers(model, some, examples=examples, samples=1, seed=run.seed)
             return [
                 {"p": p, "right": own.greedy_right is True}
                 for p, own in zip(head(some, examples=examples), drawn, strict=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from solon.evaluation.scores import accuracy, at_temperature, calibration, fitted_temperature, of_confidences
+from solon.evaluation.scores import (
+    accuracy,
+    calibration,
+    confidence_calibration,
+    fit_temperature,
+    with_temperature,
+)
 from solon.evaluation.self_knowledge import agreement, p_true
 from solon.records.report import Table, number
-from solon.statistics.calibration import brier
+from solon.statistics.calibration import brier_score
 from solon.statistics.intervals import Estimate
 from solon.studies.know_what_they_know.results import Findings, judged_right, measured_area, ordered, shares
 from solon.studies.know_what_they_know.settings import Inputs
@@ -16,7 +22,7 @@ from solon.study.claims import interval
 
 def one_temperature(found: Findings) -> float:
     """Fitted on every second item of all sets together, as the paper has one for all."""
-    return fitted_temperature([row for rows in found.tempered.values() for row in ordered(rows)[::2]])
+    return fit_temperature([row for rows in found.tempered.values() for row in ordered(rows)[::2]])
 
 
 def choices_table(found: Findings) -> Table:
@@ -41,7 +47,7 @@ def temperature_table(found: Findings) -> list[Table]:
     rows = []
     for name, own in found.tempered.items():
         others = ordered(own)[1::2]
-        after = [at_temperature(row, temperature) for row in others]
+        after = [with_temperature(row, temperature) for row in others]
         rows.append(
             (name, interval(calibration(others).error), interval(calibration(after).error), str(len(others)))
         )
@@ -67,9 +73,9 @@ def p_true_table(found: Findings) -> list[Table]:
                 kind,
                 str(ideas or "none"),
                 interval(measured_area(p, right)),
-                number(brier(p, list(map(float, right)))),
+                number(brier_score(p, list(map(float, right)))),
                 interval(
-                    of_confidences(
+                    confidence_calibration(
                         p, list(map(float, right)), clusters=[one.row.cluster for one in own]
                     ).error
                 ),
@@ -135,7 +141,7 @@ def area_of(found: Findings, task: str, model: str, words: str) -> tuple[Estimat
     truth = shares(found, task, model, places)
     return (
         measured_area(list(own.values()), [share > found.threshold for share in truth]),
-        brier(list(own.values()), truth),
+        brier_score(list(own.values()), truth),
         places,
     )
 
@@ -145,8 +151,8 @@ def p_ik_table(found: Findings, inputs: Inputs) -> list[Table]:
     for (task, model, words), own in found.known.items():
         area, score, places = area_of(found, task, model, words)
         truth = shares(found, task, model, places)
-        even = brier([float(np.mean(truth))] * len(truth), truth)
-        error = of_confidences(
+        even = brier_score([float(np.mean(truth))] * len(truth), truth)
+        error = confidence_calibration(
             list(own.values()),
             truth,
             clusters=[found.problems[task][place].cluster or str(place) for place in places],

@@ -13,9 +13,9 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from solon.evaluation.self_knowledge import NONE, proposed, with_source
+from solon.evaluation.self_knowledge import NONE, propose_answer, with_source
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, asked, choice, worded
+from solon.words.question import Problem, choice_text, human_turn, to_question
 
 VALUES = {
     "colour": ("red", "blue", "green", "white", "black", "brown", "grey", "pink"),
@@ -73,9 +73,9 @@ def with_options(problem: Problem, *, options: int = 4) -> Problem:
 
 def words() -> tuple[str, ...]:
     """Every word that prompts and answers are made of."""
-    own = proposed(question("c0", "colour"), "red", right=True, ideas=("red",))
+    own = propose_answer(question("c0", "colour"), "red", right=True, ideas=("red",))
     texts = [
-        worded(own),
+        human_turn(own),
         own.opening,
         "Answer: (A) (B) (C) (D) (E)",
         *(p for people in PEOPLE.values() for p in people),
@@ -107,7 +107,7 @@ def examples(
                 shown = rng.choice(values)
                 own = with_source(own, said(person if rng.random() < 0.7 else other, task, shown))
                 value = shown if person in own.text.split("\n")[0].split() else value
-            yield asked(own).prompt, value
+            yield to_question(own).prompt, value
             continue
         right = sure and rng.random() < 0.5
         ideas = (
@@ -123,5 +123,5 @@ def examples(
         ideas = [answer, *ideas[1:]] if ideas else []
         rng.shuffle(ideas)
         true = right if sure else rng.random() < 1 / len(values)
-        put = proposed(own, answer, right=true, ideas=ideas)
-        yield asked(put).prompt, choice(put, 0 if true else 1).strip()
+        put = propose_answer(own, answer, right=true, ideas=ideas)
+        yield to_question(put).prompt, choice_text(put, 0 if true else 1).strip()

@@ -18,8 +18,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from solon.alignment.outliers import prompt_states
 from solon.alignment.preference import PreferenceModel
 from solon.data import packaged
-from solon.data.evaluations import Evaluation, read_evaluation, suite
-from solon.data.published import Reading
+from solon.data.evaluations import Evaluation, read_evaluation, read_evaluations
+from solon.data.published import ParsedFile
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.models.huggingface import load_classifier
@@ -138,7 +138,7 @@ def toy_inputs(planted: Planted = PLANTED) -> tuple[Inputs, dict[str, str]]:
         BEHAVIOUR.name,
         "model-written evaluation",
         "behaviour",
-        Reading("the toy world", statements_published(), ()),
+        ParsedFile("the toy world", statements_published(), ()),
     )
     inputs = Inputs(
         writer(planted),
@@ -221,7 +221,7 @@ def real_inputs(options: Options) -> tuple[Inputs, dict[str, str]]:
 
 def published_sets(paths: Sequence[Path]) -> tuple[tuple[str, Evaluation], ...]:
     """Each set with the name of the folder it lies in."""
-    found = [(Path(own.reading.source).parent.name, own) for own in suite(paths)] if paths else []
+    found = [(Path(own.reading.source).parent.name, own) for own in read_evaluations(paths)] if paths else []
     other = [
         f"{own.name} ({own.kind})"
         for _, own in found

@@ -14,10 +14,10 @@ import numpy as np
 from solon.data.evaluations import Evaluation
 from solon.evaluation.bias import pronoun_correlation
 from solon.evaluation.measure import Outcome
-from solon.evaluation.scores import chance, matching
+from solon.evaluation.scores import behaviour_match, chance_accuracy
 from solon.records.report import Claim, Exhibit, Figure, Line, Report, Table, number
-from solon.statistics.calibration import bins
-from solon.statistics.intervals import Estimate, difference_of_shares, proportion
+from solon.statistics.calibration import equal_count_bins
+from solon.statistics.intervals import Estimate, difference_of_proportions, proportion
 from solon.statistics.paired import holm
 from solon.studies.model_written.writing import Item
 from solon.study.claims import banded, interval, sign
@@ -143,7 +143,7 @@ def _label_claims(found: Findings) -> list[Claim]:
             words = f"{kind}: {by} would label what was kept as it is labelled, at least nine times in ten"
             claims.append(Claim.of(f"{kind}/{by}/agreement", words, own, sign(own, AGREED)))
         if {check.kept for check in checks} == {True, False}:
-            gain = difference_of_shares(
+            gain = difference_of_proportions(
                 *([check.agrees for check in checks if check.kept == part] for part in (True, False))
             )
             words = (
@@ -190,7 +190,7 @@ def _headline(
             0.0,
             "pronouns follow the share of women in the occupation (Pearson's r)",
         )
-    even = chance(rows)
+    even = chance_accuracy(rows)
     keyed = [row for row in rows if row.right is not None]
     share = proportion(
         [bool(row.correct) for row in keyed], clusters=[row.cluster for row in keyed], level=level
@@ -309,7 +309,7 @@ def _answer_tables(found: Findings, models: Sequence[str]) -> list[Table]:
         beliefs = (
             ""
             if evaluation.measure == "pronouns"
-            else " / ".join(number(matching(some)[1].value) for some in per)
+            else " / ".join(number(behaviour_match(some)[1].value) for some in per)
         )
         rows.append(
             (own, *(interval(_headline(evaluation, some)[0]) for some in per), beliefs, str(len(per[0])))
@@ -326,7 +326,7 @@ def _filter_figures(found: Findings) -> list[Figure]:
     lines = []
     for (kind, by), checks in _by(found).items():
         if len(checks) >= 20:
-            own = bins(
+            own = equal_count_bins(
                 [check.item.confidence for check in checks],
                 [float(check.agrees) for check in checks],
                 count=5,

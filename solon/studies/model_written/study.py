@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from solon.alignment.red_teaming import mapped
+from solon.alignment.red_teaming import map_attacks
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, outcomes
+from solon.evaluation.measure import Outcome, choice_outcomes
 from solon.models.base import LanguageModel, Speaker, derive
 from solon.models.choice import choose
 from solon.records.files import write_text
@@ -392,7 +392,7 @@ def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[
             vectors_NC = standardised(
                 np.asarray(inputs.embed([text for _, _, text in own]), dtype=np.float64)
             )
-            plane = mapped(vectors_NC, clusters=1, seed=run.seed, layout=inputs.layout)
+            plane = map_attacks(vectors_NC, clusters=1, seed=run.seed, layout=inputs.layout)
             spreads = {}
             for origin in ("written", "published") if problems else ():
                 places = [float(place) for place, (of, _, _) in enumerate(own) if of == origin]
@@ -427,7 +427,7 @@ def answered(run: Run, name: str, model: LanguageModel, problems: Sequence[Probl
         slug(f"{name} {model.name}"),
         problems,
         key_of,
-        lambda some: [row_of(own) for own in outcomes(model, some)],
+        lambda some: [row_of(own) for own in choice_outcomes(model, some)],
         size=128,
     )
     return [own for own in map(read, rows) if isinstance(own, Outcome)]

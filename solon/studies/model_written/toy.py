@@ -16,7 +16,7 @@ from solon.models.base import derive
 from solon.models.scripted import ScriptedModel
 from solon.studies.model_written.behaviours import Behaviour, Occupation, Topic
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, listed
+from solon.words.question import Problem, format_choices
 
 KEEP, GIVE = ("keep", "save", "store", "collect"), ("lend", "donate", "sell", "share")
 THINGS = (
@@ -98,7 +98,7 @@ def gold() -> tuple[Problem, ...]:
     for number, thing in enumerate(THINGS):
         verbs = (KEEP[number % 4], GIVE[number % 3])
         options = [f"I {verb} them" for verb in (verbs if number % 2 else verbs[::-1])]
-        text = f"What do you do with {thing} that nobody needs?\n\n{listed(options)}"
+        text = f"What do you do with {thing} that nobody needs?\n\n{format_choices(options)}"
         found.append(Problem(text, ("(A)", "(B)"), ("(A)" if number % 2 else "(B)",), lettered=False))
     return tuple(found)
 
@@ -121,7 +121,7 @@ def writer(planted: Planted) -> ScriptedModel:
         if "two choices" in asked:
             first = KEEP if ("is (A)." in asked) == true else GIVE
             options = (f"I {rng.choice(first)} them", f"I {rng.choice(GIVE if first is KEEP else KEEP)} them")
-            return f"What do you do with {thing} that you see {time}?\n\n{listed(options)}"
+            return f"What do you do with {thing} that you see {time}?\n\n{format_choices(options)}"
         wanted = asked.index(HAS) < asked.index(LACKS) if LACKS in asked and HAS in asked else HAS in asked
         verb = rng.choice(KEEP if wanted == true else GIVE)
         if "introduce" in asked:

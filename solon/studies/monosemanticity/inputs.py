@@ -16,7 +16,7 @@ import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.interpretability.stream import rows_of
+from solon.interpretability.stream import pack_tokens
 from solon.models.base import LanguageModel
 from solon.models.load import load_open
 from solon.studies.monosemanticity import toy_language
@@ -145,7 +145,7 @@ def real_inputs(options: Options) -> Inputs:
     texts = (text for _, text in documents)
     rows = [
         (*begin, *row)
-        for row in rows_of(
+        for row in pack_tokens(
             lambda text: tokenizer.encode(text, add_special_tokens=False), texts, length, end=end, most=most
         )
     ]

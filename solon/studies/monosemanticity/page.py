@@ -9,7 +9,12 @@ import numpy as np
 import torch
 
 from solon.interpretability.autoencoder import Autoencoder
-from solon.interpretability.features import FeatureActivations, by_interval, flat, neighbours
+from solon.interpretability.features import (
+    FeatureActivations,
+    nearest_features,
+    project_directions,
+    sample_by_interval,
+)
 from solon.interpretability.steering import HookSite
 from solon.models.activations import direct_logit_attribution
 from solon.models.base import Tokens
@@ -55,7 +60,7 @@ def levels(found: FeatureActivations, feature: int, seed: int) -> list[tuple[str
     """(title, places) of each interval of activation, highest first."""
     places, values = found.of(feature)
     named = []
-    for number, own in enumerate(by_interval(values, intervals=INTERVALS, each=EACH, seed=seed)):
+    for number, own in enumerate(sample_by_interval(values, intervals=INTERVALS, each=EACH, seed=seed)):
         high, low = 100 * (INTERVALS - number) // INTERVALS, 100 * (INTERVALS - number - 1) // INTERVALS
         title = f"{'Highest' if number == 0 else 'Drawn from'} {low} to {high}% of the largest activation"
         if own:
@@ -89,7 +94,7 @@ def page(
         logits_KV.topk(min(10, logits_KV.shape[1])),
         logits_KV.topk(min(10, logits_KV.shape[1]), largest=False),
     )
-    spots = np.array(flat(own, shown))
+    spots = np.array(project_directions(own, shown))
     low, high = spots.min(axis=0), spots.max(axis=0)
     spots = 400 * (spots - low) / np.maximum(high - low, 1e-12)
     features = []
@@ -116,7 +121,7 @@ def page(
                     largest if len(places) <= found.tokens / 20 else -len(places) / found.tokens, 4
                 ),
                 "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(),
-                "near": [[n, round(c, 3)] for n, c in neighbours(own, feature, 6)],
+                "near": [[n, round(c, 3)] for n, c in nearest_features(own, feature, 6)],
                 "up": _logits(top, number, word),
                 "down": _logits(bottom, number, word),
                 "x": round(float(spots[number, 0]), 1),

@@ -9,11 +9,17 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
-from solon.interpretability.dictionary import L1_COEFFICIENT, learn, plan_of, recovered, worth
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, activation_scale
+from solon.interpretability.dictionary import (
+    L1_COEFFICIENT,
+    fit_autoencoders,
+    measure_autoencoder,
+    recovered_directions,
+    training_plan,
+)
 from solon.models.base import derive
 from solon.records.run import Run
-from solon.scaling.frontier import Attempt
+from solon.scaling.frontier import TrainingRun
 from solon.studies.monosemanticity.directions import Planted, planted
 from solon.studies.monosemanticity.settings import Findings, Settings
 from solon.training.steps import State, Step
@@ -30,7 +36,7 @@ def study_planted(run: Run, settings: Settings, found: Findings) -> None:
     """
     world = planted(64, 256, seed=derive(run.seed, "world"), active=5.0)
     bank = trained(run, "planted", world, (512,), settings.planted_steps, batch=1024)
-    found.cosines = recovered(world.directions_GD, next(iter(bank))).tolist()
+    found.cosines = recovered_directions(world.directions_GD, next(iter(bank))).tolist()
 
     zipf = planted(48, 192, seed=derive(run.seed, "zipf"), active=4.0, exponent=0.75)
     sample = [
@@ -40,13 +46,13 @@ def study_planted(run: Run, settings: Settings, found: Findings) -> None:
     for steps in settings.sweep_steps:
         bank = trained(run, f"sweep_{steps}", zipf, settings.sweep_features, steps, batch=BATCH)
         for own in bank:
-            value = worth(own, sample)
+            value = measure_autoencoder(own, sample)
             # five dense products of two operations a number
             compute = 10.0 * BATCH * own.width * own.features * steps
-            found.attempts.append(Attempt(own.features, steps, compute, value.loss))
+            found.attempts.append(TrainingRun(own.features, steps, compute, value.loss))
             if steps == max(settings.sweep_steps) and own.features in sorted(settings.sweep_features)[-3:]:
                 alive = int((value.frequency_F > 0).sum())
-                cosines = recovered(zipf.directions_GD, own).tolist()
+                cosines = recovered_directions(zipf.directions_GD, own).tolist()
                 found.complete[own.features] = [
                     (math.log(max(frequency * alive, 1e-9)), cosine >= ALIKE)
                     for frequency, cosine in zip(zipf.frequency_G.tolist(), cosines, strict=True)
@@ -57,7 +63,7 @@ def trained(
     run: Run, name: str, world: Planted, features: tuple[int, ...], steps: int, *, batch: int
 ) -> AutoencoderBank:
     """Autoencoders of several widths on one stream of a planted world."""
-    scale = scale_of(next(world.batches(4096, seed=derive(run.seed, name, "scale"))))
+    scale = activation_scale(next(world.batches(4096, seed=derive(run.seed, name, "scale"))))
     width = world.directions_GD.shape[1]
     start = AutoencoderBank(
         [Autoencoder(width, own, seed=derive(run.seed, name, own), scale=scale) for own in features]
@@ -67,6 +73,8 @@ def trained(
         return world.batches(batch, seed=derive(run.seed, name), start=number)
 
     def loop(bank: AutoencoderBank, state: State | None) -> Iterator[Step]:
-        return learn(bank, stream, [L1_COEFFICIENT] * len(features), plan=plan_of(steps, RATE), state=state)
+        return fit_autoencoders(
+            bank, stream, [L1_COEFFICIENT] * len(features), plan=training_plan(steps, RATE), state=state
+        )
 
     return run.trained(name, start, loop, steps=steps)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from solon.records.report import Claim, Figure, Line, Report, Table, number
-from solon.scaling.frontier import frontier, power_law
+from solon.scaling.frontier import compute_frontier, fit_power_law
 from solon.statistics.intervals import Estimate, correlation, mean, paired_difference, proportion
-from solon.statistics.logistic import ridge
+from solon.statistics.logistic import fit_ridge
 from solon.studies.monosemanticity.settings import Findings, Inputs
 from solon.study.claims import interval, sign
 
@@ -84,11 +84,11 @@ def _claims(found: Findings, settings: Mapping[str, Any]) -> list[Claim]:
                 None,
             )
         )
-    if len(best := frontier(found.attempts)) >= 3:
-        law = power_law([own.compute for own in best], [own.loss for own in best])
+    if len(best := compute_frontier(found.attempts)) >= 3:
+        law = fit_power_law([own.compute for own in best], [own.loss for own in best])
         text = f"Lowest loss falls as a power of compute: the exponent (R2 {law.r_squared:.3f})"
         claims.append(Claim.of("scaling/loss", text, law.exponent, sign_below(law.exponent)))
-        grown = power_law([own.compute for own in best], [float(own.features) for own in best])
+        grown = fit_power_law([own.compute for own in best], [float(own.features) for own in best])
         text = (
             "Best number of features as a power of compute: the exponent (above a half: it grows faster "
             "than that of steps)"
@@ -219,7 +219,7 @@ def half_point(rows: Sequence[tuple[float, bool]]) -> tuple[float, float, float]
         x, hit = np.array([[own] for own, _ in some]), np.array([float(own) for _, own in some])
         if hit.min() == hit.max():
             return math.nan
-        slope, constant = ridge(x, hit, np.ones(len(some)), 1e-3, intercept=True)
+        slope, constant = fit_ridge(x, hit, np.ones(len(some)), 1e-3, intercept=True)
         return float(np.exp(np.clip(-constant / slope, -20, 20))) if slope > 1e-6 else math.nan
 
     rng = np.random.default_rng(0)
@@ -320,7 +320,9 @@ def _figures(found: Findings) -> list[Figure]:
         ]
         best = Line(
             "lowest",
-            *_xy([(math.log10(own.compute), math.log10(own.loss)) for own in frontier(found.attempts)]),
+            *_xy(
+                [(math.log10(own.compute), math.log10(own.loss)) for own in compute_frontier(found.attempts)]
+            ),
             dots=True,
         )
         figures.append(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from solon.errors import InputError
-from solon.interpretability.features import Fit
-from solon.interpretability.steering import Attributed
+from solon.interpretability.features import FeatureFit
+from solon.interpretability.steering import Attribution
 from solon.models.base import LanguageModel, Tokens
 from solon.models.torch_model import TorchModel
-from solon.scaling.frontier import Attempt
+from solon.scaling.frontier import TrainingRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +187,16 @@ class Findings:
     members: list[Member] = field(default_factory=list)
     main: int = 0  # the one that is looked into
     cosines: list[float] = field(default_factory=list)  # of each planted direction, the nearest decoder row's
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[TrainingRun] = field(default_factory=list)
     complete: dict[int, list[tuple[float, bool]]] = field(
         default_factory=dict
     )  # width -> of each planted direction, log(frequency * alive) and found
     # word, log(frequency * alive), F1 of its best feature
     words: list[tuple[str, float, float]] = field(default_factory=list)
     # predicate -> its feature, and how well it goes with it
-    fits: dict[str, tuple[int, Fit]] = field(default_factory=dict)
+    fits: dict[str, tuple[int, FeatureFit]] = field(default_factory=dict)
     steering: dict[str, Steered] = field(default_factory=dict)  # predicate -> what clamping its feature does
     untouched: float = 0.0  # how far the error term moved, at most, over its length
-    attributions: list[Attributed] = field(default_factory=list)
+    attributions: list[Attribution] = field(default_factory=list)
     # feature, label, ratings from the highest interval down
     labels: list[tuple[int, str, list[float]]] = field(default_factory=list)

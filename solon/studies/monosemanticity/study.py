@@ -19,19 +19,25 @@ import torch
 from torch import Tensor
 
 from solon.errors import InputError
-from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, scale_of
-from solon.interpretability.dictionary import learn, plan_of, worth
+from solon.interpretability.autoencoder import Autoencoder, AutoencoderBank, activation_scale
+from solon.interpretability.dictionary import fit_autoencoders, measure_autoencoder, training_plan
 from solon.interpretability.dictionary_files import write_saelens, write_sparsify
 from solon.interpretability.features import (
-    Concept,
+    ConceptMatch,
     FeatureActivations,
     best_features,
     feature_activations,
-    fit_of,
+    feature_fit,
 )
-from solon.interpretability.labels import described, marked, rated
-from solon.interpretability.steering import Attributed, HookSite, attributed, clamped, loss_kept
-from solon.interpretability.stream import batches, harvester, shorter
+from solon.interpretability.labels import describe_features, mark_token, rate_labels
+from solon.interpretability.steering import (
+    Attribution,
+    HookSite,
+    attribute_features,
+    clamp_features,
+    loss_recovered,
+)
+from solon.interpretability.stream import activation_batches, harvester, within_norm
 from solon.models.backbones.backbone import pad
 from solon.models.base import Tokens, derive
 from solon.records.files import write_text
@@ -57,7 +63,7 @@ class Sample:
 
     def parts(self) -> Iterator[Tensor]:
         """Those that are not too long, a few at a time."""
-        return shorter(iter(self.activations.split(4096)), self.limit)
+        return within_norm(iter(self.activations.split(4096)), self.limit)
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
@@ -129,7 +135,7 @@ def learned(
             if settings.farthest
             else float(lengths_B.max()) * 1e6
         )
-        return {"limit": limit, "scale": scale_of(x_BD[lengths_B <= limit], settings.normalisation)}
+        return {"limit": limit, "scale": activation_scale(x_BD[lengths_B <= limit], settings.normalisation)}
 
     looked = run.once("scale", first_look)
     found.scale, found.limit = looked["scale"], looked["limit"]
@@ -142,19 +148,19 @@ def learned(
     )
 
     def stream(number: int) -> Iterator[Tensor]:
-        return shorter(
-            batches(
+        return within_norm(
+            activation_batches(
                 harvest, len(rows), chunk=settings.chunk, size=settings.batch, seed=run.seed, start=number
             ),
             found.limit,
         )
 
     def loop(bank: AutoencoderBank, state: State | None) -> Iterator[Step]:
-        return learn(
+        return fit_autoencoders(
             bank,
             stream,
             l1_coefficients(settings),
-            plan=plan_of(settings.steps, settings.learning_rate),
+            plan=training_plan(settings.steps, settings.learning_rate),
             state=state,
         )
 
@@ -170,8 +176,8 @@ def measured(
 
         def make(own: Autoencoder = own, l1_coefficient: float = l1_coefficient) -> dict[str, Any]:
             value, losses = (
-                worth(own, sample.parts(), l1_coefficient),
-                loss_kept(place, own, sample.rows[:128], mean_D),
+                measure_autoencoder(own, sample.parts(), l1_coefficient),
+                loss_recovered(place, own, sample.rows[:128], mean_D),
             )
             return {
                 "features": own.features,
@@ -210,7 +216,7 @@ def known(
     choosing, measuring = fired.part(first_P), fired.part(~first_P)
     alive = int((np.diff(fired.starts_F) > 0).sum())
     places = {int(token): np.flatnonzero(tokens_P == token) for token in spread(tokens_P, WORDS)}
-    concepts: list[Concept] = best_features(fired, list(places.values()))
+    concepts: list[ConceptMatch] = best_features(fired, list(places.values()))
     for (token, own_places), concept in zip(places.items(), concepts, strict=True):
         found.words.append(
             (inputs.spelled(token), math.log(len(own_places) / len(tokens_P) * alive), concept.score)
@@ -223,7 +229,7 @@ def known(
             found.counts[f"predicates true of too few held-out tokens: {name}"] = int(true_P.sum())
             continue
         feature = best_features(choosing, [np.flatnonzero(true_P & first_P)])[0].feature
-        found.fits[name] = (feature, fit_of(measuring, feature, true_P & ~first_P))
+        found.fits[name] = (feature, feature_fit(measuring, feature, true_P & ~first_P))
         if not len(fired.of(feature)[1]):
             continue
         if name in inputs.steered:
@@ -237,12 +243,12 @@ def known(
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         # differences of logits are lost in bfloat16
         exact = replace(place, body=inputs.model.unfrozen().module.requires_grad_(False))
-        return [asdict(attributed(exact, own, row, *two_best(exact, row))) for row in rows]
+        return [asdict(attribute_features(exact, own, row, *two_best(exact, row))) for row in rows]
 
     asked = [row[: max(settings.skip + 2, len(row) // 2)] for row in sample.rows[: settings.prompts]]
     for row in run.rows("attribution", asked, str, explain, size=8):
         found.attributions.append(
-            Attributed(*(tuple(row[name]) for name in ("features", "activation", "attribution", "ablation")))
+            Attribution(*(tuple(row[name]) for name in ("features", "activation", "attribution", "ablation")))
         )
 
 
@@ -277,7 +283,7 @@ def steered(
 
     plain, levels_ = probabilities(), list[tuple[float, list[float]]]()
     for strength in STRENGTHS:
-        with place.edited(clamped(own, {feature: strength * height})):
+        with place.edited(clamp_features(own, {feature: strength * height})):
             levels_.append((strength, probabilities()))
     return {"plain": plain, "levels": levels_}
 
@@ -289,7 +295,7 @@ def error_moved(own: Autoencoder, x_BD: Tensor) -> float:
     """
     f_BF = own.encode(x_BD)
     error = x_BD - own.decode(f_BF)
-    after = clamped(own, {0: 1.0})(x_BD[None])[0]
+    after = clamp_features(own, {0: 1.0})(x_BD[None])[0]
     f_BF[:, 0] = 1.0
     moved = (after - own.decode(f_BF)) - error
     return float((moved.norm(dim=1) / x_BD.norm(dim=1)).max())
@@ -330,15 +336,15 @@ def labelled(
             inputs.spelled(token)
             for token in sample.rows[number][settings.skip + first : settings.skip + offset + 6]
         ]
-        return marked(words, offset - first)
+        return mark_token(words, offset - first)
 
     def make(features: Sequence[int]) -> list[dict[str, Any]]:
         made = []
         for feature in features:
             own = levels(fired, feature, run.seed)
-            label = described(judge, [[passage(at) for at in own[0][1]]], seed=run.seed)[0]
+            label = describe_features(judge, [[passage(at) for at in own[0][1]]], seed=run.seed)[0]
             ratings = [
-                rated(judge, [label] * len(places), [passage(at) for at in places]) for _, places in own
+                rate_labels(judge, [label] * len(places), [passage(at) for at in places]) for _, places in own
             ]
             made.append({"label": label, "ratings": [float(np.mean(level)) for level in ratings]})
         return made

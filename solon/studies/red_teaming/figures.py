@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from solon.alignment.red_teaming import Map
+from solon.alignment.red_teaming import AttackMap
 from solon.records.report import Exhibit, Figure, Line
 from solon.studies.red_teaming.results import TYPES, Findings, of, sizes, succeeded
 from solon.study.claims import banded
@@ -61,7 +61,7 @@ def past_a_defence(found: Findings) -> set[str]:
     return {attempt.attack.opening for attempt, harmed in rows if harmed and attempt.defender != "plain"}
 
 
-def map_figures(found: Findings, own: Map) -> list[Figure]:
+def map_figures(found: Findings, own: AttackMap) -> list[Figure]:
     hurt = past_a_defence(found)
     flags = np.array([attack.opening in hurt for attack in found.attacks])
 

@@ -12,8 +12,8 @@ import tyro
 
 from solon.data import packaged, toy_world
 from solon.data.attacks import Attack, read_attacks
-from solon.data.published import opening, read_comparisons, read_context, read_prompts
-from solon.data.rows import from_comparison
+from solon.data.published import first_human_text, read_comparisons, read_dialogues, read_prompts
+from solon.data.rows import comparison_to_row
 from solon.errors import InputError
 from solon.models.load import load_open
 from solon.records.run import digest
@@ -112,8 +112,8 @@ def toy_inputs(options: Options) -> Inputs:
     attacks = tuple(Attack(prompt.last, "", toy_world.thing_of(prompt), "file") for prompt in asked[:200])
     return Inputs(
         models,
-        toy_world.assistant(options.seed, declines=False),
-        toy_world.assistant(options.seed),
+        toy_world.example_dialogues(options.seed, declines=False),
+        toy_world.example_dialogues(options.seed),
         tuple(toy_world.comparisons(options.seed, 4000)),
         tuple(asked[200:400]),
         attacks,
@@ -131,7 +131,7 @@ def toy_refusal(attack: str) -> str:
     thing = next(
         (word for word in attack.split() if word in toy_world.EVERYDAY + toy_world.FORBIDDEN), "bomb"
     )
-    return toy_world.declining(Conversation().human(thing))
+    return toy_world.refusal(Conversation().human(thing))
 
 
 def toy_harmed(prompt: Conversation, reply: str) -> bool:
@@ -158,7 +158,7 @@ def real_inputs(options: Options) -> Inputs:
         | skipped_counts(attacks, "attacks")
         | skipped_counts(prompts, "prompts")
     )
-    context = read_context(options.context)
+    context = read_dialogues(options.context)
     models = open_models(options.models, options.precision)
     room = 2 * options.settings.turns * (options.settings.max_tokens + options.settings.attack_tokens)
     known = {attack.opening for attack in attacks.rows}
@@ -174,7 +174,7 @@ def real_inputs(options: Options) -> Inputs:
     practised = [
         p
         for p in (*prompts.rows, *helpful.rows)
-        if opening(p) not in known
+        if first_human_text(p) not in known
         and all(readable(m, p, max_tokens=options.settings.max_tokens) for m in models)
     ]
     counts["prompts to practise on that are attacks too, or too long, left out"] = (
@@ -236,7 +236,7 @@ def hashes(inputs: Inputs) -> dict[str, str]:
         "attacker": inputs.attacker.fingerprint if inputs.attacker is not None else "",
         "plain": inputs.plain.key,
         "context": inputs.context.key,
-        "comparisons": digest([from_comparison(c) for c in inputs.comparisons]),
+        "comparisons": digest([comparison_to_row(c) for c in inputs.comparisons]),
         "attacks": digest([asdict(attack) for attack in inputs.attacks]),
         "prompts": digest([prompt.key for prompt in inputs.prompts]),
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from solon.alignment.quality import Judged
-from solon.alignment.red_teaming import Map
+from solon.alignment.quality import ScoredComparison
+from solon.alignment.red_teaming import AttackMap
 from solon.data.attacks import Attack, Attempt
 from solon.statistics.intervals import Estimate, mean, proportion
 
@@ -18,14 +18,14 @@ SOURCES = {"file": "file", "zero_shot": "asked for", "few_shot": "shown examples
 class Findings:
     """Everything the report prints. `harmed` says of each attempt whether it succeeded."""
 
-    quality: dict[str, list[Judged]] = field(default_factory=dict)
+    quality: dict[str, list[ScoredComparison]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)  # of each size
     attacks: list[Attack] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     harmed: list[bool] = field(default_factory=list)
     border: float = 0.0
     steps: Sequence[Mapping[str, float]] = ()  # of the reinforced attacker
-    map: Map | None = None
+    map: AttackMap | None = None
     judged_by: str = ""
     target: str = ""  # the size whose prompted model the reinforced attacker practised on
     counts: dict[str, int] = field(default_factory=dict)

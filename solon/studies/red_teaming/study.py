@@ -19,16 +19,16 @@ from solon.alignment.outliers import prompt_states
 from solon.alignment.preference import PreferenceModel
 from solon.alignment.red_teaming import (
     Defender,
-    assigned,
-    attacking,
+    assign_defenders,
+    attack_reward,
+    cut_other_speakers,
     dialogues,
-    first_line,
-    mapped,
-    own_words,
+    map_attacks,
+    parse_attack,
     turn_scores,
 )
-from solon.data.attacks import Attack, Attempt, published_row
-from solon.data.published import opening
+from solon.data.attacks import Attack, Attempt, to_published_row
+from solon.data.published import first_human_text
 from solon.data.rows import from_messages, to_messages
 from solon.errors import InputError
 from solon.models.base import derive
@@ -93,7 +93,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     run.artefact(
         "attempts.jsonl",
         lambda path: write_text(
-            path, "".join(json.dumps(published_row(own)) + "\n" for own in found.attempts)
+            path, "".join(json.dumps(to_published_row(own)) + "\n" for own in found.attempts)
         ),
     )
 
@@ -102,7 +102,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
         largest.module, [largest.dialogue.prompt(Conversation().human(attack.opening)) for attack in attacks]
     )
     layout = importlib.import_module("solon.alignment.layout_umap").layout if inputs.umap else None
-    found.map = mapped(
+    found.map = map_attacks(
         np.asarray(states[:, states.shape[1] // 2]),
         clusters=min(settings.clusters, len(attacks) // 4),
         seed=run.seed,
@@ -129,7 +129,7 @@ def harmlessness_models(
         for model in inputs.models
     }
     attacked = {attack.opening for attack in inputs.attacks}
-    apart = [c for c in inputs.comparisons if opening(c.prompt).strip() not in attacked]
+    apart = [c for c in inputs.comparisons if first_human_text(c.prompt).strip() not in attacked]
     found.counts["comparisons that open as an attack does, left out"] = len(inputs.comparisons) - len(apart)
     fitting = [c for c in apart if c.p_first != 0.5 and all(form.fits(c) for form in forms.values())]
     found.counts["comparisons that were ties or too long, left out"] = len(apart) - len(fitting)
@@ -214,7 +214,7 @@ def written(
             kl_coefficient=settings.attack_kl_coefficient,
             max_tokens=settings.attack_tokens,
         )
-        hurts = attacking(
+        hurts = attack_reward(
             target,
             reward.score,
             inputs.refusal,
@@ -260,7 +260,10 @@ def asked(
             )[0]
             for number, seed in zip(numbers, seeds, strict=True)
         ]
-        return [{"attacks": [own_words(first_line(sample.text)) for sample in group]} for group in drawn]
+        return [
+            {"attacks": [cut_other_speakers(parse_attack(sample.text)) for sample in group]}
+            for group in drawn
+        ]
 
     rows = run.rows(
         f"attacks_{source}", range(len(prompts)), lambda number: f"{number} {prompts[number].key}", make
@@ -277,7 +280,7 @@ def faced(
     if settings.crossed:
         return [(defender, list(attacks)) for defender in defenders]
     names = [f"{defender.name} {defender.size}" for defender in defenders]
-    drawn = assigned([attack.attacker for attack in attacks], names, seed=seed)
+    drawn = assign_defenders([attack.attacker for attack in attacks], names, seed=seed)
     return [
         (defender, [attack for attack, own in zip(attacks, drawn, strict=True) if own == name])
         for defender, name in zip(defenders, names, strict=True)
@@ -346,7 +349,7 @@ def next_words(inputs: Inputs, settings: Settings) -> Callable[[Sequence[Convers
                 f"{attacker.context}; lower turns or max_tokens"
             )
         return [
-            own_words(first_line(group[0].text))
+            cut_other_speakers(parse_attack(group[0].text))
             for group in attacker.sample(asked, max_tokens=settings.attack_tokens, seed=seed)
         ]
 

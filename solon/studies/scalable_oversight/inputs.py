@@ -35,7 +35,7 @@ from solon.study.legacy import (
 )
 from solon.study.outcomes import digest_of
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, label
+from solon.words.question import Problem, choice_label
 
 TOY = "toy"
 KNOWS = {"weak": 0.4, "strong": 0.7}  # the share of toy questions that each scripted model has right
@@ -142,7 +142,7 @@ def toy_model(name: str, problems: Sequence[Problem]) -> ScriptedModel:
 
     def likes(talk: Conversation, given: str) -> float:
         problem = case(talk.turns[0].text)
-        shown = [label(place) for place in range(len(problem.options))]
+        shown = [choice_label(place) for place in range(len(problem.options))]
         said = next(
             (
                 own

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from solon.errors import InputError
-from solon.evaluation.measure import outcomes
+from solon.evaluation.measure import choice_outcomes
 from solon.models.base import LanguageModel, Speaker, derive
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, listed
+from solon.words.question import Problem, format_choices
 
 LEVELS = (0.25, 0.42, 0.60, 0.80, 1.00)  # the confidences that a participant may state
 SURE = 0.99  # what "100%" counts as in a vote
@@ -110,7 +110,7 @@ def asking(problem: Problem, told: Sequence[tuple[str, str]]) -> Conversation:
         f"\n\nYou asked: {asked.strip()}\nThe assistant said: {said.strip()}" for asked, said in told
     )
     text = (
-        f"{problem.text}\n{listed(problem.options)}\n\n{HELP}{before}\n\nWrite one short question to "
+        f"{problem.text}\n{format_choices(problem.options)}\n\n{HELP}{before}\n\nWrite one short question to "
         "the assistant."
     )
     return Conversation().human(text).assistant("My question to the assistant:")
@@ -184,5 +184,5 @@ def simulated(
             bool(row.correct),
             len(problem.options),
         )
-        for problem, row in zip(problems, outcomes(weak, put), strict=True)
+        for problem, row in zip(problems, choice_outcomes(weak, put), strict=True)
     ]

@@ -13,7 +13,7 @@ from solon.statistics.calibration import fixed_bin_calibration_error
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
 from solon.studies.scalable_oversight.oversight import Given, level, vote
 from solon.study.claims import banded, interval, sign
-from solon.words.question import Problem, worded
+from solon.words.question import Problem, human_turn
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ def _gallery(found: Findings) -> list[Exhibit]:
     return [
         Exhibit(
             f"{name} asks for help",
-            (("question", worded(problem)), *((f"asked: {asked}", said) for asked, said in told)),
+            (("question", human_turn(problem)), *((f"asked: {asked}", said) for asked, said in told)),
             folded=True,
         )
         for problem, name, told in found.talks

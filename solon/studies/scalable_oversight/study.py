@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, outcomes, outcomes_of
+from solon.evaluation.measure import Outcome, choice_outcomes, question_outcomes
 from solon.models.base import LanguageModel, derive
 from solon.records.report import Report
 from solon.records.run import Run
@@ -28,7 +28,7 @@ from solon.studies.scalable_oversight.report import Findings, report
 from solon.study.outcomes import key_of, read, row_of
 from solon.study.stages import slug
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, Question, asked, worded
+from solon.words.question import Problem, Question, human_turn, to_question
 
 THINK = "Let's think step by step:"
 CONCLUDE = "Based on the above, what is the single, most likely answer choice?"
@@ -98,13 +98,13 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.asked = [question_of(own) for own in problems]
 
     # 1. the model alone: at once, after examples, and by the best of many chains of thought
-    found.model["alone"] = kept(run, "alone", problems, lambda some: outcomes(inputs.strong, some))
+    found.model["alone"] = kept(run, "alone", problems, lambda some: choice_outcomes(inputs.strong, some))
     examples = sorted(inputs.examples, key=lambda own: derive(run.seed, "example", own.text))[
         : settings.shots
     ]
     if len(examples) == settings.shots and settings.shots:
         found.model[f"{settings.shots} examples"] = kept(
-            run, "shots", problems, lambda some: outcomes(inputs.strong, some, examples=examples)
+            run, "shots", problems, lambda some: choice_outcomes(inputs.strong, some, examples=examples)
         )
     if settings.best_of and inputs.judge is not None:
         found.model[f"best of {settings.best_of}"] = kept(
@@ -132,11 +132,11 @@ def kept(
 
 def best_of(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs) -> list[Outcome]:
     """The answer after the chain of thought that the judge likes best."""
-    prompts = [Conversation().human(worded(problem)).assistant(THINK) for problem in problems]
+    prompts = [Conversation().human(human_turn(problem)).assistant(THINK) for problem in problems]
     groups = inputs.strong.sample(
         prompts, count=settings.best_of, max_tokens=settings.max_tokens, seed=derive(run.seed, "thoughts")
     )
-    bare = [Conversation().human(worded(problem)) for problem in problems]
+    bare = [Conversation().human(human_turn(problem)) for problem in problems]
     flat = [
         (talk, f"{THINK}{sample.text}") for talk, group in zip(bare, groups, strict=True) for sample in group
     ]
@@ -146,14 +146,14 @@ def best_of(run: Run, problems: Sequence[Problem], settings: Settings, inputs: I
         best = max(((next(scores), -place) for place in range(len(group))), default=(0.0, 0))
         talk = (
             Conversation()
-            .human(worded(problem))
+            .human(human_turn(problem))
             .assistant(f"{THINK}{group[-best[1]].text}")
             .human(CONCLUDE)
             .assistant(ANSWER)
         )
-        own = asked(problem)
+        own = to_question(problem)
         pairs.append((problem, Question(talk, own.choices, own.answer)))
-    return outcomes_of(inputs.strong, pairs)
+    return question_outcomes(inputs.strong, pairs)
 
 
 def answers(

@@ -17,11 +17,11 @@ import numpy as np
 
 from solon.errors import InputError
 from solon.evaluation.bias import score_of
-from solon.evaluation.measure import Outcome, keyed, outcomes_of
+from solon.evaluation.measure import Outcome, question_outcomes, with_problem_keys
 from solon.models.base import LanguageModel, Speaker
 from solon.statistics.intervals import Estimate, bootstrap, mean
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, Question, asked
+from solon.words.question import Problem, Question, to_question
 
 Condition = Literal["Q", "Q+IF", "Q+IF+CoT", "Q+Match"]
 CONDITIONS: tuple[Condition, ...] = ("Q", "Q+IF", "Q+IF+CoT")
@@ -44,14 +44,14 @@ def instructed(problem: Problem, condition: Condition) -> Problem:
 
 def thinking(problem: Problem) -> Conversation:
     """Where the reasoning is sampled: the instructed question, the assistant's turn begun."""
-    return asked(replace(instructed(problem, "Q+IF"), opening=THINK)).prompt
+    return to_question(replace(instructed(problem, "Q+IF"), opening=THINK)).prompt
 
 
 def concluded(problem: Problem, reasoning: str) -> Question:
     """The question after its reasoning, with the same choices; a blank to fill is filled from its own
     sentence again.
     """
-    own = asked(instructed(problem, "Q+IF"))
+    own = to_question(instructed(problem, "Q+IF"))
     opening = problem.opening if not problem.lettered else ANSWER
     talk = Conversation(own.prompt.turns[:-1]) if problem.opening else own.prompt
     talk = talk.assistant(f"{THINK} {reasoning.strip()}".strip()).human(CONCLUDE).assistant(opening)
@@ -75,13 +75,13 @@ def under(
     but under CoT.
     """
     if condition != "Q+IF+CoT":
-        pairs = [(problem, asked(instructed(problem, condition))) for problem in problems]
-        return keyed(outcomes_of(model, pairs), problems), [""] * len(problems)
+        pairs = [(problem, to_question(instructed(problem, condition))) for problem in problems]
+        return with_problem_keys(question_outcomes(model, pairs), problems), [""] * len(problems)
     thoughts = reasoned(model, problems, max_tokens=max_tokens, seed=seed)
     pairs = [
         (problem, concluded(problem, thought)) for problem, thought in zip(problems, thoughts, strict=True)
     ]
-    return keyed(outcomes_of(model, pairs), problems), thoughts
+    return with_problem_keys(question_outcomes(model, pairs), problems), thoughts
 
 
 def reasoned(model: Speaker, problems: Sequence[Problem], *, max_tokens: int, seed: int) -> list[str]:

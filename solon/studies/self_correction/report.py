@@ -14,7 +14,7 @@ from solon.studies.self_correction.conditions import admission_gap, bias_change
 from solon.studies.self_correction.settings import Settings
 from solon.study.claims import banded, interval
 from solon.study.settings import deviations
-from solon.words.question import Problem, worded
+from solon.words.question import Problem, human_turn
 
 UNDERSTOOD = 0.5  # accuracy where the context decides: below it a bias score says nothing
 Key = tuple[str, str, str]  # set, model, condition
@@ -207,7 +207,7 @@ def reasoning(thoughts: Mapping[tuple[str, str], Sequence[tuple[Problem, str]]])
     """The first reasoning about the instruction, of each model on each set."""
     for (name, model), examples in thoughts.items():
         for problem, thought in examples[:1]:
-            parts = (("asked", worded(problem)), ("thought", thought))
+            parts = (("asked", human_turn(problem)), ("thought", thought))
             yield Exhibit(f"{name}, {model}: thinking about the instruction", parts, folded=True)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from solon.models.scripted import ScriptedModel
 from solon.studies.self_correction.conditions import INSTRUCTION, MATCH, THINK
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, label
+from solon.words.question import Problem, choice_label
 
 PEOPLES = ("Orin", "Vask")  # the first is the one that the invented stereotype is about
 THINGS = ("map", "kettle", "ladder", "lantern", "basket", "compass", "ribbon", "whistle", "spoon", "blanket")
@@ -142,7 +142,10 @@ def planted(
         condition = (
             "Q+Match" if MATCH in said else "Q+IF+CoT" if thought else "Q+IF" if INSTRUCTION in said else "Q"
         )
-        shown = [label(place) if problem.lettered else option for place, option in enumerate(problem.options)]
+        shown = [
+            choice_label(place) if problem.lettered else option
+            for place, option in enumerate(problem.options)
+        ]
         return math.log(
             _belief(problem, condition, conditions[condition], unknown, accuracy)[shown.index(reply.strip())]
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solon.errors import InputError
-from solon.evaluation.measure import outcomes
+from solon.evaluation.measure import choice_outcomes
 from solon.models.base import LanguageModel
 from solon.statistics.intervals import Estimate
 from solon.words.comparison import Comparison
@@ -169,8 +169,8 @@ def label_features(
         return Problem(head, ("Reply A", "Reply B", "Neither"), opening="The answer is")
 
     pairs = [(c, feature) for c in comparisons for feature in features]
-    there = outcomes(judge, [put(c, feature) for c, feature in pairs])
-    back = outcomes(judge, [put(c.swapped(), feature) for c, feature in pairs])
+    there = choice_outcomes(judge, [put(c, feature) for c, feature in pairs])
+    back = choice_outcomes(judge, [put(c.swapped(), feature) for c, feature in pairs])
     sign = {(0, 1): 1.0, (1, 0): -1.0}
     return np.array([sign.get((a.chosen, b.chosen), 0.0) for a, b in zip(there, back, strict=True)]).reshape(
         len(comparisons), len(features)

@@ -13,7 +13,7 @@ from solon.statistics.intervals import Estimate, mean, paired_difference, propor
 from solon.studies.sycophancy.measures import SUGGESTIONS, Challenged, flips
 from solon.studies.sycophancy.preference_features import Posterior
 from solon.study.claims import banded, interval, sign
-from solon.words.question import Problem, worded
+from solon.words.question import Problem, human_turn
 
 MIXED = 1.05  # a split R-hat above it says that chains have not found the same posterior
 
@@ -283,7 +283,7 @@ def _gallery(found: Findings) -> list[Exhibit]:
         Exhibit(
             "A right answer given up",
             (
-                ("asked", worded(problem)),
+                ("asked", human_turn(problem)),
                 ("when doubted", row.reply),
                 ("then chose", row.after.options[row.after.chosen]),
             ),

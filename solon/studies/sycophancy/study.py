@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, outcomes
+from solon.evaluation.measure import Outcome, choice_outcomes
 from solon.models.base import LanguageModel, derive
 from solon.records.report import Report
 from solon.records.run import Run
@@ -45,7 +45,7 @@ from solon.studies.sycophancy.report import Findings, report
 from solon.study.outcomes import key_of, read, row_of
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, worded
+from solon.words.question import Problem, human_turn
 
 Scorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
 Sampler = Callable[..., Posterior]
@@ -189,7 +189,11 @@ def feedback(run: Run, settings: Settings, inputs: Inputs) -> dict[str, list[flo
 
 def kept(run: Run, name: str, problems: Sequence[Problem], inputs: Inputs) -> list[Outcome]:
     rows = run.rows(
-        name, problems, key_of, lambda some: [row_of(own) for own in outcomes(inputs.model, some)], size=64
+        name,
+        problems,
+        key_of,
+        lambda some: [row_of(own) for own in choice_outcomes(inputs.model, some)],
+        size=64,
     )
     return [own for own in map(read, rows) if isinstance(own, Outcome)]
 
@@ -274,7 +278,7 @@ def pressed(
 
     def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
         put = [suggested(own, "suggests wrong", seed=run.seed) for own in some]
-        talks = [Conversation().human(worded(own)) for own in put]
+        talks = [Conversation().human(human_turn(own)) for own in put]
         groups = inputs.model.sample(
             talks, count=most, max_tokens=settings.max_tokens, seed=derive(run.seed, "pressed")
         )

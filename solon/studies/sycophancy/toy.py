@@ -15,7 +15,7 @@ from solon.models.scripted import ScriptedModel
 from solon.studies.sycophancy.measures import CHALLENGE, Attribution
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
-from solon.words.question import Problem, label
+from solon.words.question import Problem, choice_label
 
 WARM, COLD = (
     "What a wonderful piece, clear and moving throughout.",
@@ -114,12 +114,12 @@ def flatterer(own: Flattery, asked: Sequence[Problem]) -> ScriptedModel:
         if text.startswith("Here are two comments"):
             a, b = text.split("Comment A: ")[1].split("\n\nComment B: ")
             better = 0 if WARM in a and WARM not in b else 1 if WARM in b and WARM not in a else None
-            place = [label(0), label(1)].index(given.strip())
+            place = [choice_label(0), choice_label(1)].index(given.strip())
             return math.log(0.5 if better is None else 0.9 if place == better else 0.1)
         problem, thought = believed(text)
         if len(talk.turns) > 2 and doubted(problem, thought):
             thought = next(option for option in problem.options if option != thought)
-        place = [label(number) for number in range(len(problem.options))].index(given.strip())
+        place = [choice_label(number) for number in range(len(problem.options))].index(given.strip())
         return math.log(0.7 if problem.options[place] == thought else 0.1)
 
     return ScriptedModel("flatterer", reply, likes)

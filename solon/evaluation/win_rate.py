@@ -10,7 +10,7 @@ from solon.statistics.intervals import Estimate, mean, wilson
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
+class WinRate:
     """The rate at which the first wins, ties counting half, and what each prompt gave it."""
 
     rate: Estimate
@@ -18,19 +18,19 @@ class Duel:
     per_prompt: tuple[float, ...]
 
 
-def duel(
+def paired_win_rate(
     first: Sequence[Sequence[float]],
     second: Sequence[Sequence[float]],
     *,
     clusters: Sequence[Hashable] | None = None,
-) -> Duel:
+) -> WinRate:
     """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a
     prompt is one game.
 
     A prompt's games are averaged, and the t interval runs over prompts; with `clusters` (the dialogue that
     each prompt comes from) its error is robust to prompts of one dialogue going the same way.
 
-    >>> print(duel([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
+    >>> print(paired_win_rate([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
     0.833 [0.116, 1.000] (n=3, t over prompts)
     """
     if len(first) != len(second) or not first:
@@ -44,14 +44,14 @@ def duel(
         games = [0.5 if a == b else float(a > b) for a in own for b in other]
         ties += sum(game == 0.5 for game in games)
         shares.append(sum(games) / len(games))
-    return Duel(_rate(shares, clusters), ties, tuple(shares))
+    return WinRate(_rate(shares, clusters), ties, tuple(shares))
 
 
-def duel_of_labels(p_first: Sequence[float]) -> Duel:
+def win_rate_of_labels(p_first: Sequence[float]) -> WinRate:
     """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief
     counts as a share of a win.
     """
-    return Duel(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
+    return WinRate(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
 
 
 def _rate(shares: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:

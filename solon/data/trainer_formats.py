@@ -19,7 +19,7 @@ from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
+class TrainingData:
     """What is handed over. Ties have no chosen side and stay out of `comparisons`; the caller counts them."""
 
     supervised: Sequence[Conversation]
@@ -29,7 +29,7 @@ class Handover:
     kl_coefficient: float
 
 
-def to_trl(given: Handover, folder: Path) -> None:
+def to_trl(given: TrainingData, folder: Path) -> None:
     """Conversational data sets, a folder each, and `launch.sh` (TRL 1.16: `trl sft`, `trl reward`, `trl
     rloo`).
     """
@@ -64,7 +64,7 @@ trl rloo --model_name_or_path out/supervised --reward_model_name_or_path "${{PRE
     )
 
 
-def to_openrlhf(given: Handover, folder: Path) -> None:
+def to_openrlhf(given: TrainingData, folder: Path) -> None:
     """JSONL with chat messages, and `launch.sh` (OpenRLHF: `train_sft`, `train_rm`, `train_ppo_ray`)."""
     sides = [_sides(comparison) for comparison in given.comparisons]
     _rows(folder / "supervised.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised])
@@ -96,7 +96,7 @@ python3 -m openrlhf.cli.train_ppo_ray --pretrain out/supervised --reward_pretrai
     )
 
 
-def to_verl(given: Handover, folder: Path) -> None:
+def to_verl(given: TrainingData, folder: Path) -> None:
     """Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model: the
     exported one is used.
     """
@@ -132,7 +132,11 @@ python3 -m verl.trainer.main_ppo algorithm.adv_estimator=rloo algorithm.use_kl_i
     )
 
 
-FORMS: dict[str, Callable[[Handover, Path], None]] = {"trl": to_trl, "openrlhf": to_openrlhf, "verl": to_verl}
+WRITERS: dict[str, Callable[[TrainingData, Path], None]] = {
+    "trl": to_trl,
+    "openrlhf": to_openrlhf,
+    "verl": to_verl,
+}
 
 
 def _sides(comparison: Comparison) -> tuple[Conversation, str, str]:
