@@ -175,7 +175,7 @@ def test_what_cannot_be_used_is_counted_and_the_rest_read(tmp_path: Path) -> Non
     }
     with pytest.raises(InputError, match="no usable row"):
         read_evaluation(written(tmp_path / "b.jsonl", *bad))
-    with pytest.raises(InputError, match="no form that is known; expected"):
+    with pytest.raises(InputError, match="match no known format; expected"):
         read_evaluation(written(tmp_path / "c.jsonl", {"fish": 1}))
     with pytest.raises(InputError, match="mixes problems"):
         read_evaluation(written(tmp_path / "e.jsonl", good, {"question": "q", "answers": ["x"]}))

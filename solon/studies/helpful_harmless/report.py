@@ -211,9 +211,7 @@ def warnings(found: Findings, inputs: Inputs, laws: Mapping[str, SqrtKLLaw | Non
                 "its scores means nothing."
             )
         if len(rows) < MIN_ITEMS:
-            made.append(
-                f"Calibration rests on {len(rows)} comparisons; under {MIN_ITEMS} it is mostly noise."
-            )
+            made.append(f"Calibration of {len(rows)} comparisons, under {MIN_ITEMS}, is mostly noise.")
         leaning = length_correlation(rows)
         if leaning is not None and (leaning.low > 0.3 or leaning.high < -0.3):
             made.append(
