@@ -1,4 +1,4 @@
-"""The whole list of real evaluations of docs/results.md, timed on two cores.
+"""The whole list of real evaluations of docs/performance.md, timed on two cores.
 
     python -m benchmarks.evaluations DATA --aligned STEP10 STEP20 [--limit 300] [--runs FOLDER]
 
