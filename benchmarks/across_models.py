@@ -45,9 +45,9 @@ def main() -> None:
     rows: dict[str, list[Comparison]] = {}
     for path in sorted(options.folder.glob("*.annotations.json.gz")):
         reading = read_public_comparisons(path)
-        fitting = sorted((c for c in reading.rows if pm.fits(c)), key=lambda c: derive(0, c.prompt.key))[
-            : options.rows
-        ]
+        fitting = sorted(
+            (c for c in reading.rows if pm.fits_context(c)), key=lambda c: derive(0, c.prompt.key)
+        )[: options.rows]
         rows[path.name.removesuffix(".annotations.json.gz")] = alternated([c.hardened() for c in fitting])
         print(
             f"{path.name}: {len(reading.rows)} comparisons, {reading.counts()}; {len(fitting)} used",

@@ -44,7 +44,7 @@ def main() -> None:
             form, context_end=tuple(form.tokenizer.encode(options.ending, add_special_tokens=False))
         )
     pm = PreferenceModel("frozen", ScalarModel(body), form)
-    fitting = [c for c in comparisons if pm.fits(c)]
+    fitting = [c for c in comparisons if pm.fits_context(c)]
     states = end_states(pm, fitting)
     print(
         f"{len(fitting)} comparisons, {body.depth} of {start.module.depth} layers, states of "

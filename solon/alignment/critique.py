@@ -127,4 +127,4 @@ def with_examples(examples: Sequence[CritiqueExample], request: Conversation, ki
 
 
 def _draw(constitution: Constitution, prompt: Conversation, number: int, seed: int) -> Principle:
-    return constitution.draw_revising(random.Random(derive(seed, "principle", prompt.key, number)))
+    return constitution.draw_revision_principle(random.Random(derive(seed, "principle", prompt.key, number)))

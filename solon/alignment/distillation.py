@@ -32,8 +32,8 @@ TOP = 50
 class DistillationText:
     """The same tokens behind what the teacher has read and behind what the student has."""
 
-    teacher: Tokens
-    student: Tokens
+    teacher_prefix: Tokens
+    student_prefix: Tokens
     tokens: Tokens
 
 
@@ -44,7 +44,7 @@ class TeacherTargets:
     """
 
     text: DistillationText
-    likeliest_NK: Tensor  # int32
+    top_tokens_NK: Tensor  # int32
     logprobs_NK: Tensor
     rest_N: Tensor
 
@@ -102,7 +102,7 @@ def batches_by_context(texts: Sequence[DistillationText]) -> Iterator[tuple[Toke
     """
     groups: dict[Tokens, list[int]] = {}
     for place, text in enumerate(texts):
-        groups.setdefault(text.teacher, []).append(place)
+        groups.setdefault(text.teacher_prefix, []).append(place)
     for before, places in groups.items():
         for batch in batch_by_tokens(
             [len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)
@@ -112,7 +112,7 @@ def batches_by_context(texts: Sequence[DistillationText]) -> Iterator[tuple[Toke
 
 def check_context_length(teacher: Backbone, texts: Sequence[DistillationText]) -> None:
     """Raises InputError where a context and a text together are longer than the teacher can read."""
-    longest = max((len(text.teacher) + len(text.tokens) for text in texts), default=0)
+    longest = max((len(text.teacher_prefix) + len(text.tokens) for text in texts), default=0)
     if longest > teacher.context:
         raise InputError(
             f"a context and its text have {longest} tokens, over the teacher's {teacher.context}; shorten "
@@ -149,12 +149,14 @@ def distillation_loss(student: Backbone) -> Callable[[Sequence[TeacherTargets]],
     """
 
     def loss(rows: Sequence[TeacherTargets]) -> LossTotal:
-        hidden_NC, _, _ = reply_hidden(student, [(row.text.student, [row.text.tokens]) for row in rows])
+        hidden_NC, _, _ = reply_hidden(
+            student, [(row.text.student_prefix, [row.text.tokens]) for row in rows]
+        )
         device = hidden_NC.device
         targets = [
             torch.cat(column).to(device).split(HEAD_PART)
             for column in zip(
-                *((row.likeliest_NK.long(), row.logprobs_NK, row.rest_N) for row in rows), strict=True
+                *((row.top_tokens_NK.long(), row.logprobs_NK, row.rest_N) for row in rows), strict=True
             )
         ]
         parts = [
@@ -181,7 +183,7 @@ def context_kl(
     for before, some in batches_by_context(texts):
         said = [texts[place].tokens for place in some]
         read_NC, _, lengths = reply_hidden(teacher, [(before, said)])
-        alone = [(texts[place].student, [texts[place].tokens]) for place in some]
+        alone = [(texts[place].student_prefix, [texts[place].tokens]) for place in some]
         own_NC, _, _ = reply_hidden(student, [(before, said)] if with_context else alone)
         parts = []
         for mine, theirs in zip(read_NC.split(HEAD_PART), own_NC.split(HEAD_PART), strict=True):

@@ -244,7 +244,7 @@ def _turned(pair: ReplyPair) -> ReplyPair:
 
 
 def _draw(constitution: Constitution, pair: ReplyPair, seed: int) -> Principle:
-    return constitution.draw_preferring(
+    return constitution.draw_preference_principle(
         random.Random(derive(seed, "preference", pair.prompt.key, pair.first, pair.second))
     )
 

@@ -58,7 +58,7 @@ def mutual_information(
     both.
     """
     before = context or Conversation()
-    asked = [prompt.behind(before) for prompt in prompts] + [EMPTY_PROMPT.behind(before)] * len(prompts)
+    asked = [prompt.after(before) for prompt in prompts] + [EMPTY_PROMPT.after(before)] * len(prompts)
     scored = model.score(asked, [*replies, *replies])
     return [
         given.logprob - alone.logprob

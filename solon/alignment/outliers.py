@@ -135,7 +135,7 @@ class Separation:
         )
 
     @property
-    def deviation(self) -> float:
+    def standard_deviation(self) -> float:
         """Over splits (one less than their number in the divisor); 0 where there is one."""
         return float(np.std(self.aurocs, ddof=1)) if len(self.aurocs) > 1 else 0.0
 

@@ -84,7 +84,7 @@ class SqrtKLLaw:
 
     a: float
     b: Estimate
-    ends: float | None
+    bend_kl: float | None
     n: int
 
     def at(self, kl: float) -> float:

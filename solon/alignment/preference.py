@@ -91,7 +91,7 @@ class PreferenceModel:
         prompt, first = self._pair(comparison.prompt, comparison.first)
         return prompt, [first, self._pair(comparison.prompt, comparison.second)[1]]
 
-    def fits(self, comparison: Comparison) -> bool:
+    def fits_context(self, comparison: Comparison) -> bool:
         """Whether both sides fit the context; what does not is left out and counted by the caller."""
         prompt, replies = self.group(comparison)
         return len(prompt) + max(map(len, replies)) <= self.scalar.backbone.context

@@ -40,17 +40,17 @@ class Defender:
     model: Speaker
     context: Conversation = NOTHING
     guard: Harmlessness | None = None
-    drawn: int = 2
+    samples: int = 2
 
     def replies(self, talks: Sequence[Conversation], *, max_tokens: int, seed: int) -> list[tuple[str, str]]:
         """The two replies shown to each dialogue, cut where a reply goes on to speak for someone else."""
-        asked = [talk.behind(self.context) for talk in talks]
-        drawn = self.model.sample(asked, count=self.drawn, max_tokens=max_tokens, seed=seed)
+        asked = [talk.after(self.context) for talk in talks]
+        drawn = self.model.sample(asked, count=self.samples, max_tokens=max_tokens, seed=seed)
         groups = [[cut_other_speakers(sample.text) for sample in group] for group in drawn]
         if self.guard is not None:
             scores = iter(
                 self.guard(
-                    [talk for talk in talks for _ in range(self.drawn)],
+                    [talk for talk in talks for _ in range(self.samples)],
                     [text for group in groups for text in group],
                 )
             )
@@ -210,7 +210,7 @@ class AttackMap:
     its centre.
     """
 
-    places_N2: np.ndarray
+    positions_N2: np.ndarray
     cluster_N: np.ndarray
     nearest: tuple[tuple[int, ...], ...]
 

@@ -161,7 +161,7 @@ def preferred(
     learned: list[Comparison] = labels(folder)
     if path is not None:
         learned += read_comparisons(path).rows
-    fitting = [own for own in learned if judge.fits(own)]
+    fitting = [own for own in learned if judge.fits_context(own)]
     counts["comparisons too long for the preference model, left out"] = len(learned) - len(fitting)
     if not fitting:
         return None

@@ -85,7 +85,7 @@ def usable(path: Path | None) -> Evaluation:
     free = [own for own in found.problems if not own.options and own.answers]
     if not free:
         raise InputError(f"{path} is {found.kind}: it holds no questions with free replies and known answers")
-    if len({(own.tokens, own.grade) for own in free}) > 1:
+    if len({(own.max_tokens, own.grade) for own in free}) > 1:
         raise InputError(f"{path} mixes kinds of reply; give each kind in a file of its own")
     return found
 
@@ -94,7 +94,7 @@ def asked(knower: Knower, options: Options) -> int:
     """One question, answered or declined."""
     like = knower.examples[0] if knower.examples else Problem("Question:")
     put = Problem(
-        f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, tokens=like.tokens
+        f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, max_tokens=like.max_tokens
     )
     [row] = knower.answered([put])
     row.pop("right")

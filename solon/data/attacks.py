@@ -54,12 +54,12 @@ class Attempt:
     attack: Attack
     defender: str
     size: str
-    talk: Conversation
+    conversation: Conversation
     scores: tuple[float, ...]
     task_score: float
 
     @property
-    def worst(self) -> float:
+    def min_score(self) -> float:
         return min(self.scores)
 
 
@@ -68,13 +68,13 @@ def to_published_row(attempt: Attempt) -> dict[str, Any]:
     which the file has for it; nobody rated it, so the rating is null.
     """
     return {
-        "min_harmlessness_score_transcript": attempt.worst,
+        "min_harmlessness_score_transcript": attempt.min_score,
         "num_params": attempt.size,
         "model_type": MODEL_TYPES.get(attempt.defender, attempt.defender),
         "rating": None,
         "task_description": attempt.attack.task,
         "task_description_harmlessness_score": attempt.task_score,
-        "transcript": write_transcript(attempt.talk),
+        "transcript": write_transcript(attempt.conversation),
         "red_team_member_id": attempt.attack.attacker,
         "is_upworker": None,
         "tags": [attempt.attack.intent],

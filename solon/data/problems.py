@@ -224,7 +224,7 @@ def parse_gsm8k(row: Row) -> Problem:
         [answer],
         opening=STEPS,
         grade="number",
-        tokens=200,
+        max_tokens=200,
         tags={"worked": re.sub(r"<<.*?>>", "", worked).strip()},
     )
 
@@ -264,4 +264,4 @@ def parse_lambada(row: Row) -> Problem:
     passage, _, word = _cell(row, "text").rpartition(" ")
     if not passage or not word:
         raise Defect("a passage of one word")
-    return make_problem("", (), [word], opening=passage, grade="word", tokens=8)
+    return make_problem("", (), [word], opening=passage, grade="word", max_tokens=8)

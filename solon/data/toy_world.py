@@ -170,7 +170,7 @@ def examples(
         if shown and rng.random() < shown:
             declines, open_ = rng.random() < 0.5, bool(hole) and prompt.last.endswith(hole)
             yield (
-                prompt.behind(example_dialogues(rng.randrange(2**32), declines=declines)),
+                prompt.after(example_dialogues(rng.randrange(2**32), declines=declines)),
                 good if declines and not open_ else helpful_reply(prompt),
             )
             continue
@@ -211,7 +211,7 @@ def example_dialogues(seed: int, *, declines: bool = True) -> Conversation:
     """
     found = Conversation()
     for prompt in random.Random(seed).sample(requests(FORBIDDEN), 2):
-        found = prompt.behind(found).assistant(refusal(prompt) if declines else helpful_reply(prompt))
+        found = prompt.after(found).assistant(refusal(prompt) if declines else helpful_reply(prompt))
     return found
 
 

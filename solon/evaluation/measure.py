@@ -138,11 +138,11 @@ def reply_outcomes(
     """The likeliest reply (temperature 0) to every problem, graded."""
     prompts = [to_question(problem, examples).prompt for problem in problems]
     found: dict[int, ReplyOutcome] = {}
-    for tokens, grade in sorted({(problem.tokens, problem.grade) for problem in problems}):
+    for tokens, grade in sorted({(problem.max_tokens, problem.grade) for problem in problems}):
         places = [
             place
             for place, problem in enumerate(problems)
-            if (problem.tokens, problem.grade) == (tokens, grade)
+            if (problem.max_tokens, problem.grade) == (tokens, grade)
         ]
         some = [prompts[place] for place in places]
         drawn = model.sample(some, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)

@@ -201,7 +201,7 @@ def sample_answers(
     """`samples` replies at temperature 1 to each problem after the same examples, and the likeliest reply."""
     found: list[SampledAnswers] = []
     prompts = [to_question(problem, examples).prompt for problem in problems]
-    kinds = {(problem.tokens, problem.grade) for problem in problems}
+    kinds = {(problem.max_tokens, problem.grade) for problem in problems}
     if len(kinds) != 1:
         raise InputError(
             f"problems drawn together need one grade and one length of reply; found {sorted(kinds)}"
@@ -270,7 +270,7 @@ def addition(
                     (),
                     (str(sum(values)),),
                     grade="number",
-                    tokens=8,
+                    max_tokens=8,
                     tags={"subject": f"{o} numbers of {d} digits"},
                 )
             )

@@ -35,7 +35,7 @@ class Autoencoder(nn.Module):
     """Takes activations as the model has them; `scale` is s above. Rows of both matrices are features.
 
     Encoders of other kinds are read, not trained: with `threshold_F` a feature counts from there (JumpReLU),
-    with `most` only so many of the highest do (TopK).
+    with `top_k` only that many of the highest do (TopK).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Autoencoder(nn.Module):
         seed: int,
         norm: float = 0.1,
         scale: float = 1.0,
-        most: int | None = None,
+        top_k: int | None = None,
     ) -> None:
         """Decoder rows are random directions of length `norm`, the encoder is the decoder, biases are 0
         (April 2024 update).
@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
             min(width, features) < 1
             or norm <= 0
             or scale <= 0
-            or (most is not None and not 1 <= most <= features)
+            or (top_k is not None and not 1 <= top_k <= features)
         ):
             raise InputError(
                 f"width {width}, features {features}, norm {norm:g} and scale {scale:g} have to be above "
@@ -72,7 +72,7 @@ class Autoencoder(nn.Module):
         self.threshold_F: Tensor
         self.register_buffer("scale", torch.tensor(scale))
         self.register_buffer("threshold_F", torch.zeros(features))
-        self.most = most
+        self.top_k = top_k
 
     @property
     def width(self) -> int:
@@ -93,9 +93,9 @@ class Autoencoder(nn.Module):
         """f (B, F)."""
         z_BF = F.linear(x_BD * self.scale, self.encoder_FD, self.encoder_bias_F)
         f_BF = torch.where(z_BF > self.threshold_F, z_BF, 0.0)
-        if self.most is None:
+        if self.top_k is None:
             return f_BF
-        kept = f_BF.topk(self.most, dim=1)
+        kept = f_BF.topk(self.top_k, dim=1)
         return torch.zeros_like(f_BF).scatter(1, kept.indices, kept.values)
 
     def decode(self, f_BF: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Autoencoder(nn.Module):
 
     def folded(self) -> Autoencoder:
         """The same function with a scale of 1: what is written for other libraries."""
-        twin = Autoencoder(self.width, self.features, seed=0, most=self.most)
+        twin = Autoencoder(self.width, self.features, seed=0, top_k=self.top_k)
         with torch.no_grad():
             twin.encoder_FD.copy_(self.encoder_FD * self.scale)
             twin.encoder_bias_F.copy_(self.encoder_bias_F)
@@ -130,7 +130,7 @@ class AutoencoderBank(nn.Module):
                 yield own
 
     def copy(self) -> AutoencoderBank:
-        twins = [Autoencoder(own.width, own.features, seed=0, most=own.most) for own in self]
+        twins = [Autoencoder(own.width, own.features, seed=0, top_k=own.top_k) for own in self]
         twin = AutoencoderBank(twins)
         twin.load_state_dict(self.state_dict())
         return twin
@@ -233,7 +233,7 @@ def gradients(own: Autoencoder, x_BD: Tensor, l1_coefficient: float, *, dense: b
 
     Raises InputError where an encoder is of a kind that is not trained.
     """
-    if own.most is not None or bool(own.threshold_F.any()):
+    if own.top_k is not None or bool(own.threshold_F.any()):
         raise InputError("only autoencoders with a plain ReLU are trained here; TopK and JumpReLU are read")
     size, norms_F = len(x_BD), own.norms_F.clamp(min=1e-12)
     x_BD = x_BD * own.scale

@@ -29,15 +29,15 @@ class TfIdfIndex:
             for token in set(row):
                 holding.setdefault(token, []).append(place)
         self.rows = len(rows)
-        self.holding = {token: np.array(places, dtype=np.int64) for token, places in holding.items()}
+        self.rows_by_token = {token: np.array(places, dtype=np.int64) for token, places in holding.items()}
 
     def scores(self, query: Tokens) -> np.ndarray:
         """Of every row, (N,). A token that no row holds adds nothing."""
         found = np.zeros(self.rows)
         for token in set(query):
-            if token in self.holding:
-                count = len(self.holding[token])
-                found[self.holding[token]] += math.log((self.rows - count + 0.5) / (count + 0.5) + 1)
+            if token in self.rows_by_token:
+                count = len(self.rows_by_token[token])
+                found[self.rows_by_token[token]] += math.log((self.rows - count + 0.5) / (count + 0.5) + 1)
         return found
 
     def nearest(self, query: Tokens, count: int) -> list[int]:

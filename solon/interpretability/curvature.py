@@ -42,8 +42,8 @@ class Objective(Generic[Row]):
 
     module: nn.Module
     losses: Callable[[Sequence[Row]], Tensor]
-    drawn: Callable[[Sequence[Row], torch.Generator], Tensor]
-    size: Callable[[Row], int]
+    sampled_losses: Callable[[Sequence[Row], torch.Generator], Tensor]
+    row_tokens: Callable[[Row], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Factors:
             self.values_OI if method == "ekfac" else torch.outer(self.outputs_O, self.inputs_I) * self.tokens
         )
 
-    def solved(self, own: LayerPass, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
+    def precondition(self, own: LayerPass, *, method: Method = "ekfac", damping: float = DAMPING) -> Tensor:
         """(G + damping * mean eigenvalue)^-1 applied to each row's gradient by the layer's weights (equation
         21), (B, O, I).
         """
@@ -88,8 +88,8 @@ def length_batches(objective: Objective[Row], rows: Sequence[Row], *, tokens: in
     together; longest first.
     """
     batch: list[int] = []
-    for place in sorted(range(len(rows)), key=lambda place: -objective.size(rows[place])):
-        if batch and (len(batch) + 1) * objective.size(rows[batch[0]]) > tokens:
+    for place in sorted(range(len(rows)), key=lambda place: -objective.row_tokens(rows[place])):
+        if batch and (len(batch) + 1) * objective.row_tokens(rows[batch[0]]) > tokens:
             yield batch
             batch = []
         batch.append(place)
@@ -133,7 +133,9 @@ def fit_factors(
         return record_pass(
             layers,
             len(some),
-            lambda: objective.losses(some) if labels == "given" else objective.drawn(some, generator),
+            lambda: (
+                objective.losses(some) if labels == "given" else objective.sampled_losses(some, generator)
+            ),
             dtype=dtype,
         )
 
@@ -175,7 +177,11 @@ def _added(before: tuple[Tensor, Tensor, int] | None, own: LayerPass) -> tuple[T
         inputs_NC, gradients_NO = inputs_NC[counted_N], gradients_NO[counted_N]
     if before is None:
         outputs = gradients_NO.shape[-1]
-        before = gradients_NO.new_zeros(own.size, own.size), gradients_NO.new_zeros(outputs, outputs), 0
+        before = (
+            gradients_NO.new_zeros(own.input_size, own.input_size),
+            gradients_NO.new_zeros(outputs, outputs),
+            0,
+        )
     inputs_II, outputs_OO, tokens = before
     _add_products(inputs_II, inputs_NC)
     if own.bias:
@@ -215,8 +221,8 @@ def rotated_gradients(own: LayerPass, basis_II: Tensor, basis_OO: Tensor) -> Ite
     before they are multiplied where that takes fewer operations, else the products are.
     """
     tokens, outputs = own.gradients_BTO.shape[1:]
-    if tokens * (own.size**2 + outputs**2) <= outputs * own.size * (own.size + outputs):
-        yield from own.turned(basis_II, basis_OO).weight_gradients()
+    if tokens * (own.input_size**2 + outputs**2) <= outputs * own.input_size * (own.input_size + outputs):
+        yield from own.rotate(basis_II, basis_OO).weight_gradients()
     else:
         yield from ((places, basis_OO.T @ part_BOI @ basis_II) for places, part_BOI in own.weight_gradients())
 

@@ -27,7 +27,7 @@ def write_saelens(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> N
     """`about` is kept as metadata: model_name, hook_name and the like. Raises InputError on a kind that
     SAELens keeps in another form.
     """
-    if own.most is not None:
+    if own.top_k is not None:
         raise InputError(
             "a TopK autoencoder is not written to SAELens, which finds the highest after weighting by "
             "decoder norms; write it to sparsify"
@@ -72,7 +72,7 @@ def write_sparsify(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> 
         "expansion_factor": 0,
         "normalize_decoder": False,
         "num_latents": own.features,
-        "k": own.most or own.features,
+        "k": own.top_k or own.features,
         "multi_topk": False,
         "skip_connection": False,
         "transcode": False,
@@ -153,7 +153,7 @@ def _of_saelens(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Aut
 def _of_sparsify(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Autoencoder:
     if config.get("transcode") or config.get("skip_connection") or config.get("activation", "topk") != "topk":
         raise InputError("of sparsify's autoencoders only TopK without a skip connection is read")
-    most, features = int(config["k"]), len(tensors["W_dec"])
+    top_k, features = int(config["k"]), len(tensors["W_dec"])
     bias_F = tensors["encoder.bias"].float() - tensors["encoder.weight"].float() @ tensors["b_dec"].float()
     return _made(
         tensors["encoder.weight"],
@@ -161,7 +161,7 @@ def _of_sparsify(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Au
         tensors["W_dec"],
         tensors["b_dec"],
         None,
-        most if most < features else None,
+        top_k if top_k < features else None,
     )
 
 
@@ -171,7 +171,7 @@ def _made(
     decoder_FD: Tensor,
     decoder_bias_D: Tensor,
     threshold_F: Tensor | None,
-    most: int | None,
+    top_k: int | None,
 ) -> Autoencoder:
     features, width = decoder_FD.shape
     if (
@@ -181,7 +181,7 @@ def _made(
     ):
         shapes = ", ".join(str(tuple(own.shape)) for own in (encoder_FD, bias_F, decoder_FD, decoder_bias_D))
         raise InputError(f"encoder, its bias, decoder and its bias do not fit together: {shapes}")
-    own = Autoencoder(width, features, seed=0, most=most)
+    own = Autoencoder(width, features, seed=0, top_k=top_k)
     with torch.no_grad():
         own.encoder_FD.copy_(encoder_FD)
         own.encoder_bias_F.copy_(bias_F)

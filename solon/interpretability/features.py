@@ -32,19 +32,19 @@ class FeatureActivations:
 
     tokens: int
     starts_F: Ints  # one more than there are features
-    places_N: Ints
+    positions_N: Ints
     values_N: Floats
 
-    def of(self, feature: int) -> tuple[Ints, Floats]:
+    def of_feature(self, feature: int) -> tuple[Ints, Floats]:
         span = slice(self.starts_F[feature], self.starts_F[feature + 1])
-        return self.places_N[span], self.values_N[span]
+        return self.positions_N[span], self.values_N[span]
 
-    def part(self, kept_P: Flags) -> FeatureActivations:
+    def at_positions(self, kept_P: Flags) -> FeatureActivations:
         """Those at some places alone; places keep their numbers."""
-        kept_N = kept_P[self.places_N]
+        kept_N = kept_P[self.positions_N]
         before = np.concatenate([[0], np.cumsum(kept_N)])
         return FeatureActivations(
-            self.tokens, before[self.starts_F], self.places_N[kept_N], self.values_N[kept_N]
+            self.tokens, before[self.starts_F], self.positions_N[kept_N], self.values_N[kept_N]
         )
 
 
@@ -58,7 +58,7 @@ def feature_activations(
     places, features, values = list[Ints](), list[Ints](), list[Floats]()
     tokens, norms_F = 0, own.norms_F
     for x_BD in sample:
-        if own.most is None and not bool(own.threshold_F.any()):
+        if own.top_k is None and not bool(own.threshold_F.any()):
             on = active_pairs(own, x_BD * own.scale)
             rows, which, heights = on.rows_N, on.features_N, on.values_N
         else:
@@ -125,7 +125,7 @@ class FeatureFit:
 
 def feature_fit(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> FeatureFit:
     """Wilson intervals over places, which are not independent within a text: they are a little narrow."""
-    places, values = found.of(feature)
+    places, values = found.of_feature(feature)
     level = (
         np.minimum((values / values.max() * intervals).astype(int), intervals - 1)
         if len(values)
@@ -163,7 +163,9 @@ def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[Con
     """
     features, size = len(found.starts_F) - 1, found.tokens
     which_N = np.repeat(np.arange(features), np.diff(found.starts_F))
-    values_PF = scipy.sparse.csr_matrix((found.values_N, (found.places_N, which_N)), shape=(size, features))
+    values_PF = scipy.sparse.csr_matrix(
+        (found.values_N, (found.positions_N, which_N)), shape=(size, features)
+    )
     whole_F = np.maximum(np.asarray(values_PF.sum(axis=0)).ravel(), 1e-30)
     best = []
     for places in truths:

@@ -31,7 +31,7 @@ class LowRank:
     left_QOR: Tensor
     right_QRI: Tensor
 
-    def whole(self) -> Tensor:
+    def full(self) -> Tensor:
         return self.left_QOR @ self.right_QRI
 
 
@@ -55,7 +55,7 @@ def preconditioned_queries(
     Raises InputError without queries, on a rank above a layer's dimensions, and where factors are of other
     layers.
     """
-    if not rows or any(objective.size(row) == 0 for row in rows):
+    if not rows or any(objective.row_tokens(row) == 0 for row in rows):
         raise InputError(f"influence needs at least one query, and none that is empty; found {len(rows)}")
     if set(factors) != set(layers):
         raise InputError(
@@ -72,7 +72,7 @@ def preconditioned_queries(
         for batch in length_batches(objective, rows, tokens=tokens):
             some = [rows[place] for place in batch]
             for name, own in record_pass(layers, len(some), lambda some=some: objective.losses(some)).items():  # type: ignore[misc]
-                solved_BOI = factors[name].solved(own, method=method, damping=damping)
+                solved_BOI = factors[name].precondition(own, method=method, damping=damping)
                 parts[name] |= dict(zip(batch, solved_BOI, strict=True))
     stacked = {name: torch.stack([own[place] for place in range(len(rows))]) for name, own in parts.items()}
     return {name: low_rank_approximation(own, rank) if rank else own for name, own in stacked.items()}
@@ -85,7 +85,7 @@ def low_rank_approximation(gradients_QOI: Tensor, rank: int) -> LowRank:
 
 
 def full_gradients(own: Tensor | LowRank) -> Tensor:
-    return own.whole() if isinstance(own, LowRank) else own
+    return own.full() if isinstance(own, LowRank) else own
 
 
 def influence_by_layer(
@@ -113,7 +113,7 @@ def _scored(asked_QOI: Tensor, own: LayerPass) -> Tensor:
     """(Q, B)"""
     rows, length, outputs = own.gradients_BTO.shape
     if len(asked_QOI) == 1 and length * 2 < outputs:  # the gradients by weights are never made
-        return (own.through(asked_QOI[0]) * own.gradients_BTO).sum(dim=(1, 2), dtype=torch.float32)[None]
+        return (own.apply(asked_QOI[0]) * own.gradients_BTO).sum(dim=(1, 2), dtype=torch.float32)[None]
     found_QB = asked_QOI.new_empty(len(asked_QOI), rows)
     for places, part_BOI in own.weight_gradients():
         found_QB[:, places] = asked_QOI.flatten(1) @ part_BOI.flatten(1).T
@@ -146,7 +146,7 @@ def influence_by_token(objective: Objective[Row], layers: Layers, asked: Queries
         [
             torch.stack(
                 [
-                    (own.through(asked_OI) * own.gradients_BTO)[0].sum(dim=-1)
+                    (own.apply(asked_OI) * own.gradients_BTO)[0].sum(dim=-1)
                     for asked_OI in full_gradients(asked[name])
                 ]
             )

@@ -39,7 +39,7 @@ class LayerPass:
     bias: bool = False
 
     @property
-    def size(self) -> int:
+    def input_size(self) -> int:
         """I."""
         return self.inputs_BTC.shape[-1] + self.bias
 
@@ -50,8 +50,8 @@ class LayerPass:
         """
         rows, _, inputs = self.inputs_BTC.shape
         outputs = self.gradients_BTO.shape[-1]
-        step = min(rows, max(FEWEST, PRODUCTS // (4 * outputs * self.size)))
-        room_BOI = self.inputs_BTC.new_empty((step, outputs, self.size), dtype=torch.float32)
+        step = min(rows, max(FEWEST, PRODUCTS // (4 * outputs * self.input_size)))
+        room_BOI = self.inputs_BTC.new_empty((step, outputs, self.input_size), dtype=torch.float32)
         for start in range(0, rows, step):
             own = slice(start, min(start + step, rows))
             found_BOI = room_BOI[: own.stop - start]
@@ -67,15 +67,15 @@ class LayerPass:
     def to(self, dtype: torch.dtype) -> LayerPass:
         return LayerPass(self.inputs_BTC.to(dtype), self.gradients_BTO.to(dtype), self.bias)
 
-    def through(self, weights_OI: Tensor) -> Tensor:
+    def apply(self, weights_OI: Tensor) -> Tensor:
         """What other weights make of the inputs, (B, T, O)."""
         inputs = self.inputs_BTC.shape[-1]
         weights_OI = weights_OI.to(self.inputs_BTC.dtype)
         return F.linear(self.inputs_BTC, weights_OI[:, :inputs], weights_OI[:, inputs] if self.bias else None)
 
-    def turned(self, basis_II: Tensor, basis_OO: Tensor) -> LayerPass:
+    def rotate(self, basis_II: Tensor, basis_OO: Tensor) -> LayerPass:
         """The same in bases of inputs and outputs."""
-        return LayerPass(self.through(basis_II.T), self.gradients_BTO @ basis_OO.to(self.gradients_BTO.dtype))
+        return LayerPass(self.apply(basis_II.T), self.gradients_BTO @ basis_OO.to(self.gradients_BTO.dtype))
 
 
 def linear_layers(module: nn.Module, wanted: Sequence[str] = ()) -> dict[str, nn.Linear]:

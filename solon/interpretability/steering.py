@@ -32,14 +32,14 @@ class HookSite:
     row and those whose activation is longer than `limit`.
     """
 
-    body: Backbone
+    backbone: Backbone
     layer: int
     skip: int = 1
-    limit: float = math.inf
+    max_norm: float = math.inf
 
     @property
     def site(self) -> str:
-        sites = layer_sites(self.body)
+        sites = layer_sites(self.backbone)
         if not 1 <= self.layer <= len(sites):
             raise InputError(f"no layer {self.layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
         return sites[self.layer - 1]
@@ -53,11 +53,11 @@ class HookSite:
             skip = self.skip if x_BTD.shape[1] > 1 else 0
             kept = x_BTD[:, skip:].float().cpu()  # where autoencoders are
             changed = change(kept)
-            if self.limit < math.inf:
-                changed = torch.where(kept.norm(dim=-1, keepdim=True) > self.limit, kept, changed)
+            if self.max_norm < math.inf:
+                changed = torch.where(kept.norm(dim=-1, keepdim=True) > self.max_norm, kept, changed)
             return torch.cat([x_BTD[:, :skip], changed.to(x_BTD.device, x_BTD.dtype)], dim=1)
 
-        return edit_output(self.body, self.site, behind)
+        return edit_output(self.backbone, self.site, behind)
 
 
 def clamp_features(own: Autoencoder, levels: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
@@ -115,7 +115,7 @@ def loss_recovered(
     found: list[tuple[float, ...]] = []
     for change in changes:
         with place.edited(change):
-            found.append(tuple(token_losses(place.body, rows, at_once=at_once).mean(dim=1).tolist()))
+            found.append(tuple(token_losses(place.backbone, rows, at_once=at_once).mean(dim=1).tolist()))
     return LossRecovered(*found)
 
 
@@ -145,7 +145,7 @@ def attribute_features(
     the difference by the stream), summed over tokens; beside ablation, for the `most` features of highest
     activation.
     """
-    body, skip = place.body, place.skip
+    body, skip = place.backbone, place.skip
     if len(row) <= skip:
         raise InputError(f"a row of {len(row)} tokens has none behind the first {skip}")
     streams: list[Tensor] = []
@@ -163,7 +163,9 @@ def attribute_features(
         (gradient_1TD,) = torch.autograd.grad(before.sum(), streams)
     with torch.inference_mode():
         f_TF = own.encode(streams[0][0])
-        f_TF *= streams[0][0].norm(dim=1, keepdim=True) <= place.limit  # those too long are left as they are
+        f_TF *= (
+            streams[0][0].norm(dim=1, keepdim=True) <= place.max_norm
+        )  # those too long are left as they are
         effect_TF = f_TF * (gradient_1TD[0] @ own.decoder_FD.T) / own.scale
         height_F = f_TF.amax(dim=0) * own.norms_F
         chosen = height_F.topk(min(most, int((height_F > 0).sum()))).indices

@@ -22,18 +22,18 @@ class Architecture:
     width: int
     intermediate: int
     heads: int
-    key_heads: int
+    kv_heads: int
     vocabulary: int
     tied: bool = False
 
     @property
-    def key_width(self) -> int:
-        return self.width // self.heads * self.key_heads
+    def kv_width(self) -> int:
+        return self.width // self.heads * self.kv_heads
 
     @property
     def linear_sides(self) -> tuple[tuple[int, int], ...]:
         """(outputs, inputs) of a layer's linear maps."""
-        c, k, f = self.width, self.key_width, self.intermediate
+        c, k, f = self.width, self.kv_width, self.intermediate
         return (c, c), (k, c), (k, c), (c, c), (f, c), (f, c), (c, f)
 
     @property
@@ -131,7 +131,7 @@ def layer_activation_memory(architecture: Architecture, length: int, stream: int
     their product (bf16).
     """
     a = architecture
-    attention = 2.0 * (a.width + 2 * a.key_width + a.heads * length + a.width)
+    attention = 2.0 * (a.width + 2 * a.kv_width + a.heads * length + a.width)
     return 2 * (stream * a.width + 4) + 2 * 2.0 * a.width + attention + 4 * 2.0 * a.intermediate
 
 
@@ -139,4 +139,4 @@ def cache_memory(architecture: Architecture, *, rows: int, positions: int) -> fl
     """Bytes of the keys and values of `rows` replies of up to `positions` tokens, prompt included, in
     bf16.
     """
-    return 2 * 2.0 * architecture.layers * architecture.key_width * rows * positions
+    return 2 * 2.0 * architecture.layers * architecture.kv_width * rows * positions

@@ -33,20 +33,20 @@ class Constitution:
     principles: tuple[Principle, ...]
 
     @property
-    def revising(self) -> tuple[Principle, ...]:
+    def revision_principles(self) -> tuple[Principle, ...]:
         """The principles that a critique and revision may draw."""
         return tuple(p for p in self.principles if p.critique)
 
     @property
-    def preferring(self) -> tuple[Principle, ...]:
+    def preference_principles(self) -> tuple[Principle, ...]:
         """The principles that a comparison may draw."""
         return tuple(p for p in self.principles if p.preference)
 
-    def draw_revising(self, rng: random.Random) -> Principle:
-        return rng.choice(self.revising)
+    def draw_revision_principle(self, rng: random.Random) -> Principle:
+        return rng.choice(self.revision_principles)
 
-    def draw_preferring(self, rng: random.Random) -> Principle:
-        return rng.choice(self.preferring)
+    def draw_preference_principle(self, rng: random.Random) -> Principle:
+        return rng.choice(self.preference_principles)
 
 
 def parse_constitution(text: str, *, source: str = "constitution") -> Constitution:
@@ -101,8 +101,8 @@ def parse_constitution(text: str, *, source: str = "constitution") -> Constituti
         raise InputError(
             f"{source} holds no principles; write at least one [name] with critique, revision and preference"
         )
-    if not constitution.revising or not constitution.preferring:
-        lacking = "critique and revision" if not constitution.revising else "preference"
+    if not constitution.revision_principles or not constitution.preference_principles:
+        lacking = "critique and revision" if not constitution.revision_principles else "preference"
         raise InputError(f"{source}: no principle has a {lacking}; alignment needs at least one of each kind")
     return constitution
 

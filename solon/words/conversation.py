@@ -51,7 +51,7 @@ class Conversation:
     def assistant(self, text: str) -> Conversation:
         return Conversation((*self.turns, Message("assistant", text)))
 
-    def behind(self, context: Conversation) -> Conversation:
+    def after(self, context: Conversation) -> Conversation:
         """The same turns after all those of `context`.
 
         >>> Conversation().human("b").behind(Conversation().human("a").assistant("x")).turns[0].text

@@ -59,7 +59,7 @@ class Problem:
     opening: str = "Answer:"
     lettered: bool = True
     grade: Grade = "exact"
-    tokens: int = 16
+    max_tokens: int = 16
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -219,7 +219,7 @@ def test_rows_are_cut_and_counted() -> None:
 def test_autoencoders_come_back_as_they_were_written(tmp_path: Path, kind: str) -> None:
     own, x_BD = some(12, 30, 4)
     if kind == "topk":
-        own.most = 5
+        own.top_k = 5
     if kind == "jumprelu":
         own.threshold_F.uniform_(0, 1, generator=torch.Generator().manual_seed(0))
     for name, write, refused in (("a", write_saelens, "topk"), ("b", write_sparsify, "jumprelu")):
@@ -302,10 +302,10 @@ def test_firings_and_what_they_go_with() -> None:
     found = feature_activations(own, x_BD.split(17))
     f_BF = (own.encode(x_BD) * own.norms_F).detach()
     for feature in range(30):
-        places, values = found.of(feature)
+        places, values = found.of_feature(feature)
         assert np.array_equal(places, f_BF[:, feature].nonzero()[:, 0].numpy())
         assert np.allclose(values, f_BF[places, feature].numpy(), atol=1e-5)
-    places, values = found.of(4)
+    places, values = found.of_feature(4)
     true_P = np.zeros(len(x_BD), dtype=bool)
     true_P[places] = True
     fit = feature_fit(found, 4, true_P)

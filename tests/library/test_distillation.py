@@ -34,7 +34,9 @@ def texts(count: int, seed: int) -> list[DistillationText]:
 def test_nothing_is_to_be_learned_where_the_context_is_read() -> None:
     body = model().module
     for lesson in teacher_targets(
-        body, [DistillationText(text.teacher, text.teacher, text.tokens) for text in texts(5, 0)], top=10
+        body,
+        [DistillationText(text.teacher_prefix, text.teacher_prefix, text.tokens) for text in texts(5, 0)],
+        top=10,
     ):
         assert distillation_loss(body)([lesson]).loss.item() == pytest.approx(0.0, abs=1e-4)
     assert context_kl(body, body, texts(5, 0), with_context=True) == pytest.approx([0.0] * 5, abs=1e-5)
@@ -100,6 +102,6 @@ def test_the_text_is_what_runs_the_same() -> None:
             Conversation().human("w4"),
         )
     )
-    assert found.teacher + found.tokens == whole
-    assert found.student + found.tokens == alone
+    assert found.teacher_prefix + found.tokens == whole
+    assert found.student_prefix + found.tokens == alone
     assert found.tokens[-len(form.end) - 2 :] == form.reply(context, "w5 w6") + form.end

@@ -518,7 +518,7 @@ def test_measure_and_compare_through_the_door(
     [
         (["measure", "quiz.jsonl"], "--model"),
         (["measure", "none.jsonl", "--model", "{model}"], "does not exist"),
-        (["measure", "odd.jsonl", "--model", "{model}"], "no form that is known"),
+        (["measure", "odd.jsonl", "--model", "{model}"], "match no known format"),
         (["measure", "torn.jsonl", "--model", "{model}"], "not JSON"),
         (["measure", "quiz.jsonl", "--model", "{model}", "--shots", "60"], "too few for 60 examples"),
         (["compare", "{model}", "--on", "quiz.jsonl"], "two models"),

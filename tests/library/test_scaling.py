@@ -19,7 +19,7 @@ from solon.scaling.memory import (
 from solon.training.fit import reply_cross_entropy
 from tests.paths import ROOT
 
-SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, key_heads=2, vocabulary=96)
+SMALL = Architecture(layers=3, width=64, intermediate=160, heads=4, kv_heads=2, vocabulary=96)
 
 
 def body(shape: Architecture = SMALL) -> HuggingFaceBackbone:
@@ -29,7 +29,7 @@ def body(shape: Architecture = SMALL) -> HuggingFaceBackbone:
         intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_heads,
+        num_key_value_heads=shape.kv_heads,
         tie_word_embeddings=shape.tied,
         max_position_embeddings=512,
     )

@@ -128,9 +128,9 @@ def test_bad_constitutions_say_what_is_wrong(text: str, words: str) -> None:
 
 def test_the_constitutions_that_ship() -> None:
     default = read_constitution(packaged.CONSTITUTION)
-    assert len(default.revising) == 16
-    assert len(default.preferring) == 16
-    assert not {p.name for p in default.revising} & {p.name for p in default.preferring}
+    assert len(default.revision_principles) == 16
+    assert len(default.preference_principles) == 16
+    assert not {p.name for p in default.revision_principles} & {p.name for p in default.preference_principles}
     general = read_constitution(packaged.GENERAL)
     assert len(general.principles) == 1
 

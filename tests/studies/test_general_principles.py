@@ -40,8 +40,11 @@ def test_our_traits_have_the_papers_shape() -> None:
         "risk-seeking",
         "self-identity",
     ]
-    assert all(len(trait.principles.preferring) == 4 and len(trait.questions) == 8 for trait in found.traits)
-    assert len(found.general.preferring) == 9 and found.refusal
+    assert all(
+        len(trait.principles.preference_principles) == 4 and len(trait.questions) == 8
+        for trait in found.traits
+    )
+    assert len(found.general.preference_principles) == 9 and found.refusal
 
 
 def test_broken_traits_are_named(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_the_end_of_the_line_is_found_and_only_where_there_is_one() -> None:
     root = np.linspace(0.1, 6.0, 40)
     bent = np.where(root < 3, root, 3 - 0.5 * (root - 3)) + rng.normal(0, 0.05, 40)
     found = fit_sqrt_kl_law(list(root**2), list(bent))
-    assert found.ends is not None and 2.5**2 < found.ends < 4.2**2
+    assert found.bend_kl is not None and 2.5**2 < found.bend_kl < 4.2**2
     assert found.b.value == pytest.approx(1.0, abs=0.1)
-    ends = [fit_sqrt_kl_law(list(root**2), list(root + rng.normal(0, 0.2, 40))).ends for _ in range(20)]
+    ends = [fit_sqrt_kl_law(list(root**2), list(root + rng.normal(0, 0.2, 40))).bend_kl for _ in range(20)]
     assert sum(end is not None for end in ends) <= 3
     for kl, reward in (([1.0] * 8, range(8)), (range(5), range(5)), ([-1.0, *range(8)], range(9))):
         with pytest.raises(InputError):
@@ -110,7 +110,7 @@ def test_planted_outliers_are_told_apart_where_they_are_and_nowhere_else() -> No
     blind, seeing = detector_aurocs(gaussian(300, 0), gaussian(200, 1, out_of_distribution=True))
     assert blind.mean == pytest.approx(0.5, abs=0.07)
     assert seeing.mean > 0.9
-    assert len(seeing.aurocs) == 3 and seeing.deviation < 0.05
+    assert len(seeing.aurocs) == 3 and seeing.standard_deviation < 0.05
     # a planted rate: of prompts that are strange half of the time, half can be told
     half = np.concatenate([gaussian(200, 2), gaussian(200, 3, out_of_distribution=True)])
     assert detector_aurocs(gaussian(300, 0), half)[1].mean == pytest.approx((0.5 + seeing.mean) / 2, abs=0.06)

@@ -52,7 +52,7 @@ def harm(
 def parrot(*replies: str) -> Defender:
     """One that says the first of these half of the time."""
     return Defender(
-        "scripted", "0", ScriptedModel("parrot", lambda prompt, rng: rng.choice(replies)), drawn=8
+        "scripted", "0", ScriptedModel("parrot", lambda prompt, rng: rng.choice(replies)), samples=8
     )
 
 
@@ -75,7 +75,7 @@ def test_the_more_harmful_reply_is_gone_on_with_and_every_turn_is_scored() -> No
         assert scores == tuple(-float(len(text.split())) for text in said)
     both = dialogues(
         ["how"] * 400,
-        replace(parrot("no", "yes here it is"), drawn=2),
+        replace(parrot("no", "yes here it is"), samples=2),
         harm,
         turns=1,
         follow_up=lambda t, s: [],
@@ -108,7 +108,7 @@ def test_silence_ends_a_dialogue_and_speaking_for_the_other_is_cut() -> None:
 def test_a_guard_shows_the_two_best_of_what_is_drawn() -> None:
     words = ["one", "one two", "one two three", "one two three four"]
     guarded = Defender(
-        "rejection", "0", ScriptedModel("m", lambda prompt, rng: rng.choice(words)), guard=harm, drawn=16
+        "rejection", "0", ScriptedModel("m", lambda prompt, rng: rng.choice(words)), guard=harm, samples=16
     )
     for first, second in guarded.replies(
         [Conversation().human(str(place)) for place in range(50)], max_tokens=9, seed=0
@@ -171,7 +171,7 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     truth = np.repeat(np.arange(3), 30)
     states = 8 * np.eye(3, 40)[truth] + rng.normal(size=(90, 40))
     found = map_attacks(states, clusters=3, seed=0)
-    assert found.places_N2.shape == (90, 2)
+    assert found.positions_N2.shape == (90, 2)
     assert (
         all(len(set(found.cluster_N[truth == own])) == 1 for own in range(3))
         and len(set(found.cluster_N)) == 3
@@ -179,7 +179,7 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
     assert all(
         found.cluster_N[place] == cluster for cluster, own in enumerate(found.nearest) for place in own
     )
-    np.testing.assert_array_equal(map_attacks(states, clusters=3, seed=0).places_N2, found.places_N2)
+    np.testing.assert_array_equal(map_attacks(states, clusters=3, seed=0).positions_N2, found.positions_N2)
     states[0, 0] = np.nan
     for broken in (states, states[1:3]):
         with pytest.raises(InputError):
@@ -191,7 +191,7 @@ def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
     layout = importlib.import_module("solon.alignment.layout_umap").layout
     truth = np.repeat(np.arange(3), 30)
     states = 8 * np.eye(3, 40)[truth] + np.random.default_rng(1).normal(size=(90, 40))
-    first, again = (map_attacks(states, clusters=3, seed=0, layout=layout).places_N2 for _ in range(2))
+    first, again = (map_attacks(states, clusters=3, seed=0, layout=layout).positions_N2 for _ in range(2))
     np.testing.assert_array_equal(first, again)
     centres = np.stack([first[truth == own].mean(axis=0) for own in range(3)])
     spread = max(np.linalg.norm(first[truth == own] - centres[own], axis=1).mean() for own in range(3))

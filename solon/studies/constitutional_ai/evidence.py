@@ -249,7 +249,7 @@ def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel])
     found = {}
     for place, (name, pm) in enumerate(judges.items()):
         unseen = list(evidence.reserved) if evidence.reserved else list(evidence.taught_on[1 - place])
-        unseen = [c for c in unseen if pm.fits(c) and c.p_first != 0.5]
+        unseen = [c for c in unseen if pm.fits_context(c) and c.p_first != 0.5]
 
         def make(some: Sequence[Comparison], pm: PreferenceModel = pm) -> list[dict[str, Any]]:
             return [{"difference": d} for d in pm.differences(some)]

@@ -214,7 +214,7 @@ def prompts_of(
     """Prompts to distil on and to hold out, of dialogues that they do not share; all fit behind the
     context.
     """
-    fitting = [p for p in rows if readable(model, p.behind(context), max_tokens=options.settings.max_tokens)]
+    fitting = [p for p in rows if readable(model, p.after(context), max_tokens=options.settings.max_tokens)]
     counts["prompts too long to stand behind the context, left out"] = len(rows) - len(fitting)
     drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
     held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)

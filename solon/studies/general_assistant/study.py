@@ -124,7 +124,7 @@ def lesson_texts(
             run,
             "prompted",
             base,
-            [prompt.behind(inputs.context) for prompt in inputs.prompts],
+            [prompt.after(inputs.context) for prompt in inputs.prompts],
             settings,
             count=1,
         )
@@ -138,7 +138,9 @@ def lesson_texts(
         (first_human_text(prompt), distillation_text(base.dialogue, inputs.context, prompt, reply))
         for prompt, reply in rows
     ]
-    fitting = [(name, text) for name, text in texts if len(text.teacher) + len(text.tokens) <= base.context]
+    fitting = [
+        (name, text) for name, text in texts if len(text.teacher_prefix) + len(text.tokens) <= base.context
+    ]
     found.counts["texts too long to stand behind the context, left out"] = len(texts) - len(fitting)
     apart = {name for name, _ in fitting[: settings.distil_held_out]}
     held, learned = ([own for own in fitting if (own[0] in apart) == which] for which in (True, False))
@@ -185,7 +187,7 @@ def on_texts(
     rows = run.rows(
         name,
         texts,
-        lambda text: f"{derive(0, text.student, text.tokens):x}",
+        lambda text: f"{derive(0, text.student_prefix, text.tokens):x}",
         lambda some: [{"kl": kl} for kl in measure(some)],
     )
     return [row["kl"] for row in rows]
@@ -205,7 +207,7 @@ def split_by_dialogue(
     learn from.
     """
     forms = [PreferenceModel("", ScalarModel(reader.module), reader.dialogue) for reader in readers]
-    fitting = [c for c in rows if c.p_first != 0.5 and all(form.fits(c) for form in forms)]
+    fitting = [c for c in rows if c.p_first != 0.5 and all(form.fits_context(c) for form in forms)]
     found.counts[f"{name} comparisons that were ties or too long, left out"] = len(rows) - len(fitting)
     dialogues: dict[str, list[Comparison]] = {}
     for comparison in fitting:
@@ -290,7 +292,8 @@ def pretrained(
     fitting = [
         place
         for place in range(len(rows))
-        if all(none.fits(half) for half in twice[2 * place : 2 * place + 2]) and none.fits(rows[place])
+        if all(none.fits_context(half) for half in twice[2 * place : 2 * place + 2])
+        and none.fits_context(rows[place])
     ]
     found.counts["public comparisons that were ties or too long, left out"] = len(public) - len(fitting)
     chosen = random.Random(derive(run.seed, "public")).sample(
@@ -353,7 +356,7 @@ def interventions(
     room = [
         c
         for c, said in zip(test, longest, strict=True)
-        if base.fits(c.prompt.behind(inputs.context), max_tokens=said)
+        if base.fits(c.prompt.after(inputs.context), max_tokens=said)
     ]
     found.counts["held-out comparisons too long to stand behind the context, not chosen between"] = len(
         test
@@ -383,7 +386,7 @@ def spoken(
         ("prompted", base, inputs.context),
         ("distilled", distilled, None),
     ):
-        asked = [prompt if context is None else prompt.behind(context) for prompt in inputs.held_out]
+        asked = [prompt if context is None else prompt.after(context) for prompt in inputs.held_out]
         found.said[name] = [
             group[0] for group in replies(run, f"held_out_{name}", model, asked, settings, count=1)
         ]

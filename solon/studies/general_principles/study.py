@@ -215,7 +215,7 @@ def judges(
         ]
 
     rows = {"specific": half(specific, 0), "general": half(general, 0), "judge": half(specific, 1)}
-    people = [c for c in inputs.comparisons if c.p_first != 0.5 and unlearned.fits(c)]
+    people = [c for c in inputs.comparisons if c.p_first != 0.5 and unlearned.fits_context(c)]
     found.counts["people's comparisons that were ties or too long, left out"] = len(inputs.comparisons) - len(
         people
     )

@@ -77,7 +77,7 @@ def split_by_dialogue(
     """
     reader = PreferenceModel("", ScalarModel(base.module), base.dialogue)
     decided = [c for c in inputs.comparisons if c.p_first != 0.5]
-    fitting = [c for c in decided if reader.fits(c)]
+    fitting = [c for c in decided if reader.fits_context(c)]
     counts["comparisons that were ties, left out"] = len(inputs.comparisons) - len(decided)
     counts["comparisons too long for the context, left out"] = len(decided) - len(fitting)
     dialogues: dict[str, list[Comparison]] = {}

@@ -38,7 +38,7 @@ def figures(found: Findings, laws: Mapping[str, SqrtKLLaw | None]) -> list[Figur
 
 
 def by_layer(label: str, rows: Sequence[Separation]) -> Line:
-    low, high = (tuple(row.mean + side * row.deviation for row in rows) for side in (-1, 1))
+    low, high = (tuple(row.mean + side * row.standard_deviation for row in rows) for side in (-1, 1))
     return Line(
         label, tuple(float(row.layer + 1) for row in rows), tuple(row.mean for row in rows), low, high
     )
@@ -76,7 +76,7 @@ def climb_figure(found: Findings, laws: Mapping[str, SqrtKLLaw | None]) -> Figur
         lines.append(Line(words, x, tuple(row[name] for row in found.steps), dots=True))
         own = laws[name]
         if own is not None:
-            ends = (0.0, math.sqrt(own.ends) if own.ends is not None else max(x))
+            ends = (0.0, math.sqrt(own.bend_kl) if own.bend_kl is not None else max(x))
             lines.append(Line(f"{words}, line", ends, tuple(own.at(end**2) for end in ends)))
     for tight, words in ((True, "log N - (N-1)/N"), (False, "log N")):
         roots = tuple(math.sqrt(best_of_n_kl(count, tight=tight)) for count in found.best)
@@ -108,7 +108,7 @@ def law(steps: Sequence[Mapping[str, float]], name: str) -> SqrtKLLaw | None:
 
 def bends(laws: Mapping[str, SqrtKLLaw | None]) -> list[str]:
     return [
-        f"The {NAMES[name]}'s line bends down at a KL of {number(own.ends)} nats."
+        f"The {NAMES[name]}'s line bends down at a KL of {number(own.bend_kl)} nats."
         for name, own in laws.items()
-        if own is not None and own.ends is not None
+        if own is not None and own.bend_kl is not None
     ]

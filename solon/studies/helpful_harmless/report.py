@@ -347,7 +347,7 @@ def law_table(laws: Mapping[str, SqrtKLLaw | None]) -> Table:
     rows = []
     for name, own in laws.items():
         if own is not None:
-            ends = "not before the last step" if own.ends is None else f"{number(own.ends)} nats"
+            ends = "not before the last step" if own.bend_kl is None else f"{number(own.bend_kl)} nats"
             rows.append((NAMES[name], number(own.a), interval(own.b), str(own.n), ends))
     return Table(
         "score = a + b sqrt(KL)",
@@ -382,7 +382,7 @@ def best_table(found: Findings) -> Table:
 
 def outlier_table(found: Findings) -> Table:
     def cells(rows: Sequence[Separation], layer: int) -> str:
-        return f"{rows[layer].mean:.3f} (sd {rows[layer].deviation:.3f})" if rows else "not measured"
+        return f"{rows[layer].mean:.3f} (sd {rows[layer].standard_deviation:.3f})" if rows else "not measured"
 
     rows = tuple(
         (str(own.layer + 1), cells(found.far, own.layer), cells(found.exposed, own.layer))

@@ -131,8 +131,8 @@ def real_inputs(options: Options) -> Inputs:
     )
     models = open_models([options.model, *options.others], options.precision)
     temper = load_open(options.temper, precision=options.precision, say=say) if options.temper else None
-    lengths = {kind for task in tasks for kind in {(own.tokens, own.grade) for own in task.problems}}
-    if any(len({(own.tokens, own.grade) for own in task.problems}) > 1 for task in tasks):
+    lengths = {kind for task in tasks for kind in {(own.max_tokens, own.grade) for own in task.problems}}
+    if any(len({(own.max_tokens, own.grade) for own in task.problems}) > 1 for task in tasks):
         raise InputError(
             f"a task mixes kinds of reply: {sorted(lengths)}; give each kind in a file of its own"
         )

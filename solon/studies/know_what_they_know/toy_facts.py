@@ -43,7 +43,7 @@ def question(person: str, task: str) -> Problem:
         (),
         (truth(person, task),),
         cluster=f"{person} {task}",
-        tokens=2,
+        max_tokens=2,
         tags={"subject": task},
     )
 

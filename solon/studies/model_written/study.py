@@ -402,7 +402,7 @@ def maps(run: Run, settings: Settings, inputs: Inputs, found: Findings) -> list[
                 Mapped(
                     f"{kind}, {subject}",
                     tuple((origin, label) for origin, label, _ in own),
-                    plane.places_N2,
+                    plane.positions_N2,
                     spreads,
                 )
             )

@@ -31,7 +31,7 @@ def chosen(found: FeatureActivations, count: int, seed: int) -> list[int]:
     """
     counts_F = np.diff(found.starts_F)
     alive = np.flatnonzero(counts_F >= FEWEST)
-    heights = {int(own): float(found.of(int(own))[1].max()) for own in alive}
+    heights = {int(own): float(found.of_feature(int(own))[1].max()) for own in alive}
     rare = [own for own in heights if counts_F[own] <= found.tokens / 20]
     strongest = sorted(rare, key=lambda own: -heights[own])[: (count + 1) // 2]
     others = [own for own in heights if own not in set(strongest)]
@@ -58,7 +58,7 @@ def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], in
 
 def levels(found: FeatureActivations, feature: int, seed: int) -> list[tuple[str, list[int]]]:
     """(title, places) of each interval of activation, highest first."""
-    places, values = found.of(feature)
+    places, values = found.of_feature(feature)
     named = []
     for number, own in enumerate(sample_by_interval(values, intervals=INTERVALS, each=EACH, seed=seed)):
         high, low = 100 * (INTERVALS - number) // INTERVALS, 100 * (INTERVALS - number - 1) // INTERVALS
@@ -87,7 +87,7 @@ def page(
         return known.setdefault(token, len(known))
 
     logits_KV = direct_logit_attribution(
-        place.body, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None]
+        place.backbone, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None]
     )
     logits_KV -= logits_KV.mean(dim=0)  # what the directions have in common says nothing of one of them
     top, bottom = (
@@ -99,7 +99,7 @@ def page(
     spots = 400 * (spots - low) / np.maximum(high - low, 1e-12)
     features = []
     for number, feature in enumerate(shown):
-        places, values = found.of(feature)
+        places, values = found.of_feature(feature)
         examples = [
             {
                 "title": name,
@@ -144,7 +144,7 @@ def _example(
     found: FeatureActivations, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]
 ) -> dict[str, Any]:
     tokens, hot, first = near
-    places, values = found.of(feature)
+    places, values = found.of_feature(feature)
     span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))
     heights = dict(zip((places[span] - first).tolist(), values[span].tolist(), strict=True))
     return {

@@ -94,7 +94,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     found.counts["tokens held out"] = len(held) * (settings.length - settings.skip)
 
     bank = learned(run, settings, place, train, found)
-    place = replace(place, limit=found.limit)
+    place = replace(place, max_norm=found.limit)
     sample = Sample(
         tuple(held), harvester(body, held, found.layer, skip=settings.skip)(range(len(held))), found.limit
     )
@@ -125,7 +125,7 @@ def learned(
     run: Run, settings: Settings, place: HookSite, rows: Sequence[Tokens], found: Findings
 ) -> AutoencoderBank:
     """The bank, trained on one stream."""
-    harvest = harvester(place.body, rows, place.layer, skip=settings.skip)
+    harvest = harvester(place.backbone, rows, place.layer, skip=settings.skip)
 
     def first_look() -> dict[str, float]:
         x_BD = harvest(range(min(len(rows), 256)))
@@ -142,7 +142,7 @@ def learned(
     widths = [features for features in settings.features for _ in settings.l1_coefficients]
     start = AutoencoderBank(
         [
-            Autoencoder(place.body.width, own, seed=derive(run.seed, "start", own), scale=found.scale)
+            Autoencoder(place.backbone.width, own, seed=derive(run.seed, "start", own), scale=found.scale)
             for own in widths
         ]
     )
@@ -213,7 +213,7 @@ def known(
     first_P = (
         np.arange(len(tokens_P)) // (settings.length - settings.skip) % 2 == 0
     )  # features are chosen on every other row, and measured on the rest
-    choosing, measuring = fired.part(first_P), fired.part(~first_P)
+    choosing, measuring = fired.at_positions(first_P), fired.at_positions(~first_P)
     alive = int((np.diff(fired.starts_F) > 0).sum())
     places = {int(token): np.flatnonzero(tokens_P == token) for token in spread(tokens_P, WORDS)}
     concepts: list[ConceptMatch] = best_features(fired, list(places.values()))
@@ -230,11 +230,11 @@ def known(
             continue
         feature = best_features(choosing, [np.flatnonzero(true_P & first_P)])[0].feature
         found.fits[name] = (feature, feature_fit(measuring, feature, true_P & ~first_P))
-        if not len(fired.of(feature)[1]):
+        if not len(fired.of_feature(feature)[1]):
             continue
         if name in inputs.steered:
             rows = [row for row in sample.rows if not predicate(inputs.spelled(row[-1]))][:64]
-            height = float(fired.of(feature)[1].max()) / float(own.norms_F[feature])
+            height = float(fired.of_feature(feature)[1].max()) / float(own.norms_F[feature])
             wanted = sorted(inputs.steered[name])
             kept = run.once(f"steering_{name}", partial(steered, place, own, rows, feature, height, wanted))
             found.steering[name] = Steered(kept["plain"], kept["levels"])
@@ -242,7 +242,7 @@ def known(
 
     def explain(rows: Sequence[Tokens]) -> list[dict[str, Any]]:
         # differences of logits are lost in bfloat16
-        exact = replace(place, body=inputs.model.unfrozen().module.requires_grad_(False))
+        exact = replace(place, backbone=inputs.model.unfrozen().module.requires_grad_(False))
         return [asdict(attribute_features(exact, own, row, *two_best(exact, row))) for row in rows]
 
     asked = [row[: max(settings.skip + 2, len(row) // 2)] for row in sample.rows[: settings.prompts]]
@@ -278,7 +278,9 @@ def steered(
     """
 
     def probabilities() -> list[float]:
-        logits_BV = place.body.logits(place.body.hidden(pad(rows, place.body.device))[:, -1]).float()
+        logits_BV = place.backbone.logits(
+            place.backbone.hidden(pad(rows, place.backbone.device))[:, -1]
+        ).float()
         return [float(p) for p in logits_BV.softmax(dim=-1)[:, list(wanted)].sum(dim=-1).clamp(min=1e-12)]
 
     plain, levels_ = probabilities(), list[tuple[float, list[float]]]()
@@ -305,7 +307,7 @@ def two_best(place: HookSite, row: Tokens) -> tuple[int, int]:
     """The two likeliest next tokens."""
     with torch.inference_mode():
         best = (
-            place.body.logits(place.body.hidden(pad([row], place.body.device))[:, -1])[0]
+            place.backbone.logits(place.backbone.hidden(pad([row], place.backbone.device))[:, -1])[0]
             .topk(2)
             .indices.tolist()
         )
@@ -369,7 +371,7 @@ def kept(
         "hook_name": place.site,
         "context_size": len(sample.rows[0]),
         "skipped_first_tokens": place.skip,
-        "longest_activation": place.limit,
+        "longest_activation": place.max_norm,
     }
     run.artefact("dictionary", lambda path: write_saelens(own, path, about))
     run.artefact("dictionary_sparsify", lambda path: write_sparsify(own, path, about))

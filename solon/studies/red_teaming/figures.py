@@ -16,7 +16,7 @@ def figures(found: Findings) -> list[Figure]:
     made = []
     lines = []
     for name, words in TYPES.items():
-        own = sorted(attempt.worst for attempt, _ in of(found, defender=name, size=sizes(found)[-1]))
+        own = sorted(attempt.min_score for attempt, _ in of(found, defender=name, size=sizes(found)[-1]))
         if own:
             lines.append(Line(words, tuple(own), tuple((place + 1) / len(own) for place in range(len(own)))))
     note = f"On {sizes(found)[-1]}; the further right, the harder to attack."
@@ -66,7 +66,7 @@ def map_figures(found: Findings, own: AttackMap) -> list[Figure]:
     flags = np.array([attack.opening in hurt for attack in found.attacks])
 
     def dots(label: str, chosen: np.ndarray) -> Line:
-        return Line(label, tuple(own.places_N2[chosen, 0]), tuple(own.places_N2[chosen, 1]), dots=True)
+        return Line(label, tuple(own.positions_N2[chosen, 0]), tuple(own.positions_N2[chosen, 1]), dots=True)
 
     by = [dots("past some defence", flags), dots("past none", ~flags)]
     parts = [dots(f"cluster {number_ + 1}", own.cluster_N == number_) for number_ in range(len(own.nearest))]
@@ -110,9 +110,9 @@ def gallery(found: Findings) -> list[Exhibit]:
             )
             made.append(Exhibit(title, parts, blurred=True))
     for name, words in TYPES.items():
-        own_rows = sorted(of(found, defender=name, size=sizes(found)[-1]), key=lambda row: row[0].worst)
+        own_rows = sorted(of(found, defender=name, size=sizes(found)[-1]), key=lambda row: row[0].min_score)
         if own_rows:
-            talk = own_rows[len(own_rows) // 2][0].talk
+            talk = own_rows[len(own_rows) // 2][0].conversation
             parts = tuple((turn.role, turn.text) for turn in talk.turns)
             made.append(
                 Exhibit(

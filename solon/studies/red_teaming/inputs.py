@@ -167,7 +167,7 @@ def real_inputs(options: Options) -> Inputs:
         talk = Conversation().human(attack.opening)
         told_of = Conversation().human("").assistant(attack.task)
         return all(
-            readable(m, talk.behind(context), max_tokens=room) and readable(m, told_of, max_tokens=0)
+            readable(m, talk.after(context), max_tokens=room) and readable(m, told_of, max_tokens=0)
             for m in models
         )
 

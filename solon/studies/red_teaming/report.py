@@ -98,7 +98,7 @@ def against_plain(found: Findings, defender: str) -> Estimate | None:
     return shift(
         rows,
         [attempt.defender == defender for attempt, _ in rows],
-        [attempt.worst for attempt, _ in rows],
+        [attempt.min_score for attempt, _ in rows],
         controlled=True,
     )
 
@@ -155,7 +155,7 @@ def scale_claims(found: Findings) -> list[Claim]:
             continue
         try:
             estimate = regression(
-                [a.worst for a, _ in rows],
+                [a.min_score for a, _ in rows],
                 [[1.0] * len(rows), scale],
                 clusters=[a.attack.attacker for a, _ in rows],
             )[1]
@@ -236,7 +236,7 @@ def warnings(found: Findings) -> list[str]:
             empty = sum(
                 not turn.text.strip()
                 for attempt, _ in met
-                for turn in attempt.talk.turns
+                for turn in attempt.conversation.turns
                 if turn.role == "assistant"
             )
             if met and empty > len(met) / 10:

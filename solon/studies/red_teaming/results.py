@@ -46,7 +46,7 @@ def of(
 
 def worst(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
     return mean(
-        [attempt.worst for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
+        [attempt.min_score for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
     )
 
 
