@@ -1,4 +1,8 @@
-"""Whether stated probabilities come true: expected calibration error, Brier score, AUROC."""
+"""Calibration of stated probabilities: expected calibration error, Brier score, AUROC.
+
+`confidences` and `outcomes` are lists of equal length of numbers in [0, 1]; an outcome is 1 where what was
+stated is true. Anything else raises InputError.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ MIN_ITEMS = 300  # under this many items a calibration error is mostly noise; re
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bar of a calibration chart."""
+    """One bin of a calibration chart: the range of its confidences, their mean, the mean outcome, and n."""
 
     low: float
     high: float
@@ -39,7 +43,7 @@ def _pairs(confidences: Sequence[float], outcomes: Sequence[float]) -> tuple[Flo
 def equal_count_bins(
     confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
 ) -> list[Bin]:
-    """Equal-count bins in order of confidence; ties keep their order (stable sort), empty bins are left
+    """Bins of equal count in order of confidence. Ties keep their order (stable sort); empty bins are left
     out.
     """
     p, y = _pairs(confidences, outcomes)
@@ -54,8 +58,8 @@ def equal_count_bins(
 def expected_calibration_error(
     confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
 ) -> float:
-    """Mean over equal-count bins of |mean confidence - accuracy| (Kadavath et al. 2022, arXiv:2207.05221: 10
-    bins, the top prediction only).
+    """The unweighted mean over equal-count bins of |mean confidence - accuracy|, as Kadavath et al. 2022
+    (arXiv:2207.05221) compute it with 10 bins on the top prediction.
 
     Most libraries default to 15 equal-width bins weighted by count instead; the two are not comparable.
 
@@ -79,13 +83,13 @@ def calibration_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """`expected_calibration_error` with an interval that holds 0 where a calibrated model would often seem
-    as far off.
+    """`expected_calibration_error` with an interval that contains 0 where a calibrated model would often have
+    as large an error.
 
-    Noise alone makes a mean of absolute gaps positive, and a bootstrap doubles it, so both would deny that
-    anything is calibrated. Here the gaps found are scaled by s, noise of each bin's own size (times the
-    design effect of clusters) is added, and the interval is of those s x error for which the error found
-    is no surprise at `level`. Ours; no paper of ours states an interval.
+    Noise alone makes a mean of absolute gaps positive, and a bootstrap adds more, so both would call every
+    model miscalibrated. Here the observed gaps are scaled by s in [0, 2] and noise of each bin's variance,
+    times the clusters' design effect, is added; the interval spans those s * error under which the observed
+    error lies within the central `level` of `draws` simulations. The method is ours, not a paper's.
 
     >>> right = [1, 0, 0, 0, 1, 0, 0, 0] + [1, 1, 0, 1, 1, 1, 0, 1]
     >>> print(calibration_interval([0.25] * 8 + [0.75] * 8, right, count=2))
@@ -100,18 +104,18 @@ def calibration_interval(
     noise = np.random.default_rng(seed).standard_normal((draws, len(parts))) * np.sqrt(
         effect * np.maximum(binomial, spread)
     )
-    found = float(np.abs(gaps).mean())
+    error = float(np.abs(gaps).mean())
     low, high = 0.5 - level / 2, 0.5 + level / 2
     scales = np.linspace(0.0, 2.0, 201)
     quantiles = [np.quantile(np.abs(scale * gaps + noise).mean(axis=1), [low, high]) for scale in scales]
-    unsurprised = [
-        scale for scale, (below, above) in zip(scales, quantiles, strict=True) if below <= found <= above
+    accepted = [
+        scale for scale, (below, above) in zip(scales, quantiles, strict=True) if below <= error <= above
     ]
-    ends = (min(unsurprised), max(unsurprised)) if unsurprised else (0.0, 0.0)
+    ends = (min(accepted), max(accepted)) if accepted else (0.0, 0.0)
     return Estimate(
-        found,
-        min(found, ends[0] * found),
-        max(found, ends[1] * found),
+        error,
+        min(error, ends[0] * error),
+        max(error, ends[1] * error),
         "inverted over scaled bin gaps",
         p.size,
         groups,
@@ -119,20 +123,20 @@ def calibration_interval(
 
 
 def _design_effect(gaps: Floats, clusters: Sequence[Hashable] | None) -> tuple[float, int]:
-    """By how much clusters widen the variance of a mean gap (at least 1), and how many there are."""
+    """The design effect of clusters on the variance of a mean gap, at least 1, and the number of clusters."""
     if clusters is None:
         return 1.0, gaps.size
-    own = mean(list(gaps), clusters=clusters)
+    clustered = mean(list(gaps), clusters=clusters)
     plain = mean(list(gaps))
-    ratio = (own.high - own.low) / (plain.high - plain.low) if plain.high > plain.low else 1.0
-    return max(1.0, float(ratio**2) if np.isfinite(ratio) else float(gaps.size)), own.clusters
+    ratio = (clustered.high - clustered.low) / (plain.high - plain.low) if plain.high > plain.low else 1.0
+    return max(1.0, float(ratio**2) if np.isfinite(ratio) else float(gaps.size)), clustered.clusters
 
 
 def rms_calibration_error(
     confidences: Sequence[float], outcomes: Sequence[float], *, count: int = 10
 ) -> float:
-    """The root of the mean square of |mean confidence - accuracy| over the same bins (named in
-    arXiv:2207.05221; large gaps weigh more).
+    """The root mean square of mean confidence - accuracy over the bins of `equal_count_bins`. Kadavath et al.
+    2022 (arXiv:2207.05221) name this score.
 
     >>> rms_calibration_error([0.5, 0.5, 1.0, 1.0], [0, 1, 1, 1], count=2)
     0.0
@@ -150,8 +154,9 @@ def rms_calibration_error(
 
 
 def fixed_bin_calibration_error(confidences: Sequence[float], outcomes: Sequence[float]) -> float:
-    """|accuracy - centre| averaged, unweighted, over the bins centred 25, 42, 60, 80 and 100% that hold
-    anything (Bowman et al. 2022, arXiv:2211.03540, footnote 8). Each confidence goes to its nearest centre.
+    """The unweighted mean of |accuracy - centre| over the non-empty bins centred at 25, 42, 60, 80 and 100%
+    (Bowman et al. 2022, arXiv:2211.03540, footnote 8). Each confidence falls into the bin of its nearest
+    centre.
     """
     p, y = _pairs(confidences, outcomes)
     centres = np.array([0.25, 0.42, 0.60, 0.80, 1.00])
@@ -160,15 +165,16 @@ def fixed_bin_calibration_error(confidences: Sequence[float], outcomes: Sequence
 
 
 def brier_score(confidences: Sequence[float], outcomes: Sequence[float]) -> float:
-    """Mean (p - y)^2 of the binary form: 0 is perfect, always saying one half scores 0.25."""
+    """The mean of (p - y)^2: 0 is perfect, and a constant confidence of one half scores 0.25."""
     p, y = _pairs(confidences, outcomes)
     return float(np.square(p - y).mean())
 
 
 def auroc(scores: Sequence[float], positives: Sequence[bool], *, level: float = 0.95) -> Estimate:
-    """The chance that a positive outscores a negative, ties counting half, with DeLong's interval.
+    """The probability that a positive scores above a negative, ties counting half, with DeLong's interval.
 
-    Raises InputError unless both classes are there.
+    Where no pair is misordered, the interval is that of an exact binomial over as many independent pairs as
+    the smaller class has; one row of a class gives [0, 1]. Raises InputError unless both classes occur.
 
     >>> auroc([0.1, 0.4, 0.35, 0.8], [False, False, True, True]).value
     0.75
@@ -186,9 +192,7 @@ def auroc(scores: Sequence[float], positives: Sequence[bool], *, level: float = 
     value, fewer = float(above.mean()), min(up.size, down.size)
     if fewer == 1:
         return Estimate(value, 0.0, 1.0, "DeLong; one row of a class shows no spread", s.size, s.size)
-    # no spread is seen: what would show none one time in forty, from as many independent pairs as the smaller
-    # class has
-    if value in (0.0, 1.0):
+    if value in (0.0, 1.0):  # no variance to estimate from
         end = (0.5 - level / 2) ** (1 / fewer)
         return Estimate(
             value,

@@ -1,4 +1,4 @@
-"""Elo scores by maximum likelihood, with errors (HH-RLHF, arXiv:2204.05862, appendix B.5)."""
+"""Elo ratings by maximum likelihood, with intervals (HH-RLHF, arXiv:2204.05862, appendix B.5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ELO_PER_NAT = 400 / math.log(10)  # 173.7: a preference-model score difference o
 
 
 def win_rate(elo_difference: float) -> float:
-    """The chance to win of the side that is ahead by `elo_difference`.
+    """The probability that the side ahead by `elo_difference` wins: 1 / (1 + 10^(-difference / 400)).
 
     >>> round(win_rate(400), 3)
     0.909
@@ -26,7 +26,9 @@ def win_rate(elo_difference: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A player's Elo against the reference, which is 0 by definition and has no error."""
+    """A player's Elo relative to the reference, its interval, and how many games it played. The reference is
+    0 by definition and has no error.
+    """
 
     elo: float
     low: float
@@ -37,19 +39,19 @@ class Rating:
 def elo_ratings(
     wins: Mapping[tuple[str, str], float], *, reference: str, ties: float = 0.0, level: float = 0.95
 ) -> dict[str, Rating]:
-    """Maximum-likelihood Elo from win counts, `wins[winner, loser]`; the likelihood's curvature gives the
-    errors.
+    """Maximum-likelihood Elo (the Bradley-Terry model) from `wins[winner, loser]`. Intervals are normal, from
+    the Fisher information.
 
-    "Unsure" votes are not games: leave them out and count them (`ties` only says how many, for the error
-    message). Soft wins (a judge's probability) are allowed. A player who has only won or only lost against
-    the others has no finite maximum: that, and a tournament in unconnected parts, raise InputError.
+    Counts may be fractions, such as a judge's probabilities. "Unsure" votes are not games and are left out;
+    `ties` says how many, for the error message alone. Raises InputError where the likelihood has no finite
+    maximum: a group of players that never lost to the others, or never met them.
     """
     players = sorted({player for pair in wins for player in pair} | {reference})
     if reference not in {player for pair in wins for player in pair}:
         raise InputError(
             f"the reference {reference!r} played no game; players are {players}, {ties:g} ties were left out"
         )
-    index = {player: place for place, player in enumerate(players)}
+    index = {player: number for number, player in enumerate(players)}
     won = np.zeros((len(players), len(players)))
     for (winner, loser), count in wins.items():
         if winner == loser or count < 0:
@@ -63,7 +65,7 @@ def elo_ratings(
         raise InputError(
             "Elo has no finite maximum: some group of players never lost to, or never met, the rest"
         )
-    free = [place for player, place in index.items() if player != reference]
+    free = [number for player, number in index.items() if player != reference]
 
     def negative_log_likelihood(scores: np.ndarray) -> float:
         r = np.zeros(len(players))
@@ -94,8 +96,8 @@ def _information(won: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def win_counts(pairs: Sequence[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
-    """Win counts from rows (first, second, p_first): each row is one game, split by the judge's
-    probability.
+    """`wins[winner, loser]` from rows (first, second, p_first). Each row is one game, of which `p_first`
+    counts as won by the first.
     """
     wins: dict[tuple[str, str], float] = {}
     for first, second, p_first in pairs:

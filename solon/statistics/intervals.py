@@ -1,7 +1,7 @@
-"""How sure we are: intervals, and paired tests between two models on the same items.
+"""Interval estimates, and paired tests between two models on the same items.
 
-Every interval says its method, the number of observations and, where rows are not independent, of clusters.
-Nothing here drops a value: NaN is refused, and so is an empty sample.
+Every estimate names its method, the number of observations and the number of clusters. `level` is the
+coverage of an interval. No value is dropped: NaN and empty samples raise InputError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its interval. `clusters` equals `n` where every observation stands for itself."""
+    """A value with its interval. `clusters` equals `n` where observations are independent."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ def _sample(values: Sequence[float] | Floats, name: str = "values") -> Floats:
     if not np.isfinite(array).all():
         raise InputError(
             f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite; count them "
-            "apart"
+            "separately"
         )
     return array
 
@@ -64,7 +64,8 @@ def _groups(clusters: Sequence[Hashable] | None, n: int) -> npt.NDArray[np.int64
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95) -> Estimate:
-    """The Wilson score interval of a proportion (Wilson 1927). A tie may count as half a success.
+    """The Wilson score interval of a proportion (Wilson 1927). Counts may be fractions: a tie is half a
+    success. Raises InputError unless 0 <= successes <= n and n > 0.
 
     >>> print(wilson(8, 10))
     0.800 [0.490, 0.943] (n=10, Wilson)
@@ -83,13 +84,13 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Estimate:
 def difference_of_proportions(
     first: Sequence[bool], second: Sequence[bool], *, level: float = 0.95
 ) -> Estimate:
-    """The share of the first sample less that of the second, of different items, by Newcombe's hybrid of
-    Wilson intervals (1998, method 10), which also holds where one sample is small or all of one kind.
+    """The proportion in the first sample minus that in the second, of independent items, with Newcombe's
+    hybrid of Wilson intervals (1998, method 10), which also covers small samples and proportions of 0 or 1.
 
     >>> print(difference_of_proportions([True] * 56 + [False] * 14, [True] * 48 + [False] * 32))
     0.200 [0.052, 0.334] (n=150, Newcombe)
     """
-    a, b = (wilson(sum(own), len(own), level=level) for own in (first, second))
+    a, b = (wilson(sum(sample), len(sample), level=level) for sample in (first, second))
     low = float(np.hypot(a.value - a.low, b.high - b.value))
     high = float(np.hypot(a.high - a.value, b.value - b.low))
     return Estimate(
@@ -98,8 +99,9 @@ def difference_of_proportions(
 
 
 def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
-    """The Wilson interval of a share of rows that come in clusters: its n is divided by the design effect,
-    the ratio of the cluster-robust variance to the binomial one (Kish 1965), where that is above 1.
+    """The Wilson interval of a proportion of clustered rows. Its n is divided by the design effect, the ratio
+    of the cluster-robust variance to the binomial one (Kish 1965), where that exceeds 1. One cluster alone
+    gives [0, 1].
 
     >>> print(proportion([True] * 8 + [False] * 2, clusters=range(10)))
     0.800 [0.490, 0.943] (n=10, Wilson)
@@ -109,31 +111,31 @@ def proportion(flags: Sequence[bool], *, clusters: Sequence[Hashable], level: fl
     array = _sample([float(flag) for flag in flags], "flags")
     group = _groups(clusters, array.size)
     count, n = int(group.max()) + 1, array.size
-    found = wilson(float(array.sum()), n, level=level)
+    share = wilson(float(array.sum()), n, level=level)
     if count == n:
-        return found
-    binomial = found.value * (1 - found.value) / n
-    sums = np.bincount(group, weights=array - found.value, minlength=count)
+        return share
+    binomial = share.value * (1 - share.value) / n
+    sums = np.bincount(group, weights=array - share.value, minlength=count)
     if count == 1:
-        # one cluster alone shows no spread
-        return Estimate(found.value, 0.0, 1.0, "cluster-robust Wilson", n, 1)
+        # one cluster has no spread
+        return Estimate(share.value, 0.0, 1.0, "cluster-robust Wilson", n, 1)
     robust = count / (count - 1) * float(np.square(sums).sum()) / n**2
     # few clusters: t, not z
     wider = float(stats.t.ppf(0.5 + level / 2, count - 1) / stats.norm.ppf(0.5 + level / 2)) ** 2
-    # no spread tells nothing of clusters: each is one row
+    # without spread the design effect is unknown: each cluster counts as one row
     effect = max(1.0, wider * robust / binomial) if binomial else n / count
-    fewer = wilson(found.value * n / effect, n / effect, level=level)
-    return Estimate(found.value, fewer.low, fewer.high, "cluster-robust Wilson", n, count)
+    fewer = wilson(share.value * n / effect, n / effect, level=level)
+    return Estimate(share.value, fewer.low, fewer.high, "cluster-robust Wilson", n, count)
 
 
 def mean(
     values: Sequence[float], *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
 ) -> Estimate:
-    """A mean with its t interval; with `clusters`, the cluster-robust error on (clusters - 1) degrees of
-    freedom.
+    """A mean with its t interval; with `clusters`, the cluster-robust standard error and clusters - 1 degrees
+    of freedom.
 
     The robust variance is G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2, which is s^2/n where every row
-    is its own cluster. One cluster alone has no spread to learn from: its interval is infinite, not zero.
+    is a cluster of its own. One cluster alone gives an infinite interval.
     """
     array = _sample(values)
     group = _groups(clusters, array.size)
@@ -155,7 +157,8 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """mean(first - second) over the same items, with its (cluster-robust) t interval.
+    """mean(first - second) over the same items, with its (cluster-robust) t interval. Raises InputError on
+    lists of different lengths.
 
     >>> print(paired_difference([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 3.0, 2.0]))
     1.000 [-0.299, 2.299] (n=4, paired t)
@@ -165,8 +168,15 @@ def paired_difference(
         raise InputError(
             f"a paired difference needs the same items on both sides; found {a.size} and {b.size}"
         )
-    found = mean(list(a - b), clusters=clusters, level=level)
-    return Estimate(found.value, found.low, found.high, f"paired {found.method}", found.n, found.clusters)
+    difference = mean(list(a - b), clusters=clusters, level=level)
+    return Estimate(
+        difference.value,
+        difference.low,
+        difference.high,
+        f"paired {difference.method}",
+        difference.n,
+        difference.clusters,
+    )
 
 
 def bootstrap(
@@ -178,8 +188,8 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """A percentile bootstrap interval of any statistic of one list of numbers; with `clusters`, whole
-    clusters are drawn.
+    """The percentile bootstrap interval of a statistic of one list of numbers, its mean unless another is
+    given; with `clusters`, whole clusters are resampled.
     """
     array = _sample(values)
     group = _groups(clusters, array.size)
@@ -187,15 +197,15 @@ def bootstrap(
     rows = [np.flatnonzero(group == number) for number in range(count)]
     rng = np.random.default_rng(seed)
     draws = (np.concatenate([rows[g] for g in rng.integers(0, count, count)]) for _ in range(resamples))
-    found = np.array([statistic(array[draw]) for draw in draws])
-    low, high = np.quantile(found, [0.5 - level / 2, 0.5 + level / 2])
+    statistics = np.array([statistic(array[draw]) for draw in draws])
+    low, high = np.quantile(statistics, [0.5 - level / 2, 0.5 + level / 2])
     method = f"{'bootstrap' if clusters is None else 'cluster bootstrap'}, {resamples} resamples"
     return Estimate(statistic(array), float(low), float(high), method, array.size, count)
 
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """Discordant counts and the exact two-sided p-value under equal error rates."""
+    """Counts of items that only one model has right, and the exact two-sided p-value of equal accuracy."""
 
     only_first: int
     only_second: int
@@ -203,7 +213,7 @@ class McNemar:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
-    """McNemar's test on the same items, exact binomial. No discordant item gives p = 1.
+    """McNemar's exact binomial test on the same items. Without discordant items p is 1.
 
     >>> mcnemar([True, True, True, True, False], [False, False, False, True, True])
     McNemar(only_first=3, only_second=1, p_value=0.625)
@@ -222,9 +232,9 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
 def correlation(
     first: Sequence[float], second: Sequence[float], *, origin: bool = False, level: float = 0.95
 ) -> Estimate:
-    """Pearson's r with Fisher's z interval. A constant side has no correlation and is refused; n must exceed
-    3. With `origin` the means are zero by definition: for differences whose sign says only which side was
-    written first.
+    """Pearson's r with Fisher's z interval. With `origin` the means are taken as zero, for differences whose
+    sign says only which side was written first. Raises InputError on fewer than four pairs and where one
+    side is constant.
     """
     a, b = _sample(first, "first"), _sample(second, "second")
     if a.size != b.size or a.size < 4:
@@ -247,13 +257,13 @@ def regression(
     clusters: Sequence[Hashable],
     level: float = 0.95,
 ) -> list[Estimate]:
-    """Least squares of `values` on `columns` (give a column of ones for the intercept): each coefficient with
-    an interval from the cluster jackknife (CR3: Bell and McCaffrey 2002), t on clusters - 1 degrees of
-    freedom. On the intercept alone it is `mean`'s interval where every row is its own cluster. The plain
-    sandwich (CR1) is too narrow with few clusters.
+    """Least squares of `values` on `columns`, one of them of ones for an intercept. Each coefficient has an
+    interval from the cluster jackknife (CR3: Bell and McCaffrey 2002), t on clusters - 1 degrees of freedom;
+    the plain sandwich (CR1) is too narrow with few clusters. On an intercept alone it is `mean`'s interval
+    where every row is a cluster of its own.
 
-    Raises InputError where a column is a mix of others, also without some cluster, or rows do not exceed
-    columns, or there is one cluster.
+    Raises InputError where columns are linearly dependent, with or without any one cluster, where rows do not
+    outnumber columns, and where there is one cluster.
 
     >>> print(regression([1.0, 2.0, 3.0, 4.1], [[1.0] * 4, [0.0, 1.0, 2.0, 3.0]], clusters=range(4))[1])
     1.030 [0.929, 1.131] (n=4, cluster-jackknife regression)
@@ -263,21 +273,20 @@ def regression(
     n, k, count = y.size, x.shape[1], int(group.max()) + 1
     if n <= k or count < 2 or np.linalg.matrix_rank(x) < k:
         raise InputError(
-            f"{n} rows in {count} clusters do not give {k} coefficients: a column is a mix of others, or "
+            f"{n} rows in {count} clusters do not give {k} coefficients: columns are linearly dependent, or "
             "rows or clusters are too few"
         )
     inverse = np.linalg.inv(x.T @ x)
     fitted = inverse @ x.T @ y
     residual = y - x @ fitted
     shifts = []  # how far the coefficients move when a cluster is left out
-    for own in (np.flatnonzero(group == number) for number in range(count)):
-        if np.linalg.matrix_rank(np.delete(x, own, axis=0)) < k:
+    for members in (np.flatnonzero(group == number) for number in range(count)):
+        if np.linalg.matrix_rank(np.delete(x, members, axis=0)) < k:
             raise InputError(
-                "one cluster alone decides a coefficient, so nothing is known of its spread: give more "
-                "clusters"
+                "one cluster alone determines a coefficient, so its spread is unknown: give more clusters"
             )
-        kept = np.eye(len(own)) - x[own] @ inverse @ x[own].T
-        shifts.append(inverse @ x[own].T @ np.linalg.solve(kept, residual[own]))
+        leverage = np.eye(len(members)) - x[members] @ inverse @ x[members].T
+        shifts.append(inverse @ x[members].T @ np.linalg.solve(leverage, residual[members]))
     error = np.sqrt((count - 1) / count * np.square(shifts).sum(axis=0))
     half = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
     return [

@@ -1,5 +1,4 @@
-"""Logistic regression on soft labels with a ridge, its penalty chosen by cross-validation: where heads on
-frozen states come from.
+"""Ridge logistic regression on soft labels, for linear heads on frozen states.
 
 Shapes: N rows, C columns.
 """
@@ -19,25 +18,25 @@ PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
 
 def soft_cross_entropy(d_N: Floats, p_N: Floats, weight_N: Floats) -> float:
-    """The sum of weighted cross-entropies (nats) of log-odds against probabilities."""
+    """The weighted sum of cross-entropies (nats) of the log-odds d_N against the probabilities p_N."""
     return float((weight_N * (np.logaddexp(0, -d_N) * p_N + np.logaddexp(0, d_N) * (1 - p_N))).sum())
 
 
 def fit_ridge(
     x_NC: Floats, p_N: Floats, weight_N: Floats, penalty: float, *, intercept: bool = False
 ) -> Floats:
-    """Weights (C,), with `intercept` (C + 1,) the last being it and not penalised, of least soft loss +
-    penalty/2 |weights|^2.
+    """The weights (C,) that minimise `soft_cross_entropy` + penalty / 2 * |weights|^2, by L-BFGS. With
+    `intercept` they are (C + 1,); the last is the intercept and is not penalised.
     """
     free = np.column_stack([x_NC, np.ones(len(x_NC))]) if intercept else x_NC
-    held = np.full(free.shape[1], penalty)
+    penalty_C = np.full(free.shape[1], penalty)
     if intercept:
-        held[-1] = 0.0
+        penalty_C[-1] = 0.0
 
     def objective(weights: Floats) -> tuple[float, Floats]:
         d_N = free @ weights
-        value = soft_cross_entropy(d_N, p_N, weight_N) + 0.5 * float(held @ weights**2)
-        return value, free.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + held * weights
+        value = soft_cross_entropy(d_N, p_N, weight_N) + 0.5 * float(penalty_C @ weights**2)
+        return value, free.T @ (weight_N * (1 / (1 + np.exp(-d_N)) - p_N)) + penalty_C * weights
 
     return np.asarray(
         optimize.minimize(
@@ -54,13 +53,11 @@ def fit_cross_validated(
     penalties: Sequence[float] = PENALTIES,
     intercept: bool = False,
 ) -> Floats:
-    """`fit_ridge` at the penalty of least loss in four-fold cross-validation; the first penalty where there
-    are fewer than 8 rows.
-
-    Raises InputError on no row.
+    """`fit_ridge` at the penalty with the least loss in four-fold cross-validation; at the first penalty
+    where there are fewer than 8 rows. Raises InputError without rows.
     """
     if not len(x_NC):
-        raise InputError("a head cannot be found from no rows")
+        raise InputError("a head cannot be fitted without rows")
     fold_N = np.arange(len(x_NC)) % 4
     losses = dict.fromkeys(penalties, 0.0)
     for penalty in penalties if len(x_NC) >= 8 and len(penalties) > 1 else ():

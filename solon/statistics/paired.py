@@ -1,6 +1,4 @@
-"""Two models on the same items, and many comparisons at once: permutation by sign, families of tests, what
-could have been seen.
-"""
+"""Tests for two models on the same items, corrections for several tests, and the detectable difference."""
 
 from __future__ import annotations
 
@@ -20,11 +18,11 @@ def sign_flip_test(
     draws: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """The two-sided p-value of a mean paired difference when the sign of each (with `clusters`, of each
-    cluster's sum) is a coin.
+    """The two-sided p-value of a mean paired difference under random signs of the differences; with
+    `clusters`, of each cluster's sum.
 
-    Exact where 2^clusters is at most `draws`, else (1 + draws at least as far) / (1 + draws), which never is
-    0.
+    Exact where 2^clusters is at most `draws`. Otherwise (1 + draws at least as extreme) / (1 + draws), which
+    is never 0. Raises InputError on differences that are not finite.
 
     >>> sign_flip_test([1.0, 1.0, 1.0, 1.0])
     0.125
@@ -42,21 +40,21 @@ def sign_flip_test(
         ]
     )
     sums = np.bincount(group, weights=values)
-    found, tolerance = abs(sums.sum()), 1e-12 * np.abs(sums).sum()
+    observed, tolerance = abs(sums.sum()), 1e-12 * np.abs(sums).sum()
     if 2**sums.size <= draws:
         signs = 1.0 - 2.0 * ((np.arange(2**sums.size)[:, None] >> np.arange(sums.size)) & 1)
-        return float(np.mean(np.abs(signs @ sums) >= found - tolerance))
+        return float(np.mean(np.abs(signs @ sums) >= observed - tolerance))
     rng, further, done = np.random.default_rng(seed), 0, 0
     while done < draws:
         part = min(draws - done, max(1, 4_000_000 // sums.size))
         signs = rng.integers(0, 2, (part, sums.size)) * 2.0 - 1.0
-        further += int((np.abs(signs @ sums) >= found - tolerance).sum())
+        further += int((np.abs(signs @ sums) >= observed - tolerance).sum())
         done += part
     return (1 + further) / (1 + draws)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the chance of any false finding in the family at the level (Holm 1979).
+    """Adjusted p-values that bound the probability of any false positive in the family (Holm 1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -68,8 +66,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the expected share of false findings among the findings at the level
-    (Benjamini and Hochberg 1995).
+    """Adjusted p-values that bound the false discovery rate (Benjamini and Hochberg 1995).
 
     >>> benjamini_hochberg([0.01, 0.04, 0.03])
     [0.03, 0.04, 0.04]
@@ -90,13 +87,13 @@ def _p(p_values: Sequence[float]) -> np.ndarray:
 def _placed(stepped: np.ndarray, order: np.ndarray) -> list[float]:
     adjusted = np.empty_like(stepped)
     adjusted[order] = np.minimum(stepped, 1.0)
-    return [round(float(own), 15) for own in adjusted]
+    return [round(float(value), 15) for value in adjusted]
 
 
 def detectable_difference(difference: Estimate, *, level: float = 0.95, power: float = 0.8) -> float:
-    """The smallest true difference that a paired comparison as noisy as this one would find with that power:
-    (t_level + t_power) standard errors on its clusters - 1 degrees of freedom. `level` is that of the
-    estimate's interval.
+    """The smallest true difference that a paired comparison as noisy as this one detects with that power:
+    (t_level + t_power) standard errors, t on clusters - 1 degrees of freedom. `level` must be that of the
+    estimate's interval. Infinite where there is one cluster.
 
     >>> round(detectable_difference(Estimate(0.0, -0.1, 0.1, "paired t", 1000, 1000)), 3)
     0.143

@@ -1,4 +1,4 @@
-"""Which of two replies is better, and how sure the judge was."""
+"""Which of two replies is better, as a probability."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two replies to one prompt. A hard label is p_first of 0 or 1, a tie 0.5, a panel its share of votes.
+    """Two replies to one prompt and the probability that the first is better.
 
-    `readings` keeps what a model judge was asked and said, one row per order of presentation: the raw
-    log-probabilities (nats) for the first and the second reply, whichever was shown first. A clamp or an
-    average is a view of them, never a replacement. `rationales` holds the chain of thought of each reading,
-    if there was one. `axis` says what was compared ("helpful", "harmless", a trait, or "" where unknown).
+    `p_first` is 0 or 1 for a hard label, 0.5 for a tie, and the share of votes for a panel. `readings` holds
+    a model judge's raw log-probabilities (nats) of the first and the second reply, one pair for each order
+    of presentation; clamped or averaged labels never replace them. `rationales` holds the chain of thought
+    behind each reading, if there was one. `axis` names what was compared: "helpful", "harmless", a trait, or
+    "" where unknown. Raises InputError where `p_first` is no probability.
     """
 
     prompt: Conversation
@@ -35,7 +36,7 @@ class Comparison:
             raise InputError(f"p_first must be a probability, found {self.p_first} from judge {self.judge!r}")
 
     def swapped(self) -> Comparison:
-        """The same judgement with the replies in the other order."""
+        """The same label with the replies in the other order."""
         return replace(
             self,
             first=self.second,
@@ -45,17 +46,17 @@ class Comparison:
         )
 
     def clamped(self, low: float, high: float) -> Comparison:
-        """A view whose label lies in [low, high] (Constitutional AI section 4.1 clamps chain-of-thought
-        labels to 0.40-0.60). The readings stay as they were.
+        """The same comparison with its label clamped to [low, high]; readings are unchanged. Constitutional
+        AI clamps chain-of-thought labels to 0.40-0.60 (arXiv:2212.08073, section 4.1).
         """
         return replace(self, p_first=min(max(self.p_first, low), high))
 
     def hardened(self) -> Comparison:
-        """A view with the label rounded to 0 or 1; a tie stays 0.5."""
+        """The same comparison with its label rounded to 0 or 1; a tie stays 0.5."""
         return replace(self, p_first=0.5 if self.p_first == 0.5 else float(self.p_first > 0.5))
 
     @property
     def key(self) -> str:
-        """A content hash of the prompt and both replies, blind to the label."""
-        words = json.dumps([self.prompt.key, self.first, self.second])
-        return hashlib.sha256(words.encode()).hexdigest()
+        """The SHA-256 of the prompt and both replies; the label does not count."""
+        content = json.dumps([self.prompt.key, self.first, self.second])
+        return hashlib.sha256(content.encode()).hexdigest()

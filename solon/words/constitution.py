@@ -1,4 +1,4 @@
-"""The principles a model is asked to judge itself by, read from a text file that a person edits."""
+"""A constitution: the principles of critiques, revisions and comparisons, read from a text file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ FIELDS = ("critique", "revision", "preference")
 
 @dataclass(frozen=True, slots=True)
 class Principle:
-    """A critique request with its revision request, or a preference question, or all three ("" where
-    absent).
-    """
+    """A critique request with its revision request, a preference question, or all three; "" where absent."""
 
     name: str
     critique: str = ""
@@ -26,38 +24,38 @@ class Principle:
 
 @dataclass(frozen=True, slots=True)
 class Constitution:
-    """Principles in order. Critiques and comparisons draw from their own parts (Constitutional AI uses 16 and
-    16).
+    """Principles in order. Constitutional AI has 16 for revisions and 16 others for comparisons
+    (arXiv:2212.08073).
     """
 
     principles: tuple[Principle, ...]
 
     @property
     def revision_principles(self) -> tuple[Principle, ...]:
-        """The principles that a critique and revision may draw."""
+        """The principles that have a critique request."""
         return tuple(p for p in self.principles if p.critique)
 
     @property
     def preference_principles(self) -> tuple[Principle, ...]:
-        """The principles that a comparison may draw."""
+        """The principles that have a preference question."""
         return tuple(p for p in self.principles if p.preference)
 
     def draw_revision_principle(self, rng: random.Random) -> Principle:
+        """One of `revision_principles`, each as likely."""
         return rng.choice(self.revision_principles)
 
     def draw_preference_principle(self, rng: random.Random) -> Principle:
+        """One of `preference_principles`, each as likely."""
         return rng.choice(self.preference_principles)
 
 
 def parse_constitution(text: str, *, source: str = "constitution") -> Constitution:
-    """Read principles from text: a `[name]` line, then `critique:` and `revision:` and/or `preference:`
-    lines.
+    """Principles from text: a `[name]` line, then `critique:` and `revision:` lines, a `preference:` line, or
+    all three. A line that starts with `#` is a comment; an indented line continues the one above.
 
-    A line that starts with `#` is a comment; an indented line continues the one above.
-
-    Raises InputError, with the line's number where there is one, on text that is no constitution: no
-    principle, an unknown field, an empty one, a critique without its revision, or no principle of a kind that
-    alignment needs.
+    Raises InputError on text without principles, on unknown or empty fields, on a critique without its
+    revision, and where no principle has a critique or none a preference question. `source` names the text
+    in messages.
 
     >>> text = '''
     ... [kind]
@@ -108,7 +106,7 @@ def parse_constitution(text: str, *, source: str = "constitution") -> Constituti
 
 
 def read_constitution(path: Path) -> Constitution:
-    """`parse_constitution` on a UTF-8 file. Raises InputError where it cannot be read."""
+    """`parse_constitution` of a UTF-8 file. Raises InputError where the file cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

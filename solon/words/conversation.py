@@ -1,4 +1,4 @@
-"""What is said: an immutable sequence of turns, and its published written form."""
+"""Conversations as immutable sequences of turns, and their published written form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who spoke and the text, exactly as spoken."""
+    """One turn: a role and its text, unchanged. Raises InputError on an unknown role."""
 
     role: Role
     text: str
@@ -32,57 +32,60 @@ class Message:
 class Conversation:
     """Turns in order. Every method returns a new conversation.
 
-    >>> talk = Conversation().human("Hello").assistant("Good morning.")
-    >>> [turn.role for turn in talk.turns]
+    >>> conversation = Conversation().human("Hello").assistant("Good morning.")
+    >>> [turn.role for turn in conversation.turns]
     ['human', 'assistant']
-    >>> talk.key == Conversation().human("Hello").assistant("Good morning.").key
+    >>> conversation.key == Conversation().human("Hello").assistant("Good morning.").key
     True
     """
 
     turns: tuple[Message, ...] = ()
 
     def system(self, text: str) -> Conversation:
-        """The same conversation, opened by a system message."""
+        """The same conversation with a system message in front."""
         return Conversation((Message("system", text), *self.turns))
 
     def human(self, text: str) -> Conversation:
+        """The same conversation with a human turn at its end."""
         return Conversation((*self.turns, Message("human", text)))
 
     def assistant(self, text: str) -> Conversation:
+        """The same conversation with an assistant turn at its end."""
         return Conversation((*self.turns, Message("assistant", text)))
 
     def after(self, context: Conversation) -> Conversation:
-        """The same turns after all those of `context`.
+        """The turns of `context`, then these.
 
-        >>> Conversation().human("b").behind(Conversation().human("a").assistant("x")).turns[0].text
+        >>> Conversation().human("b").after(Conversation().human("a").assistant("x")).turns[0].text
         'a'
         """
         return Conversation((*context.turns, *self.turns))
 
     @property
     def last(self) -> str:
-        """The text of the last turn; the empty string where nothing has been said."""
+        """The text of the last turn; the empty string in an empty conversation."""
         return self.turns[-1].text if self.turns else ""
 
     @property
     def awaits_reply(self) -> bool:
-        """Whether the human has spoken last, so that a model may reply."""
+        """Whether the last turn is the human's, so that a model can reply."""
         return bool(self.turns) and self.turns[-1].role == "human"
 
     @property
     def key(self) -> str:
-        """A content hash: equal conversations have equal keys on every machine."""
-        words = json.dumps([(turn.role, turn.text) for turn in self.turns])
-        return hashlib.sha256(words.encode()).hexdigest()
+        """The SHA-256 of roles and texts: equal conversations have equal keys on every machine."""
+        content = json.dumps([(turn.role, turn.text) for turn in self.turns])
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def write_transcript(conversation: Conversation) -> str:
-    r"""The published dialogue form, `\n\nHuman: ...\n\nAssistant: ...` (HH-RLHF; training notes section 1.1).
+    r"""The published dialogue form, `\n\nHuman: ...\n\nAssistant: ...` (the HH-RLHF data set).
 
     A conversation that awaits a reply ends on `\n\nAssistant:`, and replies start with a space. A system
     message is written before the first marker, as the published preambles are.
 
-    Raises InputError where a turn's own text contains a marker: it would be read back as two turns.
+    Raises InputError where a turn's text contains a marker, since it would be read back as two turns, and
+    where a system message is not the first turn.
 
     >>> write_transcript(Conversation().human("Hi").assistant("Hello."))
     '\n\nHuman: Hi\n\nAssistant: Hello.'
@@ -90,12 +93,11 @@ def write_transcript(conversation: Conversation) -> str:
     '\n\nHuman: Hi\n\nAssistant:'
     """
     pieces = []
-    for place, turn in enumerate(conversation.turns):
+    for number, turn in enumerate(conversation.turns, 1):
         if turn.role == "system":
-            if place:
+            if number > 1:
                 raise InputError(
-                    "a transcript holds a system message only at its start; found one at turn "
-                    + str(place + 1)
+                    f"a transcript has a system message only at its start; found one at turn {number}"
                 )
             piece = turn.text
         else:
@@ -115,9 +117,9 @@ def read_transcript(text: str) -> Conversation:
     r"""A conversation from its published dialogue form; the inverse of `write_transcript`.
 
     Exactly one space after each marker belongs to the form, the rest to the turn. A trailing bare
-    `\n\nAssistant:` is the place of the reply, not an empty turn.
+    `\n\nAssistant:` says that a reply is awaited; it is not an empty turn.
 
-    Raises InputError where there is no marker at all.
+    Raises InputError on a text without any marker.
 
     >>> read_transcript("\n\nHuman: Hi\n\nAssistant:").awaits_reply
     True
@@ -128,8 +130,8 @@ def read_transcript(text: str) -> Conversation:
             f"no '\\n\\nHuman:' marker in {text[:60]!r}; a transcript starts with two newlines and 'Human:'"
         )
     turns = [Message("system", head)] if head else []
-    for speaker, said in zip(rest[::2], rest[1::2], strict=True):
-        turns.append(Message("human" if speaker == "Human" else "assistant", said.removeprefix(" ")))
+    for speaker, turn_text in zip(rest[::2], rest[1::2], strict=True):
+        turns.append(Message("human" if speaker == "Human" else "assistant", turn_text.removeprefix(" ")))
     if text.endswith("\n\nAssistant:"):
         turns.pop()
     return Conversation(tuple(turns))

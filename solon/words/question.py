@@ -1,4 +1,4 @@
-"""What an evaluation asks: a problem as its data set states it, and the question that a model is put."""
+"""Evaluation items: a problem as its data set states it, and a question as a model is asked it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """No choices means a free reply; no answer means an opinion, which has no gold.
+    """A prompt with the texts to choose from. Without choices a free reply is asked for; without an answer
+    none is right, as in opinion surveys. `answer` is the text of the right choice.
 
     Raises InputError where a choice is empty, two are equal, or the answer is none of them.
     """
@@ -40,16 +41,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a data set asks, before it is put into words for a model.
+    """A data set's item, before it becomes a prompt.
 
-    With `options`, `answers` holds the one that is right, or nothing where there is no right one (an
-    opinion). Without, a reply is right where it is any of `answers`, as `grade` compares them. `lettered`
-    options are shown under letters, and a letter is what the model chooses; others are replied as they stand.
-    `opening` is how the assistant's turn begins. `cluster` names what problems share that makes their
-    outcomes go together (a template, a passage); without one each stands for itself. `tokens` is the room
-    that a free reply has.
+    With `options`, `answers` holds the right one, or nothing where none is right (an opinion). Without
+    options, a reply is right where `grade` finds it equal to any of `answers`. With `lettered`, options are
+    shown under letters and the model chooses a letter; otherwise each option is scored as it stands.
+    `opening` begins the assistant's turn. `cluster` names what correlated problems share (a template, a
+    passage); without one a problem is a cluster alone. `max_tokens` limits a free reply.
 
-    Raises InputError where an option is empty, two are equal, or the answer is none of them.
+    Raises InputError where an option is empty, two are equal, an answer is no option, more than one is
+    right, or there are more than 26 options.
     """
 
     text: str
@@ -80,65 +81,74 @@ class Problem:
 
     @property
     def right(self) -> int | None:
-        """The place of the right option."""
+        """The index of the right option; None where there is none."""
         return self.options.index(self.answers[0]) if self.options and self.answers else None
 
 
-def choice_label(place: int) -> str:
-    """
+def choice_label(index: int) -> str:
+    """The letter of an option, as the papers write it.
+
     >>> choice_label(1)
     '(B)'
     """
-    return f"({LETTERS[place]})"
+    return f"({LETTERS[index]})"
 
 
 def format_choices(options: Sequence[str]) -> str:
-    """Options under letters, as the papers write them."""
+    """Options under letters, one a line, after the heading "Choices:" (Kadavath et al. 2022,
+    arXiv:2207.05221).
+    """
     return "Choices:\n" + "\n".join(
-        f" {choice_label(place)} {option}" for place, option in enumerate(options)
+        f" {choice_label(index)} {option}" for index, option in enumerate(options)
     )
 
 
 def human_turn(problem: Problem) -> str:
-    """What the human says."""
+    """The text of the human's turn: the problem, and its options where they are lettered."""
     if not (problem.options and problem.lettered):
         return problem.text
     return f"{problem.text}\n{format_choices(problem.options)}"
 
 
 def to_question(problem: Problem, examples: Sequence[Problem] = ()) -> Question:
-    """The problem as a question, after worked `examples` (each with its answer) in turns before it.
+    """The problem as a question, after `examples` with their answers as earlier turns (few-shot).
+
+    Raises InputError on an example without an answer.
 
     >>> to_question(Problem("Question: 1 + 1?", ("1", "2"), ("2",))).answer
     ' (B)'
     """
-    talk = Conversation()
+    conversation = Conversation()
     for example in examples:
         if not example.answers:
             raise InputError(f"an example needs its answer; {example.text[:60]!r} has none")
-        talk = talk.human(human_turn(example)).assistant(assistant_turn(example, example.answers[0]))
-    talk = talk.human(human_turn(problem)) if problem.text else talk
-    talk = talk.assistant(problem.opening) if problem.opening else talk
+        conversation = conversation.human(human_turn(example)).assistant(
+            assistant_turn(example, example.answers[0])
+        )
+    conversation = conversation.human(human_turn(problem)) if problem.text else conversation
+    conversation = conversation.assistant(problem.opening) if problem.opening else conversation
     if not problem.options:
-        return Question(talk, (), problem.answers[0] if problem.answers else None, problem.tags)
-    choices = tuple(choice_text(problem, place) for place in range(len(problem.options)))
-    return Question(talk, choices, None if problem.right is None else choices[problem.right], problem.tags)
+        return Question(conversation, (), problem.answers[0] if problem.answers else None, problem.tags)
+    choices = tuple(choice_text(problem, index) for index in range(len(problem.options)))
+    return Question(
+        conversation, choices, None if problem.right is None else choices[problem.right], problem.tags
+    )
 
 
-def choice_text(problem: Problem, place: int) -> str:
-    """What a model says to choose an option; after an opening it goes on with a space."""
-    text = choice_label(place) if problem.lettered else problem.options[place].strip()
+def choice_text(problem: Problem, index: int) -> str:
+    """The text with which a model chooses the option at `index`; it starts with a space after an opening."""
+    text = choice_label(index) if problem.lettered else problem.options[index].strip()
     return f" {text}" if problem.opening else text
 
 
 def assistant_turn(problem: Problem, answer: str) -> str:
-    """The assistant's whole turn that gives an answer."""
+    """The assistant's whole turn that gives `answer`, with the worked steps in the tag "worked" before it."""
     text = (
         choice_label(problem.options.index(answer))
         if problem.options and problem.lettered
         else answer.strip()
     )
-    worked = problem.tags.get("worked", "")  # an example of reasoning has to reason
+    worked = problem.tags.get("worked", "")  # an example of reasoning shows its steps
     return (
         f"{problem.opening} {worked}\nThe answer is {text}."
         if worked
