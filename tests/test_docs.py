@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
+from tests.test_layers import RANK
 
 STUDIES = sorted((ROOT / "solon" / "studies").glob("*/study.py"))
 PAGES = sorted(
@@ -66,3 +67,14 @@ def test_imports_in_examples_exist(page: Path) -> None:
                 module = importlib.import_module(str(node.module))
                 for alias in node.names:
                     assert alias.name in vars(module), f"{node.module} has no {alias.name}"
+
+
+def test_the_architecture_shows_every_folder() -> None:
+    docs = ROOT / "docs"
+    page, picture = (
+        (docs / name).read_text() for name in ("architecture.md", "assets/architecture.svg")
+    )
+    for folder in RANK:
+        if (ROOT / "solon" / folder).is_dir():
+            assert f"`{folder}/" in page, f"{folder} is not in docs/architecture.md"
+            assert f">{folder}<" in picture or f" {folder}<" in picture, f"{folder} is not in the picture"
