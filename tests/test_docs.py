@@ -71,9 +71,7 @@ def test_imports_in_examples_exist(page: Path) -> None:
 
 def test_the_architecture_shows_every_folder() -> None:
     docs = ROOT / "docs"
-    page, picture = (
-        (docs / name).read_text() for name in ("architecture.md", "assets/architecture.svg")
-    )
+    page, picture = ((docs / name).read_text() for name in ("architecture.md", "assets/architecture.svg"))
     for folder in RANK:
         if (ROOT / "solon" / folder).is_dir():
             assert f"`{folder}/" in page, f"{folder} is not in docs/architecture.md"
