@@ -1,12 +1,12 @@
 """Attention under a mask as two plain matrix products; on accelerators, rows of trees by one fused kernel
 over a block mask.
 
-Fused kernels split the keys by the length of the longest row in the batch, so their rounding moves with it
-and a sampled reply would depend on its neighbours. Two plain products do not (tests/models/test_models.py,
-tests/models/test_smollm2.py). On CPU they are also about twice as fast as the fused kernel, backward
-included, at the few hundred tokens of a dialogue. An accelerator wants one large kernel instead of many small
-ones: there a row's trees are one call of flex attention, which skips the blocks of the T x S scores that no
-token sees.
+Fused kernels split the keys by the length of the longest row in the batch, so their rounding changes with
+it and a sampled reply would depend on its neighbours. Two plain products do not
+(tests/models/test_models.py, tests/models/test_smollm2.py). On CPU they are also about twice as fast as
+the fused kernel, backward included, at the few hundred tokens of a dialogue. An accelerator needs one
+large kernel instead of many small ones: there all trees of a row are one call of flex attention, which
+skips the blocks of the T x S scores that no token attends to.
 
 Shapes: B rows, Q query heads, H key heads, G = Q / H, T queries, S keys, D head width.
 """
@@ -32,9 +32,11 @@ from solon.models.backbones.heads import Heads
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """How one row is cut into trees of tokens that see nothing of each other: lengths, how many keys stand
-    before all of them, and what each token of a tree sees, (t, prefix + t); or the same of the whole row as
-    `blocks`.
+    """The attention masks of one row that contains several trees of tokens, independent of each other.
+
+    `lengths` are the tokens of each tree, `prefix` the number of keys that come before all trees. `masks`
+    has one mask (t, prefix + t) for each tree, true where a token is attended to; or `blocks` is the mask
+    of the whole row.
     """
 
     lengths: tuple[int, ...]
@@ -50,12 +52,12 @@ MAX_KEYS = 1024  # above this many keys the T x S scores cost more memory than t
 def masked_attention(
     query_BQTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask_B1TS: Tensor, scale: float
 ) -> Tensor:
-    """softmax(scale * q k) v over the keys the mask shows, the softmax computed in fp32; (B, Q, T, D)."""
+    """softmax(scale * q k) v over the keys where the mask is true, (B, Q, T, D). The softmax is in fp32."""
     rows, queries, tokens, width = query_BQTD.shape
     heads, seen = key_BHSD.shape[1:3]
     query = (query_BQTD * scale).reshape(rows, heads, queries // heads * tokens, width)
     scores_BQTS = (query @ key_BHSD.transpose(-1, -2)).view(rows, queries, tokens, seen)
-    # of bf16 too it is computed in fp32
+    # also of bf16 scores the softmax is computed in fp32
     weights_BQTS = scores_BQTS.masked_fill_(~mask_B1TS, float("-inf")).softmax(-1)
     return (weights_BQTS.view(rows, heads, -1, seen) @ value_BHSD).view(rows, queries, tokens, width)
 
@@ -63,57 +65,61 @@ def masked_attention(
 def tree_attention(
     query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, trees: Trees, scale: float
 ) -> Tensor:
-    """The same for one row of trees, tree by tree or in one kernel, (1, Q, T, D)."""
+    """`masked_attention` of one row of trees, tree by tree or in one kernel, (1, Q, T, D)."""
     if trees.blocks is not None:
         return block_attention(query_1QTD, key_1HSD, value_1HSD, trees.blocks, scale)
-    found, start = [], 0
+    outputs, start = [], 0
     for tokens, mask in zip(trees.lengths, trees.masks, strict=True):
-        own, before = slice(trees.prefix + start, trees.prefix + start + tokens), slice(0, trees.prefix)
-        key, value = key_1HSD[:, :, own], value_1HSD[:, :, own]
+        first = trees.prefix + start
+        key, value = (part[:, :, first : first + tokens] for part in (key_1HSD, value_1HSD))
         if trees.prefix:
-            key, value = (
-                torch.cat([key_1HSD[:, :, before], key], dim=2),
-                torch.cat([value_1HSD[:, :, before], value], dim=2),
-            )
+            key = torch.cat([key_1HSD[:, :, : trees.prefix], key], dim=2)
+            value = torch.cat([value_1HSD[:, :, : trees.prefix], value], dim=2)
         query = query_1QTD[:, :, start : start + tokens]
         if key.shape[2] > MAX_KEYS:
-            found.append(
+            outputs.append(
                 F.scaled_dot_product_attention(
                     query, key, value, attn_mask=mask[None, None], scale=scale, enable_gqa=True
                 )
             )
         else:
-            found.append(masked_attention(query, key, value, mask[None, None], scale))
+            outputs.append(masked_attention(query, key, value, mask[None, None], scale))
         start += tokens
-    return torch.cat(found, dim=2)
+    return torch.cat(outputs, dim=2)
 
 
 def tree_block_mask(ends_T: Tensor, positions_T: Tensor, prefix: int, window: int | None) -> BlockMask:
-    """What each token of a row of trees sees (see `Fork`), as a mask that flex attention skips blocks by."""
-    # a number would be compiled in, and anew for each
+    """The mask of one row of trees (see `TreeLayout`) for flex attention, which skips empty blocks.
+
+    `ends_T` and `positions_T` are those of the layout, `prefix` the number of keys before the row; with
+    `window`, tokens attend only to positions less than `window` back.
+    """
+    # a tensor: a Python number would be compiled in, once for each value
     tokens, before = len(ends_T), torch.tensor(prefix, device=ends_T.device)
 
-    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        own = (key - before).clamp(min=0)
-        shown = (key < before) | ((query >= own) & (query < ends_T[own])) | (query == key - before)
+    def attends(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        index = (key - before).clamp(min=0)
+        visible = (key < before) | ((query >= index) & (query < ends_T[index])) | (query == key - before)
         if window is None:
-            return shown
-        position = torch.where(key < before, key, positions_T[own])
-        return shown & (positions_T[query] - position < window)
+            return visible
+        position = torch.where(key < before, key, positions_T[index])
+        return visible & (positions_T[query] - position < window)
 
-    return create_block_mask(seen, None, None, tokens, prefix + tokens, device=ends_T.device)
+    return create_block_mask(attends, None, None, tokens, prefix + tokens, device=ends_T.device)
 
 
 @cache
 def compiled_flex_attention() -> Callable[..., Any]:
-    """Flex attention as one kernel; made once, for rows of any length."""
+    """Flex attention compiled to one kernel for rows of any length; compiled once in a process."""
     return torch.compile(flex_attention, dynamic=True)
 
 
 def block_attention(
     query_1QTD: Tensor, key_1HSD: Tensor, value_1HSD: Tensor, blocks: BlockMask, scale: float
 ) -> Tensor:
-    """The same under a block mask: compiled on an accelerator, by its definition elsewhere."""
+    """Flex attention under a block mask, (1, Q, T, D): compiled on an accelerator, the reference
+    implementation on CPU.
+    """
     kernel: Any = flex_attention if query_1QTD.device.type == "cpu" else compiled_flex_attention()
     return torch.as_tensor(
         kernel(query_1QTD, key_1HSD, value_1HSD, block_mask=blocks, scale=scale, enable_gqa=True)
@@ -126,17 +132,20 @@ def attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    *,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: our own under a mask and few keys, theirs everywhere else.
-    `solon_trees` are those of the layers that see everything and of those that see a window; `solon_heads`
-    looks at every head.
+    """Attention by transformers' interface: ours under a boolean mask and few keys, sdpa everywhere else.
+
+    `solon_trees` are the trees of layers with full attention and of layers with a sliding window; with
+    `solon_heads` every head is recorded (see `Heads`). Returns the output (B, T, Q, D) and no weights.
+    Raises InputError where heads cannot be recorded.
     """
     heads: Heads | None = kwargs.pop("solon_heads", None)
     if heads is not None:
         if kwargs.get("position_bias") is not None or kwargs.get("softcap") is not None:
-            raise InputError("heads with a bias by position or capped scores are not looked into")
+            raise InputError("heads with a bias by position or capped scores cannot be recorded")
         mixed = heads.attend(
             query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, attention_mask
         )
@@ -146,18 +155,18 @@ def attention(
     few = query.shape[2] == 1 or (key.shape[2] <= MAX_KEYS and query.device.type == "cpu")
     plain = kwargs.get("position_bias") is None and kwargs.get("softcap") is None
     if trees is not None and plain:
-        own = trees[kwargs.get("sliding_window") is not None]
-        return tree_attention(query, key, value, own, scale).transpose(1, 2).contiguous(), None
+        layer_trees = trees[kwargs.get("sliding_window") is not None]
+        return tree_attention(query, key, value, layer_trees, scale).transpose(1, 2).contiguous(), None
     if attention_mask is not None and attention_mask.dtype == torch.bool and few and plain:
         return masked_attention(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
-    found: tuple[Tensor, None] = sdpa_attention_forward(
+    result: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )
-    return found
+    return result
 
 
 def register_attention() -> str:
-    """Make the above known to transformers; returns the name to ask for it by. Harmless to repeat."""
+    """Register `attention` with transformers and return its name there. Harmless to repeat."""
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     return NAME

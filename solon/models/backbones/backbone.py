@@ -1,4 +1,4 @@
-"""The part of a language model that all the rest stands on: tokens to hidden states, hidden states to logits.
+"""The transformer under a language model: tokens to hidden states, hidden states to logits.
 
 Shapes: B rows, T tokens, C channels (width), V vocabulary, N any number of positions.
 """
@@ -33,26 +33,26 @@ def fast_precision() -> torch.dtype:
 
 
 def default_device() -> torch.device:
-    """Where a model stands unless told otherwise: on the accelerator, of several that of this pool's worker
-    or torchrun's process.
+    """The device of a model unless another is given: the accelerator if there is one.
+
+    Of several it is that of this pool worker (see `worker_index`) or of this torchrun process.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    number = worker_index()
+    worker = worker_index()
     return torch.device(
-        "cuda", torch.cuda.current_device() if number is None else number % torch.cuda.device_count()
+        "cuda", torch.cuda.current_device() if worker is None else worker % torch.cuda.device_count()
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TreeLayout:
-    """Where rows hold trees of tokens: each token sees its ancestors and itself. Two replies behind one
-    prompt are one.
+    """Rows that contain trees of tokens: each token attends to its ancestors and itself.
 
-    `positions_BT` are depths in the tree, those of `prefix` tokens before the row included; `ends_BT` is one
-    past the last place below each token. A token of padding (end 0) is seen by no other. Where one row holds
-    several trees that stand side by side, `lengths` says how long each is, and attention is computed tree by
-    tree: no padding, and none of what no one sees.
+    `positions_BT` are depths in the tree, counted from the `prefix` tokens before the row. `ends_BT` is
+    the index one past the last descendant of each token, 0 for padding. Where one row contains several
+    trees side by side, `lengths` are their tokens, and attention is computed tree by tree, without
+    padding. A prompt with several replies is a tree.
     """
 
     positions_BT: Tensor
@@ -61,25 +61,29 @@ class TreeLayout:
     lengths: tuple[int, ...] = ()
 
     def mask(self, window: int | None = None) -> Tensor:
-        """What each position sees, (B, 1, T, prefix + T), true where seen."""
+        """The mask (B, 1, T, prefix + T), true where a token is attended to; with `window`, only
+        positions less than `window` back.
+        """
         rows, tokens = self.ends_BT.shape
-        place_T = torch.arange(tokens, device=self.ends_BT.device)
-        itself_TT = place_T[:, None] == place_T[None, :]
+        index_T = torch.arange(tokens, device=self.ends_BT.device)
+        same_TT = index_T[:, None] == index_T[None, :]
         mask_BTS = (
-            (place_T[:, None] >= place_T[None, :]) & (place_T[:, None] < self.ends_BT[:, None, :])
-        ) | itself_TT
+            (index_T[:, None] >= index_T[None, :]) & (index_T[:, None] < self.ends_BT[:, None, :])
+        ) | same_TT
         if self.prefix:
             mask_BTS = torch.cat([mask_BTS.new_ones(rows, tokens, self.prefix), mask_BTS], dim=-1)
         if window is not None:
-            before_P = torch.arange(self.prefix, device=place_T.device).expand(rows, -1)
+            before_P = torch.arange(self.prefix, device=index_T.device).expand(rows, -1)
             key_BS = torch.cat([before_P, self.positions_BT], dim=-1)
             mask_BTS &= self.positions_BT[:, :, None] - key_BS[:, None, :] < window
         return mask_BTS[:, None]
 
     def trees(self, window: int | None = None, *, width: int = 0) -> Trees | None:
-        """What `tree_attention` needs for heads of that width; None where rows are not cut into trees. On an
-        accelerator that is a block mask of the whole row (whose kernel takes heads of 16 and more), else the
-        mask of each tree, (t, prefix + t).
+        """The masks for `tree_attention` with heads of `width`; None where rows do not consist of
+        `lengths`.
+
+        On an accelerator that is a block mask of the whole row (its kernel needs heads of 16 and more),
+        else one mask (t, prefix + t) for each tree.
         """
         if not self.lengths:
             return None
@@ -103,8 +107,10 @@ class TreeLayout:
 
 
 class Backbone(nn.Module, ABC):
-    """A causal transformer. Rows are padded on the right, so causality alone keeps padding out of every
-    result.
+    """A causal transformer without its sampling loop. Rows are padded on the right, so causality alone
+    keeps padding out of every result.
+
+    `width` is C, `vocabulary` V, `context` the most positions a row may have.
     """
 
     width: int
@@ -114,75 +120,78 @@ class Backbone(nn.Module, ABC):
     recomputes: bool = False
 
     def recompute(self) -> None:
-        """From now on training keeps what stands between layers and computes the rest again: less memory, a
-        third more work.
-        """
+        """Turn on activation checkpointing in training: less memory, a third more computation."""
         self.recomputes = True
 
     def forward(self, call: Callable[[], Any]) -> Any:
-        """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
+        """Return call(). FSDP's hooks on this module run before and after it."""
         return call()
 
     @abstractmethod
     def hidden(
-        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+        self, tokens_BT: Tensor, layout: TreeLayout | None = None, prefix: KeysValues | None = None
     ) -> Tensor:
-        """The last hidden state (B, T, C) at every position, gradients kept. With `prefix`, every row goes on
-        from its `fork.prefix` tokens.
+        """The last hidden states (B, T, C), with gradients. `layout` says what tokens attend to (default:
+        all before). With `prefix`, every row continues from the keys and values of `layout.prefix`
+        tokens.
         """
 
     def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
-        """The same with every head looked at, or held (see `Heads`): slower. Raises InputError where a body
-        cannot.
+        """The last hidden states (B, T, C), with every head recorded or changed as `heads` says; slower.
+        Raises InputError where the architecture cannot.
         """
         raise InputError(f"the heads of {type(self).__name__} cannot be looked into")
 
     @abstractmethod
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """The hidden states (T, C) of one run of tokens, and the keys and values to continue from, those of
+        """The hidden states (T, C) of one sequence, and its keys and values to continue from, those of
         `prefix` included.
         """
 
     @abstractmethod
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
-        """The hidden states (B, C) after one more token in every slot of a cache that has room for it."""
+        """The hidden states (B, C) after one more token in every slot of a cache that has room for it
+        (see `SlotCache.grow`).
+        """
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
-        """The logits (B, V) after one more token in every slot, by `step` or by something faster that
-        computes the same with the weights as they are now.
+        """A function that returns the logits (B, V) after one more token in every slot: `step`, or a
+        faster one that computes the same with the current weights.
         """
         return lambda tokens_B, cache: self.logits(self.step(tokens_B, cache))
 
     @abstractmethod
     def logits(self, hidden_NC: Tensor) -> Tensor:
-        """Next-token logits (N, V), in the body's own precision."""
+        """Next-token logits (N, V), in the precision of the weights."""
 
     @property
     @abstractmethod
     def depth(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
 
     @abstractmethod
     def first_layers(self, layers: int) -> Backbone:
-        """A body of the first layers alone, sharing what is frozen."""
+        """A backbone of the first `layers` layers, which shares frozen tensors with this one."""
 
     @property
     @abstractmethod
     def trunk(self) -> nn.Module:
-        """The layers between embedding and head, which adapters change."""
+        """The layers between embedding and head; adapters go here."""
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return next(self.parameters()).device
 
 
 def pack_groups(
     rows: Sequence[tuple[Tokens, Sequence[Tokens]]], device: torch.device
 ) -> tuple[Tensor, TreeLayout]:
-    """All (prompt, replies) side by side in one row, each prompt computed once for all its replies.
+    """Pack (prompt, replies) groups side by side in one row: tokens (1, T) and their layout. Each prompt
+    is computed once for all its replies.
 
-    >>> tokens, fork = pack_groups([((7, 8), [(1,), (2, 3)]), ((9,), [(4,)])], torch.device("cpu"))
-    >>> tokens.tolist(), fork.positions_BT.tolist(), fork.ends_BT.tolist(), fork.lengths
+    >>> tokens, layout = pack_groups([((7, 8), [(1,), (2, 3)]), ((9,), [(4,)])], torch.device("cpu"))
+    >>> tokens.tolist(), layout.positions_BT.tolist(), layout.ends_BT.tolist(), layout.lengths
     ([[7, 8, 1, 2, 3, 9, 4]], [[0, 1, 2, 2, 3, 0, 1]], [[5, 5, 3, 5, 5, 7, 7]], (5, 2))
     """
     tokens, positions, ends, lengths = list[int](), list[int](), list[int](), list[int]()
@@ -201,12 +210,12 @@ def pack_groups(
 
 
 def pad(rows: Sequence[Tokens], device: torch.device) -> Tensor:
-    """Rows of tokens, padded on the right with token 0, as one tensor (B, T)."""
+    """Rows of tokens as one tensor (B, T), padded on the right with token 0."""
     longest = max(len(row) for row in rows)
     return torch.tensor([row + (0,) * (longest - len(row)) for row in rows], dtype=torch.long, device=device)
 
 
 def chain_layout(tokens: int, prefix: int, device: torch.device) -> TreeLayout:
-    """One row without a branch, behind a prefix."""
-    places_1T = torch.arange(tokens, device=device)[None]
-    return TreeLayout(places_1T + prefix, torch.full_like(places_1T, tokens), prefix, (tokens,))
+    """The layout of one row of `tokens` tokens without branches, after `prefix` tokens."""
+    index_1T = torch.arange(tokens, device=device)[None]
+    return TreeLayout(index_1T + prefix, torch.full_like(index_1T, tokens), prefix, (tokens,))

@@ -1,6 +1,4 @@
-"""A decoding step on an accelerator, recorded once and replayed: hundreds of small kernels, launched as
-one.
-"""
+"""A decoding step on an accelerator as a CUDA graph: recorded once, then replayed as one launch."""
 
 from __future__ import annotations
 
@@ -18,12 +16,14 @@ Record = Callable[[Callable[[], Tensor], Callable[[], object]], tuple[Callable[[
 def capture_graph(
     call: Callable[[], Tensor], reset: Callable[[], object]
 ) -> tuple[Callable[[], object], Tensor]:
-    """A CUDA graph of `call`: what replays it, and where it leaves its result. `reset` undoes what a call
-    changes.
+    """Record `call` as a CUDA graph; returns the function that replays it and the tensor that it writes
+    its result to.
+
+    `reset` undoes the side effects of a call. Raises torch.OutOfMemoryError where memory runs out.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    # libraries set themselves up in the first calls, which a graph must not record
+    # libraries initialise themselves in the first calls, which must not be recorded
     with torch.cuda.stream(side):
         for _ in range(2):
             call()
@@ -32,31 +32,32 @@ def capture_graph(
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
-            found = call()
-    except RuntimeError as error:  # a recording that memory ran out in fails to end, which hides why
+            result = call()
+    except RuntimeError as error:  # memory ran out, but ending the recording failed and hides it
         raise error.__context__ if isinstance(error.__context__, torch.OutOfMemoryError) else error from None
-    return graph.replay, found
+    return graph.replay, result
 
 
 class ReplayedStep:
-    """The same as `step`, which is recorded anew whenever the cache has moved: as it grows by a stretch, or
-    keeps fewer slots. What it returns is overwritten by the next step.
+    """`step` as a recorded graph, recorded again whenever the tensors of the cache have changed. The
+    returned logits are overwritten by the next call.
     """
 
     def __init__(self, step: Step, record: Record = capture_graph) -> None:
         self.step, self.record = step, record
-        self.moved: tuple[int, ...] = ()
+        self.tensors: tuple[int, ...] = ()
         self.replay: Callable[[], object] = lambda: None
         self.tokens_B = self.logits_BV = torch.empty(0)
 
     def __call__(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
-        where = (
+        """The logits (B, V) after `tokens_B`; see `Backbone.stepper`."""
+        tensors = (
             cache.slots,
             cache.positions,
-            *(own.data_ptr() for own in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B)),
+            *(tensor.data_ptr() for tensor in (*cache.keys_BHSD, *cache.values_BHSD, cache.lengths_B)),
         )
-        if where != self.moved or tokens_B.shape != self.tokens_B.shape:
-            self.tokens_B, before_B, self.moved = tokens_B.clone(), cache.lengths_B.clone(), where
+        if tensors != self.tensors or tokens_B.shape != self.tokens_B.shape:
+            self.tokens_B, before_B, self.tensors = tokens_B.clone(), cache.lengths_B.clone(), tensors
             self.replay, self.logits_BV = self.record(
                 lambda: self.step(self.tokens_B, cache), lambda: cache.lengths_B.copy_(before_B)
             )

@@ -1,5 +1,4 @@
-"""What attention heads do in one pass: their patterns read, or held as they were while single heads are
-silenced.
+"""Attention heads in one forward pass: their patterns recorded or frozen, single heads ablated.
 
 Shapes: B rows, H heads, T tokens, D head width, C channels.
 """
@@ -18,14 +17,17 @@ from solon.errors import InputError
 
 @dataclass(slots=True)
 class Heads:
-    """Given to one forward pass, and filled by it. With `frozen` patterns heads attend as these say, whatever
-    comes in; a head that is `ablated` (layer and head, both from 0) gathers nothing.
+    """Passed to one forward pass (`Backbone.hidden_with_heads`), which appends every layer's patterns and
+    outputs.
+
+    With `frozen`, heads use these patterns (B, H, T, T) of every layer instead of their own. The output
+    of an `ablated` head (layer and head, from 0) is zero.
     """
 
     frozen: Sequence[Tensor] | None = None
     ablated: frozenset[tuple[int, int]] = frozenset()
     patterns_BHTT: list[Tensor] = field(default_factory=list)  # of each layer
-    # what each head gathered, before the output matrix
+    # of each layer, the heads' outputs before the output matrix
     mixed_BHTD: list[Tensor] = field(default_factory=list)
 
     def attend(
@@ -36,13 +38,14 @@ class Heads:
         scale: float,
         mask_BHTT: Tensor | None = None,
     ) -> Tensor:
-        """One layer's attention, softmax in float32, (B, H, T, D). Keys and values may be of fewer heads.
-        Layers come in their order. Without a mask (true or 0 where seen) each token sees those before and
-        itself.
+        """The attention of the next layer, (B, H, T, D), with the softmax in fp32; layers call in order.
+
+        Keys and values may have fewer heads than queries. `mask_BHTT` is boolean (true where attended to)
+        or additive; without one, attention is causal.
         """
         layer, groups = len(self.patterns_BHTT), query_BHTD.shape[1] // key_BHTD.shape[1]
         key, value = (
-            own.repeat_interleave(groups, dim=1) if groups > 1 else own for own in (key_BHTD, value_BHTD)
+            part.repeat_interleave(groups, dim=1) if groups > 1 else part for part in (key_BHTD, value_BHTD)
         )
         if self.frozen is not None:
             pattern = self.frozen[layer]
@@ -59,8 +62,8 @@ class Heads:
                 scores = scores + mask_BHTT
             pattern = scores.softmax(dim=-1)
         mixed = pattern.to(value.dtype) @ value
-        for own_layer, head in self.ablated:
-            if own_layer == layer:
+        for ablated_layer, head in self.ablated:
+            if ablated_layer == layer:
                 mixed = mixed.index_fill(1, torch.tensor([head], device=mixed.device), 0.0)
         self.patterns_BHTT.append(pattern)
         self.mixed_BHTD.append(mixed)
@@ -78,24 +81,22 @@ OUTPUT_MATRICES = (
 
 
 def head_contributions(layer: nn.Module, mixed_BHTD: Tensor) -> Tensor:
-    """What each head of a layer writes to the residual stream, (B, H, T, C), the output's bias left out;
-    where a norm stands behind attention (Gemma), up to one factor for each head and token. Raises InputError
-    where the output matrix is not found.
+    """What each head of a layer adds to the residual stream, (B, H, T, C), without the output's bias.
+
+    `mixed_BHTD` are the layer's outputs in `Heads`. Where a norm follows attention (Gemma), the result is
+    right up to one factor for each head and token. Raises InputError where the output matrix has an
+    unknown name.
     """
     known = dict(layer.named_modules())
-    found: Any = next((known[name] for name in OUTPUT_MATRICES if name in known), None)
-    if found is None:
+    output: Any = next((known[name] for name in OUTPUT_MATRICES if name in known), None)
+    if output is None:
         raise InputError(
             f"no output matrix of attention in {type(layer).__name__} among {', '.join(OUTPUT_MATRICES)}"
         )
-    # GPT-2 keeps it the other way round
-    weight_CI = found.weight if isinstance(found, nn.Linear) else found.weight.T
+    # GPT-2 stores the transpose
+    weight_CI = output.weight if isinstance(output, nn.Linear) else output.weight.T
     heads, width = mixed_BHTD.shape[1], mixed_BHTD.shape[-1]
     weight_CHD = weight_CI.detach().view(-1, heads, width).to(mixed_BHTD.dtype)
-    written_BHTC = torch.einsum("bhtd,chd->bhtc", mixed_BHTD, weight_CHD)
-    after: Any = (
-        getattr(layer, "post_attention_layernorm", None)
-        if hasattr(layer, "pre_feedforward_layernorm")
-        else None
-    )
-    return written_BHTC if after is None else torch.as_tensor(after(written_BHTC))
+    contributions_BHTC = torch.einsum("bhtd,chd->bhtc", mixed_BHTD, weight_CHD)
+    norm: Any = known.get("post_attention_layernorm") if "pre_feedforward_layernorm" in known else None
+    return contributions_BHTC if norm is None else torch.as_tensor(norm(contributions_BHTC))

@@ -24,10 +24,10 @@ ATTENTION = {"full_attention", "sliding_attention"}
 
 
 class HuggingFaceBackbone(Backbone):
-    """Wraps a `PreTrainedModel` whose layers are attention over a cache; others are refused by name.
+    """Wraps a `PreTrainedModel` whose layers are all attention; others raise InputError.
 
-    The head is applied to the positions that are asked for, and no more, so it is checked once, on loading,
-    to equal the model's own logits (some architectures scale or cap them: the known ones are followed).
+    The head is applied to selected positions only, so `check_head` tests once, on loading, that it gives the
+    model's own logits (some architectures scale or cap them: the known ones are handled).
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -49,7 +49,7 @@ class HuggingFaceBackbone(Backbone):
         self.width, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2048)
         rotation = getattr(config, "rope_parameters", None) or {}
-        # beyond, its frequencies would depend on the longest row of a pass
+        # above it, frequencies would depend on the longest row of a batch
         if rotation.get("rope_type") == "longrope":
             self.context = min(
                 self.context, int(rotation.get("original_max_position_embeddings") or self.context)
@@ -61,17 +61,16 @@ class HuggingFaceBackbone(Backbone):
 
     @property
     def depth(self) -> int:
+        """The number of layers."""
         return int(self.module.config.get_text_config().num_hidden_layers)
 
     @property
     def trunk(self) -> Any:
-        """The transformer under the language-modelling head."""
+        """The transformer without its language-modelling head."""
         return self.module.base_model
 
     def first_layers(self, layers: int) -> HuggingFaceBackbone:
-        """The first `layers` layers under the same head, frozen tensors shared. Raises InputError where the
-        trunk keeps its layers elsewhere than in `layers`.
-        """
+        """See `Backbone.first_layers`. Raises InputError where the trunk has no list named `layers`."""
         if not isinstance(getattr(self.trunk, "layers", None), nn.ModuleList):
             raise InputError(
                 f"{self.module.config.model_type} keeps its layers under another name; use the whole depth"
@@ -85,7 +84,7 @@ class HuggingFaceBackbone(Backbone):
         return twin
 
     def check_head(self) -> None:
-        """Raises InputError unless `logits(hidden(...))` equals the model's own logits."""
+        """Raise InputError unless `logits(hidden(...))` equals the model's own logits."""
         tokens_BT = torch.arange(8, device=self.device)[None] % self.vocabulary
         with torch.no_grad():
             theirs = self.module(input_ids=tokens_BT, use_cache=False).logits[0].float()
@@ -97,37 +96,45 @@ class HuggingFaceBackbone(Backbone):
             )
 
     def recompute(self) -> None:
+        """See `Backbone.recompute`."""
         super().recompute()
         for layer in getattr(self.trunk, "layers", ()):
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
     def hidden(
-        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+        self, tokens_BT: Tensor, layout: TreeLayout | None = None, prefix: KeysValues | None = None
     ) -> Tensor:
-        if fork is None:
+        """See `Backbone.hidden`."""
+        if layout is None:
             return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False).last_hidden_state)
-        if fork.lengths and llama.supports(self.module):
-            return llama.hidden(self.module, tokens_BT, fork, prefix, recompute=self.recomputes)
-        told: dict[str, Any] = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
-        if fork.lengths:
+        if layout.lengths and llama.supports(self.module):
+            return llama.hidden(self.module, tokens_BT, layout, prefix, recompute=self.recomputes)
+        options: dict[str, Any] = {
+            "position_ids": layout.positions_BT,
+            "attention_mask": self._masks(layout.mask),
+        }
+        if layout.lengths:
             windows = (None if self.mixed else self.window, self.window)
-            told["solon_trees"] = tuple(fork.trees(window, width=self.head_width) for window in windows)
+            options["solon_trees"] = tuple(layout.trees(window, width=self.head_width) for window in windows)
         if prefix is None:
-            return torch.as_tensor(self.trunk(input_ids=tokens_BT, use_cache=False, **told).last_hidden_state)
+            return torch.as_tensor(
+                self.trunk(input_ids=tokens_BT, use_cache=False, **options).last_hidden_state
+            )
         return torch.as_tensor(
             self.trunk(
-                input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **told
+                input_ids=tokens_BT, past_key_values=PrefixCache(prefix), use_cache=True, **options
             ).last_hidden_state
         )
 
     def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+        """See `Backbone.hidden_with_heads`."""
         hidden = torch.as_tensor(
             self.trunk(input_ids=tokens_BT, use_cache=False, solon_heads=heads).last_hidden_state
         )
         if len(heads.patterns_BHTT) != self.depth:
             raise InputError(
                 f"{len(heads.patterns_BHTT)} of the {self.depth} layers of {self.module.config.model_type} "
-                "let their heads be looked into"
+                "let their heads be recorded"
             )
         return hidden
 
@@ -138,24 +145,28 @@ class HuggingFaceBackbone(Backbone):
         return mask(self.window)
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """See `Backbone.prefill`."""
         if llama.supports(self.module):
-            kept: list[tuple[Tensor, Tensor]] = []
-            fork = chain_layout(
+            keys_values: list[tuple[Tensor, Tensor]] = []
+            layout = chain_layout(
                 len(tokens_T), prefix[0][0].shape[2] if prefix is not None else 0, tokens_T.device
             )
-            return llama.hidden(self.module, tokens_T[None], fork, prefix, kept=kept)[0], kept
-        cache, told = DynamicCache(), {}
+            return llama.hidden(self.module, tokens_T[None], layout, prefix, keys_values=keys_values)[
+                0
+            ], keys_values
+        cache, options = DynamicCache(), {}
         if prefix is not None:
             for layer, (key, value) in enumerate(prefix):
                 cache.update(key, value, layer)
-            fork = chain_layout(len(tokens_T), cache.get_seq_length(), tokens_T.device)
-            told = {"position_ids": fork.positions_BT, "attention_mask": self._masks(fork.mask)}
+            layout = chain_layout(len(tokens_T), cache.get_seq_length(), tokens_T.device)
+            options = {"position_ids": layout.positions_BT, "attention_mask": self._masks(layout.mask)}
         hidden_1TC = self.trunk(
-            input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **told
+            input_ids=tokens_T[None], past_key_values=cache, use_cache=True, **options
         ).last_hidden_state
         return hidden_1TC[0], [(layer.keys, layer.values) for layer in cache.layers]
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
+        """See `Backbone.step`."""
         hidden_B1C = self.trunk(
             input_ids=tokens_B[:, None],
             position_ids=cache.lengths_B[:, None].clone(),
@@ -167,6 +178,7 @@ class HuggingFaceBackbone(Backbone):
         return torch.as_tensor(hidden_B1C[:, 0])
 
     def stepper(self) -> Callable[[Tensor, SlotCache], Tensor]:
+        """See `Backbone.stepper`: fused for small Llama-shaped models, a recorded graph on an accelerator."""
         small = self.module.num_parameters() <= llama.MAX_PARAMETERS and self.scale == 1 and self.cap is None
         if not (small and llama.supports(self.module)):
             return super().stepper()
@@ -174,6 +186,7 @@ class HuggingFaceBackbone(Backbone):
         return step if self.device.type == "cpu" else ReplayedStep(step)
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
+        """See `Backbone.logits`."""
         logits_NV = self.module.get_output_embeddings()(hidden_NC) * self.scale
         if self.cap is not None:
             logits_NV = self.cap * torch.tanh(logits_NV / self.cap)

@@ -1,7 +1,7 @@
-"""Our own small decoder-only transformer: trains from scratch in seconds, every activation site has a name.
+"""A small decoder-only transformer that trains from scratch in seconds; every activation site has a name.
 
 Pre-norm blocks with learned positions, multi-head causal attention and, unless `attention_only`, a
-four-times-wide GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S positions seen.
+four-times-wide GELU layer. Shapes: B rows, T tokens, C width, H heads, D head width, S positions attended to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from solon.models.backbones.heads import Heads
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a small transformer."""
+    """The size of a small transformer. Raises InputError unless `width` is a multiple of `heads`."""
 
     vocabulary: int
     width: int = 128
@@ -35,11 +35,10 @@ class Shape:
     context: int = 256
     attention_only: bool = False
     keyed_positions: bool = False
-    """positions are added to what queries and keys are made of, not to the stream: values do not carry them
-    """
+    """add positions to the inputs of queries and keys, not to the stream: values do not contain them"""
     smeared_keys: bool = False
-    """each head mixes a token's key with that of the token before, as much as it learns to (induction heads
-    in one layer)
+    """each head mixes a token's key with that of the token before, with a learned weight, so that one layer
+    can form induction heads
     """
 
     def __post_init__(self) -> None:
@@ -49,6 +48,7 @@ class Shape:
             )
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields by name."""
         return asdict(self)
 
 
@@ -56,13 +56,15 @@ checkpointed = partial(checkpoint, use_reentrant=False)
 
 
 class Attention(nn.Module):
+    """Multi-head causal attention; its output before the output matrix is the site `mixed`."""
+
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
         self.heads, self.layer = shape.heads, layer
         self.query = nn.Linear(shape.width, shape.width, bias=False)
         self.key = nn.Linear(shape.width, shape.width, bias=False)
         self.value = nn.Linear(shape.width, shape.width, bias=False)
-        self.mixed = nn.Identity()  # site: what the heads gathered, before it is written back
+        self.mixed = nn.Identity()  # site: the outputs of the heads
         self.output = nn.Linear(shape.width, shape.width, bias=False)
         self.smear_H = nn.Parameter(torch.zeros(shape.heads)) if shape.smeared_keys else None
 
@@ -74,11 +76,18 @@ class Attention(nn.Module):
         position_TC: Tensor | None = None,
         heads: Heads | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The output (B, T, C), and the layer's own keys and values (B, H, T, D). `position_TC` is added to
+        the inputs of queries and keys; `heads` records every head (see `Heads`), without cache and mask.
+        """
         rows, tokens, width = x_BTC.shape
-        placed_BTC = x_BTC if position_TC is None else x_BTC + position_TC
+        positioned_BTC = x_BTC if position_TC is None else x_BTC + position_TC
         query, key, value = (
-            part(own).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
-            for part, own in ((self.query, placed_BTC), (self.key, placed_BTC), (self.value, x_BTC))
+            layer(inputs).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)
+            for layer, inputs in (
+                (self.query, positioned_BTC),
+                (self.key, positioned_BTC),
+                (self.value, x_BTC),
+            )
         )
         if self.smear_H is not None:
             share = self.smear_H.sigmoid()[:, None, None]
@@ -98,6 +107,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """One layer: attention, then the MLP, each added to the residual stream. Its sites are `residual_before`,
+    `residual_between` and `residual_after`.
+    """
+
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
         self.residual_before = nn.Identity()  # site
@@ -119,17 +132,18 @@ class Block(nn.Module):
         position_TC: Tensor | None = None,
         heads: Heads | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The residual stream after the block (B, T, C), and its keys and values. See `Attention.forward`."""
         x_BTC = self.residual_before(x_BTC)
-        written, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask, position_TC, heads)
-        x_BTC = self.residual_between(x_BTC + written)
+        output_BTC, keys_values = self.attention(self.attention_norm(x_BTC), cache, mask, position_TC, heads)
+        x_BTC = self.residual_between(x_BTC + output_BTC)
         if self.mlp is not None and self.mlp_norm is not None:
             x_BTC = x_BTC + self.mlp(self.mlp_norm(x_BTC))
         return self.residual_after(x_BTC), keys_values
 
 
 class SmallTransformer(Backbone):
-    """Weights are drawn N(0, 0.02), the two layers that write to the residual scaled by 1/sqrt(2 layers),
-    from `seed`; biases are zero.
+    """The whole small transformer. Weights are drawn from N(0, 0.02) by `seed`, those of the two layers that
+    write to the residual stream scaled by 1/sqrt(2 layers); biases are zero.
     """
 
     def __init__(self, shape: Shape, *, seed: int) -> None:
@@ -152,10 +166,11 @@ class SmallTransformer(Backbone):
 
     @property
     def depth(self) -> int:
+        """The number of layers."""
         return len(self.blocks)
 
     def first_layers(self, layers: int) -> SmallTransformer:
-        """The first `layers` blocks under the same head."""
+        """See `Backbone.first_layers`."""
         twin = copy_sharing_frozen(self)
         twin.blocks = twin.blocks[:layers]
         twin.shape = replace(self.shape, layers=layers)
@@ -163,6 +178,7 @@ class SmallTransformer(Backbone):
 
     @property
     def trunk(self) -> nn.Module:
+        """The blocks, without embedding and head."""
         return self.blocks
 
     def _run(
@@ -173,56 +189,62 @@ class SmallTransformer(Backbone):
         mask: Tensor | Trees | None,
         heads: Heads | None = None,
     ) -> tuple[Tensor, KeysValues]:
+        """The last hidden states (B, T, C) and every layer's keys and values."""
         if cache is not None and self.shape.smeared_keys:
             raise InputError(
-                "smeared keys look at the token before, which a cache does not keep; this model is for "
-                "looking into"
+                "smeared keys need the token before, which a cache does not keep; this model is for "
+                "recording heads"
             )
-        x_BTC, place = self.embed(tokens_BT), self.position(positions)
-        x_BTC, told = (x_BTC, place) if self.shape.keyed_positions else (x_BTC + place, None)
-        kept = []
+        x_BTC, position = self.embed(tokens_BT), self.position(positions)
+        x_BTC, key_position = (x_BTC, position) if self.shape.keyed_positions else (x_BTC + position, None)
+        layers = []
         for block in self.blocks:
-            # heads are looked at once
+            # recomputing would record heads twice
             recomputed = self.recomputes and torch.is_grad_enabled() and heads is None
             x_BTC, keys_values = (
-                checkpointed(block, x_BTC, cache, mask, told)
+                checkpointed(block, x_BTC, cache, mask, key_position)
                 if recomputed
-                else block(x_BTC, cache, mask, told, heads)
+                else block(x_BTC, cache, mask, key_position, heads)
             )
-            kept.append(keys_values)
-        return self.final_norm(x_BTC), kept
+            layers.append(keys_values)
+        return self.final_norm(x_BTC), layers
 
     def hidden(
-        self, tokens_BT: Tensor, fork: TreeLayout | None = None, prefix: KeysValues | None = None
+        self, tokens_BT: Tensor, layout: TreeLayout | None = None, prefix: KeysValues | None = None
     ) -> Tensor:
-        if fork is not None:
+        """See `Backbone.hidden`."""
+        if layout is not None:
             return self._run(
-                tokens_BT, fork.positions_BT, PrefixCache(prefix or ()), fork.trees() or fork.mask()
+                tokens_BT, layout.positions_BT, PrefixCache(prefix or ()), layout.trees() or layout.mask()
             )[0]
         return self._run(tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None)[0]
 
     def hidden_with_heads(self, tokens_BT: Tensor, heads: Heads) -> Tensor:
+        """See `Backbone.hidden_with_heads`."""
         return self._run(
             tokens_BT, torch.arange(tokens_BT.shape[1], device=tokens_BT.device), None, None, heads
         )[0]
 
     def prefill(self, tokens_T: Tensor, prefix: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """See `Backbone.prefill`."""
         if prefix is None:
-            hidden_1TC, kept = self._run(
+            hidden_1TC, keys_values = self._run(
                 tokens_T[None], torch.arange(len(tokens_T), device=tokens_T.device), None, None
             )
-            return hidden_1TC[0], kept
-        fork = chain_layout(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
-        hidden_1TC, kept = self._run(
-            tokens_T[None], fork.positions_BT, PrefixCache(prefix), fork.trees() or fork.mask()
+            return hidden_1TC[0], keys_values
+        layout = chain_layout(len(tokens_T), prefix[0][0].shape[2], tokens_T.device)
+        hidden_1TC, keys_values = self._run(
+            tokens_T[None], layout.positions_BT, PrefixCache(prefix), layout.trees() or layout.mask()
         )
-        return hidden_1TC[0], kept
+        return hidden_1TC[0], keys_values
 
     def step(self, tokens_B: Tensor, cache: SlotCache) -> Tensor:
+        """See `Backbone.step`."""
         mask = cache.begin()
         hidden_B1C, _ = self._run(tokens_B[:, None], cache.lengths_B[:, None], cache, mask)
         cache.end()
         return hidden_B1C[:, 0]
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
+        """See `Backbone.logits`."""
         return torch.as_tensor(self.unembed(hidden_NC))

@@ -1,4 +1,4 @@
-"""A small transformer as a folder: solon.json (its shape and words) beside model.safetensors."""
+"""A small transformer as a folder: solon.json (its shape and vocabulary) and model.safetensors."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ CONFIG_FILE = "solon.json"
 
 
 def save_small(model: TorchModel, folder: Path) -> None:
-    """Write a small transformer that speaks a word vocabulary. Raises InputError on any other model."""
-    body, dialogue = model.merged().module, model.dialogue
-    if not isinstance(body, SmallTransformer) or not isinstance(dialogue, WordDialogue):
+    """Write a small transformer with a word vocabulary. Raises InputError on any other model."""
+    backbone, dialogue = model.merged().module, model.dialogue
+    if not isinstance(backbone, SmallTransformer) or not isinstance(dialogue, WordDialogue):
         raise InputError(
             f"{model.name} is no small transformer with a word vocabulary; use huggingface.export"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(
-        json.dumps({"shape": body.shape.as_dict(), "words": dialogue.words}) + "\n"
+        json.dumps({"shape": backbone.shape.as_dict(), "words": dialogue.words}) + "\n"
     )
-    save_tensors(body.state_dict(), folder / "model.safetensors")
+    save_tensors(backbone.state_dict(), folder / "model.safetensors")
 
 
 def load_small(folder: Path) -> TorchModel:
+    """Read a folder that `save_small` wrote. Raises InputError where it is not one."""
     try:
         raw = json.loads((folder / CONFIG_FILE).read_text())
-        body = SmallTransformer(Shape(**raw["shape"]), seed=0)
-        body.load_state_dict(load_tensors(folder / "model.safetensors"))
-        return TorchModel(folder.name, body, WordDialogue(tuple(raw["words"])), source=str(folder))
+        backbone = SmallTransformer(Shape(**raw["shape"]), seed=0)
+        backbone.load_state_dict(load_tensors(folder / "model.safetensors"))
+        return TorchModel(folder.name, backbone, WordDialogue(tuple(raw["words"])), source=str(folder))
     except (KeyError, TypeError, json.JSONDecodeError, RuntimeError) as error:
         raise InputError(f"{folder} is not a small transformer's folder: {error}") from error
