@@ -1,4 +1,4 @@
-"""What a model computed at named sites, read by hooks that never outlive the call."""
+"""Activations at named sites, recorded or changed by hooks that are removed at the end of the call."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from solon.models.base import Tokens
 
 @contextmanager
 def record_outputs(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the block, every forward pass puts each site's output (the first, where there are several) in
-    the dict.
+    """Within the block, every forward pass stores each site's output (the first of several) in the yielded
+    dict.
 
-    Raises InputError on a site that does not exist, naming some that do.
+    Raises InputError on a site that does not exist; the message names some that do.
     """
-    known = _known(module, sites)
-    kept: dict[str, Tensor] = {}
+    modules = _modules_at(module, sites)
+    outputs: dict[str, Tensor] = {}
 
-    def keep(site: str) -> Any:
-        def hook(owner: nn.Module, given: Any, output: Any) -> None:
-            kept[site] = output[0] if isinstance(output, tuple) else output
+    def recorder(site: str) -> Any:
+        def hook(owner: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[site] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
-    handles = [known[site].register_forward_hook(keep(site)) for site in sites]
+    handles = [modules[site].register_forward_hook(recorder(site)) for site in sites]
     try:
-        yield kept
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -40,23 +40,23 @@ def record_outputs(module: nn.Module, sites: Sequence[str]) -> Iterator[dict[str
 
 @contextmanager
 def edit_output(module: nn.Module, site: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within the block, every forward pass goes on from `change(output)` of a site instead of its output (the
-    first, where there are several).
+    """Within the block, every forward pass continues with `change(output)` instead of a site's output (the
+    first of several): ablation, steering, activation patching.
 
     Raises InputError on a site that does not exist.
     """
 
-    def hook(owner: nn.Module, given: Any, output: Any) -> Any:
+    def hook(owner: nn.Module, inputs: Any, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
-    handle = _known(module, [site])[site].register_forward_hook(hook)
+    handle = _modules_at(module, [site])[site].register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
+def _modules_at(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
     known = dict(module.named_modules())
     unknown = [site for site in sites if site not in known]
     if unknown:
@@ -66,42 +66,46 @@ def _known(module: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
     return known
 
 
-def activations(body: Backbone, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
-    """Each site's output (B, T, width) on one batch of rows, padded on the right; no gradients."""
-    with torch.inference_mode(), record_outputs(body, sites) as kept:
-        body.hidden(pad(rows, body.device))
-    return {site: kept[site] for site in sites}
+def activations(backbone: Backbone, rows: Sequence[Tokens], sites: Sequence[str]) -> dict[str, Tensor]:
+    """Each site's output (B, T, width) on one batch of rows, padded on the right, without gradients."""
+    with torch.inference_mode(), record_outputs(backbone, sites) as outputs:
+        backbone.hidden(pad(rows, backbone.device))
+    return {site: outputs[site] for site in sites}
 
 
-def layer_sites(body: Backbone) -> list[str]:
-    """The sites of a body's layers, whose outputs are the residual stream after each."""
-    names = {module: name for name, module in body.named_modules()}
-    for module in body.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == body.depth:
+def layer_sites(backbone: Backbone) -> list[str]:
+    """The sites of the layers, first to last; their outputs are the residual stream after each layer. Raises
+    InputError where the backbone has no list of its layers.
+    """
+    names = {module: name for name, module in backbone.named_modules()}
+    for module in backbone.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == backbone.depth:
             return [names[layer] for layer in module]
-    raise InputError(f"no list of {body.depth} layers found in {type(body).__name__}")
+    raise InputError(f"no list of {backbone.depth} layers found in {type(backbone).__name__}")
 
 
-# what architectures call the norm before the head
+# names of the norm before the head
 NORMS = ("final_norm", "norm", "ln_f", "final_layernorm", "final_layer_norm")
 
 
-def direct_logit_attribution(body: Backbone, directions_ND: Tensor) -> Tensor:
-    """What directions in the residual stream add to the logits straight through the final norm and the head,
-    (N, V), up to one factor for each direction: the norm divides by a length that depends on the rest of the
-    stream. Raises InputError where the norm is not found.
+def direct_logit_attribution(backbone: Backbone, directions_ND: Tensor) -> Tensor:
+    """What directions (N, C) in the residual stream add to the logits (N, V) directly, through the final norm
+    and the head.
+
+    Correct up to one factor for each direction: the norm divides by a length that depends on the rest of the
+    stream. Raises InputError where the norm has an unknown name.
     """
-    found = [
-        own
-        for part in (body, body.trunk)
+    norms = [
+        norm
+        for part in (backbone, backbone.trunk)
         for name in NORMS
-        if isinstance(own := getattr(part, name, None), nn.Module)
+        if isinstance(norm := getattr(part, name, None), nn.Module)
     ]
-    if not found:
-        raise InputError(f"no norm before the head of {type(body).__name__} among {', '.join(NORMS)}")
+    if not norms:
+        raise InputError(f"no norm before the head of {type(backbone).__name__} among {', '.join(NORMS)}")
     with torch.inference_mode():
         rows = torch.cat([directions_ND, torch.zeros_like(directions_ND[:1])]).to(
-            body.device, next(body.parameters()).dtype
+            backbone.device, next(backbone.parameters()).dtype
         )
-        logits = body.logits(found[0](rows)).float()
+        logits = backbone.logits(norms[0](rows)).float()
     return logits[:-1] - logits[-1]

@@ -1,9 +1,11 @@
-"""Low-rank adapters (LoRA; Hu et al. 2021, arXiv:2106.09685) on the linear layers of a frozen body.
+"""Low-rank adapters (LoRA; Hu et al. 2021, arXiv:2106.09685) on the linear layers of a frozen backbone.
 
-y = W x + (alpha / rank) B A x, A drawn small, B zero, so a new adapter changes nothing. The factors are kept
-in fp32 whatever the precision of the frozen weights, and are cast as they are used. Copies of an adapted body
-share the frozen tensors and own their adapters: policy, reference, reward and critic stand on one base (see
-`copy_sharing_frozen`).
+y = W x + (alpha / rank) B A x. A is drawn small and B is zero, so a new adapter changes nothing. The factors
+are stored in fp32 whatever the precision of the frozen weights, and cast when used. Copies of a backbone with
+adapters share the frozen tensors and have adapters of their own, so policy, reference, reward model and
+critic need one base (see `copy_sharing_frozen`).
+
+Shapes: R rank, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Rank, and the numerator of the scale alpha / rank."""
+    """The rank of the adapters, and alpha: they are scaled by alpha / rank."""
 
     rank: int = 16
     alpha: float = 32.0
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and its trainable low-rank change."""
+    """A frozen linear layer plus a trainable low-rank matrix."""
 
     def __init__(self, base: nn.Linear, lora: Lora, generator: torch.Generator) -> None:
         super().__init__()
@@ -46,28 +48,30 @@ class LoraLinear(nn.Module):
         self.up_OR = nn.Parameter(torch.zeros(base.out_features, lora.rank, device=base.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
+        """W x + (alpha / rank) B A x."""
         change = F.linear(F.linear(x, self.down_RI.to(x.dtype)), (self.up_OR * self.scale).to(x.dtype))
         return torch.as_tensor(self.base(x) + change)
 
     def merged(self) -> nn.Linear:
-        """One linear layer with the change added."""
+        """The linear layer with the adapter added into its weight, in place."""
         with torch.no_grad():
             self.base.weight += self.scale * self.up_OR @ self.down_RI
         return self.base
 
 
 def _replace(root: nn.Module, kind: type[nn.Module], make: Any) -> int:
-    """Put make(module) in the place of every module of one kind, in order of name; returns how many."""
-    found = [(name, module) for name, module in root.named_modules() if isinstance(module, kind)]
-    for name, module in found:
+    """Replace every module of one kind by make(module), in order of name; returns how many there were."""
+    matches = [(name, module) for name, module in root.named_modules() if isinstance(module, kind)]
+    for name, module in matches:
         parent, _, leaf = name.rpartition(".")
         setattr(root.get_submodule(parent), leaf, make(module))
-    return len(found)
+    return len(matches)
 
 
 def add_adapters(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
-    """Freeze a module in place and give each of its linear layers an adapter. Raises InputError where it has
-    none.
+    """Freeze a module in place and give each of its linear layers an adapter, initialised by `seed`.
+
+    Raises InputError where the module has adapters already or no linear layers.
     """
     trunk.requires_grad_(False)
     if any(isinstance(module, LoraLinear) for module in trunk.modules()):
@@ -80,8 +84,8 @@ def add_adapters(trunk: nn.Module, lora: Lora, *, seed: int) -> None:
 
 
 def merge_adapters(module: Module) -> Module:
-    """A copy in fp32, sharing nothing, with every adapter added into its layer: bf16 would round most changes
-    away.
+    """A copy in fp32 that shares nothing, with every adapter added into its layer. bf16 would round most
+    changes away.
     """
     twin = copy.deepcopy(module).float()
     _replace(twin, LoraLinear, LoraLinear.merged)
@@ -89,7 +93,7 @@ def merge_adapters(module: Module) -> Module:
 
 
 def copy_sharing_frozen(module: Module) -> Module:
-    """A deep copy in which frozen tensors are shared and everything that trains is its own."""
+    """A deep copy that shares frozen tensors; trainable tensors are copied."""
     shared = {
         id(tensor): tensor for tensor in (*module.parameters(), *module.buffers()) if not tensor.requires_grad
     }
@@ -97,26 +101,25 @@ def copy_sharing_frozen(module: Module) -> Module:
 
 
 def rounded_copy(module: Module, dtype: torch.dtype) -> Module:
-    """A frozen copy whose parameters are rounded to `dtype`; buffers, and parameters that are of it already,
-    are shared.
-    """
-    kept: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
-    kept |= {
-        id(own): nn.Parameter(own.detach().to(dtype), requires_grad=False) for own in module.parameters()
+    """A frozen copy with parameters in `dtype`; buffers, and parameters already in `dtype`, are shared."""
+    memo: dict[int, Any] = {id(buffer): buffer for buffer in module.buffers()}
+    memo |= {
+        id(parameter): nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+        for parameter in module.parameters()
     }
-    return copy.deepcopy(module, kept)
+    return copy.deepcopy(module, memo)
 
 
 def adapter_layers(module: nn.Module) -> dict[str, LoraLinear]:
-    """Every adapted layer by name; empty where whole weights train."""
+    """Every layer with an adapter by name; empty where there are none."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLinear)}
 
 
 def save_peft(trunk: nn.Module, path: Path, *, base: str) -> None:
     """Write the adapters as a PEFT folder: adapter_config.json and adapter_model.safetensors.
 
-    `base` is the model folder or id that PEFT is told the adapter belongs to. Raises InputError where there
-    is none.
+    `base` is the model folder or id that the PEFT config names as the base. Raises InputError where there are
+    no adapters.
     """
     layers = adapter_layers(trunk)
     if not layers:

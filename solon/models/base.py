@@ -1,7 +1,5 @@
-"""What every language model can do, and what one with weights in hand can do besides.
-
-The ladder: a Speaker replies; a LanguageModel can also say how likely a reply was; an OpenModel shows its
-weights.
+"""The interfaces of models: a Speaker replies, a LanguageModel also scores replies, an OpenModel has its
+weights here.
 """
 
 from __future__ import annotations
@@ -21,23 +19,23 @@ Tokens = tuple[int, ...]
 
 
 class Stop(Enum):
-    """Why a sample ended. Four facts, so not a bool."""
+    """Why a sample ended."""
 
     END = "end of turn"
     STRING = "stop string"
     LENGTH = "length"
-    GIVEN = "given"  # a reply that was scored, not drawn
+    GIVEN = "given"  # a given reply that was scored, not sampled
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A reply: its tokens, their log-probabilities (nats, at temperature 1 whatever it was drawn at), and why
-    it ended.
+    """A reply: its tokens, their log-probabilities (nats, at temperature 1 whatever the sampling
+    temperature), and why it ended.
 
-    `tokens` includes the end-of-turn token where the model spoke it and the tokens of a stop string; `text`
-    includes neither. `weights` is the fingerprint of the weights that made or scored it ("" where the server
-    tells none). `cut` is how many of the prompt's first tokens were left out to fit the context, 0 unless
-    that was asked for.
+    `tokens` includes a sampled end-of-turn token and the tokens of a stop string; `text` includes neither.
+    `weights` is the fingerprint of the weights that sampled or scored it ("" where a server reports none).
+    `cut` is the number of tokens that were removed from the start of the prompt to fit the context; it is 0
+    unless truncation was requested.
     """
 
     tokens: tuple[int, ...]
@@ -55,10 +53,11 @@ class Sample:
 
 @runtime_checkable
 class Speaker(Protocol):
-    """Anything that replies. Batch first; never async."""
+    """A model that replies to conversations, in batches. Never async."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The model's name, for reports."""
 
     def sample(
         self,
@@ -71,64 +70,68 @@ class Speaker(Protocol):
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """`count` samples of each prompt, in order. A conversation that ends on the assistant's side is
+        """Sample `count` replies to each prompt, in order. A conversation that ends with an assistant turn is
         continued.
 
-        A reply depends on the prompt, the seed and the settings, never on the prompts beside it; a prompt
-        asked twice in one call gets different samples. Raises InputError where a prompt does not fit the
-        context.
+        A reply depends on the prompt, the seed and the settings, never on the other prompts; a prompt that
+        occurs twice in one call gets different samples. Temperature 0 is greedy. Raises InputError where a
+        prompt does not fit the context.
         """
-        ...
 
 
 class LanguageModel(Speaker, Protocol):
-    """A speaker that can also say how likely a reply was."""
+    """A speaker that also computes the log-probability of a given reply."""
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
-        """Each given reply with the log-probability of each of its tokens, given its prompt.
+        """Each reply with the log-probability (nats) of each of its tokens after its prompt.
 
-        The prompt's tokens end exactly where the reply's begin: nothing is scored that the prompt said. The
-        end of the turn is not scored. Raises InputError on an empty reply, and where both do not fit the
+        The prompt's tokens end where the reply's begin, so no token of the prompt is scored; neither is the
+        end of the turn. Raises InputError on an empty reply, and where prompt and reply do not fit the
         context.
         """
-        ...
 
 
 class OpenModel(LanguageModel, Protocol):
-    """A language model whose weights are in hand."""
+    """A language model whose weights are in this process."""
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> nn.Module:
+        """The torch module."""
 
     @property
-    def sites(self) -> tuple[str, ...]: ...
+    def sites(self) -> tuple[str, ...]:
+        """The names of every module whose output can be recorded or edited."""
 
-    def copy(self) -> Self: ...
+    def copy(self) -> Self:
+        """A copy with trainable weights of its own."""
 
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> None:
+        """Write the trainable weights as safetensors."""
 
-    def load(self, path: Path) -> None: ...
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote into the trainable weights."""
 
 
 def row_seeds(prompts: Sequence[Conversation], *, count: int, seed: int) -> list[list[int]]:
-    """A seed for each sample, from the call's seed, the prompt's content and how often it was asked before.
+    """One seed for each sample of each prompt, from `seed`, the prompt's content and how often the prompt
+    occurred before.
 
     >>> hi = Conversation().human("Hi")
     >>> row_seeds([hi], count=1, seed=0) == row_seeds([Conversation().human("Bye"), hi], count=1, seed=0)[1:]
     True
     """
-    asked: dict[str, int] = {}
+    samples_before: dict[str, int] = {}
     seeds = []
     for prompt in prompts:
         key = prompt.key
-        first = asked.get(key, 0)
-        asked[key] = first + count
+        first = samples_before.get(key, 0)
+        samples_before[key] = first + count
         seeds.append([derive(seed, key, copy) for copy in range(first, first + count)])
     return seeds
 
 
 def derive(seed: int, *words: object) -> int:
-    """A 63-bit seed that depends on every word, the same on every machine.
+    """A 63-bit seed from `seed` and every word, the same on every machine.
 
     >>> derive(0, "a", 1) == derive(0, "a", 1), derive(0, "a", 1) == derive(1, "a", 1)
     (True, False)

@@ -1,4 +1,4 @@
-"""Reading a model's opinion as probabilities over given choices."""
+"""Multiple choice by likelihood: a model's probabilities of given choices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from solon.words.question import Question
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a model made of one question.
+    """A model's probabilities of the choices of one question.
 
-    `logprobs` are the raw log-probabilities (nats) of each choice's tokens, summed and not normalised by
-    length, so choices of unequal `tokens` are not on equal terms. `belief` is renormalised over the choices;
-    `mass` is the probability that the model puts on the choices together: a mass near 0 says it was not going
-    to choose at all. `cut` is how many of the prompt's first tokens were left out to fit, 0 unless that was
-    asked for.
+    `logprobs` are the log-probabilities (nats) of each choice's tokens, summed and not normalised by length,
+    so choices with different numbers of `tokens` are not comparable. `belief` are the probabilities
+    normalised over the choices; `mass` is the probability of all choices together: near 0, the model was not
+    going to choose at all. `cut` is the number of tokens that were removed from the start of the prompt to
+    fit, 0 unless requested.
     """
 
     logprobs: tuple[float, ...]
@@ -30,10 +30,10 @@ class Choice:
 
 
 def choose(model: LanguageModel, questions: Sequence[Question]) -> list[Choice]:
-    """The model's belief over each question's choices.
+    """The model's probabilities of each question's choices.
 
-    A choice is the text of a reply, or of its continuation where the prompt ends on the assistant's side.
-    Raises InputError on a question without choices.
+    A choice is the text of a reply, or a continuation where the prompt ends with an assistant turn. Raises
+    InputError on a question without choices.
     """
     for question in questions:
         if not question.choices:
@@ -44,7 +44,7 @@ def choose(model: LanguageModel, questions: Sequence[Question]) -> list[Choice]:
 
 
 def choice_from_samples(samples: Sequence[Sample]) -> Choice:
-    """What the scored choices of one question come to."""
+    """The `Choice` of one question from its scored choices."""
     logprobs = tuple(sample.logprob for sample in samples)
     mass = min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in logprobs))
     return Choice(

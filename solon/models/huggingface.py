@@ -1,4 +1,4 @@
-"""Hugging Face folders and hub ids in, and folders that plain transformers and PEFT load out.
+"""Load Hugging Face folders and hub ids; export folders that plain transformers and PEFT load.
 
 Weights are safetensors, read and written; no remote code runs; no pickle is opened.
 """
@@ -36,11 +36,10 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 def load_huggingface(
     source: str, *, name: str = "", precision: torch.dtype | None = None, device: str = ""
 ) -> TorchModel:
-    """A causal language model from a folder or a hub id, in `precision` (the fast one by default).
+    """A causal language model from a folder or a hub id, in `precision` (default: the fast one), on `device`.
 
-    It speaks its chat template, or the plain Human/Assistant form where it has none.
-
-    Raises InputError where there is no such model, no safetensors, or an architecture that is not followed.
+    It uses its chat template, or the Human/Assistant form where it has none. Raises InputError where there is
+    no such model, no safetensors, or the architecture is not supported.
     """
     folder = Path(source)
     if folder.is_file():
@@ -52,7 +51,7 @@ def load_huggingface(
         check_folder(folder)
     try:
         if not folder.is_dir() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
-            # one question first: offline, the loaders below retry for a minute
+            # one request first: offline, the loaders below retry for a minute
             httpx.head(ENDPOINT, timeout=10)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         module = AutoModelForCausalLM.from_pretrained(
@@ -77,27 +76,29 @@ def load_huggingface(
             "safetensors, a hub id that can be reached, or 'smollm2'"
         ) from error
     module.requires_grad_(False).eval().to(device or default_device())
-    body = HuggingFaceBackbone(module)
-    body.check_head()
-    return TorchModel(name or folder.name, body, dialogue_of(tokenizer, module), source=source)
+    backbone = HuggingFaceBackbone(module)
+    backbone.check_head()
+    return TorchModel(name or folder.name, backbone, dialogue_of(tokenizer, module), source=source)
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError unless a folder holds a model in safetensors."""
+    """Raise InputError unless a folder contains a model in safetensors."""
     if not (folder / "config.json").exists():
-        raise InputError(f"{folder} holds no config.json, so it is no model folder")
+        raise InputError(f"{folder} has no config.json, so it is no model folder")
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        found = (
-            f"it holds the pickle {pickles[0]}, which is never opened" if pickles else "it holds no weights"
+        content = (
+            f"it contains the pickle {pickles[0]}, which is never opened" if pickles else "it has no weights"
         )
         raise InputError(
-            f"{folder} has no .safetensors file; {found}. Convert the weights to safetensors first"
+            f"{folder} has no .safetensors file; {content}. Convert the weights to safetensors first"
         )
 
 
 def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
-    """The chat template where there is one, else the published plain form."""
+    """The tokenizer's chat template, or the Human/Assistant form where it has none. Raises InputError where
+    there is no end-of-text token.
+    """
     generation = getattr(module.generation_config, "eos_token_id", None)
     listed = generation if isinstance(generation, list) else [generation]
     ends = frozenset(int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None)
@@ -113,8 +114,8 @@ def dialogue_of(tokenizer: Any, module: Any) -> ChatTemplate | Transcript:
 
 
 def _next_turn(tokenizer: Any) -> Tokens:
-    """What the chat template writes between a reply and the human's next words; nothing where it cannot be
-    told.
+    """The tokens that the chat template writes between a reply and the next human turn; () where they cannot
+    be found out.
     """
     reply, following = "The reply.", "The following words."
     turns = [
@@ -131,32 +132,35 @@ def _next_turn(tokenizer: Any) -> Tokens:
 
 
 def export(model: TorchModel, folder: Path) -> None:
-    """A folder that `AutoModelForCausalLM.from_pretrained` loads: adapters merged, tokenizer beside."""
-    body = _huggingface(model.merged().module)
-    body.module.save_pretrained(folder)
+    """Write a folder that `AutoModelForCausalLM.from_pretrained` loads: adapters merged, with the tokenizer.
+
+    Raises InputError on a model that is not Hugging Face's.
+    """
+    backbone = _huggingface(model.merged().module)
+    backbone.module.save_pretrained(folder)
     _tokenizer(model.dialogue).save_pretrained(folder)
 
 
 def export_adapter(model: TorchModel, folder: Path) -> None:
-    """A PEFT folder with the adapters alone."""
+    """Write the adapters alone as a PEFT folder. Raises InputError where there are none."""
     save_peft(_huggingface(model.module).module, folder, base=model.source)
 
 
 def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> None:
-    """The preference model as `AutoModelForSequenceClassification` with one label.
+    """Write the preference model as `AutoModelForSequenceClassification` with one label.
 
     Text to score must end where the human's next turn begins (tokens `solon_context_end` in config.json,
-    after the reply's last word): that class reads its score at the last token that is not padding, so padding
-    is set to another token. transformers' class has no bias; a constant on every score changes no comparison,
-    and solon_head.safetensors keeps it.
+    after the reply): that class reads its score at the last token that is not padding, so padding is set to
+    another token. transformers' class has no bias; a constant on every score changes no comparison, and
+    solon_head.safetensors has the bias too.
     """
-    body = _huggingface(merge_adapters(scalar.backbone))
-    config = copy.deepcopy(body.module.config)
+    backbone = _huggingface(merge_adapters(scalar.backbone))
+    config = copy.deepcopy(backbone.module.config)
     config.num_labels = 1
     config.pad_token_id = next(iter(sorted(dialogue.ends - {dialogue.context_end[-1]})), None)
     config.solon_context_end = list(dialogue.context_end)
-    module = AutoModelForSequenceClassification.from_config(config, dtype=body.module.dtype)
-    module.base_model.load_state_dict(body.trunk.state_dict())
+    module = AutoModelForSequenceClassification.from_config(config, dtype=backbone.module.dtype)
+    module.base_model.load_state_dict(backbone.trunk.state_dict())
     with torch.no_grad():
         module.score.weight.copy_(scalar.head.weight)
     module.save_pretrained(folder)
@@ -168,8 +172,8 @@ def export_classifier(scalar: ScalarModel, dialogue: Dialogue, folder: Path) -> 
 
 
 def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tuple[ScalarModel, Dialogue]:
-    """A preference model from the folder that `export_classifier` wrote, frozen, its fp32 head restored
-    exactly.
+    """A frozen preference model from a folder that `export_classifier` wrote, with its exact fp32 head.
+    Raises InputError on another folder.
     """
     check_folder(folder)
     raw = json.loads((folder / "config.json").read_text())
@@ -192,18 +196,20 @@ def load_classifier(folder: Path, *, precision: torch.dtype | None = None) -> tu
     return scalar, dataclasses.replace(dialogue, context_end=tuple(raw["solon_context_end"]))
 
 
-def _huggingface(body: Any) -> HuggingFaceBackbone:
-    if not isinstance(body, HuggingFaceBackbone):
+def _huggingface(backbone: Any) -> HuggingFaceBackbone:
+    """The backbone, or InputError where it is not Hugging Face's."""
+    if not isinstance(backbone, HuggingFaceBackbone):
         raise InputError(
-            f"only a Hugging Face model can be exported to that form; this one is a {type(body).__name__}"
+            f"only a Hugging Face model can be exported to that form; this one is a {type(backbone).__name__}"
         )
-    return body
+    return backbone
 
 
 def _tokenizer(dialogue: Dialogue) -> Any:
+    """The tokenizer of a dialogue, or InputError where it is not Hugging Face's."""
     if not isinstance(dialogue, (ChatTemplate, Transcript)):
         raise InputError(
-            "only a Hugging Face tokenizer can be exported; this model speaks through a "
+            "only a Hugging Face tokenizer can be exported; this model's dialogue is a "
             f"{type(dialogue).__name__}"
         )
     return dialogue.tokenizer

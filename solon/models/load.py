@@ -1,4 +1,4 @@
-"""A model by the name a person gives: an embedded one, a folder, a hub id, or a server's address."""
+"""Load a model by name: an embedded one, a folder, a hub id, or the address of a server."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16
 def load_open(
     name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
 ) -> TorchModel:
-    """A model whose weights are here. `precision` is auto (the fast one), float32 or bfloat16.
+    """A model with its weights in this process. `precision` is auto (the faster one), float32 or bfloat16;
+    `say` is called before each slow step.
 
-    Raises InputError where there is none of that name.
+    Raises InputError where there is no such model.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; found {precision!r}")
@@ -33,7 +34,7 @@ def load_open(
         return load_embedded(name, precision=PRECISIONS[precision], say=say)
     if name.startswith(("http://", "https://")):
         raise InputError(
-            f"{name} is a server; its weights are not in hand. Give a folder, a hub id or one of "
+            f"{name} is a server; its weights are needed. Give a folder, a hub id or one of "
             f"{', '.join(PACKAGES)}"
         )
     if (Path(name) / CONFIG_FILE).exists():
@@ -44,19 +45,21 @@ def load_open(
 def load_speaker(
     name: str, *, precision: str = "auto", say: Callable[[str], None] = lambda words: None
 ) -> Speaker:
-    """Anything that replies: as `load_open`, `http://host:port/v1#model` for an OpenAI-compatible server, or
-    `vllm:FOLDER`.
+    """Any model that replies: as `load_open`, or `http://host:port/v1#model` for an OpenAI-compatible server,
+    or `vllm:FOLDER`.
+
+    Raises InputError where there is no such model, or vLLM is not installed.
     """
     if name.startswith("vllm:"):
         if importlib.util.find_spec("vllm") is None:
             raise InputError(f"{name} needs vLLM: pip install 'solon[vllm]' on a machine with an accelerator")
-        served: Speaker = importlib.import_module("solon.models.vllm").load_vllm(
+        model: Speaker = importlib.import_module("solon.models.vllm").load_vllm(
             Path(name.removeprefix("vllm:"))
         )
-        return served
+        return model
     if name.startswith(("http://", "https://")):
-        address, _, model = name.partition("#")
-        if not model:
+        address, _, served = name.partition("#")
+        if not served:
             raise InputError(f"name the model on that server after a #, as in {address}#model-name")
-        return RemoteModel(address, model, cache=home() / "replies")
+        return RemoteModel(address, served, cache=home() / "replies")
     return load_open(name, precision=precision, say=say)

@@ -1,4 +1,4 @@
-"""Running out of memory: half as much at a time, and on."""
+"""When memory runs out: warn, free what is unused, and go on with half as much at a time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ Item = TypeVar("Item")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator or the system had none left."""
+    """Whether an error says that an accelerator or the system is out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
-def free_memory(words: str) -> None:
-    """Say what is done about it, and give back what is no longer used."""
-    warnings.warn(f"out of memory: {words}", RuntimeWarning, stacklevel=2)
+def free_memory(action: str) -> None:
+    """Warn that memory ran out and what happens now (`action`), and release unused memory."""
+    warnings.warn(f"out of memory: {action}", RuntimeWarning, stacklevel=2)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def run_in_halves(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
-    """work(items), which may be done in pieces; in two halves, and so on, where memory runs out. One item
-    alone raises.
+    """work(items); where memory runs out, work on each half, recursively. `work` must be divisible so.
+
+    Raises the error where one item alone is too much.
     """
     try:
         work(items)

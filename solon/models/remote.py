@@ -1,8 +1,8 @@
-"""Any OpenAI-compatible server: retries, bounded concurrency, replies cached on disk.
+"""Models on any OpenAI-compatible server: retries, bounded concurrency, replies cached on disk.
 
-A server that returns log-probabilities of a prompt's own tokens (the completions endpoint with `echo`, as
-vLLM and llama.cpp do) is a LanguageModel: `RemoteLanguageModel`. All others only speak: `RemoteModel`, which
-has no `score`, so that asking one to `choose` is a type error before anything runs.
+A server that returns log-probabilities of the prompt's tokens (the completions endpoint with `echo`, as vLLM
+and llama.cpp do) is a LanguageModel: `RemoteLanguageModel`. All others are only Speakers: `RemoteModel` has
+no `score`, so passing one to `choose` is a type error before anything runs.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ STOPS = {"length": Stop.LENGTH, "stop": Stop.END}
 
 
 class RemoteModel:
-    """A Speaker behind `address` (".../v1"). The key is read from OPENAI_API_KEY unless given; it is never
+    """A Speaker at `address` (".../v1"). The key is read from OPENAI_API_KEY unless given; it is never
     stored.
 
-    The server's text comes without its tokens unless it returns log-probabilities, so `tokens` may be empty
-    and `weights` is always "".
+    `cache` is a folder of answers by request; `concurrency` requests run at once; a failed one is tried
+    `attempts` times, after `pause` seconds doubled each time; `timeout` is in seconds. `tokens` of the
+    samples are always empty and `weights` always "".
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RemoteModel:
 
     @property
     def name(self) -> str:
+        """The model's name on the server."""
         return self.model
 
     def sample(
@@ -70,8 +72,8 @@ class RemoteModel:
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """See `Speaker.sample`. Each reply is its own request with its own seed; whether a seed binds is the
-        server's affair.
+        """See `Speaker.sample`. Each reply is one request with its own seed; whether the seed has an effect
+        depends on the server. Raises InputError where the server does not answer.
         """
         seeds = row_seeds(prompts, count=count, seed=seed)
         bodies = [
@@ -81,35 +83,37 @@ class RemoteModel:
                 "max_tokens": max_tokens,
                 "temperature": temperature,
                 "top_p": top_p,
-                "seed": own % 2**31,
+                "seed": row_seed % 2**31,
                 **({"stop": list(stop)} if stop else {}),
             }
             for prompt, row in zip(prompts, seeds, strict=True)
-            for own in row
+            for row_seed in row
         ]
-        samples = [_spoken(answer) for answer in self._all("/chat/completions", bodies)]
+        samples = [_chat_sample(answer) for answer in self._all("/chat/completions", bodies)]
         return [samples[start : start + count] for start in range(0, len(samples), count)]
 
     def _all(self, path: str, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers to requests, in order, `concurrency` at once."""
         with ThreadPoolExecutor(self.concurrency) as pool:
             return list(pool.map(lambda body: self._one(path, body), bodies))
 
     def _one(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One answer, from the cache where the same request was answered before."""
-        words = json.dumps([self.address, path, body], sort_keys=True)
-        kept = self.cache / f"{hashlib.sha256(words.encode()).hexdigest()}.json" if self.cache else None
-        if kept and kept.exists():
-            answer: dict[str, Any] = json.loads(kept.read_text())
+        """One answer, from the cache where the same request is in it."""
+        request = json.dumps([self.address, path, body], sort_keys=True)
+        file = self.cache / f"{hashlib.sha256(request.encode()).hexdigest()}.json" if self.cache else None
+        if file and file.exists():
+            answer: dict[str, Any] = json.loads(file.read_text())
             return answer
         answer = self._ask(path, body)
-        if kept:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(f".{os.getpid()}.{id(body)}.partial")
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}.{id(body)}.partial")
             partial.write_text(json.dumps(answer))
-            partial.rename(kept)
+            partial.rename(file)
         return answer
 
     def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One answer, with retries."""
         reason = ""
         for attempt in range(self.attempts):
             if attempt:
@@ -129,13 +133,15 @@ class RemoteModel:
 
 
 class RemoteLanguageModel(RemoteModel):
-    """A LanguageModel behind a completions endpoint that echoes the prompt with its log-probabilities.
+    """A LanguageModel at a completions endpoint that returns the prompt with its log-probabilities.
 
-    It is addressed in the published plain form, since a server's chat template is not ours to see.
+    It gets the Human/Assistant form, since a server's chat template is not known here.
     """
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
-        """See `LanguageModel.score`. Raises InputError where a server token straddles prompt and reply."""
+        """See `LanguageModel.score`. Raises InputError where a token of the server contains both prompt and
+        reply.
+        """
         starts: list[int] = []
         bodies: list[dict[str, Any]] = []
         for prompt, reply in zip(prompts, replies, strict=True):
@@ -156,12 +162,13 @@ class RemoteLanguageModel(RemoteModel):
             )
         answers = self._all("/completions", bodies)
         return [
-            _scored(answer, start, len(body["prompt"]), reply)
+            _echo_sample(answer, start, len(body["prompt"]), reply)
             for answer, start, body, reply in zip(answers, starts, bodies, replies, strict=True)
         ]
 
 
-def _spoken(answer: dict[str, Any]) -> Sample:
+def _chat_sample(answer: dict[str, Any]) -> Sample:
+    """The sample of a chat completion."""
     choice = answer["choices"][0]
     stop = STOPS.get(choice.get("finish_reason") or "stop", Stop.LENGTH)
     listed = (choice.get("logprobs") or {}).get("content") or []
@@ -170,20 +177,21 @@ def _spoken(answer: dict[str, Any]) -> Sample:
     )
 
 
-def _scored(answer: dict[str, Any], start: int, end: int, reply: str) -> Sample:
-    found = (answer["choices"][0].get("logprobs") or {}) if answer.get("choices") else {}
-    offsets, logprobs = found.get("text_offset"), found.get("token_logprobs")
+def _echo_sample(answer: dict[str, Any], start: int, end: int, reply: str) -> Sample:
+    """The sample of the characters `start` to `end` of an echoed completion."""
+    answered = (answer["choices"][0].get("logprobs") or {}) if answer.get("choices") else {}
+    offsets, logprobs = answered.get("text_offset"), answered.get("token_logprobs")
     if not offsets or not logprobs:
         raise InputError(
             "this server returns no log-probabilities of the prompt: it is a Speaker, not a LanguageModel"
         )
-    kept = [
+    scored = [
         (offset, logprob) for offset, logprob in zip(offsets, logprobs, strict=True) if start <= offset < end
     ]
-    if not kept or kept[0][0] != start:
+    if not scored or scored[0][0] != start:
         raise InputError(
             f"a token of the server runs across the border between prompt and reply {reply[:30]!r}"
         )
-    if any(logprob is None or not math.isfinite(logprob) for _, logprob in kept):
+    if any(logprob is None or not math.isfinite(logprob) for _, logprob in scored):
         raise InputError(f"the server gave no finite log-probability for a token of {reply[:30]!r}")
-    return Sample((), reply, tuple(float(logprob) for _, logprob in kept), Stop.GIVEN, "")
+    return Sample((), reply, tuple(float(logprob) for _, logprob in scored), Stop.GIVEN, "")

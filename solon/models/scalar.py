@@ -1,4 +1,4 @@
-"""A body with one number on top: preference models read it at the end of the context, critics at every token.
+"""A backbone with a scalar head: preference models read it at the end of the context, critics at every token.
 
 Shapes: B rows, T tokens, C width, N replies.
 """
@@ -17,16 +17,16 @@ from solon.models.backbones.backbone import Backbone, pack_groups
 from solon.models.base import Tokens
 from solon.models.scoring import BATCH_TOKENS, batch_by_tokens
 
-PREFILL = 1024  # tokens of one forward pass of what rows share
+PREFILL = 1024  # tokens of one forward pass over a shared prefix
 
 
 class ScalarModel(nn.Module):
     """score = w . hidden + b, in fp32. The head starts at zero, so an untrained model prefers nothing."""
 
-    def __init__(self, body: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone = body
-        self.head = nn.Linear(body.width, 1, device=body.device, dtype=torch.float32)
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.width, 1, device=backbone.device, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -35,61 +35,61 @@ class ScalarModel(nn.Module):
         self.backbone.recompute()
 
     def forward(self, call: Callable[[], Any]) -> Any:
-        """`call()`. Hooks on this module (those of sharded weights) see it begin and end."""
+        """Return call(). FSDP's hooks on this module run before and after it."""
         return call()
 
     def copy(self) -> ScalarModel:
-        """The same model with its own trainable tensors; the frozen base is shared."""
+        """A copy with trainable tensors of its own; the frozen base is shared."""
         return copy_sharing_frozen(self)
 
     def scores_per_token(self, tokens_BT: Tensor) -> Tensor:
-        """The number at every position, (B, T)."""
+        """The score at every position, (B, T)."""
         return self.apply_head(self.backbone.hidden(tokens_BT))
 
     def reply_scores(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
-        """The number at the last token of every reply of every (prompt, replies), (N,): the prompt is
+        """The score at the last token of every reply of every (prompt, replies), (N,). Each prompt is
         computed once.
         """
         return self.apply_head(self.reply_states(rows))
 
     def apply_head(self, hidden: Tensor) -> Tensor:
-        """The number on each hidden state (..., C), in fp32 also where autocast computes the body in less."""
+        """The score of each hidden state (..., C), in fp32 also under autocast."""
         with torch.autocast(hidden.device.type, enabled=False):
             return torch.as_tensor(self.head(hidden.float())[..., 0])
 
     def reply_states(self, rows: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> Tensor:
-        """The fp32 hidden states that the head reads there, (N, C)."""
-        tokens_1T, fork = pack_groups(rows, self.backbone.device)
-        hidden_1TC = self.backbone.hidden(tokens_1T, fork)
-        places, start = [], 0
+        """The fp32 hidden states at the last token of every reply, (N, C); see `reply_scores`."""
+        tokens_1T, layout = pack_groups(rows, self.backbone.device)
+        hidden_1TC = self.backbone.hidden(tokens_1T, layout)
+        indices, start = [], 0
         for prompt, replies in rows:
             start += len(prompt)
             for reply in replies:
                 start += len(reply)
-                places.append(start - 1)
-        return hidden_1TC[0, places].float()
+                indices.append(start - 1)
+        return hidden_1TC[0, indices].float()
 
 
 @torch.inference_mode()
-def last_hidden_states(body: Backbone, rows: Sequence[Tokens]) -> Tensor:
-    """The fp32 hidden state at the last token of every row, (N, C), on the CPU. What all rows begin with is
-    computed once.
+def last_hidden_states(backbone: Backbone, rows: Sequence[Tokens]) -> Tensor:
+    """The fp32 hidden state at the last token of every row, (N, C), on the CPU, without gradients. The
+    beginning that all rows share is computed once.
     """
     shared = next(
-        (place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1),
+        (index for index, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1),
         min(map(len, rows)),
     )
     shared = min(shared, min(map(len, rows)) - 1)
     prefix = None
     for start in range(0, shared, PREFILL):
-        _, prefix = body.prefill(
-            torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=body.device), prefix
+        _, prefix = backbone.prefill(
+            torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=backbone.device), prefix
         )
-    found: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
     for batch in batch_by_tokens([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
-        tokens_1T, fork = pack_groups([(rows[place][shared:], [()]) for place in batch], body.device)
-        behind = replace(fork, positions_BT=fork.positions_BT + shared, prefix=shared)
-        hidden_1TC = body.hidden(tokens_1T, behind, prefix)
-        ends = torch.tensor([len(rows[place]) - shared for place in batch]).cumsum(0) - 1
-        found |= dict(zip(batch, hidden_1TC[0, ends.to(body.device)].float().cpu(), strict=True))
-    return torch.stack([found[place] for place in range(len(rows))])
+        tokens_1T, layout = pack_groups([(rows[index][shared:], [()]) for index in batch], backbone.device)
+        shifted = replace(layout, positions_BT=layout.positions_BT + shared, prefix=shared)
+        hidden_1TC = backbone.hidden(tokens_1T, shifted, prefix)
+        ends = torch.tensor([len(rows[index]) - shared for index in batch]).cumsum(0) - 1
+        states |= dict(zip(batch, hidden_1TC[0, ends.to(backbone.device)].float().cpu(), strict=True))
+    return torch.stack([states[index] for index in range(len(rows))])

@@ -1,4 +1,4 @@
-"""A model that says what it is told to: the known answer that tests every instrument."""
+"""A model with scripted replies and scores: the test double that instruments are checked with."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from solon.words.conversation import Conversation
 
 
 class ScriptedModel:
-    """A LanguageModel made of two functions: what it replies, and how much (nats) it likes a given reply.
+    """A LanguageModel from two functions: its reply to a prompt, and the log-probability (nats) of a given
+    reply.
 
-    `tokens` of its samples are empty: it has no vocabulary. Its one log-probability stands for the whole
+    `tokens` of its samples are empty: it has no vocabulary. Their one log-probability is that of the whole
     reply.
 
     >>> parrot = ScriptedModel("parrot", lambda prompt, rng: prompt.last)
@@ -24,12 +25,13 @@ class ScriptedModel:
         self,
         name: str,
         reply: Callable[[Conversation, random.Random], str],
-        likes: Callable[[Conversation, str], float] = lambda prompt, reply: -float(len(reply)),
+        logprob: Callable[[Conversation, str], float] = lambda prompt, reply: -float(len(reply)),
     ) -> None:
-        self._name, self._reply, self._likes = name, reply, likes
+        self._name, self._reply, self._logprob = name, reply, logprob
 
     @property
     def name(self) -> str:
+        """The name, which is also the fingerprint of its weights."""
         return self._name
 
     def sample(
@@ -43,14 +45,19 @@ class ScriptedModel:
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
+        """See `Speaker.sample`."""
         seeds = row_seeds(prompts, count=count, seed=seed)
         return [
-            [Sample((), self._reply(prompt, random.Random(own)), (0.0,), Stop.END, self._name) for own in row]
+            [
+                Sample((), self._reply(prompt, random.Random(row_seed)), (0.0,), Stop.END, self._name)
+                for row_seed in row
+            ]
             for prompt, row in zip(prompts, seeds, strict=True)
         ]
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[Sample]:
+        """See `LanguageModel.score`."""
         return [
-            Sample((), reply, (self._likes(prompt, reply),), Stop.GIVEN, self._name)
+            Sample((), reply, (self._logprob(prompt, reply),), Stop.GIVEN, self._name)
             for prompt, reply in zip(prompts, replies, strict=True)
         ]

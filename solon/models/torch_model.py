@@ -1,4 +1,4 @@
-"""An OpenModel: a body, the dialogue form it speaks, and its weights in hand."""
+"""An OpenModel in this process: a backbone and its dialogue format."""
 
 from __future__ import annotations
 
@@ -21,36 +21,39 @@ from solon.words.conversation import Conversation
 
 
 class TorchModel:
-    """A causal transformer in this process. The name is for people; the fingerprint says what the weights
-    are.
+    """A causal transformer in this process. `name` is for reports; the fingerprint identifies the weights.
+    `source` is the base model that an exported adapter names.
     """
 
-    def __init__(self, name: str, body: Backbone, dialogue: Dialogue, *, source: str = "") -> None:
-        self._name, self._body, self.dialogue = name, body, dialogue
-        self.source = source or name  # what an exported adapter says it belongs to
+    def __init__(self, name: str, backbone: Backbone, dialogue: Dialogue, *, source: str = "") -> None:
+        self._name, self._backbone, self.dialogue = name, backbone, dialogue
+        self.source = source or name
         self._fingerprint = Fingerprint()
 
     @property
     def name(self) -> str:
+        """The name, for reports."""
         return self._name
 
     @property
     def module(self) -> Backbone:
-        return self._body
+        """The backbone."""
+        return self._backbone
 
     @property
     def context(self) -> int:
-        """Tokens that prompt and reply may have together."""
-        return self._body.context
+        """The most tokens that prompt and reply may have together."""
+        return self._backbone.context
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The names of every module whose output can be read or changed."""
-        return tuple(name for name, _ in self._body.named_modules() if name)
+        """The names of every module whose output can be recorded or edited."""
+        return tuple(name for name, _ in self._backbone.named_modules() if name)
 
     @property
     def fingerprint(self) -> str:
-        return self._fingerprint.of(self._body)
+        """16 hexadecimal digits over the weights (see `Fingerprint`)."""
+        return self._fingerprint.of(self._backbone)
 
     def fits(self, prompt: Conversation, *, max_tokens: int) -> bool:
         """Whether the prompt leaves room for a reply of `max_tokens`."""
@@ -67,8 +70,8 @@ class TorchModel:
         stop: Sequence[str] = (),
         seed: int,
     ) -> list[list[Sample]]:
-        """See `Speaker.sample`. The context may end a reply before `max_tokens` does: its stop is then
-        LENGTH.
+        """See `Speaker.sample`. Where the context is full before `max_tokens`, the stop is LENGTH too. Raises
+        InputError on settings out of range.
         """
         if temperature < 0 or not 0 < top_p <= 1 or count < 1 or max_tokens < 1:
             raise InputError(
@@ -90,22 +93,28 @@ class TorchModel:
         top_p: float = 1.0,
         stop: Sequence[str] = (),
     ) -> list[list[Sample]]:
-        """The same with a seed given for each sample of each prompt."""
+        """See `Speaker.sample`, with one seed for each sample of each prompt."""
         stops = (*self.dialogue.stops, *stop)
-        rows = zip(prompts, seeds, strict=True)
         requests = [
-            Request(self._prompt(prompt), tuple(own), self._stopped(prompt, stops)) for prompt, own in rows
+            Request(self._prompt(prompt), tuple(prompt_seeds), self._stopped(prompt, stops))
+            for prompt, prompt_seeds in zip(prompts, seeds, strict=True)
         ]
-        rules = SamplingParams(max_tokens, temperature, top_p, self.dialogue.ends)
+        params = SamplingParams(max_tokens, temperature, top_p, self.dialogue.ends)
         weights = self.fingerprint
-        drawn: dict[tuple[int, int], Sample] = {}
-        for place, row, why in generate(self._body, requests, rules):
-            text = self.dialogue.text(prompts[place[0]], tuple(row.tokens))
+        samples: dict[tuple[int, int], Sample] = {}
+        for index, sampled, stopped in generate(self._backbone, requests, params):
+            text = self.dialogue.text(prompts[index[0]], tuple(sampled.tokens))
             cut = min((text.index(string) for string in stops if string in text), default=len(text))
-            drawn[place] = Sample(tuple(row.tokens), text[:cut], tuple(row.logprobs), why, weights)
-        return [[drawn[number, copy] for copy in range(len(own))] for number, own in enumerate(seeds)]
+            samples[index] = Sample(
+                tuple(sampled.tokens), text[:cut], tuple(sampled.logprobs), stopped, weights
+            )
+        return [
+            [samples[number, copy] for copy in range(len(prompt_seeds))]
+            for number, prompt_seeds in enumerate(seeds)
+        ]
 
     def _prompt(self, prompt: Conversation) -> Tokens:
+        """The prompt's tokens. Raises InputError where they fill the context."""
         tokens = self.dialogue.prompt(prompt)
         if len(tokens) >= self.context:
             raise InputError(
@@ -115,6 +124,7 @@ class TorchModel:
         return tokens
 
     def _stopped(self, prompt: Conversation, stops: Sequence[str]) -> Callable[[list[int]], bool]:
+        """Whether a reply to `prompt` contains one of the stop strings, as a function of its tokens."""
         if not stops:
             return lambda tokens: False
         return lambda tokens: any(string in self.dialogue.text(prompt, tuple(tokens)) for string in stops)
@@ -122,12 +132,14 @@ class TorchModel:
     def score(
         self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
     ) -> list[Sample]:
-        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit beside the longest of the
-        replies to it in this call loses its first tokens, for all of them, and the samples say how many.
+        """See `LanguageModel.score`. With `truncate`, a prompt that does not fit with the longest of its
+        replies in this call loses its first tokens, for all of them; `Sample.cut` is their number.
         """
-        found = self.requests(prompts, replies, truncate=truncate)
+        requests = self.requests(prompts, replies, truncate=truncate)
         weights = self.fingerprint
-        rows = zip(found, replies, score(self._body, [request for request, _ in found]), strict=True)
+        rows = zip(
+            requests, replies, score(self._backbone, [request for request, _ in requests]), strict=True
+        )
         return [
             Sample(tokens, reply, tuple(logprobs.tolist()), Stop.GIVEN, weights, cut)
             for ((_, tokens), cut), reply, logprobs in rows
@@ -136,13 +148,13 @@ class TorchModel:
     def requests(
         self, prompts: Sequence[Conversation], replies: Sequence[str], *, truncate: bool = False
     ) -> list[tuple[ScoreRequest, int]]:
-        """What `score` computes: the tokens of each prompt and reply, and how many of the prompt's first were
-        cut.
+        """What `score` computes: the tokens of each prompt and reply, and how many were cut from the prompt's
+        start.
         """
         whole, longest = [], dict[Tokens, int]()
-        known = {conversation: self.dialogue.prompt(conversation) for conversation in set(prompts)}
+        prompt_tokens = {conversation: self.dialogue.prompt(conversation) for conversation in set(prompts)}
         for conversation, reply in zip(prompts, replies, strict=True):
-            prompt, tokens = known[conversation], self.dialogue.reply(conversation, reply)
+            prompt, tokens = prompt_tokens[conversation], self.dialogue.reply(conversation, reply)
             if not tokens:
                 raise InputError(
                     f"an empty reply has no log-probability; its prompt ends on {conversation.last[-60:]!r}"
@@ -159,25 +171,25 @@ class TorchModel:
         return [((prompt[cuts[prompt] :], tokens), cuts[prompt]) for prompt, tokens in whole]
 
     def plain(self) -> TorchModel:
-        """The same model spoken to in plain text (see `dialogue.PlainText`)."""
-        return TorchModel(self._name, self._body, plain_text(self.dialogue), source=self.source)
+        """The same model with the plain-text format (see `dialogue.PlainText`)."""
+        return TorchModel(self._name, self._backbone, plain_text(self.dialogue), source=self.source)
 
     def copy(self) -> TorchModel:
-        """Its own trainable weights; frozen ones are shared and never change."""
-        return TorchModel(self._name, copy_sharing_frozen(self._body), self.dialogue, source=self.source)
+        """A copy with trainable weights of its own; frozen ones are shared and never change."""
+        return TorchModel(self._name, copy_sharing_frozen(self._backbone), self.dialogue, source=self.source)
 
     def adapted(self, lora: Lora, *, seed: int) -> TorchModel:
-        """A copy on the same, now frozen, base with fresh adapters that change nothing yet."""
-        self._body.requires_grad_(False)
+        """A copy with new adapters, which change nothing yet. The shared base is frozen in both models."""
+        self._backbone.requires_grad_(False)
         twin = self.copy()
         add_adapters(twin.module.trunk, lora, seed=seed)
         return twin
 
     def unfrozen(self) -> TorchModel:
-        """A copy of its own with every weight free to train, in fp32."""
-        self._body.requires_grad_(False)
-        body = copy.deepcopy(self._body).float().requires_grad_(True)
-        return TorchModel(self._name, body, self.dialogue, source=self.source)
+        """A copy in fp32 whose weights all train; this model is frozen."""
+        self._backbone.requires_grad_(False)
+        backbone = copy.deepcopy(self._backbone).float().requires_grad_(True)
+        return TorchModel(self._name, backbone, self.dialogue, source=self.source)
 
     @property
     def bf16_is_faster(self) -> bool:
@@ -185,24 +197,28 @@ class TorchModel:
         return fast_precision() is torch.bfloat16
 
     def rounded(self) -> TorchModel:
-        """What samples fastest: itself, or where weights are in fp32 and this machine is faster in bfloat16,
-        a rounded copy. Samples carry the fingerprint of the weights that drew them, which then is the copy's.
+        """The model that samples fastest: itself, or a copy rounded to bfloat16 where that is faster here.
+        Its samples have the fingerprint of the rounded weights.
         """
         if not self.bf16_is_faster or all(
-            parameter.dtype is torch.bfloat16 for parameter in self._body.parameters()
+            parameter.dtype is torch.bfloat16 for parameter in self._backbone.parameters()
         ):
             return self
         return TorchModel(
-            self._name, rounded_copy(self._body, torch.bfloat16), self.dialogue, source=self.source
+            self._name, rounded_copy(self._backbone, torch.bfloat16), self.dialogue, source=self.source
         )
 
     def merged(self) -> TorchModel:
-        """A copy with the adapters added into the weights, ready to be saved for other libraries."""
-        return TorchModel(self._name, merge_adapters(self._body), self.dialogue, source=self.source)
+        """A copy with the adapters added into the weights, in fp32, for export."""
+        return TorchModel(self._name, merge_adapters(self._backbone), self.dialogue, source=self.source)
 
     def save(self, path: Path) -> None:
-        """The weights that train (safetensors). For a folder that others load, see `huggingface.export`."""
-        save_trained(self._body, path)
+        """Write the trainable weights (safetensors). For a folder that other libraries load, see
+        `huggingface.export`.
+        """
+        save_trained(self._backbone, path)
 
     def load(self, path: Path) -> None:
-        load_trained(self._body, path)
+        """Read what `save` wrote into the trainable weights. Raises InputError where names or shapes differ.
+        """
+        load_trained(self._backbone, path)

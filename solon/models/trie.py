@@ -1,7 +1,7 @@
-"""Requests laid in one trie of tokens, so that what they share is computed once.
+"""Requests as one trie of tokens, so that shared tokens are computed once.
 
-A few-shot header, an item, its options, the truncations of a chain of thought: all are prefixes of one
-another's sequences. Each node holds a run of tokens without a branch; a path from the root spells a sequence.
+A few-shot header, an item, its options, the truncations of a chain of thought: all share prefixes. Each node
+is a sequence of tokens without a branch; the path from the root to a node spells a request.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from itertools import takewhile
 
 from solon.models.base import Tokens
 
-ScoreRequest = tuple[Tokens, Tokens]  # a prompt, and the reply to be scored after it
+ScoreRequest = tuple[Tokens, Tokens]  # a prompt and the reply to score after it
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A run of tokens from `depth` on. Those at `scored_from` or deeper belong to a reply of some request."""
+    """A sequence of tokens that begins at `depth`. Those at `scored_from` or deeper belong to a reply."""
 
     tokens: Tokens
     depth: int
@@ -27,11 +27,11 @@ class Node:
 
     @property
     def end(self) -> int:
-        """The depth one past its last token."""
+        """The depth after its last token."""
         return self.depth + len(self.tokens)
 
     def walk(self) -> Iterator[Node]:
-        """The node and all below it, parents first and subtrees together."""
+        """Yield the node and all below it, parents first, each subtree in one piece."""
         stack = [self]
         while stack:
             node = stack.pop()
@@ -48,17 +48,17 @@ class Trie:
 
     @property
     def unique_tokens(self) -> int:
-        """How many tokens are computed."""
+        """The number of tokens that are computed."""
         return self.root.size
 
 
 def build_trie(requests: Sequence[ScoreRequest]) -> Trie:
-    """Lay requests in a trie.
+    """Build the trie of requests.
 
-    >>> found = build_trie([((1, 2), (3,)), ((1, 2), (4, 5)), ((1, 2), (3, 6))])
-    >>> [(node.tokens, node.depth, node.size) for node in found.root.walk()]
+    >>> trie = build_trie([((1, 2), (3,)), ((1, 2), (4, 5)), ((1, 2), (3, 6))])
+    >>> [(node.tokens, node.depth, node.size) for node in trie.root.walk()]
     [((1, 2), 0, 6), ((3,), 2, 2), ((6,), 3, 1), ((4, 5), 2, 2)]
-    >>> found.unique_tokens, [len(path) for path in found.paths]
+    >>> trie.unique_tokens, [len(path) for path in trie.paths]
     (6, [2, 2, 3])
     """
     if not requests:
@@ -79,7 +79,7 @@ def build_trie(requests: Sequence[ScoreRequest]) -> Trie:
                 lambda pair: pair[0] == pair[1], zip(first[depth:], last[depth:], strict=False)
             )
         )
-        node = Node(first[depth:shared], depth, min(len(requests[place][0]) for place in order[low:high]))
+        node = Node(first[depth:shared], depth, min(len(requests[index][0]) for index in order[low:high]))
         if path:
             path[-1].children.append(node)
         else:
@@ -105,9 +105,9 @@ def build_trie(requests: Sequence[ScoreRequest]) -> Trie:
 class TrieRow:
     """Subtrees in one row, parents before children, each subtree in one piece.
 
-    `positions` are depths in the whole trie; `ends[i]` is one past the last place of what stands below token
-    i, so that place j sees i exactly when i <= j < ends[i]; `parents[i]` is the place before it on its path,
-    -1 outside the row.
+    `positions` are depths in the whole trie. `ends[i]` is the index after the last descendant of token i, so
+    token j attends to token i exactly when i <= j < ends[i]. `parents[i]` is the index of token i's parent,
+    -1 outside the row. `starts` are the indices of the first tokens of `nodes`.
     """
 
     nodes: list[Node]
@@ -119,7 +119,7 @@ class TrieRow:
 
 
 def build_row(tops: Sequence[Node], above: Sequence[Node] = ()) -> TrieRow:
-    """One row of subtrees that stand below the same nodes, the nodes of `above` before them.
+    """One row of subtrees with the same ancestors; the nodes of `above` come before them.
 
     >>> row = build_row([build_trie([((1, 2), (3,)), ((1, 2), (4, 5))]).root])
     >>> row.tokens, row.positions, row.ends, row.parents
@@ -132,8 +132,8 @@ def build_row(tops: Sequence[Node], above: Sequence[Node] = ()) -> TrieRow:
     ends: list[int] = []
     parents: list[int] = []
 
-    def put(node: Node, parent: int, size: int) -> int:
-        """Add a node with `size` tokens in and below it; returns the place of its last token."""
+    def append(node: Node, parent: int, size: int) -> int:
+        """Append a node with `size` tokens in and below it; returns the index of its last token."""
         start = len(tokens)
         nodes.append(node)
         starts.append(start)
@@ -145,10 +145,10 @@ def build_row(tops: Sequence[Node], above: Sequence[Node] = ()) -> TrieRow:
 
     whole, last = sum(len(node.tokens) for node in above) + sum(top.size for top in tops), -1
     for node in above:
-        last = put(node, last, whole - len(tokens))
+        last = append(node, last, whole - len(tokens))
     stack = [(top, last) for top in reversed(tops)]
     while stack:
         node, parent = stack.pop()
-        last = put(node, parent, node.size)
+        last = append(node, parent, node.size)
         stack += [(child, last) for child in reversed(node.children)]
     return TrieRow(nodes, starts, tuple(tokens), tuple(positions), tuple(ends), tuple(parents))

@@ -1,4 +1,4 @@
-"""Trained tensors to safetensors and back, and the fingerprint that says which weights made a row."""
+"""Trainable tensors to safetensors and back, and the fingerprint of a model's weights."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ from solon.errors import InputError
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that train, by name: all of them, or the adapters and heads of a frozen body."""
+    """The parameters that require gradients, by name: all, or the adapters and heads on a frozen backbone."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def save_trained(module: nn.Module, path: Path) -> None:
-    """Whole tensors; where they are sharded, every process has to call this, each with a path of its own."""
+    """Write the trainable parameters, whole. Where they are sharded every process must call this, each with
+    its own path.
+    """
     save_tensors(
         {name: full_tensor(tensor.detach()) for name, tensor in trainable_parameters(module).items()}, path
     )
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """A tensor with all its shards; every process has to ask."""
+    """A tensor with all its shards gathered; every process must call this."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def load_trained(module: nn.Module, path: Path) -> None:
-    """Copy saved tensors into the parameters that train. Raises InputError unless names and shapes agree
+    """Copy saved tensors into the trainable parameters. Raises InputError unless names and shapes agree
     exactly.
     """
-    found, wanted = load_tensors(path), trainable_parameters(module)
+    saved, parameters = load_tensors(path), trainable_parameters(module)
     wrong = [
         name
-        for name in {**found, **wanted}
-        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
+        for name in {**saved, **parameters}
+        if name not in saved or name not in parameters or saved[name].shape != parameters[name].shape
     ]
     if wrong:
         raise InputError(
@@ -49,28 +51,31 @@ def load_trained(module: nn.Module, path: Path) -> None:
             f"{sorted(wrong)[0]}"
         )
     with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(found[name])
+        for name, tensor in parameters.items():
+            tensor.copy_(saved[name])
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file and flush it to disk. Raises InputError where that fails (a full
+    disk).
+    """
     try:
         save_file(
             {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
             path,
             metadata={"format": "pt"},
         )
-    except SafetensorError as error:  # a full disk comes as one
+    except SafetensorError as error:  # a full disk raises one
         raise InputError(
-            f"cannot write {path}: {error}. What was made is kept: make room or choose another folder, and "
-            "go on"
+            f"cannot write {path}: {error}. Earlier results are kept: free space or choose another folder, "
+            "and run again"
         ) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises InputError where it is none: pickles are never opened."""
+    """The tensors of a safetensors file. Raises InputError where it is not one: pickles are never opened."""
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
@@ -80,7 +85,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 class Fingerprint:
-    """A hash of a module's weights, computed anew only where a tensor has changed since the last call."""
+    """A hash of a module's weights. Only tensors that changed since the last call are hashed again."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, int, str]] = {}
@@ -89,13 +94,13 @@ class Fingerprint:
         """16 hexadecimal digits over the names and bytes of every parameter."""
         total = hashlib.sha256()
         for name, tensor in sorted(module.named_parameters()):
-            stamp = (tensor.data_ptr(), tensor._version)
+            version = (tensor.data_ptr(), tensor._version)
             known = self._known.get(name)
-            if known is None or known[:2] != stamp:
-                # numpy's view of it could not be freed
-                own = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                raw = own.view(torch.uint8).numpy()
-                known = (*stamp, hashlib.sha256(raw.data).hexdigest())
+            if known is None or known[:2] != version:
+                # a clone: memory that numpy views is not freed
+                copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                raw = copy.view(torch.uint8).numpy()
+                known = (*version, hashlib.sha256(raw.data).hexdigest())
                 self._known[name] = known
             total.update(f"{name}:{known[2]};".encode())
         return total.hexdigest()[:16]

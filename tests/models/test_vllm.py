@@ -167,6 +167,6 @@ def test_new_weights_are_sent_and_their_fingerprint_is_checked(served: Served) -
     assert theirs.logprobs == pytest.approx(mine.logprobs, abs=1e-4)
     assert theirs.weights == there.fingerprint
     engine.lies = True
-    with pytest.raises(InputError, match="did not take up the weights"):
+    with pytest.raises(InputError, match="did not load the weights"):
         there.update(own)
     assert there.fingerprint == ""
