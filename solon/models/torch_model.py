@@ -219,6 +219,5 @@ class TorchModel:
         save_trained(self._backbone, path)
 
     def load(self, path: Path) -> None:
-        """Read what `save` wrote into the trainable weights. Raises InputError where names or shapes differ.
-        """
+        """Read the trainable weights that `save` wrote. Raises InputError where names or shapes differ."""
         load_trained(self._backbone, path)
