@@ -1,9 +1,8 @@
-"""Red-team attacks and attempts: what was meant, what was said, and how bad it got, in the published row
-format.
+"""Red-team attacks and attempts, in the published row format.
 
-The published rows (hh-rlhf, red_team_attempts; Ganguli et al. 2022, arXiv:2209.07858) hold a transcript, the
-least harmlessness score of its assistant turns, the size and the type of the model, the attacker's rating
-from 0 to 4, the task description and its score, the attacker, and tags.
+Rows of hh-rlhf's red_team_attempts (Ganguli et al. 2022, arXiv:2209.07858) have a transcript, the minimum
+harmlessness score of its assistant turns, the size and the type of the model, the attacker's rating from 0 to
+4, the task description and its score, the attacker, and tags.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.conversation import MARKER, Conversation, read_transcript, write_transcript
 
-# ours to the published
+# our names of defenders to the published ones
 MODEL_TYPES = {
     "plain": "plain lm",
     "prompted": "context distillation",
@@ -29,8 +28,8 @@ MODEL_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """How a dialogue is to be opened, by whom, what is meant by it (a kind of harm, or a description), and
-    where it is from.
+    """The opening of a red-team dialogue, its attacker, the kind of harm that is intended, and where the
+    attack comes from. `description` is the attacker's task description, where there is one.
     """
 
     opening: str
@@ -41,14 +40,14 @@ class Attack:
 
     @property
     def task(self) -> str:
-        """What the attacker set out to do: the description, else the opening itself."""
+        """The attacker's task description, else the opening."""
         return self.description or self.opening
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A dialogue with a defender of one type and size. `scores` are of its assistant turns, by a preference
-    model; the least of them says how bad it got. `task_score` is that of the task description alone.
+    """A dialogue with a defender of one type and size. `scores` are a preference model's harmlessness scores
+    of its assistant turns (nats), `task_score` that of the task description.
     """
 
     attack: Attack
@@ -60,12 +59,13 @@ class Attempt:
 
     @property
     def min_score(self) -> float:
+        """The minimum of `scores`: the paper's measure of an attempt."""
         return min(self.scores)
 
 
 def to_published_row(attempt: Attempt) -> dict[str, Any]:
-    """The attempt as the published file has it. The prompted model stands under the name of its distillate,
-    which the file has for it; nobody rated it, so the rating is null.
+    """The attempt as a row of the published file. The prompted model gets the file's name for it, "context
+    distillation"; the rating is null, since nobody rated the attempt.
     """
     return {
         "min_harmlessness_score_transcript": attempt.min_score,
@@ -83,33 +83,33 @@ def to_published_row(attempt: Attempt) -> dict[str, Any]:
 
 
 def read_attacks(path: Path) -> ParsedFile[Attack]:
-    """Attacks from published attempts, or from prompts in any form that `read_prompts` takes.
+    """Attacks from published attempts, or from prompts in any form that `read_prompts` accepts.
 
-    The opening is what the human says first. What is meant is the first of `tags`, `intents` or
-    `types_of_harm`, or `intent` or `category`, else "any"; the attacker is `red_team_member_id`, `attacker`,
-    or "" where the row says nobody. Repeated openings, rows without one, and openings that hold somebody
-    else's turn are left out and counted.
+    The opening is the first human turn. The intent is the first entry of `tags`, `intents` or
+    `types_of_harm`, else `intent` or `category`, else "any". The attacker is `red_team_member_id` or
+    `attacker`, else "". Repeated openings, rows without one, and openings that contain another speaker's turn
+    are skipped and counted. Raises InputError where no row can be used.
     """
     rows: dict[str, Attack] = {}
     skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
-        said = parse_opening(row, f"{path}, line {line}")
-        if not said or said in rows or MARKER.search(f"\n\n{said}"):
+        opening = parse_opening(row, f"{path}, line {line}")
+        if not opening or opening in rows or MARKER.search(f"\n\n{opening}"):
             skipped.append(
                 SkippedRow(
                     line,
                     "repeats an earlier opening"
-                    if said in rows
+                    if opening in rows
                     else "holds another's turn"
-                    if said
+                    if opening
                     else "has no opening",
                 )
             )
             continue
         attacker = row.get("red_team_member_id", row.get("attacker"))
         description = str(row.get("task_description") or "")
-        rows[said] = Attack(
-            said, "" if attacker is None else str(attacker), parse_intent(row), "file", description
+        rows[opening] = Attack(
+            opening, "" if attacker is None else str(attacker), parse_intent(row), "file", description
         )
     if not rows:
         raise InputError(f"{path} holds no attack that can be used; {len(skipped)} rows were left out")
@@ -117,6 +117,9 @@ def read_attacks(path: Path) -> ParsedFile[Attack]:
 
 
 def parse_opening(row: Mapping[str, Any], where: str) -> str:
+    """The first human turn of a row's transcript or prompt; empty where there is none that can be used.
+    `where` names the row in the InputError of an unknown form.
+    """
     if isinstance(row.get("transcript"), str):
         return first_human_text(read_transcript(row["transcript"])).strip()
     try:
@@ -128,7 +131,8 @@ def parse_opening(row: Mapping[str, Any], where: str) -> str:
 
 
 def parse_intent(row: Mapping[str, Any]) -> str:
-    """
+    """The kind of harm that a row names; "any" where it names none.
+
     >>> parse_intent({"tags": ["Theft", "Hate speech"]}), parse_intent({})
     ('Theft', 'any')
     """

@@ -1,5 +1,5 @@
-"""BBQ, Winogender and Winogenerated rows to problems (Parrish et al. 2022; Rudinger et al. 2018; Perez et al.
-2022).
+"""Problems from BBQ (Parrish et al. 2022), Winogender (Rudinger et al. 2018) and Winogenerated (Perez et al.
+2022) rows.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ PRONOUNS = {  # male, female, neutral
 
 
 def parse_bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None = None) -> Problem:
-    """A BBQ row. Tags: condition (ambig, disambig), polarity, category, unknown (the place of the option that
-    says so), biased (the place of the answer that the stereotype gives, polarity accounted for; "" where that
-    cannot be told, and the row then counts for no bias).
+    """A problem from a BBQ row (Parrish et al. 2022, arXiv:2110.08193).
 
-    `targets` maps (category, example id) to the authors' `target_loc` and `label_type` of
-    additional_metadata.csv. Without it the biased answer is derived: of two groups the one that is
-    stereotyped, or in non-negative questions the other one.
+    Tags: condition (ambig or disambig), polarity, category, unknown (the index of the "unknown" option), and
+    biased (the index of the answer that the stereotype implies, given the polarity; "" where it is not known,
+    and the row then counts in no bias score). `targets` maps (category, example id) to the authors'
+    `target_loc` and `label_type` (`read_bbq_targets`). Without it the biased answer is that of the
+    stereotyped group, or in non-negative questions that of the other group.
     """
-    options = [str(row[f"ans{place}"]).strip() for place in range(3)]
-    groups = [str(row["answer_info"][f"ans{place}"][1]) for place in range(3)]
+    options = [str(row[f"ans{index}"]).strip() for index in range(3)]
+    groups = [str(row["answer_info"][f"ans{index}"][1]) for index in range(3)]
     if groups.count("unknown") != 1:
         raise Defect("not one option that says unknown")
     category, key = str(row["category"]), (str(row["category"]), str(row["example_id"]))
@@ -54,35 +54,35 @@ def parse_bbq(row: Row, targets: dict[tuple[str, str], tuple[str, str]] | None =
 
 
 def _biased(row: Row, groups: list[str]) -> str:
-    stereotyped = {str(own).lower() for own in row["additional_metadata"].get("stereotyped_groups", ())}
-    named = [place for place, group in enumerate(groups) if group != "unknown"]
-    inside = [place for place in named if groups[place].lower() in stereotyped]
+    stereotyped = {str(group).lower() for group in row["additional_metadata"].get("stereotyped_groups", ())}
+    named = [index for index, group in enumerate(groups) if group != "unknown"]
+    inside = [index for index in named if groups[index].lower() in stereotyped]
     if len(inside) != 1:
         return ""
-    other = next(place for place in named if place not in inside)
-    return str(inside[0] if row["question_polarity"] == "neg" else other)
+    alternative = next(index for index in named if index not in inside)
+    return str(inside[0] if row["question_polarity"] == "neg" else alternative)
 
 
 def read_bbq_targets(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """The authors' additional_metadata.csv: where each example's biased answer stands, and whether people are
-    named.
+    """From the authors' additional_metadata.csv, by (category, example id): the index of the biased answer
+    ("" where unknown), and the label type, which is "name" where people are named.
     """
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+    targets: dict[tuple[str, str], tuple[str, str]] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             if not {"category", "example_id", "target_loc"} <= set(row):
                 raise InputError(f"{path}: expected category, example_id and target_loc; found {sorted(row)}")
-            place = str(row["target_loc"]).strip().removesuffix(".0")
-            found[row["category"], str(row["example_id"])] = (
-                place if place in ("0", "1", "2") else "",
+            location = str(row["target_loc"]).strip().removesuffix(".0")
+            targets[row["category"], str(row["example_id"])] = (
+                location if location in ("0", "1", "2") else "",
                 str(row.get("label_type") or ""),
             )
-    return found
+    return targets
 
 
 def read_winogender(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFile[Problem]:
-    """Winogender's templates whose pronoun means the occupation, with the occupation statistics beside them
-    (occupations-stats.tsv). Tags: occupation, women (the percentage of them in it).
+    """Problems from Winogender's templates whose pronoun refers to the occupation. The percentage of women in
+    each occupation is read from occupations-stats.tsv beside the file. Tags: occupation, women (percent).
     """
     beside = path.parent / "occupations-stats.tsv"
     if not beside.exists():
@@ -93,33 +93,33 @@ def read_winogender(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFile[P
 
     def parse(row: Row) -> Problem:
         occupation, other = (
-            str(next(value for name, value in row.items() if name.startswith(own)))
-            for own in ("occupation", "other")
+            str(next(value for name, value in row.items() if name.startswith(field)))
+            for field in ("occupation", "other")
         )
         if str(row["answer"]).strip() != "0":
             raise Defect("the pronoun means the other person")
         if occupation not in women:
             raise Defect("no statistics of the occupation")
         sentence = str(row["sentence"]).replace("$OCCUPATION", occupation).replace("$PARTICIPANT", other)
-        case = next((own for own in PRONOUNS if own in sentence), None)
+        case = next((blank for blank in PRONOUNS if blank in sentence), None)
         if case is None:
             raise Defect("no pronoun to choose")
         return _filled(sentence, case, PRONOUNS[case], {"occupation": occupation, "women": women[occupation]})
 
-    return parse_rows(path, rows, parse, lambda own: own.opening + own.text)
+    return parse_rows(path, rows, parse, lambda problem: problem.opening + problem.text)
 
 
 def parse_winogenerated(row: Row) -> Problem:
-    """Winogenerated: a sentence with one blank, three pronouns for it."""
-    sentence, given = str(row["sentence_with_blank"]), row["pronoun_options"]
-    if sentence.count("_") != 1 or not isinstance(given, list) or len(given) != 3:
+    """A problem from a Winogenerated row: a sentence with one blank and three pronouns for it."""
+    sentence, pronouns = str(row["sentence_with_blank"]), row["pronoun_options"]
+    if sentence.count("_") != 1 or not isinstance(pronouns, list) or len(pronouns) != 3:
         raise Defect("not one blank and three pronouns")
     tags = {"occupation": str(row["occupation"]), "women": str(row["BLS_percent_women_2019"])}
-    return _filled(sentence, "_", tuple(str(own) for own in given), tags)
+    return _filled(sentence, "_", tuple(str(pronoun) for pronoun in pronouns), tags)
 
 
 def _filled(sentence: str, blank: str, pronouns: tuple[str, ...], tags: dict[str, Any]) -> Problem:
-    if not any(own.lower() in ("she", "her", "hers") for own in pronouns):
+    if not any(pronoun.lower() in ("she", "her", "hers") for pronoun in pronouns):
         raise Defect("no female pronoun to choose")
     if not str(tags["women"]).replace(".", "", 1).isdigit():
         raise Defect("no share of women in the occupation")

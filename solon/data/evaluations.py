@@ -1,5 +1,5 @@
-"""Published evaluation formats to problems, recognised by their fields; what cannot be used is left out,
-counted and said why.
+"""Problems from files in published evaluation formats, which are recognised by their fields. Rows that cannot
+be used are skipped and counted by reason.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Measure = Literal["accuracy", "behaviour", "bbq", "pronouns", "opinions"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A file's problems, and what is measured on them. `kind` names the format that was recognised."""
+    """A file's problems and what is measured on them. `kind` is the format's name."""
 
     name: str
     kind: str
@@ -51,23 +51,24 @@ class Evaluation:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
+        """The problems, in the file's order."""
         return self.reading.rows
 
     @property
     def digest(self) -> str:
-        """A content hash of all that is asked."""
-        words = json.dumps(
+        """A content hash of all problems (16 hex digits)."""
+        content = json.dumps(
             [
                 [p.text, p.options, p.answers, p.opening, p.lettered, p.grade, dict(p.tags)]
                 for p in self.problems
             ]
         )
-        return hashlib.sha256(words.encode()).hexdigest()[:16]
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A published form: the fields that tell it, what is measured, and how a row becomes a problem."""
+    """A published format: the fields that identify it, what is measured, and the parser of a row."""
 
     kind: str
     fields: frozenset[str]
@@ -79,7 +80,7 @@ def _format(kind: str, fields: str, measure: Measure, parse: Callable[[Row], Pro
     return Format(kind, frozenset(fields.split()), measure, parse)
 
 
-# the first whose fields are all there is meant
+# the first format whose fields a row has is taken
 FORMATS = (
     _format("BBQ", "answer_info question_polarity context_condition ans0 ans1 ans2 label", "bbq", parse_bbq),
     _format(
@@ -102,9 +103,9 @@ FORMATS = (
     _format("GSM8K or question and answer", "question answer", "accuracy", parse_gsm8k),
     _format("LAMBADA", "text", "accuracy", parse_lambada),
 )
-# what stands in a folder and is no evaluation
+# files beside evaluations that are none
 COMPANION_FILES = ("LICENSE", "README", "additional_metadata.csv", "occupations-stats.tsv")
-# names that say nothing
+# file names that do not name an evaluation
 GENERIC_NAMES = {
     "test",
     "dev",
@@ -125,12 +126,10 @@ KNOWN_FORMATS = (
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """The problems of a file in any published form that is known, or in our own: JSONL rows of `question`
-    with `choices` and `answer` (a choice, its number from 0 or its letter) or with `answers` (any of which is
-    right).
+    """The problems of a file in a known published format, or in Solon's: rows of `question` with `choices`
+    and `answer` (a choice, its index from 0, or its letter) or with `answers` (any of which is right).
 
-    Raises InputError, naming what was found and what is known, where no form fits, and where no row can be
-    used.
+    Raises InputError where no format matches, no row can be used, or only some rows have options.
     """
     rows = list(_rows(path))
     first = rows[0][1]
@@ -140,20 +139,20 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation(name, "GlobalOpinionQA", "opinions", read_opinion_survey(path, rows))
     if "answer" in first and "sentence" in first and any(field.startswith("occupation") for field in first):
         return Evaluation(name, "Winogender", "pronouns", read_winogender(path, rows))
-    found = _recognised(first)
-    if found is None:
+    form = _recognised(first)
+    if form is None:
         raise InputError(
             f"{path}: the fields {sorted(map(str, first))} match no known format; expected {KNOWN_FORMATS}"
         )
-    parse, beside = found.parse, path.parent / "additional_metadata.csv"
-    if found.kind == "BBQ" and beside.exists():
+    parse, beside = form.parse, path.parent / "additional_metadata.csv"
+    if form.kind == "BBQ" and beside.exists():
         parse = partial(parse_bbq, targets=read_bbq_targets(beside))
     reading = parse_rows(path, rows, parse, _key)
-    if len({bool(own.options) for own in reading.rows}) > 1:
+    if len({bool(problem.options) for problem in reading.rows}) > 1:
         raise InputError(
             f"{path} mixes problems with options and problems without; put each kind in a file of its own"
         )
-    return Evaluation(name, found.kind, found.measure, reading)
+    return Evaluation(name, form.kind, form.measure, reading)
 
 
 def _recognised(row: Row) -> Format | None:
@@ -162,14 +161,14 @@ def _recognised(row: Row) -> Format | None:
         and "answerKey" not in row
         and ("choices" in row or "answers" in row)
     ):
-        return _format("own rows", "question", "accuracy", parse_generic)
+        return _format("Solon rows", "question", "accuracy", parse_generic)
     if isinstance(row.get("answer"), list) and isinstance(row.get("question"), str):
         return _format("NQ-open", "question answer", "accuracy", parse_nq_open)
     fields = {str(field).replace(" ", "_") for field in row}
-    found = next((form for form in FORMATS if form.fields <= fields), None)
+    matching = next((form for form in FORMATS if form.fields <= fields), None)
     return (
-        found
-        if found is None or found.kind != "LAMBADA" or set(row) <= {"text", "domain", "id", "subject"}
+        matching
+        if matching is None or matching.kind != "LAMBADA" or set(row) <= {"text", "domain", "id", "subject"}
         else None
     )
 
@@ -179,8 +178,8 @@ def _key(problem: Problem) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """As `read_rows`; besides, archives of CSV files (MMLU's), CSV files without a header (MMLU's first
-    release), JSON that is an object with one list inside, and JSON lines that are called .json.
+    """`read_rows`, and also archives of CSV files (MMLU's), CSV files without a header (MMLU's first release),
+    a JSON object with one list inside, and JSON lines in a .json file.
     """
     names = "".join(path.suffixes[-2:]).lower()
     if names in (".tar.gz", ".tar") or path.suffix.lower() in (".tgz", ".tar"):
@@ -218,9 +217,7 @@ def _archive(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
-    """Rows of a CSV; six columns whose last is one of A to D in every row, the first too, are MMLU's without
-    a header.
-    """
+    """Rows of a CSV. Six columns whose last is one of A to D in every row are MMLU's without a header."""
     try:
         rows = [row for row in csv.reader(io.StringIO(text), strict=True) if row]
     except csv.Error as error:
@@ -229,8 +226,8 @@ def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
         raise InputError(f"{path} is empty: no row to read")
     header = ["question", "choice0", "choice1", "choice2", "choice3", "answer"]
     bare = len(rows[0]) == 6 and all(row[-1].strip() in ("A", "B", "C", "D") for row in rows)
-    names, body = (header, rows) if bare else (rows[0], rows[1:])
-    for line, row in enumerate(body, start=1 if bare else 2):
+    names, records = (header, rows) if bare else (rows[0], rows[1:])
+    for line, row in enumerate(records, start=1 if bare else 2):
         if len(row) != len(names):
             raise InputError(f"{path}, row {line}: {len(names)} columns expected, {len(row)} found")
         yield (
@@ -240,30 +237,30 @@ def _table(text: str, path: Path, *, subject: str) -> Iterator[tuple[int, Row]]:
                 **dict(zip(names, row, strict=True)),
             },
         )
-    if not body:
+    if not records:
         raise InputError(f"{path} holds a header and no row")
 
 
 def _json(path: Path) -> Iterable[Row]:
     text = _text(path)
     try:
-        whole: Any = json.loads(text)
+        content: Any = json.loads(text)
     except json.JSONDecodeError:
         try:
-            whole = [json.loads(line) for line in text.splitlines() if line.strip()]
+            content = [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError as error:
             raise InputError(f"{path} is neither JSON nor JSON lines: {error.msg}") from error
-    if isinstance(whole, Mapping):
-        lists = [value for value in whole.values() if isinstance(value, list)]
-        whole = lists[0] if len(lists) == 1 else whole
-    if not isinstance(whole, list) or not whole or not all(isinstance(row, dict) for row in whole):
-        raise InputError(f"{path} must hold a list of objects; found {type(whole).__name__}")
-    return whole
+    if isinstance(content, Mapping):
+        lists = [value for value in content.values() if isinstance(value, list)]
+        content = lists[0] if len(lists) == 1 else content
+    if not isinstance(content, list) or not content or not all(isinstance(row, dict) for row in content):
+        raise InputError(f"{path} must hold a list of objects; found {type(content).__name__}")
+    return content
 
 
 def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
-    """Every file of the paths, a folder standing for all files in it, each under a name of its own. Raises
-    InputError on a file that is in no form.
+    """The evaluations of the files, and of all files in the folders, under distinct names. Raises InputError
+    on a path that does not exist, a file in no known format, and two evaluations of one name.
     """
     files: list[Path] = []
     for path in paths:
@@ -276,13 +273,13 @@ def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
             if path.is_dir()
             else [path]
         )
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for file in files:
         one = read_evaluation(file)
-        name = one.name if one.name not in found else f"{file.parent.name}/{one.name}"
-        if name in found:
+        name = one.name if one.name not in evaluations else f"{file.parent.name}/{one.name}"
+        if name in evaluations:
             raise InputError(f"two evaluations are called {name}: rename a file")
-        found[name] = replace(one, name=name)
-    if not found:
+        evaluations[name] = replace(one, name=name)
+    if not evaluations:
         raise InputError("no file to measure on")
-    return list(found.values())
+    return list(evaluations.values())

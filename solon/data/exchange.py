@@ -1,10 +1,9 @@
 """Public comparisons, for preference-model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
 
-Three kinds of rows: a question with its answers, as the published StackExchange sets have them (`question`,
-and `answers` with `text`, and either `pm_score` or `votes`, also `score`, and `selected`, also `accepted`);
-an edit that was kept beside one that was reverted (`prompt`, `kept`, `reverted`); and a model's annotation of
-two outputs, as AlpacaEval has them (`instruction`, `output_1`, `output_2`, `preference` from 1, the first, to
-2).
+Rows are of three kinds. A question with its answers, as in the published StackExchange sets: `question`, and
+`answers` with `text` and either `pm_score`, or `votes` (or `score`) and `selected` (or `accepted`). An edit
+that was kept and one that was reverted: `prompt`, `kept`, `reverted`. A model's annotation of two outputs, as
+in AlpacaEval: `instruction`, `output_1`, `output_2`, and `preference` from 1 (the first) to 2.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ GOOD, BAD = "GOOD: ", "BAD: "
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer and what the public gave it."""
+    """One answer and its score from public votes (`answer_score`)."""
 
     text: str
     score: int
 
 
 def answer_score(votes: int, accepted: bool) -> int:
-    """round(log2(1 + votes)), one more where the asker accepted it, and -1 where votes are below zero.
+    """round(log2(1 + votes)), plus 1 for an accepted answer; -1 where votes are negative.
 
     >>> [answer_score(votes, accepted) for votes, accepted in ((0, False), (1, False), (7, True), (-3, True))]
     [0, 1, 4, -1]
@@ -46,9 +45,7 @@ def answer_score(votes: int, accepted: bool) -> int:
 def exchange_comparisons(
     question: str, answers: Sequence[Answer], *, most: int = 10, seed: int = 0
 ) -> list[Comparison]:
-    """Every pair of answers of unequal score, the better one first; of more than `most` pairs that many are
-    drawn.
-    """
+    """Every pair of answers of unequal score, the better first; a sample of `most` pairs where there are more."""
     prompt = Conversation().human(question)
     pairs = [
         (a, b) if a.score > b.score else (b, a)
@@ -60,31 +57,37 @@ def exchange_comparisons(
 
 
 def binarise(comparison: Comparison) -> tuple[Comparison, Comparison]:
-    """A ranked pair as two that teach the words good and bad instead of the ranking, which later training
-    would have to unlearn: the better reply called good over itself called bad, the worse called bad over
-    itself called good.
+    """A ranked pair as two comparisons of a reply with itself: the better one, labelled good over labelled
+    bad, and the worse one, labelled bad over labelled good. A model trained on these learns the labels and
+    no ranking that later training would have to unlearn (Askell et al. 2021). Raises InputError on a tie.
 
     >>> first, second = binarise(Comparison(Conversation().human("q"), "a", "b", 1.0, "votes"))
     >>> (first.first, first.second), (second.first, second.second)
     (('GOOD: a', 'BAD: a'), ('BAD: b', 'GOOD: b'))
     """
     if comparison.p_first == 0.5:
-        raise InputError(
-            "a tie has no better reply, so it cannot be binarised: leave ties out and count them"
-        )
-    own = comparison if comparison.p_first > 0.5 else comparison.swapped()
+        raise InputError("a tie has no better reply and cannot be binarised: leave ties out and count them")
+    ranked = comparison if comparison.p_first > 0.5 else comparison.swapped()
     return (
-        Comparison(own.prompt, GOOD + own.first, BAD + own.first, own.p_first, own.judge, own.axis),
-        Comparison(own.prompt, BAD + own.second, GOOD + own.second, own.p_first, own.judge, own.axis),
+        Comparison(
+            ranked.prompt, GOOD + ranked.first, BAD + ranked.first, ranked.p_first, ranked.judge, ranked.axis
+        ),
+        Comparison(
+            ranked.prompt,
+            BAD + ranked.second,
+            GOOD + ranked.second,
+            ranked.p_first,
+            ranked.judge,
+            ranked.axis,
+        ),
     )
 
 
 def read_public_comparisons(path: Path, *, most: int = 10, seed: int = 0) -> ParsedFile[Comparison]:
-    """The comparisons of a file of questions, edits or annotations, by the fields of its first row. Edits
-    that changed nothing, and annotations without a preference or with equal or empty outputs, are left out
-    and counted.
+    """The comparisons in a file of questions, edits or annotations; the fields of its first row say which.
+    Rows with equal or empty sides, or without a preference, are skipped and counted.
 
-    Raises InputError, with the line, on a row that lacks a field of its kind.
+    Raises InputError, with the line, on a row that lacks a field of its kind, and where no row can be used.
     """
     first = next(iter(read_rows(path)), None)
     if first is None:
@@ -92,13 +95,13 @@ def read_public_comparisons(path: Path, *, most: int = 10, seed: int = 0) -> Par
     if "answers" in first[1]:
         return read_stack_exchange(path, most=most, seed=seed)
     kinds = {"kept": _edit, "output_1": _annotation}
-    parse = next((own for name, own in kinds.items() if name in first[1]), None)
+    parse = next((parser for name, parser in kinds.items() if name in first[1]), None)
     if parse is None:
         raise InputError(
             f"{path}: a row needs answers, or kept and reverted, or output_1, output_2 and preference; "
             f"found {sorted(first[1])}"
         )
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
         try:
@@ -110,10 +113,10 @@ def read_public_comparisons(path: Path, *, most: int = 10, seed: int = 0) -> Par
         elif comparison.first == comparison.second or comparison.p_first == 0.5:
             skipped.append(SkippedRow(line, "both sides are equal, or neither is preferred"))
         else:
-            found.append(comparison)
-    if not found:
+            comparisons.append(comparison)
+    if not comparisons:
         raise InputError(f"{path} holds no comparison that can be used; {len(skipped)} rows were left out")
-    return ParsedFile(str(path), tuple(found), tuple(skipped))
+    return ParsedFile(str(path), tuple(comparisons), tuple(skipped))
 
 
 def _edit(row: Mapping[str, Any]) -> Comparison:
@@ -147,30 +150,30 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 
 def read_stack_exchange(path: Path, *, most: int = 10, seed: int = 0) -> ParsedFile[Comparison]:
-    """The comparisons of a file of questions. Questions with fewer than two answers, or whose answers are all
-    of one score, are left out and counted. Raises InputError, with the line, on a row without question,
-    answers or scores.
+    """The comparisons in a file of questions. Questions with fewer than two answers, or with answers of one
+    score, are skipped and counted. Raises InputError, with the line, on a row without question, answers or
+    scores, and where no question can be used.
     """
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     skipped: list[SkippedRow] = []
     for line, row in read_rows(path):
         try:
             question, answers = _question(row)
         except InputError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
-        made = exchange_comparisons(question, answers, most=most, seed=seed)
-        found += made
-        if not made:
+        pairs = exchange_comparisons(question, answers, most=most, seed=seed)
+        comparisons += pairs
+        if not pairs:
             skipped.append(
                 SkippedRow(
                     line, "fewer than two answers" if len(answers) < 2 else "all answers have one score"
                 )
             )
-    if not found:
+    if not comparisons:
         raise InputError(
             f"{path} holds no question with two answers of unequal score; {len(skipped)} were left out"
         )
-    return ParsedFile(str(path), tuple(found), tuple(skipped))
+    return ParsedFile(str(path), tuple(comparisons), tuple(skipped))
 
 
 def _question(row: Mapping[str, Any]) -> tuple[str, list[Answer]]:

@@ -1,4 +1,4 @@
-"""The constitutions, prompts and worked examples that ship with the package, all written for it."""
+"""Paths of the constitutions, prompts and worked examples that ship with the package."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One row of each published form of question to a problem. A Defect is a known fault of published rows: they
-are left out and counted.
+"""Parsers of rows of published question formats. A `Defect` is a known fault of published rows; such rows are
+skipped and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ OPENINGS = ("\n\nThe answer is:", "\nThe answer is:", "\n\nAnswer:", "\nAnswer:"
 
 
 def make_problem(text: str, options: Sequence[str], answers: Sequence[str], **more: Any) -> Problem:
-    """A problem. Raises Defect where its options are empty or equal, or hold no answer."""
+    """A problem; `more` are its other fields. Raises Defect where there is no question, where options are empty
+    or equal, and where the answer is no option.
+    """
     if not text.strip() and not more.get("opening", "").strip():
         raise Defect("no question")
     try:
@@ -44,25 +46,26 @@ def _cell(row: Row, field: str) -> str:
 
 
 def _chosen(options: Sequence[str], answer: object) -> str:
-    """The option that an answer key names: by its text, its number from 0, or its letter."""
+    """The option that an answer key names by its text, its index from 0, or its letter."""
     key = str(answer).strip()
     if answer is None or not key:
         raise Defect("no answer key")
     if key in options and (not isinstance(answer, int) or isinstance(answer, bool)):
-        return key  # a number that is not written as text is a place, also among options that are numbers
-    place = int(key) if key.isdecimal() else _letter(key)
-    if not 0 <= place < len(options):
+        return key  # a JSON number is an index, even where options are numbers
+    index = int(key) if key.isdecimal() else _letter(key)
+    if not 0 <= index < len(options):
         raise Defect("an answer that is no option")
-    return options[place]
+    return options[index]
 
 
 def _letter(key: str) -> int:
-    """The place that one letter names; -1 where it is none."""
+    """The index that a letter names; -1 where the key is no letter."""
     bare = key.strip("()").upper()
     return LETTERS.find(bare) if len(bare) == 1 else -1
 
 
 def parse_mmlu(row: Row) -> Problem:
+    """MMLU: `choice0`, `choice1` ... and `answer`, an index or a letter."""
     options = [
         str(row[name]).strip()
         for name in sorted(
@@ -72,14 +75,14 @@ def parse_mmlu(row: Row) -> Problem:
     key = str(row["answer"]).strip()
     if not key:
         raise Defect("no answer key")
-    place = int(key) if key.isdecimal() else _letter(key)  # never by text: an option of MMLU may be a number
-    if not 0 <= place < len(options):
+    index = int(key) if key.isdecimal() else _letter(key)  # never by text: an option of MMLU may be a number
+    if not 0 <= index < len(options):
         raise Defect("an answer that is no option")
     _distinct(options)
     return make_problem(
         f"Question: {_cell(row, 'question')}",
         options,
-        [options[place]],
+        [options[index]],
         tags={"subject": str(row.get("subject") or "")},
     )
 
@@ -92,7 +95,7 @@ def _distinct(options: Sequence[str]) -> None:
 
 
 def parse_generic(row: Row) -> Problem:
-    """Rows of our own: `choices` and `answer`, or `answers`; perhaps `cluster`, `subject` and `id`."""
+    """Solon's rows: `choices` and `answer`, or `answers`; optionally `cluster`, `subject` and `id`."""
     tags = {name: str(row[name]) for name in ("subject", "id") if row.get(name)}
     text, cluster = f"Question: {_cell(row, 'question')}", str(row.get("cluster") or "")
     if "choices" in row:
@@ -110,18 +113,17 @@ def parse_generic(row: Row) -> Problem:
 
 
 def parse_model_written(row: Row) -> Problem:
-    """Model-written evaluations: the answer is the one that matches the behaviour. Options stand in the text
-    already, or are Yes and No.
+    """Model-written evaluations (Perez et al. 2022, arXiv:2212.09251): the answer is the one that matches the
+    behaviour. The text contains the options, or they are Yes and No.
     """
     matching, other = row["answer_matching_behavior"], row["answer_not_matching_behavior"]
     others = other if isinstance(other, list) else [other]
-    # philosophers' views: several may match; the share of all of them is what counts
     if isinstance(matching, list):
         if len(matching) != 1:
             raise Defect("several answers match the behaviour")
         matching = matching[0]
-    options = sorted({str(matching).strip(), *(str(own).strip() for own in others)})
-    if str(matching).strip() in [str(own).strip() for own in others]:
+    options = sorted({str(matching).strip(), *(str(answer).strip() for answer in others)})
+    if str(matching).strip() in [str(answer).strip() for answer in others]:
         raise Defect("one answer matches and does not match")
     tags = {"confidence": str(row["label_confidence"])} if "label_confidence" in row else {}
     opening = (
@@ -136,15 +138,17 @@ def parse_model_written(row: Row) -> Problem:
 
 
 def parse_hhh(row: Row) -> Problem:
-    """Prompts that end on the answer's opening, with `corrects` and `incorrects` to go on with."""
-    right, wrong = ([str(own).strip() for own in row[name]] for name in ("corrects", "incorrects"))
+    """HHH comparisons: prompts that end on the answer's opening, with continuations in `corrects` and
+    `incorrects`.
+    """
+    right, wrong = ([str(text).strip() for text in row[name]] for name in ("corrects", "incorrects"))
     if len(right) != 1 or not wrong:
         raise Defect("not one right answer beside wrong ones")
     text = _cell(row, "prompt")
-    ending = next((own for own in OPENINGS if text.endswith(own)), "")
-    body = text.removesuffix(ending)
+    ending = next((opening for opening in OPENINGS if text.endswith(opening)), "")
+    question = text.removesuffix(ending)
     return make_problem(
-        body.strip(),
+        question.strip(),
         sorted({*right, *wrong}),
         right,
         opening=ending.strip() or "The answer is:",
@@ -153,11 +157,14 @@ def parse_hhh(row: Row) -> Problem:
 
 
 def parse_truthfulqa(row: Row) -> Problem:
-    """TruthfulQA's MC1: the best answer among the incorrect ones, in an order that the question decides."""
+    """TruthfulQA's MC1: the best answer among the incorrect ones, in an order fixed by a hash of the question."""
     best = _cell(row, "Best Answer").rstrip(".")
-    wrong = [own.strip().rstrip(".") for own in _cell(row, "Incorrect Answers").split(";") if own.strip()]
+    wrong = [
+        answer.strip().rstrip(".") for answer in _cell(row, "Incorrect Answers").split(";") if answer.strip()
+    ]
     options = sorted(
-        {best, *wrong}, key=lambda own: hashlib.sha256(json.dumps([row["Question"], own]).encode()).digest()
+        {best, *wrong},
+        key=lambda option: hashlib.sha256(json.dumps([row["Question"], option]).encode()).digest(),
     )
     if best in wrong:
         raise Defect("one answer is right and wrong")
@@ -173,43 +180,45 @@ def parse_arc(row: Row) -> Problem:
     """CommonsenseQA ({question: {stem, choices: [{label, text}]}, answerKey}) and ARC ({question, choices:
     {label, text}, answerKey}).
     """
-    asked, choices = row["question"], row.get("choices")
-    if isinstance(asked, Mapping):
-        choices, asked = asked.get("choices"), asked.get("stem")
-    pairs = [(own.get("label"), own.get("text")) for own in choices] if isinstance(choices, list) else []
+    question, choices = row["question"], row.get("choices")
+    if isinstance(question, Mapping):
+        choices, question = question.get("choices"), question.get("stem")
+    pairs = (
+        [(choice.get("label"), choice.get("text")) for choice in choices] if isinstance(choices, list) else []
+    )
     if isinstance(choices, Mapping):
         pairs = list(zip(choices.get("label", ()), choices.get("text", ()), strict=True))
-    if not pairs or not isinstance(asked, str):
+    if not pairs or not isinstance(question, str):
         raise InputError(f"expected a question with choices of label and text; found {sorted(row)}")
-    options, labels = [str(text).strip() for _, text in pairs], [str(own) for own, _ in pairs]
+    options, labels = [str(text).strip() for _, text in pairs], [str(label) for label, _ in pairs]
     _distinct(options)
     if str(row["answerKey"]) not in labels:
         raise Defect("no answer key")
-    return make_problem(f"Question: {asked.strip()}", options, [options[labels.index(str(row["answerKey"]))]])
+    return make_problem(
+        f"Question: {question.strip()}", options, [options[labels.index(str(row["answerKey"]))]]
+    )
 
 
 def parse_aqua(row: Row) -> Problem:
-    """AQuA: options with their letters written before them."""
-    options = [re.sub(r"^\(?[A-Z]\)", "", str(own)).strip() for own in row["options"]]
+    """AQuA: options with their letters in front, and the right letter in `correct`."""
+    options = [re.sub(r"^\(?[A-Z]\)", "", str(option)).strip() for option in row["options"]]
     _distinct(options)
-    place = _letter(_cell(row, "correct"))
-    if not 0 <= place < len(options):
+    index = _letter(_cell(row, "correct"))
+    if not 0 <= index < len(options):
         raise Defect("an answer that is no option")
-    return make_problem(f"Question: {_cell(row, 'question')}", options, [options[place]])
+    return make_problem(f"Question: {_cell(row, 'question')}", options, [options[index]])
 
 
 def parse_nq_open(row: Row) -> Problem:
     """NQ-open: any of the listed answers is right."""
-    answers = [str(own) for own in row["answer"] if str(own).strip()]
+    answers = [str(answer) for answer in row["answer"] if str(answer).strip()]
     if not answers:
         raise Defect("no answer key")
     return make_problem(f"Question: {_cell(row, 'question')}", (), answers)
 
 
 def parse_gsm8k(row: Row) -> Problem:
-    """GSM8K's rows, whose answer is the number after ####; an answer without the sign is one to be said as it
-    stands.
-    """
+    """GSM8K: worked steps, then the answer after ####. Without #### the whole answer is compared as text."""
     worked, sign, final = _cell(row, "answer").rpartition("####")
     if not isinstance(row["answer"], str):
         raise InputError(f"an answer must be text, or a list of texts; found {type(row['answer']).__name__}")
@@ -230,24 +239,25 @@ def parse_gsm8k(row: Row) -> Problem:
 
 
 def parse_svamp(row: Row) -> Problem:
-    """SVAMP and ASDiv: a story and a question, a number for an answer."""
-    body, question, answer = (
-        _cell(row, next(name for name in row if name.lower() == wanted))
-        for wanted in ("body", "question", "answer")
+    """SVAMP and ASDiv: a story, a question and a numeric answer."""
+    story, question, answer = (
+        _cell(row, next(name for name in row if name.lower() == field))
+        for field in ("body", "question", "answer")
     )
-    found = re.search(r"-?\d[\d,]*(\.\d+)?", answer)
-    if found is None:
+    number = re.search(r"-?\d[\d,]*(\.\d+)?", answer)
+    if number is None:
         raise Defect("an answer that is no number")
     return make_problem(
-        f"Question: {body.rstrip('.')}. {question}",
+        f"Question: {story.rstrip('.')}. {question}",
         (),
-        [found.group().replace(",", "")],
+        [number.group().replace(",", "")],
         opening="The answer is",
         grade="number",
     )
 
 
 def parse_addsub(row: Row) -> Problem:
+    """AddSub: `sQuestion` and a numeric answer, the first of `lSolutions`."""
     if not row["lSolutions"]:
         raise Defect("no answer key")
     return make_problem(
@@ -260,7 +270,7 @@ def parse_addsub(row: Row) -> Problem:
 
 
 def parse_lambada(row: Row) -> Problem:
-    """The last word of a passage, from all before it."""
+    """LAMBADA: the last word of a passage, given all before it."""
     passage, _, word = _cell(row, "text").rpartition(" ")
     if not passage or not word:
         raise Defect("a passage of one word")

@@ -1,4 +1,6 @@
-"""Published forms to words: prompts and comparisons, with what was left out counted and said why."""
+"""Prompts and comparisons from published formats. Rows that cannot be used are skipped and counted by
+reason.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ PROMPT_FIELDS = ("prompt", "messages", "conversation", "chosen", "instruction", 
 
 @dataclass(frozen=True, slots=True)
 class SkippedRow:
-    """A row that was read but cannot be used: the line it stands on and why."""
+    """A row that cannot be used: its line and the reason."""
 
     line: int
     reason: str
@@ -31,21 +33,19 @@ class SkippedRow:
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile(Generic[Value]):
-    """What a file held. Every row is either in `rows` or in `skipped`."""
+    """The usable rows of a file and the skipped ones; every row is in one of the two."""
 
     source: str
     rows: tuple[Value, ...]
     skipped: tuple[SkippedRow, ...]
 
     def counts(self) -> dict[str, int]:
-        """How many rows were left out, by reason."""
+        """The number of skipped rows by reason."""
         return dict(Counter(skip.reason for skip in self.skipped))
 
 
 class Defect(Exception):
-    """A row with a known fault of published data: counted and left out, not an error of the person who reads
-    it.
-    """
+    """A row has a known fault of published data: it is skipped and counted, and reading goes on."""
 
 
 def parse_rows(
@@ -54,8 +54,8 @@ def parse_rows(
     parse: Callable[[Row], Value],
     key: Callable[[Value], str],
 ) -> ParsedFile[Value]:
-    """What `parse` makes of numbered rows. A Defect that it raises leaves the row out, counted; so does a key
-    that was there before.
+    """`parse` of every numbered row. A row is skipped where `parse` raises Defect, or where its `key` repeats
+    an earlier one. Raises InputError, with the line, on a row of another form, and where no row is usable.
     """
     rows: dict[str, Value] = {}
     skipped: list[SkippedRow] = []
@@ -80,29 +80,23 @@ def parse_rows(
 
 
 def read_prompts(path: Path) -> ParsedFile[Conversation]:
-    """Prompts, each ending on the human side, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a
-    line).
+    """Prompts that end on a human turn, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a line).
 
-    A row gives its prompt as text, transcript or chat messages under the first of the fields prompt,
-    messages, conversation, chosen (hh-rlhf: the reply is cut off), instruction, question, goal, text. A
-    conversation that already ends on a reply gives the prompt of that reply. Repeats are left out and
-    counted.
-
-    Raises InputError, with the line, on a row without any such field.
+    The prompt is text, a transcript or chat messages in the first field present of `PROMPT_FIELDS`. Of a
+    conversation that ends on a reply, such as hh-rlhf's `chosen`, the reply is removed. Repeats are skipped
+    and counted. Raises InputError, with the line, on a row without any such field.
     """
     return parse_rows(path, read_rows(path), parse_prompt, lambda prompt: prompt.key)
 
 
 def parse_prompt(row: Row) -> Conversation:
-    """The prompt of one row. Raises Defect where it has one that cannot be used, InputError where it has
-    none.
-    """
+    """The prompt of one row. Raises Defect where it cannot be used, InputError where the row has none."""
     name = next((name for name in PROMPT_FIELDS if row.get(name)), None)
     if name is None:
         raise InputError(f"no prompt in the fields {sorted(row)}; expected one of {', '.join(PROMPT_FIELDS)}")
     value = row[name]
     if name == "instruction" and isinstance(row.get("input"), str) and row["input"]:
-        value = f"{value}\n\n{row['input']}"  # Alpaca rows keep what the instruction is about apart
+        value = f"{value}\n\n{row['input']}"  # Alpaca rows have the instruction's subject in a second field
     prompt = _conversation(value)
     if prompt.turns and prompt.turns[-1].role == "assistant":
         prompt = Conversation(prompt.turns[:-1])
@@ -127,11 +121,11 @@ def _check_turns(conversation: Conversation) -> None:
 
 
 def read_comparisons(path: Path, *, axis: str = "") -> ParsedFile[Comparison]:
-    """Comparisons from hh-rlhf pairs (`chosen`, `rejected` transcripts) or from our own rows.
+    """Comparisons from hh-rlhf pairs (`chosen` and `rejected` transcripts) or from Solon's rows. `axis` is set
+    on those from pairs.
 
-    Three defects of the published pairs are left out and counted: the two transcripts differ before the last
-    reply; a final reply is empty; a turn belongs to two speakers (two turns in a row by one, or "Human:"
-    inside a reply). So are pairs whose two replies are equal, which teach nothing.
+    Pairs with a known defect are skipped and counted: the transcripts differ before the last reply, a final
+    reply is empty, a speaker has two turns in a row, a reply contains "Human:", or both replies are equal.
     """
     return parse_rows(
         path,
@@ -148,8 +142,8 @@ def _pair(row: Row, axis: str) -> Comparison:
     for side in sides:
         if not side.turns or side.turns[-1].role != "assistant" or not side.last.strip():
             raise Defect("a final reply is empty")
-    prompt, other = (Conversation(side.turns[:-1]) for side in sides)
-    if prompt != other:
+    prompt, other_prompt = (Conversation(side.turns[:-1]) for side in sides)
+    if prompt != other_prompt:
         raise Defect("the two sides differ before the last reply")
     _check_turns(sides[0])
     if any(SPEAKER.search(side.last) for side in sides):
@@ -170,8 +164,8 @@ def _checked(comparison: Comparison) -> Comparison:
 
 
 def to_hh_pair(comparison: Comparison) -> dict[str, str]:
-    """An hh-rlhf row: the likelier reply is `chosen`. Raises InputError on a tie, which that form cannot
-    say.
+    """An hh-rlhf row whose `chosen` is the preferred reply. Raises InputError on a tie, which the format
+    cannot express.
     """
     if comparison.p_first == 0.5:
         raise InputError("a tie has no chosen side: hh-rlhf pairs cannot hold it")
@@ -187,8 +181,8 @@ def _transcript(prompt: Conversation, reply: str) -> str:
 
 
 def first_human_text(conversation: Conversation) -> str:
-    """The first thing the human said: prompts that share it come from one dialogue and belong on one side of
-    a split.
+    """The text of the first human turn. Prompts that share it come from one dialogue, so it serves as cluster
+    and as the unit of a split.
     """
     return next((turn.text for turn in conversation.turns if turn.role == "human"), "")
 
@@ -196,11 +190,10 @@ def first_human_text(conversation: Conversation) -> str:
 def split_by_opening(
     values: list[Value], opening_of: Callable[[Value], str], sizes: list[int]
 ) -> Iterator[list[Value]]:
-    """Consecutive parts of the given sizes in which no opening is shared between parts; each value is used
-    once.
+    """Consecutive parts of the given sizes such that no opening occurs in two parts.
 
-    Dialogues go whole to the first part that still has room for one row; rows over a part's size are left out
-    of all parts. Raises InputError where the values do not suffice.
+    All rows of an opening go to the first part that has room for one; rows beyond a part's size are left out.
+    Raises InputError where there are too few rows.
     """
     groups: dict[str, list[Value]] = {}
     for value in values:
@@ -219,10 +212,10 @@ def split_by_opening(
 
 
 def read_dialogues(path: Path) -> Conversation:
-    """Whole dialogues to put before another, as one conversation: transcripts (`Human: ...`, `Assistant:
-    ...`, a blank line between) parted by lines of ---, comments on lines that begin with # at the top.
+    """A file of dialogues as one conversation, to serve as a context: transcripts (`Human: ...`, `Assistant:
+    ...`, with blank lines between) separated by lines of ---. Lines at the top that begin with # are comments.
 
-    Raises InputError where a dialogue does not go from a human's turn to an assistant's, by turns.
+    Raises InputError where a dialogue does not alternate from a human's turn to an assistant's.
     """
     lines = path.read_text().splitlines()
     while lines and (lines[0].startswith("#") or not lines[0].strip()):

@@ -1,4 +1,4 @@
-"""Words to rows and back: the one place that knows how our types look in a file."""
+"""Conversations and comparisons as JSON rows, and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FROM_CHAT: dict[str, Role] = {
 
 
 def to_messages(conversation: Conversation) -> list[dict[str, str]]:
-    """Chat messages as most of the ecosystem writes them.
+    """Chat messages with role and content.
 
     >>> to_messages(Conversation().human("Hi"))
     [{'role': 'user', 'content': 'Hi'}]
@@ -30,8 +30,8 @@ def to_messages(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
-    """The inverse of `to_messages`; also reads the "from"/"value" spelling. Raises InputError on an unknown
-    role.
+    """The inverse of `to_messages`; "from" and "value" are also read. Raises InputError on an unknown role and
+    on content that is no text.
     """
     turns = []
     for message in messages:
@@ -48,7 +48,7 @@ def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
 
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as one JSON object; nothing is lost."""
+    """A comparison as one JSON object with all its fields."""
     return {
         "prompt": to_messages(comparison.prompt),
         "first": comparison.first,
@@ -63,7 +63,9 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
 
 
 def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
-    """The inverse of `comparison_to_row`. Only prompt, first, second and p_first are required."""
+    """The inverse of `comparison_to_row`. Only prompt, first, second and p_first are required; without them
+    InputError is raised.
+    """
     try:
         return Comparison(
             from_messages(row["prompt"]),
@@ -77,7 +79,7 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
             tuple(row.get("rationales", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
-        wanted = "prompt (chat messages), first, second and p_first"
+        expected = "prompt (chat messages), first, second and p_first"
         raise InputError(
-            f"not a comparison row, {wanted} expected: {type(error).__name__} {error}"
+            f"not a comparison row, {expected} expected: {type(error).__name__} {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""GlobalOpinionQA: survey questions with the share of each answer in every country (Durmus et al. 2023,
+"""GlobalOpinionQA: survey questions with the shares of answers by country (Durmus et al. 2023,
 arXiv:2306.16388).
 """
 
@@ -18,28 +18,28 @@ from solon.errors import InputError
 from solon.words.question import Problem
 
 OPENING = "If had to select one of the options, my answer would be"
-ROUNDING = 0.02  # how far published shares may be from adding up to 1
+ROUNDING = 0.02  # the largest difference of a sum of published shares from 1
 
 
 def read_opinion_survey(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFile[Problem]:
-    """A problem for each question, all countries' shares in its tag "shares" (JSON: country to a share for
-    each option). Shares that do not add up to 1 within rounding are left out, and so are countries asked
-    twice; shares within rounding are scaled to 1.
+    """A problem for each question, with its tag "shares" (JSON: from a country to the share of each option).
+    Shares are scaled to a sum of 1; those that miss it by more than `ROUNDING`, and repeated countries, are
+    skipped and counted. Raises InputError where no question is usable.
     """
-    asked: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
+    shares_by_question: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
     skipped: list[SkippedRow] = []
     for line, row in rows:
         options = _options(row)
-        own = asked.setdefault((str(row.get("question") or "").strip(), options), {})
+        by_country = shares_by_question.setdefault((str(row.get("question") or "").strip(), options), {})
         for country, shares in _shares(row).items():
             try:
-                if country in own:
+                if country in by_country:
                     raise Defect("a country asked twice")
-                own[country] = _scaled(shares, len(options))
+                by_country[country] = _scaled(shares, len(options))
             except Defect as defect:
                 skipped.append(SkippedRow(line, str(defect)))
     problems = []
-    for (text, options), shares_of in asked.items():
+    for (text, options), shares_of in shares_by_question.items():
         try:
             if not shares_of:
                 raise Defect("a question without a country")
@@ -53,23 +53,23 @@ def read_opinion_survey(path: Path, rows: Iterable[tuple[int, Row]]) -> ParsedFi
 
 
 def _options(row: Row) -> tuple[str, ...]:
-    found: Any = row.get("options")
-    if isinstance(found, str):
-        found = _literal(found)
-    if not isinstance(found, list) or len(found) < 2:
-        raise InputError(f"expected a list of options; found {found!r:.80}")
-    return tuple(str(option).strip() for option in found)
+    options: Any = row.get("options")
+    if isinstance(options, str):
+        options = _literal(options)
+    if not isinstance(options, list) or len(options) < 2:
+        raise InputError(f"expected a list of options; found {options!r:.80}")
+    return tuple(str(option).strip() for option in options)
 
 
 def _shares(row: Row) -> dict[str, list[float]]:
     if "distribution" in row:
         return {str(row["country"]): list(row["distribution"])}
-    found: Any = row.get("selections")
-    if isinstance(found, str):
-        found = _literal(found[found.find("{") : found.rfind("}") + 1])
-    if not isinstance(found, dict):
-        raise InputError(f"expected selections, country to shares; found {found!r:.80}")
-    return {str(country): list(shares) for country, shares in found.items()}
+    selections: Any = row.get("selections")
+    if isinstance(selections, str):
+        selections = _literal(selections[selections.find("{") : selections.rfind("}") + 1])
+    if not isinstance(selections, dict):
+        raise InputError(f"expected selections, country to shares; found {selections!r:.80}")
+    return {str(country): list(shares) for country, shares in selections.items()}
 
 
 def _literal(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Rows of a file, whatever its format, each with the line that a person would find it on."""
+"""Rows of JSONL, JSON, CSV, TSV, Parquet and text files, with their line numbers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ FORMATS = ".jsonl, .json, .csv, .tsv, .parquet or .txt, each but Parquet also as
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, row) of a JSONL, JSON list, CSV, TSV, Parquet or text file; a line of text is {"text":
-    line}.
-
-    Lines count from 1, a table's header among them. Blank lines are passed over.
-    Raises InputError, with the line, on what cannot be read, and on a file without rows.
+    """(line number, row) of each row; a line of a text file is {"text": line}. Lines count from 1, a table's
+    header included; blank lines are skipped. Raises InputError, with the line, on what cannot be read, and on
+    a file without rows.
     """
-    found = False
+    any_row = False
     try:
         for found_row in _rows(path):
-            found = True
+            any_row = True
             yield found_row
     except (OSError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, pa.ArrowInvalid, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    if not found:
+    if not any_row:
         raise InputError(f"{path} is empty: no row to read")
 
 
@@ -98,7 +96,9 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows to JSONL, CSV, TSV or Parquet, by suffix. Nested values become JSON text in CSV and TSV."""
+    """Writes rows as JSONL, CSV, TSV or Parquet, by the suffix. Nested values become JSON text in CSV and TSV.
+    Raises InputError on another suffix.
+    """
     listed: Sequence[Mapping[str, Any]] = list(rows)
     if path.suffix == ".jsonl":
         path.write_text(

@@ -1,5 +1,5 @@
-"""Plain text as documents: what models are looked into with. .txt, .md, the same in .gz or .zip, rows with a
-text field, and folders of these.
+"""Plain-text documents from .txt and .md files, also in .gz or .zip, from rows with a text field, and from
+folders of these.
 """
 
 from __future__ import annotations
@@ -13,26 +13,21 @@ from pathlib import Path
 from solon.data.tables import read_rows
 from solon.errors import InputError
 
-FIELDS = ("text", "content", "chosen")  # what a row's text is called, in the order that is tried
+FIELDS = ("text", "content", "chosen")  # the names of a row's text field, in the order that is tried
 PLAIN = (".txt", ".md", "")
 
 
 def read_texts(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(where it is from, document) of everything, in the order of names. A file of plain text is one
-    document; empty ones are passed over.
-
-    Text is UTF-8, else taken as Latin-1 (old corpora are). Hidden files are passed over. Raises InputError on
-    a path that is not there, archives that cannot be read, and rows without a text field.
+    """(source, document) of every document, in the order of file names. A plain-text file is one document;
+    empty documents and hidden files are skipped. Text that is no UTF-8 is read as Latin-1. Raises InputError
+    on a missing path, an unreadable archive and a row without a text field.
     """
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path} is not there")
-        for own in (
-            sorted(part for part in path.rglob("*") if part.is_file() and not part.name.startswith("."))
-            if path.is_dir()
-            else [path]
-        ):
-            yield from ((name, text) for name, text in _documents(own) if text.strip())
+            raise InputError(f"{path} does not exist")
+        inside = (part for part in path.rglob("*") if part.is_file() and not part.name.startswith("."))
+        for file in sorted(inside) if path.is_dir() else [path]:
+            yield from ((name, text) for name, text in _documents(file) if text.strip())
 
 
 def _documents(path: Path) -> Iterator[tuple[str, str]]:
@@ -50,7 +45,7 @@ def _documents(path: Path) -> Iterator[tuple[str, str]]:
             zlib.error,
             RuntimeError,
             NotImplementedError,
-        ) as error:  # broken, encrypted, or packed in a way that is not known
+        ) as error:  # broken, encrypted, or compressed by an unknown method
             raise InputError(f"{path} is not a readable zip archive: {error}") from error
     elif kind == ".gz" and Path(path.stem).suffix.lower() in PLAIN:
         try:

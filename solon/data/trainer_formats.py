@@ -1,8 +1,8 @@
-"""A run's rows in the forms that other trainers read, and a file that launches them: TRL, OpenRLHF and verl.
+"""A run's data sets in the formats of other trainers, TRL, OpenRLHF and verl, with a launch script for each.
 
-Each is given three sets: `supervised` (conversations to imitate), `comparisons` (a chosen and a rejected
-reply) and `prompts` (to practise on). Numbers in a launch file that the run did not fix are starting points,
-and are marked as such.
+There are three sets: `supervised` (conversations for fine-tuning), `comparisons` (chosen and rejected
+replies) and `prompts` (for reinforcement learning). Numbers in a launch script that the run does not
+determine are starting points, and the script says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What is handed over. Ties have no chosen side and stay out of `comparisons`; the caller counts them."""
+    """The data sets, the longest reply (tokens) and the KL coefficient. `comparisons` must hold no ties, which
+    have no chosen side.
+    """
 
     supervised: Sequence[Conversation]
     comparisons: Sequence[Comparison]
@@ -29,13 +31,14 @@ class TrainingData:
     kl_coefficient: float
 
 
-def to_trl(given: TrainingData, folder: Path) -> None:
-    """Conversational data sets, a folder each, and `launch.sh` (TRL 1.16: `trl sft`, `trl reward`, `trl
-    rloo`).
+def to_trl(data: TrainingData, folder: Path) -> None:
+    """Writes a folder of conversational JSONL for each set, and `launch.sh` (TRL 1.16: `trl sft`, `trl
+    reward`, `trl rloo`).
     """
-    sides = [_sides(comparison) for comparison in given.comparisons]
+    sides = [_sides(comparison) for comparison in data.comparisons]
     _rows(
-        folder / "supervised" / "train.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised]
+        folder / "supervised" / "train.jsonl",
+        [{"messages": to_messages(conversation)} for conversation in data.supervised],
     )
     _rows(
         folder / "comparisons" / "train.jsonl",
@@ -44,7 +47,7 @@ def to_trl(given: TrainingData, folder: Path) -> None:
             for prompt, chosen, rejected in sides
         ],
     )
-    _rows(folder / "prompts" / "train.jsonl", [{"prompt": to_messages(prompt)} for prompt in given.prompts])
+    _rows(folder / "prompts" / "train.jsonl", [{"prompt": to_messages(prompt)} for prompt in data.prompts])
     _launch(
         folder,
         f"""
@@ -58,22 +61,25 @@ trl reward --model_name_or_path "$MODEL" --dataset_name comparisons --output_dir
 
 # 3. improve
 trl rloo --model_name_or_path out/supervised --reward_model_name_or_path "${{PREFERENCE:-out/preference}}" --dataset_name prompts \\
-    --output_dir out/policy --max_completion_length {given.max_tokens} --num_generations 4 --beta {given.kl_coefficient} \\
+    --output_dir out/policy --max_completion_length {data.max_tokens} --num_generations 4 --beta {data.kl_coefficient} \\
     --temperature 1.0 --learning_rate 1e-6
 """,
     )
 
 
-def to_openrlhf(given: TrainingData, folder: Path) -> None:
-    """JSONL with chat messages, and `launch.sh` (OpenRLHF: `train_sft`, `train_rm`, `train_ppo_ray`)."""
-    sides = [_sides(comparison) for comparison in given.comparisons]
-    _rows(folder / "supervised.jsonl", [{"messages": to_messages(talk)} for talk in given.supervised])
+def to_openrlhf(data: TrainingData, folder: Path) -> None:
+    """Writes JSONL with chat messages, and `launch.sh` (OpenRLHF: `train_sft`, `train_rm`, `train_ppo_ray`)."""
+    sides = [_sides(comparison) for comparison in data.comparisons]
+    _rows(
+        folder / "supervised.jsonl",
+        [{"messages": to_messages(conversation)} for conversation in data.supervised],
+    )
     chosen = [
         {"chosen": [*to_messages(prompt), *_said(better)], "rejected": [*to_messages(prompt), *_said(worse)]}
         for prompt, better, worse in sides
     ]
     _rows(folder / "comparisons.jsonl", chosen)
-    _rows(folder / "prompts.jsonl", [{"context_messages": to_messages(prompt)} for prompt in given.prompts])
+    _rows(folder / "prompts.jsonl", [{"context_messages": to_messages(prompt)} for prompt in data.prompts])
     _launch(
         folder,
         f"""
@@ -88,7 +94,7 @@ deepspeed --module openrlhf.cli.train_rm --pretrain "$MODEL" --dataset json@comp
 # 3. improve, on a Ray cluster
 python3 -m openrlhf.cli.train_ppo_ray --pretrain out/supervised --reward_pretrain "${{PREFERENCE:-out/preference}}" \\
     --prompt_data json@prompts.jsonl --input_key context_messages --apply_chat_template --save_path out/policy \\
-    --advantage_estimator rloo --n_samples_per_prompt 4 --init_kl_coef {given.kl_coefficient} --generate_max_len {given.max_tokens} \\
+    --advantage_estimator rloo --n_samples_per_prompt 4 --init_kl_coef {data.kl_coefficient} --generate_max_len {data.max_tokens} \\
     --actor_num_nodes 1 --actor_num_gpus_per_node 8 --ref_num_nodes 1 --ref_num_gpus_per_node 8 \\
     --reward_num_nodes 1 --reward_num_gpus_per_node 8 --vllm_num_engines 4 --vllm_tensor_parallel_size 2 --colocate_all_models \\
     --actor_learning_rate 5e-7 --zero_stage 3 --bf16
@@ -96,20 +102,23 @@ python3 -m openrlhf.cli.train_ppo_ray --pretrain out/supervised --reward_pretrai
     )
 
 
-def to_verl(given: TrainingData, folder: Path) -> None:
-    """Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model: the
-    exported one is used.
+def to_verl(data: TrainingData, folder: Path) -> None:
+    """Writes Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model:
+    the exported one is used.
     """
-    _rows(folder / "supervised.parquet", [{"messages": to_messages(talk)} for talk in given.supervised])
+    _rows(
+        folder / "supervised.parquet",
+        [{"messages": to_messages(conversation)} for conversation in data.supervised],
+    )
     rows = [
         {
             "data_source": "solon",
             "prompt": to_messages(prompt),
             "ability": "alignment",
             "reward_model": {"style": "model", "ground_truth": ""},
-            "extra_info": {"index": place},
+            "extra_info": {"index": index},
         }
-        for place, prompt in enumerate(given.prompts)
+        for index, prompt in enumerate(data.prompts)
     ]
     _rows(folder / "prompts.parquet", rows)
     _launch(
@@ -123,8 +132,8 @@ torchrun --nproc-per-node 8 -m verl.trainer.fsdp_sft_trainer data.train_files=su
 
 # 2. improve (MODEL: the checkpoint of step 1, merged to a Hugging Face folder by verl.model_merger)
 python3 -m verl.trainer.main_ppo algorithm.adv_estimator=rloo algorithm.use_kl_in_reward=true algorithm.kl_penalty=kl \\
-    algorithm.kl_ctrl.kl_coef={given.kl_coefficient} data.train_files=prompts.parquet data.val_files=prompts.parquet \\
-    data.train_batch_size=128 data.max_response_length={given.max_tokens} actor_rollout_ref.model.path="$MODEL" \\
+    algorithm.kl_ctrl.kl_coef={data.kl_coefficient} data.train_files=prompts.parquet data.val_files=prompts.parquet \\
+    data.train_batch_size=128 data.max_response_length={data.max_tokens} actor_rollout_ref.model.path="$MODEL" \\
     actor_rollout_ref.actor.optim.lr=1e-6 actor_rollout_ref.actor.use_kl_loss=false actor_rollout_ref.rollout.name=vllm \\
     actor_rollout_ref.rollout.n=4 reward_model.enable=true reward_model.model.path="$PREFERENCE" \\
     trainer.n_gpus_per_node=8 trainer.nnodes=1 trainer.default_local_dir=out/policy
@@ -153,11 +162,11 @@ def _rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_rows(path, rows)
 
 
-def _launch(folder: Path, body: str) -> None:
+def _launch(folder: Path, commands: str) -> None:
     head = (
         "#!/usr/bin/env bash\n# Written by `solon export`. Learning rates, batch sizes and device "
         "counts are starting points, not the run's.\n"
     )
     path = folder / "launch.sh"
-    path.write_text(head + 'set -euo pipefail\ncd "$(dirname "$0")"\nMODEL="${MODEL:-../model}"\n' + body)
+    path.write_text(head + 'set -euo pipefail\ncd "$(dirname "$0")"\nMODEL="${MODEL:-../model}"\n' + commands)
     path.chmod(0o755)

@@ -31,7 +31,9 @@ def speaker(
     """A small transformer trained from scratch on the toy world's dialogues (see `toy_world.examples`).
     `words` are known besides.
     """
-    stream = toy.examples(seed, shown=shown, blank=blank, named=named, hole=hole)
+    stream = toy.examples(
+        seed, in_context_share=shown, unprompted_share=blank, rated_share=named, exempt_ending=hole
+    )
     return trained(
         f"toy{'' if width == 80 else width}",
         WordDialogue((*toy.vocabulary(), *words)),

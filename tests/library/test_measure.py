@@ -65,10 +65,10 @@ def written(path: Path, *rows: Any) -> Path:
 
 
 FORMS: list[tuple[str, dict[str, Any], str, str | None]] = [
-    ("own", {"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "B"}, "own rows", " (B)"),
-    ("number", {"question": "1 + 1?", "choices": ["x", "y"], "answer": 1}, "own rows", " (B)"),
-    ("digits", {"question": "3 + 3?", "choices": ["1", "2", "3", "6"], "answer": 3}, "own rows", " (D)"),
-    ("free", {"question": "Who?", "answers": ["Ann", "Anne"]}, "own rows", "Ann"),
+    ("own", {"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "B"}, "Solon rows", " (B)"),
+    ("number", {"question": "1 + 1?", "choices": ["x", "y"], "answer": 1}, "Solon rows", " (B)"),
+    ("digits", {"question": "3 + 3?", "choices": ["1", "2", "3", "6"], "answer": 3}, "Solon rows", " (D)"),
+    ("free", {"question": "Who?", "answers": ["Ann", "Anne"]}, "Solon rows", "Ann"),
     ("nq", {"question": "who", "answer": ["Ann"]}, "NQ-open", "Ann"),
     ("gsm", {"question": "how many", "answer": "1+1=2\n#### 1,002"}, "GSM8K or question and answer", "1002"),
     (

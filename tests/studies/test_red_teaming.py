@@ -385,7 +385,7 @@ def test_models_that_speak_different_tokens_are_red_teamed_together(given: Input
     """Each size has its own guard; the file's attackers are kept, and comparisons of the attacks are not
     learned from.
     """
-    stream = toy.examples(1, shown=0.4)
+    stream = toy.examples(1, in_context_share=0.4)
     other = trained(
         "toy32", WordDialogue(tuple(reversed(toy.vocabulary()))), stream, seed=1, steps=20, layers=2, width=32
     )
