@@ -178,8 +178,8 @@ def _key(problem: Problem) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """`read_rows`, and also archives of CSV files (MMLU's), CSV files without a header (MMLU's first release),
-    a JSON object with one list inside, and JSON lines in a .json file.
+    """`read_rows`, and also archives of CSV files (MMLU's), CSV files without a header (MMLU's first
+    release), a JSON object with one list inside, and JSON lines in a .json file.
     """
     names = "".join(path.suffixes[-2:]).lower()
     if names in (".tar.gz", ".tar") or path.suffix.lower() in (".tgz", ".tar"):

@@ -45,7 +45,9 @@ def answer_score(votes: int, accepted: bool) -> int:
 def exchange_comparisons(
     question: str, answers: Sequence[Answer], *, most: int = 10, seed: int = 0
 ) -> list[Comparison]:
-    """Every pair of answers of unequal score, the better first; a sample of `most` pairs where there are more."""
+    """Every pair of answers of unequal score, the better first; a sample of `most` pairs where there are
+    more.
+    """
     prompt = Conversation().human(question)
     pairs = [
         (a, b) if a.score > b.score else (b, a)

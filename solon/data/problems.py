@@ -20,8 +20,8 @@ OPENINGS = ("\n\nThe answer is:", "\nThe answer is:", "\n\nAnswer:", "\nAnswer:"
 
 
 def make_problem(text: str, options: Sequence[str], answers: Sequence[str], **more: Any) -> Problem:
-    """A problem; `more` are its other fields. Raises Defect where there is no question, where options are empty
-    or equal, and where the answer is no option.
+    """A problem; `more` are its other fields. Raises Defect where there is no question, where options are
+    empty or equal, and where the answer is no option.
     """
     if not text.strip() and not more.get("opening", "").strip():
         raise Defect("no question")
@@ -157,7 +157,9 @@ def parse_hhh(row: Row) -> Problem:
 
 
 def parse_truthfulqa(row: Row) -> Problem:
-    """TruthfulQA's MC1: the best answer among the incorrect ones, in an order fixed by a hash of the question."""
+    """TruthfulQA's MC1: the best answer among the incorrect ones, in an order fixed by a hash of the
+    question.
+    """
     best = _cell(row, "Best Answer").rstrip(".")
     wrong = [
         answer.strip().rstrip(".") for answer in _cell(row, "Incorrect Answers").split(";") if answer.strip()

@@ -80,7 +80,8 @@ def parse_rows(
 
 
 def read_prompts(path: Path) -> ParsedFile[Conversation]:
-    """Prompts that end on a human turn, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a line).
+    """Prompts that end on a human turn, from JSONL, JSON, CSV, TSV, Parquet or plain text (one prompt a
+    line).
 
     The prompt is text, a transcript or chat messages in the first field present of `PROMPT_FIELDS`. Of a
     conversation that ends on a reply, such as hh-rlhf's `chosen`, the reply is removed. Repeats are skipped
@@ -121,8 +122,8 @@ def _check_turns(conversation: Conversation) -> None:
 
 
 def read_comparisons(path: Path, *, axis: str = "") -> ParsedFile[Comparison]:
-    """Comparisons from hh-rlhf pairs (`chosen` and `rejected` transcripts) or from Solon's rows. `axis` is set
-    on those from pairs.
+    """Comparisons from hh-rlhf pairs (`chosen` and `rejected` transcripts) or from Solon's rows. `axis` is
+    set on those from pairs.
 
     Pairs with a known defect are skipped and counted: the transcripts differ before the last reply, a final
     reply is empty, a speaker has two turns in a row, a reply contains "Human:", or both replies are equal.

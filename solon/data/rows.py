@@ -30,8 +30,8 @@ def to_messages(conversation: Conversation) -> list[dict[str, str]]:
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]]) -> Conversation:
-    """The inverse of `to_messages`; "from" and "value" are also read. Raises InputError on an unknown role and
-    on content that is no text.
+    """The inverse of `to_messages`; "from" and "value" are also read. Raises InputError on an unknown role
+    and on content that is no text.
     """
     turns = []
     for message in messages:

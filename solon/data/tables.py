@@ -96,8 +96,8 @@ def _delimited(lines: Iterable[str], path: Path, delimiter: str) -> Iterator[tup
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as JSONL, CSV, TSV or Parquet, by the suffix. Nested values become JSON text in CSV and TSV.
-    Raises InputError on another suffix.
+    """Writes rows as JSONL, CSV, TSV or Parquet, by the suffix. Nested values become JSON text in CSV and
+    TSV. Raises InputError on another suffix.
     """
     listed: Sequence[Mapping[str, Any]] = list(rows)
     if path.suffix == ".jsonl":
