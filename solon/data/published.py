@@ -214,7 +214,7 @@ def split_by_opening(
 
 def read_dialogues(path: Path) -> Conversation:
     """A file of dialogues as one conversation, to serve as a context: transcripts (`Human: ...`, `Assistant:
-    ...`, with blank lines between) separated by lines of ---. Lines at the top that begin with # are comments.
+    ...`, blank lines between) separated by lines of ---. Lines at the top that begin with # are comments.
 
     Raises InputError where a dialogue does not alternate from a human's turn to an assistant's.
     """
