@@ -1,48 +1,63 @@
-"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked
-for.
-"""
+"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked for."""
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from solon import __version__
 from solon.errors import InputError
 
-COMMANDS = {
-    "align": "align a model to a written constitution, and report what changed",
-    "run": "run a study by name",
-    "studies": "list every paper of the mission: what works and what does not yet",
-    "chat": "talk to a model",
-    "sample": "sample replies to prompts",
-    "score": "log-probabilities of replies, or belief over choices",
-    "show": "list runs, or show one run's report",
-    "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
-    "knows": "fit what a model knows of itself; let it answer only what it knows",
-    "explain": "which training rows of a run made a reply likelier",
-    "features": "which features of a dictionary moved between a run's first model and its last",
-    "compare": "two models on the same prompts or evaluations, paired",
-    "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
-    "sweep": "one command under many settings and seeds, on one machine or many",
-    "export": "copy a run's model, adapter, preference model and rows to a folder",
-    "doctor": "check this machine and this installation",
+GROUPS = {
+    "align": {
+        "align": "align a model to a written constitution, and report what changed",
+    },
+    "study": {
+        "studies": "list every paper of the mission: what works and what does not yet",
+        "run": "run a study by name",
+        "sweep": "one command under many settings and seeds, on one machine or many",
+    },
+    "measure": {
+        "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
+        "compare": "two models on the same prompts or evaluations, paired",
+        "knows": "fit what a model knows of itself; let it answer only what it knows",
+        "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
+    },
+    "look inside": {
+        "explain": "which training rows of a run made a reply likelier",
+        "features": "which features of a dictionary moved between a run's first model and its last",
+    },
+    "talk": {
+        "chat": "talk to a model",
+        "sample": "sample replies to prompts",
+        "score": "log-probabilities of replies, or belief over choices",
+    },
+    "runs": {
+        "show": "list runs, or show one run's report",
+        "config": "print a run's flags as TOML, for --config",
+        "export": "copy a run's model, adapter, preference model and rows to a folder",
+    },
+    "this machine": {
+        "doctor": "check this machine and this installation",
+        "completion": "print a completion script for bash, zsh or fish",
+    },
 }
-
-
-HOMES = {"align": "solon.studies.constitutional_ai.inputs"}
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR)
 
 
 def usage() -> str:
+    """Every command, by group."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {words}" for name, words in COMMANDS.items()]
-    head = (
-        f"solon {__version__}: one laboratory for aligning language models\n\nusage: solon COMMAND "
-        "[options]\n"
-    )
-    return "\n".join([head, *lines, "\n`solon COMMAND --help` lists a command's options."])
+    lines = [f"solon {__version__}: one laboratory for aligning language models", "", "usage: solon COMMAND [options]"]
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<{width}}  {text}" for name, text in commands.items())]
+    return "\n".join([*lines, "", "`solon COMMAND --help` lists a command's options."])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in COMMANDS:
-        print(f"solon: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], COMMANDS, n=3)
+        hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"solon: no command {words[0]!r}; {hint}", file=sys.stderr)
         return 2
+    warnings.showwarning = show_own_warnings
     try:
-        home = HOMES.get(words[0], f"solon.commands.{words[0].replace('-', '_')}")
-        return int(importlib.import_module(home).main(words[1:]))
+        return int(importlib.import_module(f"solon.commands.{words[0].replace('-', '_')}").main(words[1:]))
     except InputError as error:
         print(f"solon: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -69,15 +86,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR):
+        if error.errno not in UNWRITABLE:
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(
-            f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose "
-            "another folder, and go on",
+            f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose another "
+            "folder, and go on",
             file=sys.stderr,
         )
     return 2
+
+
+def show_own_warnings(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of Solon's own as one line; those of libraries are not the user's business."""
+    if "solon" in filename.replace("\\", "/").split("/"):
+        print(f"solon: {message}", file=file or sys.stderr)
 
 
 if __name__ == "__main__":

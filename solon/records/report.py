@@ -6,7 +6,9 @@ a time of day or a duration, so a run that was killed and continued writes the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -287,25 +289,44 @@ def _table(table: Table) -> str:
     return f"## {table.title}\n\n" + "\n".join(lines) + (f"\n\n{table.note}" if table.note else "")
 
 
-def terminal(report: Report) -> str:
-    """The claims as a plain table for a terminal, warnings below."""
-    columns, *rows = [("claim", "found", "95% interval", "n", "verdict")] + [
+def terminal(report: Report, *, width: int = 0) -> str:
+    """The claims as a table that fits `width` columns (0: the terminal's own), warnings below."""
+    width = width or shutil.get_terminal_size((110, 24)).columns
+    head, *rows = [("claim", "found", "95% interval", "n", "verdict")] + [
         row[:5] for row in claims_table(report.claims).rows
     ]
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(5)]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(5)]
+    widths[0] = min(widths[0], max(20, width - sum(widths[1:]) - 8))
 
-    def line(row: Sequence[str]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    def lines(row: Sequence[str]) -> Iterator[str]:
+        first, *more = textwrap.wrap(row[0], widths[0]) or [""]
+        cells = [first, *row[1:]]
+        yield "  ".join(cell.ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
+        yield from (f"  {rest}" for rest in more)
 
-    ruled = [line(columns), line(["-" * width for width in widths]), *map(line, rows)]
-    return "\n".join(
-        [
-            report.title,
-            "",
-            *report.summary,
-            "",
-            *ruled,
-            *(f"! {warning}" for warning in report.warnings),
-            *(f"- not run: {line}" for line in report.skipped),
-        ]
+    table = [head, ["-" * size for size in widths], *rows]
+    parts = [report.title, "", *_wrapped(report.summary, width), "", *(line for row in table for line in lines(row))]
+    parts += _wrapped([f"! {warning}" for warning in report.warnings], width)
+    parts += _wrapped([f"- not run: {text}" for text in report.skipped], width)
+    return "\n".join(parts)
+
+
+def _wrapped(texts: Sequence[str], width: int) -> list[str]:
+    return [line for text in texts for line in textwrap.wrap(text, width, subsequent_indent="  ") or [""]]
+
+
+def from_dict(kept: Mapping[str, Any]) -> Report:
+    """A report from its JSON form, without figures, maps and gallery: what a terminal shows of it."""
+    claims = [{**claim} for claim in kept["claims"]]
+    for claim in claims:  # JSON has no infinity
+        claim |= {name: float("nan") if claim[name] is None else claim[name] for name in ("found", "low", "high")}
+    return Report(
+        title=kept["title"],
+        summary=tuple(kept["summary"]),
+        claims=tuple(Claim(**claim) for claim in claims),
+        warnings=tuple(kept["warnings"]),
+        counts=kept["counts"],
+        deviations=tuple(kept["deviations"]),
+        constants=kept["constants"],
+        skipped=tuple(kept.get("skipped", ())),
     )

@@ -40,9 +40,9 @@ from solon.records.run import Run
 from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
 from solon.studies.influence.study import Settings as InfluenceSettings
 from solon.studies.influence.study import study as ladder_study
-from solon.tools.explain import Settings as ExplainSettings
-from solon.tools.explain import Source, explained
-from solon.tools.explain import study as explain
+from solon.tools.explain.study import Settings as ExplainSettings
+from solon.tools.explain.study import Source, explained
+from solon.tools.explain.study import study as explain
 from tests.killed import survived
 
 

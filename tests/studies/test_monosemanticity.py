@@ -30,9 +30,9 @@ from solon.studies.monosemanticity.report import half_point
 from solon.studies.monosemanticity.settings import Inputs, Settings
 from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
-from solon.tools.features import Inputs as MovedInputs
-from solon.tools.features import Settings as MovedSettings
-from solon.tools.features import study as moved_study
+from solon.tools.features.study import Inputs as MovedInputs
+from solon.tools.features.study import Settings as MovedSettings
+from solon.tools.features.study import study as moved_study
 from tests.killed import survived
 
 

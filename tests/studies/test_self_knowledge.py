@@ -46,7 +46,7 @@ from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, toy
 from solon.studies.know_what_they_know.study import halves, study
 from solon.studies.know_what_they_know.toy_models import knower, sharpened
-from solon.tools.knows import shown_with
+from solon.tools.knows.study import shown_with
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, human_turn, to_question

@@ -45,7 +45,7 @@ from solon.statistics.calibration import auroc, brier_score
 from solon.statistics.intervals import Estimate, bootstrap, paired_difference, proportion
 from solon.study.claims import interval, sign
 from solon.study.outcomes import key_of
-from solon.tools.knows_settings import NAMES, By, Settings
+from solon.tools.knows.settings import NAMES, By, Settings
 from solon.training.fit import steps_for
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step

@@ -17,8 +17,8 @@ from solon.errors import InputError
 from solon.models.load import load_open
 from solon.study.legacy import StudyOptions, answer, parse, run_study, say, skipped_counts
 from solon.study.outcomes import Form, digest_of, form_of_dialogue
-from solon.tools.knows import FILE, Knower, load, study
-from solon.tools.knows_settings import Settings
+from solon.tools.knows.study import FILE, Knower, load, study
+from solon.tools.knows.settings import Settings
 from solon.words.question import Problem
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.commands.measure import Measuring, measure
+from solon.tools.measure import Measuring, measure
 from solon.data import packaged
 from solon.data.published import read_prompts
 from solon.errors import InputError

@@ -33,7 +33,7 @@ from solon.models.torch_model import TorchModel
 from solon.models.trie import ScoreRequest
 from solon.records.codecs import to_drafts
 from solon.study.legacy import StudyOptions, content_hash, parse, run_study, say
-from solon.tools.explain import Settings, Source, study
+from solon.tools.explain.study import Settings, Source, study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 

@@ -22,7 +22,7 @@ from solon.interpretability.dictionary_files import read_autoencoder
 from solon.models.base import Tokens
 from solon.models.load import load_open
 from solon.study.legacy import StudyOptions, content_hash, model_key, parse, run_study, say
-from solon.tools.features import Inputs, Settings, study
+from solon.tools.features.study import Inputs, Settings, study
 from solon.words.conversation import Conversation
 
 
