@@ -1,4 +1,6 @@
-"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked for."""
+"""The door: `solon COMMAND ...`. A command's module, and with it torch, is imported only once it is asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +13,20 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from solon import __version__
+from solon.commands.catalogue import COMMANDS, GROUPS
 from solon.errors import InputError
 
-GROUPS = {
-    "align": {
-        "align": "align a model to a written constitution, and report what changed",
-    },
-    "study": {
-        "studies": "list every paper of the mission: what works and what does not yet",
-        "run": "run a study by name",
-        "sweep": "one command under many settings and seeds, on one machine or many",
-    },
-    "measure": {
-        "measure": "a model on published evaluations and your own: knowledge, behaviour, bias, opinions",
-        "compare": "two models on the same prompts or evaluations, paired",
-        "knows": "fit what a model knows of itself; let it answer only what it knows",
-        "lm-eval": "lm-evaluation-harness on this engine: `--model solon` (an extra)",
-    },
-    "look inside": {
-        "explain": "which training rows of a run made a reply likelier",
-        "features": "which features of a dictionary moved between a run's first model and its last",
-    },
-    "talk": {
-        "chat": "talk to a model",
-        "sample": "sample replies to prompts",
-        "score": "log-probabilities of replies, or belief over choices",
-    },
-    "runs": {
-        "show": "list runs, or show one run's report",
-        "config": "print a run's flags as TOML, for --config",
-        "export": "copy a run's model, adapter, preference model and rows to a folder",
-    },
-    "this machine": {
-        "doctor": "check this machine and this installation",
-        "completion": "print a completion script for bash, zsh or fish",
-    },
-}
-COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 UNWRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR)
 
 
 def usage() -> str:
     """Every command, by group."""
     width = max(map(len, COMMANDS))
-    lines = [f"solon {__version__}: one laboratory for aligning language models", "", "usage: solon COMMAND [options]"]
+    lines = [
+        f"solon {__version__}: one laboratory for aligning language models",
+        "",
+        "usage: solon COMMAND [options]",
+    ]
     for group, commands in GROUPS.items():
         lines += ["", f"{group}:", *(f"  {name:<{width}}  {text}" for name, text in commands.items())]
     return "\n".join([*lines, "", "`solon COMMAND --help` lists a command's options."])
@@ -90,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(
-            f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose another "
+            f"solon: cannot write{where}: {error.strerror}. What was made is kept: make room or choose "
+            "another "
             "folder, and go on",
             file=sys.stderr,
         )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro
 
 from solon.errors import InputError
 from solon.models.base import derive
 from solon.models.load import load_speaker
-from solon.study.legacy import parse, printable, say
+from solon.study.console import printable, say
+from solon.study.options import Model, Precision, parse
 from solon.words.conversation import Conversation
 
 
@@ -20,13 +18,13 @@ from solon.words.conversation import Conversation
 class Options:
     """Talk to a model. An empty line or Ctrl-D ends it; /again starts a new conversation."""
 
-    model: Annotated[str, tyro.conf.Positional] = "smollm2"
+    model: Model = "smollm2"
     system: str = ""
     max_tokens: int = 256
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
-    precision: str = "auto"
+    precision: Precision = "auto"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,7 +14,11 @@ from solon.errors import InputError
 from solon.study.options import parse
 from solon.study.runs import find_run, record
 
-UNWRITTEN = ("runs", "json")  # where a run is kept and how it answers are of the call, not of the run
+UNWRITTEN = (
+    "runs",
+    "json",
+    "config",
+)  # where a run is kept and how it answers are of the call, not of the run
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
 def to_toml(options: Mapping[str, Any]) -> str:
     """Flags as TOML, settings among them; what is empty is left out, since it is the default.
 
-    >>> print(to_toml({"model": "smollm2", "tasks": ["a.csv"], "judge": None, "settings": {"rounds": 2}}), end="")
+    >>> options = {"model": "smollm2", "tasks": ["a.csv"], "judge": None, "settings": {"rounds": 2}}
+    >>> print(to_toml(options), end="")
     model = "smollm2"
     tasks = ["a.csv"]
     rounds = 2

@@ -16,7 +16,8 @@ import torch
 from solon import __version__
 from solon.models.backbones.backbone import fast_precision
 from solon.models.embedded import PACKAGES, cached, home
-from solon.study.legacy import answer, parse
+from solon.study.console import answer
+from solon.study.options import parse
 
 NEEDED = (
     "torch",

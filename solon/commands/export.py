@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from solon.commands.show import find
-from solon.data.published import to_hh_pair
-from solon.data.rows import comparison_from_row, from_messages
-from solon.data.tables import read_rows, write_rows
-from solon.data.trainer_formats import WRITERS, TrainingData
+from solon.data.handover import FORMS, Handover
+from solon.data.published import to_pair
+from solon.data.rows import from_messages
+from solon.data.tables import write_rows
 from solon.errors import InputError
 from solon.records.codecs import to_drafts
 from solon.records.files import temporary
-from solon.study.legacy import answer, parse
-from solon.words.comparison import Comparison
+from solon.study.console import answer
+from solon.study.options import RunName, parse
+from solon.study.runs import finished_run, label_rows, record, stage_rows
 
-PARTS = ("model", "adapter", "preference_model", "report.html", "report.md", "report.json")
+# what a run is, beside its rows: models, report, the command and flags, the constitution as it was read
+MODELS = ("model", "adapter", "preference_model")
+PARTS = (*MODELS, "report.html", "report.md", "report.json", "run.json", "constitution.txt")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Options:
     (JSONL) and report; its AI comparisons also as chosen/rejected pairs, which TRL and others train on.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
-    folder: Annotated[Path, tyro.conf.Positional]
+    run: RunName
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """a new folder"""
     to: Literal["", "trl", "openrlhf", "verl"] = ""
     """write the run's rows in this trainer's data form too, with a file that launches it"""
     runs: Path = Path("runs")
@@ -41,9 +43,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     options = parse(Options, argv, command="export")
-    folder = find(options.runs, options.run)
-    if not (folder / "report.json").exists():
-        raise InputError(f"{folder} is not finished; the command that began it goes on from what is there")
+    folder = finished_run(options.runs, options.run)
     if options.folder.exists():
         raise InputError(f"{options.folder} exists; choose a new folder, so that nothing is overwritten")
     options.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         ties = pairs(folder, partial / "pairs.jsonl")
         if options.to:
             (partial / options.to).mkdir()
-            WRITERS[options.to](handed(folder), partial / options.to)
+            FORMS[options.to](handed(folder), partial / options.to)
     made = sorted(path.name for path in options.folder.iterdir())
     words = f"{options.folder}: {', '.join(made)}" + (
         f" ({ties} ties have no chosen side and are not among the pairs)" if ties else ""
@@ -70,19 +70,19 @@ def main(argv: Sequence[str]) -> int:
     )
 
 
-def handed(folder: Path) -> TrainingData:
+def handed(folder: Path) -> Handover:
     """What another trainer would begin with: revisions to imitate, labels, and the prompts of both kinds."""
-    drafts = [to_drafts(row) for row in stage(folder, "drafts")]
-    helpful = [from_messages(row["prompt"]) for row in stage(folder, "helpful")]
+    drafts = [to_drafts(row) for row in stage_rows(folder, "drafts")]
+    helpful = [from_messages(row["prompt"]) for row in stage_rows(folder, "helpful")]
     supervised = [
         d.prompt.assistant(turn.revision)
         for d in drafts
         for turn in d.rounds
         if turn.finished and turn.revision.strip()
     ]
-    settings = json.loads((folder / "run.json").read_text())["settings"]
-    decided = [comparison for comparison in labels(folder) if comparison.p_first != 0.5]
-    return TrainingData(
+    settings = record(folder)["settings"]
+    decided = [comparison for comparison in label_rows(folder) if comparison.p_first != 0.5]
+    return Handover(
         supervised,
         decided,
         [*(d.prompt for d in drafts), *helpful],
@@ -91,22 +91,8 @@ def handed(folder: Path) -> TrainingData:
     )
 
 
-def stage(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [row for _, row in read_rows(folder / f"{name}.jsonl")]
-
-
-def labels(folder: Path) -> list[Comparison]:
-    """The labels that the preference model learned from."""
-    found = [
-        name
-        for name in ("labels_contrastive", "labels_reasoned", "labels_multiple_choice")
-        if (folder / f"{name}.jsonl").exists()
-    ]
-    return [comparison_from_row(row) for row in stage(folder, found[0])] if found else []
-
-
 def pairs(folder: Path, path: Path) -> int:
     """Write those labels as pairs; returns how many ties were left out."""
-    comparisons = labels(folder)
-    write_rows(path, [to_hh_pair(c) for c in comparisons if c.p_first != 0.5])
+    comparisons = label_rows(folder)
+    write_rows(path, [to_pair(c) for c in comparisons if c.p_first != 0.5])
     return sum(c.p_first == 0.5 for c in comparisons)

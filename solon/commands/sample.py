@@ -14,7 +14,8 @@ from solon.data.rows import to_messages
 from solon.errors import InputError
 from solon.models.pooled import load_pooled
 from solon.records.codecs import from_sample
-from solon.study.legacy import answer, parse, say
+from solon.study.console import answer, say
+from solon.study.options import Model, Precision, parse
 from solon.words.conversation import Conversation
 
 
@@ -22,9 +23,9 @@ from solon.words.conversation import Conversation
 class Options:
     """Sample replies. A reply depends on prompt, seed and settings, not on the other prompts."""
 
-    model: Annotated[str, tyro.conf.Positional] = "smollm2"
+    model: Model = "smollm2"
     """smollm2, gemma3-270m, a folder, a hub id, or http://host:port/v1#model"""
-    prompt: Annotated[str, tyro.conf.Positional] = ""
+    prompt: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPT")] = ""
     """what the human says"""
     prompts: Path | None = None
     """a file of prompts instead"""
@@ -38,7 +39,7 @@ class Options:
     seed: int = 0
     workers: str = "here"
     """where it runs: here, processes:N, ray, ray:N or ray:ADDRESS; the replies are the same"""
-    precision: str = "auto"
+    precision: Precision = "auto"
     json: bool = False
 
 

@@ -59,4 +59,6 @@ def outcome(row: Mapping[str, Any]) -> str:
     verdicts = [claim["holds"] for claim in row["claims"]]
     rest = [(verdicts.count(False), "do not"), (verdicts.count(None), "without a verdict")]
     words = [f"{verdicts.count(True)} of {len(verdicts)} claims hold"]
-    return ", ".join([f"{row['seconds']:.0f} s", *words, *(f"{count} {text}" for count, text in rest if count)])
+    return ", ".join(
+        [f"{row['seconds']:.0f} s", *words, *(f"{count} {text}" for count, text in rest if count)]
+    )

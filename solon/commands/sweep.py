@@ -21,7 +21,8 @@ from solon.pool.maps import parallel_map
 from solon.pool.workers import pool_of
 from solon.records.progress import spoken
 from solon.statistics.intervals import mean
-from solon.study.legacy import answer, parse
+from solon.study.console import answer
+from solon.study.options import parse
 
 Point = tuple[tuple[str, str], ...]  # flag and value of everything that is varied
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def load_open(
         )
     if (Path(name) / CONFIG_FILE).exists():
         return load_small(Path(name))
+    near = difflib.get_close_matches(name, PACKAGES, n=1, cutoff=0.75)
+    if near and not Path(name).exists():
+        raise InputError(f"there is no model {name!r}; did you mean {near[0]}?")
     return load_huggingface(name, precision=PRECISIONS[precision])
 
 

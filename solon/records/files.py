@@ -25,6 +25,7 @@ def temporary(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial)
     try:
         yield partial
+        share(partial)
         partial.rename(path)
     except BaseException:
         if partial.is_dir():
@@ -32,6 +33,17 @@ def temporary(path: Path) -> Iterator[Path]:
         else:
             partial.unlink(missing_ok=True)
         raise
+
+
+def share(path: Path) -> None:
+    """Give files that a library wrote for their owner alone (safetensors does) the mode that files usually
+    get here.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        if file.is_file() and not file.stat().st_mode & 0o077:
+            file.chmod(0o666 & ~mask)
 
 
 def write_text(path: Path, text: str) -> None:

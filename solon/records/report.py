@@ -305,7 +305,13 @@ def terminal(report: Report, *, width: int = 0) -> str:
         yield from (f"  {rest}" for rest in more)
 
     table = [head, ["-" * size for size in widths], *rows]
-    parts = [report.title, "", *_wrapped(report.summary, width), "", *(line for row in table for line in lines(row))]
+    parts = [
+        report.title,
+        "",
+        *_wrapped(report.summary, width),
+        "",
+        *(line for row in table for line in lines(row)),
+    ]
     parts += _wrapped([f"! {warning}" for warning in report.warnings], width)
     parts += _wrapped([f"- not run: {text}" for text in report.skipped], width)
     return "\n".join(parts)
@@ -319,7 +325,9 @@ def from_dict(kept: Mapping[str, Any]) -> Report:
     """A report from its JSON form, without figures, maps and gallery: what a terminal shows of it."""
     claims = [{**claim} for claim in kept["claims"]]
     for claim in claims:  # JSON has no infinity
-        claim |= {name: float("nan") if claim[name] is None else claim[name] for name in ("found", "low", "high")}
+        claim |= {
+            name: float("nan") if claim[name] is None else claim[name] for name in ("found", "low", "high")
+        }
     return Report(
         title=kept["title"],
         summary=tuple(kept["summary"]),

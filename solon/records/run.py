@@ -32,6 +32,7 @@ from solon.pool.maps import Pool, batched, parallel_map
 from solon.records.codecs import Codec, own_key
 from solon.records.files import Row, append, cut_after, lines, noted, read_back, temporary, write_text
 from solon.records.progress import Progress, silent
+from solon.records.sinks import Sink, nowhere
 from solon.training.parallel import SINGLE_PROCESS, World, load_state, save_state
 from solon.training.steps import Diverged, State, Step
 
@@ -72,6 +73,7 @@ class Run:
     say: Callable[[str], None] = field(default=lambda words: None)
     world: World = SINGLE_PROCESS
     checkpoint_seconds: float = 30.0
+    sink: Sink = nowhere
 
     @classmethod
     @contextmanager
@@ -267,6 +269,7 @@ class Run:
                 last = step
                 if first:
                     append(logs[0], [{"number": step.number, **step.metrics}])
+                    self.sink(name, step.number, step.metrics)
                     append(logs[1], [{"number": step.number, **row} for row in record(step)])
                     meter(step.number, step.metrics)
                 stopping, due = world.broadcast(

@@ -33,6 +33,7 @@ from solon.records.page import page
 from solon.records.progress import silent, spoken
 from solon.records.report import Report, markdown, terminal
 from solon.records.run import Run
+from solon.records.sinks import open_sink
 from solon.study import console
 from solon.study.console import answer, finite, interruptible, say
 from solon.study.fingerprint import fingerprint
@@ -214,7 +215,9 @@ def conduct(
                 model=subject,
                 started=time.time(),
             )
-        report = work(run)
+        config = {"study": name, "seed": options.seed, "settings": dict(settings)}
+        with open_sink(options.log if first else "", run.folder, config) as sink:
+            report = work(replace(run, sink=sink))
         seconds = round(time.monotonic() - began, 1)
         if first:
             write_report(report, run.folder)

@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import transformers
 import tyro
@@ -21,6 +21,10 @@ from solon.models.base import Speaker
 
 Options = TypeVar("Options")
 Preset = Literal["quick", "full"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+Models = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")]
+RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,16 @@ class RunOptions:
     """The flags of everything that makes a run."""
 
     seed: int = 0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
+    """of the weights: auto takes the fast one of this machine"""
     runs: Path = Path("runs")
     """where run folders are kept; the same command again goes on from what is there"""
     json: bool = False
     """end with one JSON object on standard output"""
+    config: Path | None = None
+    """a TOML file of flags, as `solon config RUN` prints one; flags of the command line win"""
+    log: Literal["", "tensorboard", "trackio", "wandb"] = ""
+    """send the metrics of every training step there too (an extra of that name)"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,15 @@ class StudyOptions(RunOptions):
 def parse(
     kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None
 ) -> Options:
-    """Flags from a dataclass and from nowhere else. Bad flags exit with status 2 and a message."""
+    """Flags from a dataclass, over those of `--config FILE.toml`, and from nowhere else. Bad flags exit with
+    status 2 and a message.
+    """
+    source = flag_of(argv, "config")
+    if source:
+        argv = without_flag(argv, "config")
+        default = with_values(
+            kind() if default is None else default, read_config(Path(source)), source=source
+        )
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -56,6 +73,23 @@ def parse(
     if default is None:
         return tyro.cli(kind, prog=prog, args=list(argv), config=config)
     return tyro.cli(kind, prog=prog, args=list(argv), default=default, config=config)
+
+
+def flags_of(kind: type[Any]) -> list[str]:
+    """Every long flag of a dataclass of options, as --help lists them, the study's settings among them.
+
+    >>> flags_of(RunOptions)
+    ['--seed', '--precision', '--runs', '--json', '--config', '--log']
+    """
+    flags = []
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            flags += [f"--{inner.name.replace('_', '-')}" for inner in dataclasses.fields(hint)]
+        elif tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
+            flags.append(f"--{field.name.replace('_', '-')}")
+    return flags
 
 
 def flag_of(argv: Sequence[str], name: str, default: str = "") -> str:
@@ -100,7 +134,7 @@ def with_values(options: Options, values: Mapping[str, Any], *, source: str = ""
     Raises InputError on a name that is no option, with the nearest ones.
 
     >>> with_values(RunOptions(), {"seed": 3, "runs": "elsewhere"})
-    RunOptions(seed=3, precision='auto', runs=PosixPath('elsewhere'), json=False)
+    RunOptions(seed=3, precision='auto', runs=PosixPath('elsewhere'), json=False, config=None, log='')
     """
     assert dataclasses.is_dataclass(options) and not isinstance(options, type)
     settings = getattr(options, "settings", None)

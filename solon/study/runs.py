@@ -15,8 +15,8 @@ LABELS = ("labels_contrastive", "labels_reasoned", "labels_multiple_choice")
 
 
 def find_run(root: Path, name: str) -> Path:
-    """The run folder of that path, or the one under `root` whose name begins so. Raises InputError where there
-    is none, or several.
+    """The run folder of that path, or the one under `root` whose name begins so. Raises InputError where
+    there is none, or several.
     """
     if (Path(name) / "run.json").exists():
         return Path(name)
@@ -24,7 +24,8 @@ def find_run(root: Path, name: str) -> Path:
     if len(matches) != 1:
         listed = ", ".join(path.name for path in matches) or "none"
         raise InputError(
-            f"{name!r} names {len(matches)} runs under {root} ({listed}); `solon show` lists them, --runs names "
+            f"{name!r} names {len(matches)} runs under {root} ({listed}); `solon show` lists them, --runs "
+            "names "
             "another folder"
         )
     return matches[0]

@@ -1,26 +1,28 @@
-"""`solon measure PATH... --model M [--against N]`: what a model knows and how it behaves, on published
-evaluations and your own.
-"""
+"""A model, or several, on evaluations: outcomes kept by content, one report, or a paired comparison."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from solon.data.evaluations import read_evaluations
+from solon.data.evaluations import suite
 from solon.errors import InputError
+from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run, digest
 from solon.study.comparing import compared
-from solon.study.legacy import StudyOptions, content_hash, open_models, parse, run_study, say
+from solon.study.conduct import Finished, conduct, open_models
+from solon.study.console import say
+from solon.study.fingerprint import model_key
 from solon.study.measurement import report
-from solon.study.outcomes import Form, Suite, counted, form_of, measured
+from solon.study.options import RunOptions
+from solon.study.outcomes import Form, Rows, Suite, counted, form_of, measured
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Measuring:
 
 
 @dataclass(frozen=True)
-class Options(StudyOptions, Measuring):
+class Options(RunOptions, Measuring):
     """Recognise published evaluation formats, measure a model on them, and keep raw outcomes that can be
     scored again without it.
     """
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")] = ()
     """files or folders of evaluations; or Inspect logs (.eval), which need no model, several of them being
     paired sample by sample
     """
@@ -57,179 +59,85 @@ class Options(StudyOptions, Measuring):
     """another model, to be compared item by item"""
     scorer: str = ""
     """of Inspect logs that have several"""
-    preset: Annotated[Literal["quick", "full"], tyro.conf.Suppress] = "quick"
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parse(Options, argv, command="measure")
-    if options.paths and all(path.suffix == ".eval" for path in options.paths):
-        return logs(options)
-    if not options.paths or not options.model:
-        raise InputError(
-            "solon measure needs files or folders, and --model; `solon measure --help` lists the options"
-        )
-    names = [options.model, options.against] if options.against else [options.model]
-    return measure(options, options, names, options.paths)
-
-
-def measure(options: StudyOptions, how: Measuring, names: Sequence[str], paths: Sequence[Path]) -> int:
-    """One model's report, or the comparison of several, the first being the one that the others are held
-    against.
-    """
-    wanted = Suite(tuple(read_evaluations(paths)), how.shots, how.limit, options.seed)
+def measure(
+    options: RunOptions,
+    how: Measuring,
+    names: Sequence[str],
+    paths: Sequence[Path],
+    *,
+    argv: Sequence[str] = (),
+) -> Finished:
+    """One model's report, or the comparison of several, the first being what the others are held against."""
+    evaluations = Suite(tuple(suite(paths)), how.shots, how.limit, options.seed)
     write = None if how.inspect_logs is None else inspect_extra().write_log
     models = open_models(names, options.precision)
     settings = {"shots": how.shots, "limit": how.limit, "form": how.form, "truncate": how.truncate}
     inputs = {
-        "suite": digest([(own.name, own.digest) for own in wanted.evaluations]),
-        **{f"model {n}": m.fingerprint for n, m in enumerate(models)},
+        "suite": digest([(evaluation.name, evaluation.digest) for evaluation in evaluations.evaluations])
     }
+    inputs |= {f"model {number}": model_key(model) for number, model in enumerate(models)}
 
     def work(run: Run) -> Report:
         rows = {
-            (model.name, own.name): measured(
+            (model.name, evaluation.name): measured(
                 options.runs,
                 model,
-                own,
-                wanted,
+                evaluation,
+                evaluations,
                 form=how.form,
                 truncate=how.truncate,
                 progress=run.progress,
                 stop=run.stop,
                 say=say,
             )
-            for own in wanted.evaluations
+            for evaluation in evaluations.evaluations
             for model in models
         }
         if write is not None and how.inspect_logs is not None:
             for model in models:
-                for own in wanted.evaluations:
-                    examples, problems = wanted.drawn(own)
-                    path = (
-                        how.inspect_logs
-                        / f"{'_'.join(f'{model.name} {own.name}'.replace('/', ' ').split())}.eval"
-                    )
-                    about = {
-                        **settings,
-                        "form": form_of(model, own, how.form),
-                        "fingerprint": model.fingerprint,
-                    }
+                for evaluation in evaluations.evaluations:
+                    path = how.inspect_logs / f"{_file_name(model.name, evaluation.name)}.eval"
+                    examples, problems = evaluations.drawn(evaluation)
+                    about = {**settings, "form": form_of(model, evaluation, how.form)}
+                    about |= {"fingerprint": model.fingerprint}
+                    outcomes = rows[model.name, evaluation.name]
                     write(
-                        path,
-                        own,
-                        problems,
-                        rows[model.name, own.name],
-                        model=model.name,
-                        examples=examples,
-                        about=about,
+                        path, evaluation, problems, outcomes, model=model.name, examples=examples, about=about
                     )
                     say(f"wrote {path}")
         if len(models) > 1:
-            return compared([model.name for model in models], wanted, rows, seed=options.seed)
-        model = models[0]
-        spoken = {own.name: form_of(model, own, how.form) for own in wanted.evaluations}
-        told = {f"form of {name}": words for name, words in spoken.items()} | {
-            "worked examples": str(how.shots)
-        }
-        parts = [
-            (own, rows[model.name, own.name], counted(own, wanted, rows[model.name, own.name]))
-            for own in wanted.evaluations
-        ]
-        return report(model.name, parts, told, seed=options.seed)
+            return compared([model.name for model in models], evaluations, rows, seed=options.seed)
+        return one_model(models[0], evaluations, rows, how, seed=options.seed)
 
-    study = "measure" if len(models) == 1 else "compare"
-    return run_study(
-        replace(options), study, settings, inputs, ", ".join(model.name for model in models), work
-    )
+    subject = ", ".join(model.name for model in models)
+    name = "measure" if len(models) == 1 else "compare"
+    return conduct(name, options, work, settings=settings, inputs=inputs, subject=subject, argv=argv)
+
+
+def one_model(
+    model: TorchModel, evaluations: Suite, rows: dict[tuple[str, str], Rows], how: Measuring, *, seed: int
+) -> Report:
+    """The report of one model on every evaluation of a suite."""
+    asked = {
+        f"form of {evaluation.name}": form_of(model, evaluation, how.form)
+        for evaluation in evaluations.evaluations
+    }
+    parts = [
+        (evaluation, outcomes, counted(evaluation, evaluations, outcomes))
+        for evaluation in evaluations.evaluations
+        for outcomes in [rows[model.name, evaluation.name]]
+    ]
+    return report(model.name, parts, asked | {"worked examples": str(how.shots)}, seed=seed)
 
 
 def inspect_extra() -> Any:
-    """Raises InputError where Inspect is not installed."""
+    """The module that reads and writes Inspect's logs. Raises InputError where Inspect is not installed."""
     if importlib.util.find_spec("inspect_ai") is None:
         raise InputError("Inspect's logs need inspect_ai: pip install 'solon[inspect]'")
     return importlib.import_module("solon.evaluation.inspect_logs")
 
 
-def logs(options: Options) -> int:
-    """What Inspect's logs hold: one log's report, or several held against the first, paired by sample and
-    epoch.
-    """
-    plain = Options(
-        paths=options.paths,
-        scorer=options.scorer,
-        seed=options.seed,
-        runs=options.runs,
-        json=options.json,
-        precision=options.precision,
-    )
-    if options != plain:
-        raise InputError(
-            "Inspect logs are read as they are: of the flags only --scorer, --seed, --runs and --json mean "
-            "anything"
-        )
-    found = [inspect_extra().read_log(path, scorer=options.scorer) for path in options.paths]
-    names = [
-        own.model if [other.model for other in found].count(own.model) == 1 else path.stem
-        for own, path in zip(found, options.paths, strict=True)
-    ]
-    inputs = {f"log {number}": content_hash(path) for number, path in enumerate(options.paths)}
-
-    def work(run: Run) -> Report:
-        first = found[0]
-        if len(found) == 1:
-            suite_of = Suite((first.evaluation,))
-            return report(
-                names[0],
-                [(first.evaluation, first.rows, counted(first.evaluation, suite_of, first.rows))],
-                {"log": str(options.paths[0])},
-            )
-        shared = set.intersection(*({row.key for row in own.rows} for own in found))
-        if not shared or len(set(names)) < len(names):
-            raise InputError(
-                f"these logs cannot be paired: they share {len(shared)} samples, and are called "
-                f"{', '.join(names)}"
-            )
-        if len({(own.evaluation.name, own.scorer) for own in found}) > 1:
-            raise InputError(
-                "these logs are of different things: "
-                f"{', '.join(f'{own.evaluation.name} by {own.scorer}' for own in found)}"
-            )
-        other = next((key for own in found for key in asked_otherwise(first, own)), "")
-        if other:
-            raise InputError(
-                f"the sample {other} is asked in other words in these logs; only the same samples can be "
-                "paired"
-            )
-        kept = [place for place, row in enumerate(first.rows) if row.key in shared]
-        problems = tuple(first.evaluation.problems[place] for place in kept)
-        evaluation = replace(first.evaluation, reading=replace(first.evaluation.reading, rows=problems))
-        order = [first.rows[place].key for place in kept]
-        paired = {
-            (name, evaluation.name): [{row.key: row for row in own.rows}[key] for key in order]
-            for name, own in zip(names, found, strict=True)
-        }
-        told = compared(names, Suite((evaluation,)), paired, seed=options.seed)
-        left = {
-            f"{name}: samples that not every log holds": len(own.rows) - len(order)
-            for name, own in zip(names, found, strict=True)
-        }
-        return replace(
-            told, counts={**told.counts, **{words: count for words, count in left.items() if count}}
-        )
-
-    return run_study(replace(options), "logs", {"scorer": options.scorer}, inputs, ", ".join(names), work)
-
-
-def asked_otherwise(first: Any, second: Any) -> list[str]:
-    """The samples that both logs hold in different words."""
-    texts = {
-        row.key: problem.text
-        for row, problem in zip(second.rows, second.evaluation.problems, strict=True)
-        if "unscored" not in row.tags
-    }
-    both = zip(first.rows, first.evaluation.problems, strict=True)
-    return [
-        row.key
-        for row, problem in both
-        if "unscored" not in row.tags and texts.get(row.key, problem.text) != problem.text
-    ]
+def _file_name(*names: str) -> str:
+    return "_".join(" ".join(names).replace("/", " ").split())

@@ -1,20 +1,17 @@
-"""`solon explain RUN --prompt ... --reply ...`: which of a run's training rows made a reply likelier."""
+"""What `solon explain` reads of a finished run: what its model imitated, and what its preference model
+learned.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from solon.alignment.preference import PreferenceModel
-from solon.commands.export import labels, stage
-from solon.commands.show import find
 from solon.data.published import read_comparisons
 from solon.data.rows import from_messages
 from solon.errors import InputError
@@ -28,23 +25,27 @@ from solon.interpretability.objectives import (
 from solon.models.base import Stop
 from solon.models.dialogue import Dialogue
 from solon.models.huggingface import load_classifier
-from solon.models.load import load_open
 from solon.models.torch_model import TorchModel
 from solon.models.trie import ScoreRequest
 from solon.records.codecs import to_drafts
-from solon.study.legacy import StudyOptions, content_hash, parse, run_study, say
+from solon.records.report import Report
+from solon.records.run import Run, digest
+from solon.study.conduct import Finished, conduct, open_model
+from solon.study.fingerprint import content_hash, model_key
+from solon.study.options import RunName, RunOptions
+from solon.study.runs import find_run, label_rows, stage_rows
 from solon.tools.explain.study import Settings, Source, study
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """Hold a finished `solon align` run's revisions, helpful replies and comparisons against a reply of its
     final model.
     """
 
-    run: Annotated[str, tyro.conf.Positional] = ""
+    run: RunName = ""
     """a run's folder, or the beginning of its name"""
     prompt: str = ""
     """what the human said"""
@@ -55,45 +56,38 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=Settings)
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parse(Options, argv, command="explain")
+def explain(options: Options, *, argv: Sequence[str] = ()) -> Finished:
+    """A run that holds a finished run's training rows against replies of its final model."""
     if (
         not options.run
         or not options.prompt.strip()
+        or not all(map(str.strip, options.reply))
         or not options.reply
-        or not all(reply.strip() for reply in options.reply)
     ):
         raise InputError("solon explain needs a run, --prompt and --reply, none of them empty")
-    folder = find(options.runs, options.run)
+    folder = find_run(options.runs, options.run)
     if not (folder / "drafts.jsonl").exists():
         raise InputError(f"{folder} is no run of solon align: it holds no drafts.jsonl")
     if not (folder / "report.json").exists() or not (folder / "model").exists():
         raise InputError(
             f"{folder} has no finished model to explain; the command that began it goes on from what is there"
         )
-    settings, counts = options.settings, dict[str, int]()
-    talk = Conversation().human(options.prompt)
-    model = load_open(str(folder / "model"), precision="float32", say=say)
-    sources: list[Source[Any]] = [imitated(folder, model, talk, options.reply, counts)]
-    scored = preferred(folder, talk, options.reply, options.comparisons, counts)
+    counts = dict[str, int]()
+    conversation = Conversation().human(options.prompt)
+    model = open_model(str(folder / "model"), "float32")
+    sources: list[Source[Any]] = [imitated(folder, model, conversation, options.reply, counts)]
+    scored = preferred(folder, conversation, options.reply, options.comparisons, counts)
     sources += [scored] if scored is not None else []
-    inputs = {
-        "model": model.fingerprint,
-        "reply": hashlib.sha256(json.dumps([options.prompt, *options.reply]).encode()).hexdigest()[:16],
-    }
-    inputs |= {
-        f"rows {own.name}": hashlib.sha256(repr(own.rows).encode()).hexdigest()[:16] for own in sources
-    }
+    inputs = {"model": model_key(model), "reply": digest(options.prompt, *options.reply)}
+    inputs |= {f"rows {source.name}": digest(source.rows) for source in sources}
     inputs |= {"preference model": content_hash(folder / "preference_model")} if scored is not None else {}
     questions = [(options.prompt, reply) for reply in options.reply]
-    return run_study(
-        options,
-        "explain",
-        asdict(settings),
-        inputs,
-        model.name,
-        lambda run: study(run, settings, sources, questions, counts),
-    )
+
+    def work(run: Run) -> Report:
+        return study(run, options.settings, sources, questions, counts)
+
+    settings = asdict(options.settings)
+    return conduct("explain", options, work, settings=settings, inputs=inputs, subject=model.name, argv=argv)
 
 
 def imitated(
@@ -102,13 +96,13 @@ def imitated(
     """What the supervised stage imitated: the revisions of every round, and the start's own helpful
     replies.
     """
-    drafts = [to_drafts(row) for row in stage(folder, "drafts")]
+    drafts = [to_drafts(row) for row in stage_rows(folder, "drafts")]
     said = [
         (own.prompt, turn.revision, turn.finished, f"revision {number + 1}")
         for own in drafts
         for number, turn in enumerate(own.rounds)
     ]
-    firsts = [(from_messages(row["prompt"]), row["replies"][0]) for row in stage(folder, "helpful")]
+    firsts = [(from_messages(row["prompt"]), row["replies"][0]) for row in stage_rows(folder, "helpful")]
     said += [(prompt, own["text"], own["stop"] != Stop.LENGTH.value, "helpful") for prompt, own in firsts]
     form = model.dialogue
     rows, titles = list[ScoreRequest](), list[str]()
@@ -158,7 +152,7 @@ def preferred(
     judge = PreferenceModel(
         "preference model", *load_classifier(folder / "preference_model", precision=torch.float32)
     )
-    learned: list[Comparison] = labels(folder)
+    learned: list[Comparison] = label_rows(folder)
     if path is not None:
         learned += read_comparisons(path).rows
     fitting = [own for own in learned if judge.fits_context(own)]

@@ -1,38 +1,35 @@
-"""`solon features RUN --dictionary FOLDER`: which features moved between the model that a run of `solon
-align` began with and the one it ended on.
-"""
+"""What `solon features` reads: two models of a run, a dictionary of the first, and conversations."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from solon.commands.export import stage
-from solon.commands.show import find
 from solon.data.rows import from_messages
 from solon.errors import InputError
 from solon.interpretability.dictionary_files import read_autoencoder
 from solon.models.base import Tokens
-from solon.models.load import load_open
-from solon.study.legacy import StudyOptions, content_hash, model_key, parse, run_study, say
+from solon.models.dialogue import Dialogue
+from solon.records.report import Report
+from solon.records.run import Run, digest
+from solon.study.conduct import Finished, conduct, open_model
+from solon.study.fingerprint import content_hash, model_key
+from solon.study.options import RunName, RunOptions
+from solon.study.runs import find_run, record, stage_rows
 from solon.tools.features.study import Inputs, Settings, study
 from solon.words.conversation import Conversation
 
 
 @dataclass(frozen=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """Hold the features of a dictionary in two models against each other, on the held-out prompts and replies
     of a run.
     """
 
-    run: Annotated[str, tyro.conf.Positional] = ""
+    run: RunName = ""
     """a run's folder of `solon align`, or the beginning of its name"""
     dictionary: Path | None = None
     """an autoencoder of the model before: a run of monosemanticity, or a folder of SAELens or sparsify"""
@@ -45,66 +42,73 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=Settings)
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parse(Options, argv, command="features")
+def compare_features(options: Options, *, argv: Sequence[str] = ()) -> Finished:
+    """A run that holds a dictionary's features in two models against each other.
+
+    Raises InputError where the run is not finished, or the dictionary does not fit the model.
+    """
     if not options.run or options.dictionary is None or options.limit < 2:
         raise InputError("solon features needs a run of solon align, --dictionary, and a limit of at least 2")
-    folder = find(options.runs, options.run)
+    folder = find_run(options.runs, options.run)
     if not (folder / "model").exists() or not (folder / "held_out_final.jsonl").exists():
         raise InputError(
             f"{folder} is no finished run of solon align: it holds no model, or no held_out_final.jsonl"
         )
     inside = options.dictionary / "dictionary"
     path = inside if inside.exists() else options.dictionary
-    own, config = read_autoencoder(path)
-    layer = options.layer or layer_in(config)
-    began = options.before or str(json.loads((folder / "run.json").read_text())["model"])
-    before, after = (
-        load_open(name, precision=options.precision, say=say) for name in (began, str(folder / "model"))
-    )
+    autoencoder, config = read_autoencoder(path)
+    before = open_model(options.before or str(record(folder)["model"]), options.precision)
+    after = open_model(str(folder / "model"), options.precision)
     counts = dict[str, int]()
-    rows, titles, prompts = conversations(
-        folder, before.dialogue, min(before.context, after.context), options.limit, counts
-    )
-    tokenizer: Any = getattr(before.dialogue, "tokenizer", None)
-    told = config.get("metadata")
-    about: dict[str, Any] = told if isinstance(told, dict) else {}
-    skip, limit = (
-        int(about.get("skipped_first_tokens", 1)),
-        float(about.get("longest_activation") or math.inf),
-    )
+    context = min(before.context, after.context)
+    rows, titles, prompts = conversations(folder, before.dialogue, context, options.limit, counts)
+    metadata = config.get("metadata")
+    about: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
     inputs = Inputs(
-        before,
-        after,
-        own,
-        layer,
-        rows,
-        titles,
-        prompts,
-        lambda token: str(tokenizer.decode([token])) if tokenizer else f"{token} ",
-        counts,
-        skip,
-        limit,
+        before=before,
+        after=after,
+        dictionary=autoencoder,
+        layer=options.layer or layer_in(config),
+        rows=rows,
+        titles=titles,
+        prompts=prompts,
+        spelled=speller(before.dialogue),
+        counts=counts,
+        skip=int(about.get("skipped_first_tokens", 1)),
+        limit=float(about.get("longest_activation") or math.inf),
     )
-    hashes = {
+    named = {
         "before": model_key(before),
         "after": model_key(after),
         "dictionary": content_hash(path),
-        "layer": str(layer),
-        "rows": hashlib.sha256(repr(rows).encode()).hexdigest()[:16],
+        "layer": str(inputs.layer),
+        "rows": digest(rows),
     }
-    settings = options.settings
-    return run_study(
-        options, "features", asdict(settings), hashes, after.name, lambda run: study(run, settings, inputs)
-    )
+
+    def work(run: Run) -> Report:
+        return study(run, options.settings, inputs)
+
+    settings = asdict(options.settings)
+    return conduct("features", options, work, settings=settings, inputs=named, subject=after.name, argv=argv)
+
+
+def speller(dialogue: Dialogue) -> Callable[[int], str]:
+    """The text of a token, or its number where there is no tokenizer."""
+    tokenizer: Any = getattr(dialogue, "tokenizer", None)
+
+    def spelled(token: int) -> str:
+        return str(tokenizer.decode([token])) if tokenizer else f"{token} "
+
+    return spelled
 
 
 def layer_in(config: dict[str, Any]) -> int:
     """The layer that a dictionary's site names: the number in it, from 1. Raises InputError where it names
     none.
     """
-    told = config.get("metadata")
-    name = str((told.get("hook_name") if isinstance(told, dict) else None) or config.get("hook_name") or "")
+    metadata = config.get("metadata")
+    inner = metadata.get("hook_name") if isinstance(metadata, dict) else None
+    name = str(inner or config.get("hook_name") or "")
     if any(word in name for word in ("mlp", "attn", "hook_z")):
         raise InputError(f"the dictionary is of {name!r}, which is not the residual stream after a layer")
     numbers = [part for part in name.split(".") if part.isdigit()]
@@ -115,23 +119,26 @@ def layer_in(config: dict[str, Any]) -> int:
     return int(numbers[0]) + (0 if "resid_pre" in name else 1)
 
 
+TOO_LONG = "conversations too long for the context, left out"
+
+
 def conversations(
-    folder: Path, form: Any, context: int, limit: int, counts: dict[str, int]
+    folder: Path, dialogue: Dialogue, context: int, limit: int, counts: dict[str, int]
 ) -> tuple[tuple[Tokens, ...], tuple[str, ...], tuple[str, ...]]:
-    """Held-out prompts with the replies of the first model, and with those of the last, in turn."""
+    """Tokens, titles and prompts of held-out prompts with the replies of the first model and of the last, in
+    turn.
+    """
     rows, titles, prompts = list[Tokens](), list[str](), list[str]()
-    kinds = [(kind, stage(folder, f"held_out_{kind}")) for kind in ("start", "final")]
-    for number in range(max(len(found) for _, found in kinds)):
-        for kind, found in kinds:
-            if number >= len(found) or len(rows) >= limit:
+    kinds = [(kind, stage_rows(folder, f"held_out_{kind}")) for kind in ("start", "final")]
+    for number in range(max(len(kept) for _, kept in kinds)):
+        for kind, kept in kinds:
+            if number >= len(kept) or len(rows) >= limit:
                 continue
-            prompt: Conversation = from_messages(found[number]["prompt"])
-            reply = str(found[number]["replies"][0]["text"])
-            row = form.prompt(prompt) + form.reply(prompt, reply)
+            prompt: Conversation = from_messages(kept[number]["prompt"])
+            reply = str(kept[number]["replies"][0]["text"])
+            row = dialogue.prompt(prompt) + dialogue.reply(prompt, reply)
             if len(row) > context:
-                counts["conversations too long for the context, left out"] = (
-                    counts.get("conversations too long for the context, left out", 0) + 1
-                )
+                counts[TOO_LONG] = counts.get(TOO_LONG, 0) + 1
                 continue
             rows.append(row)
             titles.append(f"{kind}'s reply to: {prompt.last}")

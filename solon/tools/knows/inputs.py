@@ -1,34 +1,32 @@
-"""`solon knows MODEL --questions FILE`: fit what a model knows of itself; `solon knows RUN/model --ask TEXT`:
-answer, or decline to.
-"""
+"""What `solon knows` fits on: a model, and questions with free replies and known answers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
 
 from solon.data.evaluations import Evaluation, read_evaluation
 from solon.errors import InputError
-from solon.models.load import load_open
-from solon.study.legacy import StudyOptions, answer, parse, run_study, say, skipped_counts
+from solon.records.report import Report
+from solon.records.run import Run
+from solon.study.conduct import Finished, conduct, open_model, skipped_counts
+from solon.study.console import say
+from solon.study.fingerprint import model_key
+from solon.study.options import Model, RunOptions
 from solon.study.outcomes import Form, digest_of, form_of_dialogue
-from solon.tools.knows.study import FILE, Knower, load, study
 from solon.tools.knows.settings import Settings
+from solon.tools.knows.study import study
 from solon.words.question import Problem
 
 
 @dataclass(frozen=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """Teach a model when it knows, with a guaranteed rate of wrong answers; then let it answer only what it
     knows.
     """
 
-    model: Annotated[str, tyro.conf.Positional] = ""
+    model: Model = ""
     """smollm2, gemma3-270m, a model folder or a hub id to fit; or RUN/model, as this command wrote it, to
     answer with
     """
@@ -39,91 +37,48 @@ class Options(StudyOptions):
     ask: str = ""
     """one question for a fitted model"""
     form: Form = "auto"
-    preset: Annotated[Literal["quick", "full"], tyro.conf.Suppress] = "quick"
+    """how questions are put: dialogue, text, or auto"""
     settings: Settings = field(default_factory=Settings)
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parse(Options, argv, command="knows")
-    fitted = bool(options.model) and (Path(options.model) / FILE).exists()
-    if not options.model or bool(options.questions) == bool(options.ask):
-        raise InputError(
-            "solon knows needs a model, and --questions or, for a fitted model, --ask; `solon knows "
-            "--help` lists the options"
+def fit_knower(options: Options, *, argv: Sequence[str] = ()) -> Finished:
+    """A run that fits the model on the questions and writes it, ready to be asked, to its folder."""
+    evaluation, problems = free_questions(options.questions)
+    model = open_model(options.model, options.precision)
+    if form_of_dialogue(model, options.form) == "text":
+        model = model.plain()
+
+    def work(run: Run) -> Report:
+        report = study(
+            run, options.settings, model, problems, skipped_counts(evaluation.reading, evaluation.name)
         )
-    if options.ask and not fitted:
-        raise InputError(
-            f"{options.model} is not fitted yet: solon knows {options.model} --questions FILE writes a "
-            "folder that can be asked"
-        )
-    if fitted:
-        knower = load(Path(options.model), precision=options.precision)
-        return asked(knower, options) if options.ask else answered(knower, options)
-    found = usable(options.questions)
-    model = load_open(options.model, precision=options.precision, say=say)
-    model = model.plain() if form_of_dialogue(model, options.form) == "text" else model
-    problems = [own for own in found.problems if not own.options]
-    inputs = {"model": model.fingerprint, "questions": digest_of([], problems)}
-    counts, settings = (
-        skipped_counts(found.reading, found.name),
-        {**asdict(options.settings), "form": options.form},
+        say(f"fitted model  {run.folder / 'model'}")
+        return report
+
+    return conduct(
+        "knows",
+        options,
+        work,
+        settings={**asdict(options.settings), "form": options.form},
+        inputs={"model": model_key(model), "questions": digest_of([], problems)},
+        subject=model.name,
+        argv=argv,
     )
 
-    def work(run: Any) -> Any:
-        made = study(run, options.settings, model, problems, counts)
-        say(f"fitted model  {run.folder / 'model'}")
-        return made
 
-    return run_study(options, "knows", settings, inputs, model.name, work)
-
-
-def usable(path: Path | None) -> Evaluation:
-    """Questions with free replies and answers. Raises InputError where there are none."""
+def free_questions(path: Path | None) -> tuple[Evaluation, list[Problem]]:
+    """A file's questions with free replies. Raises InputError where none has an answer, or kinds are
+    mixed.
+    """
     if path is None:
         raise InputError("give --questions")
-    found = read_evaluation(path)
-    free = [own for own in found.problems if not own.options and own.answers]
-    if not free:
-        raise InputError(f"{path} is {found.kind}: it holds no questions with free replies and known answers")
-    if len({(own.max_tokens, own.grade) for own in free}) > 1:
+    evaluation = read_evaluation(path)
+    free = [problem for problem in evaluation.problems if not problem.options]
+    answered = [problem for problem in free if problem.answers]
+    if not answered:
+        raise InputError(
+            f"{path} is {evaluation.kind}: it holds no questions with free replies and known answers"
+        )
+    if len({(problem.tokens, problem.grade) for problem in answered}) > 1:
         raise InputError(f"{path} mixes kinds of reply; give each kind in a file of its own")
-    return found
-
-
-def asked(knower: Knower, options: Options) -> int:
-    """One question, answered or declined."""
-    like = knower.examples[0] if knower.examples else Problem("Question:")
-    put = Problem(
-        f"Question: {options.ask.strip()}", opening=like.opening, grade=like.grade, max_tokens=like.max_tokens
-    )
-    [row] = knower.answered([put])
-    row.pop("right")
-    words = row["answer"] if row["answers"] else "(it does not know this surely enough to answer)"
-    human = (
-        f"{words}\nconfidence {row['confidence']:.3f}, answers from {knower.threshold.value:.3f}: "
-        f"{knower.threshold.guarantee}"
-    )
-    return answer({**row, "threshold": knower.threshold.value}, human, as_json=options.json)
-
-
-def answered(knower: Knower, options: Options) -> int:
-    """A file of questions, each a line of JSON on standard output; what came of it at the end."""
-    problems = [own for own in usable(options.questions).problems if not own.options][
-        : options.settings.limit or None
-    ]
-    given = wrong = 0
-    for start in range(0, len(problems), 16):
-        for row in knower.answered(problems[start : start + 16]):
-            given, wrong = given + row["answers"], wrong + (row["answers"] and row["right"] is False)
-            print(json.dumps(row if row["answers"] else {**row, "answer": None}, ensure_ascii=False))
-    found = {
-        "questions": len(problems),
-        "answered": given,
-        "wrong": wrong,
-        "threshold": knower.threshold.value,
-    }
-    return answer(
-        found,
-        f"{given} of {len(problems)} questions answered, {wrong} of the answers wrong",
-        as_json=options.json,
-    )
+    return evaluation, free
