@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from solon.data.handover import FORMS, Handover
-from solon.data.published import to_pair
+from solon.data.published import to_hh_pair
 from solon.data.rows import from_messages
 from solon.data.tables import write_rows
+from solon.data.trainer_formats import WRITERS, TrainingData
 from solon.errors import InputError
 from solon.records.codecs import to_drafts
 from solon.records.files import temporary
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         ties = pairs(folder, partial / "pairs.jsonl")
         if options.to:
             (partial / options.to).mkdir()
-            FORMS[options.to](handed(folder), partial / options.to)
+            WRITERS[options.to](handed(folder), partial / options.to)
     made = sorted(path.name for path in options.folder.iterdir())
     words = f"{options.folder}: {', '.join(made)}" + (
         f" ({ties} ties have no chosen side and are not among the pairs)" if ties else ""
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     )
 
 
-def handed(folder: Path) -> Handover:
+def handed(folder: Path) -> TrainingData:
     """What another trainer would begin with: revisions to imitate, labels, and the prompts of both kinds."""
     drafts = [to_drafts(row) for row in stage_rows(folder, "drafts")]
     helpful = [from_messages(row["prompt"]) for row in stage_rows(folder, "helpful")]
@@ -82,7 +82,7 @@ def handed(folder: Path) -> Handover:
     ]
     settings = record(folder)["settings"]
     decided = [comparison for comparison in label_rows(folder) if comparison.p_first != 0.5]
-    return Handover(
+    return TrainingData(
         supervised,
         decided,
         [*(d.prompt for d in drafts), *helpful],
@@ -94,5 +94,5 @@ def handed(folder: Path) -> Handover:
 def pairs(folder: Path, path: Path) -> int:
     """Write those labels as pairs; returns how many ties were left out."""
     comparisons = label_rows(folder)
-    write_rows(path, [to_pair(c) for c in comparisons if c.p_first != 0.5])
+    write_rows(path, [to_hh_pair(c) for c in comparisons if c.p_first != 0.5])
     return sum(c.p_first == 0.5 for c in comparisons)

@@ -44,7 +44,7 @@ def answer_one(knower: Knower, options: Options) -> int:
     """One question, answered or declined."""
     like = knower.examples[0] if knower.examples else Problem("Question:")
     question = f"Question: {options.ask.strip()}"
-    problem = Problem(question, opening=like.opening, grade=like.grade, tokens=like.tokens)
+    problem = Problem(question, opening=like.opening, grade=like.grade, max_tokens=like.max_tokens)
     [row] = knower.answered([problem])
     row.pop("right")
     words = row["answer"] if row["answers"] else "(it does not know this surely enough to answer)"

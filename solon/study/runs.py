@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from solon.data.rows import to_comparison
+from solon.data.rows import comparison_from_row
 from solon.data.tables import read_rows
 from solon.errors import InputError
 from solon.words.comparison import Comparison
@@ -53,4 +53,4 @@ def stage_rows(folder: Path, name: str) -> list[dict[str, Any]]:
 def label_rows(folder: Path) -> list[Comparison]:
     """The AI labels that a run of `solon align` learned its preference model from; none where it has none."""
     kept = [name for name in LABELS if (folder / f"{name}.jsonl").exists()]
-    return [to_comparison(row) for row in stage_rows(folder, kept[0])] if kept else []
+    return [comparison_from_row(row) for row in stage_rows(folder, kept[0])] if kept else []

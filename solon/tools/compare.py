@@ -8,8 +8,8 @@ from pathlib import Path
 
 from solon.alignment.preference import PreferenceModel
 from solon.data import packaged
-from solon.evaluation.duel import Duel, duel
-from solon.evaluation.replies import refuses
+from solon.evaluation.replies import is_refusal
+from solon.evaluation.win_rate import WinRate, paired_win_rate
 from solon.models.base import Speaker
 from solon.statistics.intervals import Estimate, McNemar, mcnemar, paired_difference
 from solon.study.options import Models, RunOptions
@@ -46,7 +46,7 @@ class Options(RunOptions, Measuring):
 class Judged:
     """The first model against the second, by a judge, over the same prompts."""
 
-    wins: Duel
+    wins: WinRate
     difference: Estimate  # of mean scores, nats
     refusals: tuple[int, int]
     refusal_change: McNemar
@@ -73,10 +73,10 @@ def judge_models(
             [sample.text for group in groups for sample in group],
         )
         scores.append([flat[start : start + samples] for start in range(0, len(flat), samples)])
-        declined.append([refuses(group[0].text) for group in groups])
+        declined.append([is_refusal(group[0].text) for group in groups])
     means = [[sum(group) / len(group) for group in side] for side in scores]
     return Judged(
-        duel(scores[0], scores[1]),
+        paired_win_rate(scores[0], scores[1]),
         paired_difference(means[0], means[1]),
         (sum(declined[0]), sum(declined[1])),
         mcnemar(declined[0], declined[1]),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from solon.data.evaluations import suite
+from solon.data.evaluations import read_evaluations
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
@@ -70,7 +70,7 @@ def measure(
     argv: Sequence[str] = (),
 ) -> Finished:
     """One model's report, or the comparison of several, the first being what the others are held against."""
-    evaluations = Suite(tuple(suite(paths)), how.shots, how.limit, options.seed)
+    evaluations = Suite(tuple(read_evaluations(paths)), how.shots, how.limit, options.seed)
     write = None if how.inspect_logs is None else inspect_extra().write_log
     models = open_models(names, options.precision)
     settings = {"shots": how.shots, "limit": how.limit, "form": how.form, "truncate": how.truncate}

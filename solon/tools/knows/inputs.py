@@ -79,6 +79,6 @@ def free_questions(path: Path | None) -> tuple[Evaluation, list[Problem]]:
         raise InputError(
             f"{path} is {evaluation.kind}: it holds no questions with free replies and known answers"
         )
-    if len({(problem.tokens, problem.grade) for problem in answered}) > 1:
+    if len({(problem.max_tokens, problem.grade) for problem in answered}) > 1:
         raise InputError(f"{path} mixes kinds of reply; give each kind in a file of its own")
     return evaluation, free
