@@ -2,11 +2,16 @@
 
 import ast
 import importlib
+import json
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from solon.cli import main
+from solon.study.paper import papers
 from tests.paths import ROOT
 from tests.test_layers import RANK
 
@@ -19,7 +24,7 @@ PAGES = sorted(
     ]
 )
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|tmp|work|mnt|Users)/\w")
 
@@ -61,9 +66,10 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_imports_in_examples_exist(page: Path) -> None:
-    for code in PYTHON.findall(page.read_text()):
+    for _, code in PYTHON.findall(page.read_text()):
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("solon"):
+            known = isinstance(node, ast.ImportFrom) and ".answer_order." not in str(node.module)
+            if known and str(node.module).startswith("solon"):
                 module = importlib.import_module(str(node.module))
                 for alias in node.names:
                     assert alias.name in vars(module), f"{node.module} has no {alias.name}"
@@ -76,3 +82,32 @@ def test_the_architecture_shows_every_folder() -> None:
         if (ROOT / "solon" / folder).is_dir():
             assert f"`{folder}/" in page, f"{folder} is not in docs/architecture.md"
             assert f">{folder}<" in picture or f" {folder}<" in picture, f"{folder} is not in the picture"
+
+
+def test_the_study_of_the_recipe_is_built_from_its_folder_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CONTRIBUTING.md adds a paper: one folder and one test."""
+    files = dict(PYTHON.findall((ROOT / "CONTRIBUTING.md").read_text()))
+    studies = tmp_path / "solon" / "studies"
+    (studies / "answer_order").mkdir(parents=True)
+    (studies / "answer_order" / "__init__.py").touch()
+    for name, code in files.items():
+        if name.startswith("solon/"):
+            (tmp_path / name).write_text(code)
+    monkeypatch.setattr("solon.studies.__path__", [str(studies)])
+    monkeypatch.setattr("solon.study.paper.FOLDER", studies)
+    papers.cache_clear()
+    try:
+        assert main(["run", "answer_order", "--runs", str(tmp_path / "runs"), "--json"]) == 0
+        claims = {row["name"]: row["holds"] for row in json.loads(capsys.readouterr().out)["claims"]}
+        assert claims == {"same/words": True, "same/letters": False}
+        assert main(["run", "answer_order", "smollm2"]) == 2  # its need is required
+        assert "--questions" in capsys.readouterr().err
+        test: dict[str, Any] = {}
+        exec(files["tests/studies/test_answer_order.py"], test)
+        test["test_a_killed_study_finds_what_was_planted"](tmp_path / "killed")
+    finally:
+        papers.cache_clear()
+        for module in [name for name in sys.modules if name.startswith("solon.studies.answer_order")]:
+            del sys.modules[module]
