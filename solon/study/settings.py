@@ -75,22 +75,24 @@ def _shown(value: Any) -> str:
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """How preference models are trained. Learning rates are for adapters; whole weights want about a
-    tenth.
+    tenth. What "the paper" has here is HH-RLHF's (arXiv:2204.05862), which the later ones follow.
     """
 
-    weights: Literal["lora", "full"] = "lora"
+    weights: Literal["lora", "full"] = paper("full", "weights that are trained", default="lora")
     """train adapters on one frozen base, or all weights in fp32"""
-    rank: int = 16
+    rank: int = unpublished(16)
     """of the adapters"""
     max_tokens: int = 128
     """the longest reply"""
-    batch: int = 32
+    batch: int = unpublished(32)
     """rows of a supervised or preference step"""
-    preference_epochs: float = 1.0
-    preference_learning_rate: float = 2e-4
-    preference_depth: float = 1.0
+    preference_epochs: float = paper(1.0, "epochs of a preference model")
+    preference_learning_rate: float = unpublished(2e-4)
+    preference_depth: float = paper(1.0, "share of the layers under a preference model")
     """the share of the layers that preference models stand on"""
-    probe_start: bool = True
+    probe_start: bool = paper(
+        False, "preference heads that start at the ridge solution on frozen states", default=True
+    )
     """start the preference head at the ridge solution on frozen states (ours)"""
 
     def __post_init__(self) -> None:
@@ -109,17 +111,17 @@ class TrainingSettings:
 class RLSettings(TrainingSettings):
     """How a policy is trained besides."""
 
-    method: Literal["rloo", "ppo"] = "ppo"
+    method: Literal["rloo", "ppo"] = paper("ppo", "method of reinforcement learning")
     """of reinforcement learning"""
     policy_steps: int = 200
-    policy_prompts: int = 16
+    policy_prompts: int = unpublished(16)
     """prompts of a step"""
-    policy_samples: int = 4
+    policy_samples: int = unpublished(4)
     """replies to each of them"""
-    policy_epochs: int = 2
+    policy_epochs: int = unpublished(2)
     """passes over each batch of replies"""
-    policy_learning_rate: float = 1e-4
-    kl_coefficient: float = 0.001
+    policy_learning_rate: float = unpublished(1e-4)
+    kl_coefficient: float = paper(0.001, "weight of the KL in the reward")
     """of the KL summed over the reply, in nats, inside the reward"""
 
     def __post_init__(self) -> None:

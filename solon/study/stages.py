@@ -1,12 +1,15 @@
-"""What the studies share: the model that is trained, replies kept as rows, preference models on one base."""
+"""What the studies share: the model that is trained, replies kept as rows, preference models on one base,
+policies that are reinforced.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
+from solon.alignment.feedback import ReplyPair
 from solon.alignment.preference import (
     PairLoss,
     PreferenceModel,
@@ -20,10 +23,11 @@ from solon.errors import InputError
 from solon.models.activations import layer_sites
 from solon.models.adapters import Lora
 from solon.models.backbones.backbone import Backbone, fast_precision
-from solon.models.base import derive
+from solon.models.base import Sample, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
-from solon.records.codecs import from_replies, to_replies
+from solon.records.codecs import SAMPLES
+from solon.records.files import Row
 from solon.records.run import Run
 from solon.study.settings import RLSettings, TrainingSettings
 from solon.training.fit import Example, fit, micro_batches, reply_cross_entropy, shuffled_batch, steps_for
@@ -33,9 +37,8 @@ from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
-
-def key(prompt: Conversation) -> str:
-    return prompt.key
+Reply = TypeVar("Reply", str, Sample)
+Judge = Callable[[Sequence[Conversation], Sequence[Reply]], Sequence[float]]
 
 
 def slug(name: str) -> str:
@@ -62,41 +65,62 @@ def replies(
     name: str,
     model: TorchModel,
     prompts: Sequence[Conversation],
-    settings: TrainingSettings,
     *,
     count: int,
+    max_tokens: int,
     temperature: float = 1.0,
-) -> list[Any]:
+) -> list[list[Sample]]:
     """`count` replies to each prompt, kept as rows."""
 
-    def make(some: Sequence[Conversation]) -> list[dict[str, Any]]:
-        drawn = model.sample(
-            some,
-            count=count,
-            max_tokens=settings.max_tokens,
-            temperature=temperature,
-            seed=derive(run.seed, name),
-        )
-        return [from_replies(prompt, group) for prompt, group in zip(some, drawn, strict=True)]
+    def make(batch: Sequence[Conversation]) -> list[list[Sample]]:
+        seed = derive(run.seed, name)
+        return model.sample(batch, count=count, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
-    return [to_replies(row) for row in run.rows(name, prompts, key, make)]
+    return run.map(name, prompts, make, SAMPLES)
+
+
+def score_groups(
+    judge: Judge[Reply], prompts: Sequence[Conversation], groups: Sequence[Sequence[Reply]]
+) -> list[list[float]]:
+    """What `judge` gives every reply to every prompt, in one call; groups may differ in length.
+
+    >>> hi, bye = Conversation().human("Hi"), Conversation().human("Bye")
+    >>> score_groups(lambda prompts, replies: [float(len(r)) for r in replies], [hi, bye], [["a", "bb"], []])
+    [[1.0, 2.0], []]
+    """
+    pairs = [(prompt, reply) for prompt, group in zip(prompts, groups, strict=True) for reply in group]
+    scores = iter(judge([prompt for prompt, _ in pairs], [reply for _, reply in pairs]))
+    return [[next(scores) for _ in group] for group in groups]
+
+
+def comparable(pair: ReplyPair) -> bool:
+    """Whether there is anything to compare: both replies say something, and not the same."""
+    return bool(pair.first.strip() and pair.second.strip()) and pair.first != pair.second
 
 
 def alternated(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Every other one swapped, so that the better reply is not always the first."""
-    return [c.swapped() if place % 2 else c for place, c in enumerate(comparisons)]
+    return [c.swapped() if index % 2 else c for index, c in enumerate(comparisons)]
 
 
-def first_layers(body: Backbone, share: float) -> Backbone:
-    """The first layers of a body, a share of them; the body itself where that is all."""
-    layers = max(1, round(share * body.depth))
-    return body if layers == body.depth else body.first_layers(layers)
+def by_dialogue(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """Comparisons by how their dialogue opens."""
+    dialogues: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
+    return dialogues
 
 
-def parameters(body: Backbone) -> int:
+def first_layers(backbone: Backbone, share: float) -> Backbone:
+    """The first layers, a share of them; the backbone itself where that is all."""
+    layers = max(1, round(share * backbone.depth))
+    return backbone if layers == backbone.depth else backbone.first_layers(layers)
+
+
+def parameters(backbone: Backbone) -> int:
     """Those of the layers, embeddings left out, as the paper counts them."""
-    known = dict(body.named_modules())
-    return sum(parameter.numel() for name in layer_sites(body) for parameter in known[name].parameters())
+    known = dict(backbone.named_modules())
+    return sum(parameter.numel() for name in layer_sites(backbone) for parameter in known[name].parameters())
 
 
 def check_depths(base: TorchModel, depths: Sequence[float]) -> None:
@@ -108,18 +132,21 @@ def check_depths(base: TorchModel, depths: Sequence[float]) -> None:
 
 def split_in_halves(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
     """Two halves that share no dialogue."""
-    dialogues: dict[str, list[Comparison]] = {}
-    for comparison in pool:
-        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
+    dialogues = by_dialogue(pool)
     halves: tuple[list[Comparison], list[Comparison]] = ([], [])
-    for own in dialogues.values():
-        min(halves, key=len).extend(own)
+    for dialogue in dialogues.values():
+        min(halves, key=len).extend(dialogue)
     if min(map(len, halves)) < 8:
         raise InputError(
             f"{len(pool)} comparisons of {len(dialogues)} dialogues give halves of {len(halves[0])} and "
             f"{len(halves[1])}; 8 in each are needed"
         )
     return halves
+
+
+def new_preference_model(base: TorchModel, depth: float) -> PreferenceModel:
+    """One that has learned nothing, on the first layers (a share) of a copy of a base."""
+    return PreferenceModel("", ScalarModel(first_layers(base.copy().module, depth)), base.dialogue)
 
 
 def train_preference_model(
@@ -199,52 +226,77 @@ def score_comparisons(
 ) -> list[ScoredComparison]:
     """What `score` gives both sides of every held-out comparison, kept as rows."""
 
-    def make(some: Sequence[Comparison]) -> list[dict[str, Any]]:
-        scores = score(
-            [c.prompt for c in some for _ in range(2)], [text for c in some for text in (c.first, c.second)]
-        )
-        return [
-            {"first": first, "second": second}
-            for first, second in zip(scores[::2], scores[1::2], strict=True)
-        ]
+    def make(batch: Sequence[Comparison]) -> list[Row]:
+        prompts, sides = [c.prompt for c in batch], [(c.first, c.second) for c in batch]
+        scores = score_groups(score, prompts, sides)
+        return [{"first": first, "second": second} for first, second in scores]
 
     rows = run.rows(name, test, lambda comparison: comparison.key, make)
-    return [
-        scored_comparison(comparison, row["first"], row["second"])
-        for comparison, row in zip(test, rows, strict=True)
-    ]
+    return [scored_comparison(c, row["first"], row["second"]) for c, row in zip(test, rows, strict=True)]
 
 
-def mean_reward(pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Any]) -> float:
+def score_replies(
+    run: Run,
+    name: str,
+    judges: Mapping[str, Reward],
+    prompts: Sequence[Conversation],
+    groups: Sequence[Sequence[Sample]],
+) -> dict[str, list[list[float]]]:
+    """Each judge's score of every reply to every prompt, kept as rows."""
+    pairs = list(zip(prompts, groups, strict=True))
+
+    def make(batch: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[Row]:
+        asked, replied = [prompt for prompt, _ in batch], [group for _, group in batch]
+        scores = {judge: score_groups(reward, asked, replied) for judge, reward in judges.items()}
+        return [{judge: scores[judge][index] for judge in judges} for index in range(len(batch))]
+
+    rows = run.rows(name, pairs, lambda pair: pair[0].key, make)
+    return {judge: [row[judge] for row in rows] for judge in judges}
+
+
+def mean_reward(
+    pm: PreferenceModel, prompts: Sequence[Conversation], groups: Sequence[Sequence[Sample]]
+) -> float:
     """The preference model's mean on one fixed set, the supervised model's pairs: only differences mean
     anything.
     """
-    flat = [(prompt, sample) for prompt, group in zip(prompts, groups, strict=True) for sample in group]
-    return sum(pm([prompt for prompt, _ in flat], [sample for _, sample in flat])) / len(flat)
+    scores = [score for group in score_groups(pm, prompts, groups) for score in group]
+    return sum(scores) / len(scores)
+
+
+def as_they_are(policy: TorchModel, steps: Iterator[Step]) -> Iterator[Step]:
+    return steps
+
+
+def no_rows(step: Step) -> Sequence[Row]:
+    return ()
 
 
 def reinforce(
     run: Run,
     name: str,
-    policy: TorchModel,
+    start: TorchModel,
     prompts: Sequence[Conversation],
-    reward: PreferenceModel | Reward,
-    settings: RLSettings,
+    reward: Reward,
     *,
-    reference: TorchModel,
-    state: State | None,
-) -> Iterator[Step]:
-    """Reinforcement of a policy on prompts against a reward. PPO's critic begins as the preference model that
-    is the reward.
+    settings: RLSettings,
+    seed: int | None = None,
+    watch: Callable[[TorchModel, Iterator[Step]], Iterator[Step]] = as_they_are,
+    record: Callable[[Step], Sequence[Row]] = no_rows,
+) -> TorchModel:
+    """A policy that was reinforced on prompts against a reward, kept as the stage `name`. `start` is what it
+    starts from and the reference of the KL. PPO's critic begins as the preference model that is the reward.
+
+    `watch` is given the policy and its steps, and yields the steps, with more metrics if it likes; `record`
+    makes rows of each. The seed is the run's, derived by `name`, unless another is given.
     """
-    plan = Plan(
-        settings.policy_steps,
-        settings.policy_learning_rate,
-        warmup=min(3, settings.policy_steps),
-        bf16=settings.weights == "full" and policy.bf16_is_faster,
-    )
     config = RLConfig(
-        plan,
+        Plan(
+            settings.policy_steps,
+            settings.policy_learning_rate,
+            warmup=min(3, settings.policy_steps),
+            bf16=settings.weights == "full" and start.bf16_is_faster,
+        ),
         method=settings.method,
         prompts=settings.policy_prompts,
         samples=settings.policy_samples,
@@ -252,20 +304,24 @@ def reinforce(
         epochs=settings.policy_epochs,
         kl_coefficient=settings.kl_coefficient,
     )
-    critic = (
-        ScalarModel(reward.copy().scalar.backbone)
-        if settings.method == "ppo" and isinstance(reward, PreferenceModel)
-        else None
-    )
-    seed = derive(run.seed, name)
-    return improve(
-        policy,
-        prompts,
-        reward,
-        reference=reference,
-        config=config,
-        seed=seed,
-        critic=critic,
-        state=state,
-        world=run.world,
-    )
+
+    def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
+        critic = (
+            ScalarModel(reward.copy().scalar.backbone)
+            if settings.method == "ppo" and isinstance(reward, PreferenceModel)
+            else None
+        )
+        steps = improve(
+            policy,
+            prompts,
+            reward,
+            reference=start,
+            config=config,
+            seed=derive(run.seed, name) if seed is None else seed,
+            critic=critic,
+            state=state,
+            world=run.world,
+        )
+        return watch(policy, steps)
+
+    return run.trained(name, start, loop, steps=settings.policy_steps, record=record)

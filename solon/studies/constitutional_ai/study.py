@@ -29,7 +29,7 @@ from solon.evaluation.replies import repeated_phrase_rate
 from solon.models.base import LanguageModel, Stop, derive
 from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
-from solon.records.codecs import from_drafts, from_sample, to_drafts
+from solon.records.codecs import from_drafts, from_sample, own_key, to_drafts
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.studies.constitutional_ai.evidence import Evidence, Judgement, against_chance, agreements, gather
@@ -39,7 +39,6 @@ from solon.study.stages import (
     alternated,
     fine_tune,
     first_layers,
-    key,
     mean_reward,
     reinforce,
     replies,
@@ -78,11 +77,17 @@ def study(
     drafts = [
         to_drafts(row)
         for row in run.rows(
-            "drafts", inputs.prompts, key, lambda some: drafted(start, some, inputs, settings, run.seed)
+            "drafts", inputs.prompts, own_key, lambda some: drafted(start, some, inputs, settings, run.seed)
         )
     ]
     helpful = replies(
-        run, "helpful", start, inputs.helpful, settings, count=1, temperature=settings.draft_temperature
+        run,
+        "helpful",
+        start,
+        inputs.helpful,
+        count=1,
+        max_tokens=settings.max_tokens,
+        temperature=settings.draft_temperature,
     )
     examples = supervised_examples(start, drafts, inputs.helpful, helpful)
     supervised = fine_tune(
@@ -96,7 +101,7 @@ def study(
     )
 
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
-    groups = replies(run, "pairs", supervised, inputs.prompts, settings, count=2)
+    groups = replies(run, "pairs", supervised, inputs.prompts, count=2, max_tokens=settings.max_tokens)
     drawn = [
         ReplyPair(prompt, *(reply.text for reply in group))
         for prompt, group in zip(inputs.prompts, groups, strict=True)
@@ -120,25 +125,14 @@ def study(
     means = run.once(
         "means", lambda: {name: mean_reward(pm, inputs.prompts, groups) for name, pm in judges.items()}
     )
-    policy = run.trained(
+    policy = reinforce(
+        run,
         "policy",
         supervised,
-        lambda model, state: watching(
-            reinforce(
-                run,
-                "policy",
-                model,
-                (*inputs.prompts, *inputs.helpful),
-                train_pm,
-                settings,
-                reference=supervised,
-                state=state,
-            ),
-            judges,
-            means,
-            settings.policy_samples,
-        ),
-        steps=settings.policy_steps,
+        (*inputs.prompts, *inputs.helpful),
+        train_pm,
+        settings=settings,
+        watch=lambda model, steps: watching(steps, judges, means, settings.policy_samples),
         record=lambda step: [
             {"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward}
             for rollout in step.rollouts
@@ -149,7 +143,12 @@ def study(
     models = {"start": start, "supervised": supervised, "final": policy}
     said = {
         name: replies(
-            run, f"held_out_{name}", model, inputs.held_out, settings, count=settings.evaluation_samples
+            run,
+            f"held_out_{name}",
+            model,
+            inputs.held_out,
+            count=settings.evaluation_samples,
+            max_tokens=settings.max_tokens,
         )
         for name, model in models.items()
     }
@@ -159,8 +158,8 @@ def study(
             f"helpful_{name}",
             model,
             inputs.helpful_held_out,
-            settings,
             count=settings.evaluation_samples,
+            max_tokens=settings.max_tokens,
         )
         for name, model in models.items()
     }

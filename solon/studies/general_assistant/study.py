@@ -125,8 +125,8 @@ def lesson_texts(
             "prompted",
             base,
             [prompt.after(inputs.context) for prompt in inputs.prompts],
-            settings,
             count=1,
+            max_tokens=settings.max_tokens,
         )
         rows = [
             (prompt, group[0].text)
@@ -388,7 +388,10 @@ def spoken(
     ):
         asked = [prompt if context is None else prompt.after(context) for prompt in inputs.held_out]
         found.said[name] = [
-            group[0] for group in replies(run, f"held_out_{name}", model, asked, settings, count=1)
+            group[0]
+            for group in replies(
+                run, f"held_out_{name}", model, asked, count=1, max_tokens=settings.max_tokens
+            )
         ]
         cut = sum(said.stop is Stop.LENGTH for said in found.said[name])
         found.counts[

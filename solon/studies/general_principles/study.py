@@ -36,7 +36,7 @@ from solon.study.stages import (
     train_preference_model,
     with_adapters,
 )
-from solon.training.steps import State, Step
+from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
@@ -156,7 +156,14 @@ def paired(
     found: Findings,
 ) -> list[ReplyPair]:
     """Pairs of replies to each question; equal and empty ones say nothing, and are counted."""
-    groups = replies(run, f"pairs_{number}", model, asked, settings, count=2 * settings.pairs_each)
+    groups = replies(
+        run,
+        f"pairs_{number}",
+        model,
+        asked,
+        count=2 * settings.pairs_each,
+        max_tokens=settings.max_tokens,
+    )
     drawn = [
         ReplyPair(prompt, a.text, b.text)
         for prompt, own in zip(asked, groups, strict=True)
@@ -281,15 +288,13 @@ def climbed(
     def file(step: int) -> str:
         return f"policy_{name}-{step}.safetensors"
 
-    def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-        for step in reinforce(
-            run, f"policy_{name}", policy, prompts, reward, settings, reference=base, state=state
-        ):
+    def saving(policy: TorchModel, made: Iterator[Step]) -> Iterator[Step]:
+        for step in made:
             if step.number in steps:
                 run.artefact(file(step.number), policy.save)
             yield step
 
-    last = run.trained(f"policy_{name}", base, loop, steps=settings.policy_steps)
+    last = reinforce(run, f"policy_{name}", base, prompts, reward, settings=settings, watch=saving)
     for step in steps:
         policy = last.copy()
         policy.load(run.folder / file(step))
@@ -311,7 +316,12 @@ def measured(
     gains: dict[str, list[list[float]]] = {}
     for number, (trait, asked) in enumerate(found.held_out.items()):
         groups = replies(
-            run, f"trait_{number}_{name}", policy, asked, settings, count=settings.evaluation_samples
+            run,
+            f"trait_{number}_{name}",
+            policy,
+            asked,
+            count=settings.evaluation_samples,
+            max_tokens=settings.max_tokens,
         )
         if name == "start":
             found.said[trait] = (asked[0], [])
@@ -333,5 +343,7 @@ def measured(
         gains[trait] = [row["over"] for row in rows]
         cut = sum(sample.stop is Stop.LENGTH for group in groups for sample in group)
         found.cut[name] = found.cut.get(name, 0.0) + cut / sum(map(len, groups)) / len(found.held_out)
-    served = replies(run, f"helpful_{name}", policy, inputs.helpful_held_out, settings, count=1)
+    served = replies(
+        run, f"helpful_{name}", policy, inputs.helpful_held_out, count=1, max_tokens=settings.max_tokens
+    )
     return Snapshot(gains, [group[0].text for group in served])

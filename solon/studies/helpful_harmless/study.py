@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -56,7 +56,6 @@ from solon.study.stages import (
     train_preference_model,
     with_adapters,
 )
-from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
@@ -97,31 +96,28 @@ def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) ->
     }
     for name, model in judges.items():
         found.quality[name] = score_comparisons(run, f"quality_{name}", test, model.score)
-    drawn = replies(run, "start", base, inputs.held_out, settings, count=max(settings.best_of, 1))
+    drawn = replies(
+        run, "start", base, inputs.held_out, count=max(settings.best_of, 1), max_tokens=settings.max_tokens
+    )
     means = run.once(
         "means", lambda: {name: mean_reward(model, inputs.held_out, drawn) for name, model in judges.items()}
     )
     usual = baselines(
-        run, judges, inputs.prompts, replies(run, "baseline", base, inputs.prompts, settings, count=BASELINE)
+        run,
+        judges,
+        inputs.prompts,
+        replies(run, "baseline", base, inputs.prompts, count=BASELINE, max_tokens=settings.max_tokens),
     )
-    policy = run.trained(
+    policy = reinforce(
+        run,
         "policy",
         base,
-        lambda model, state: with_judge_scores(
-            reinforce(
-                run,
-                "policy",
-                model,
-                inputs.prompts,
-                judges["train_pm"],
-                settings,
-                reference=base,
-                state=state,
-            ),
-            judges,
-            lambda judge, prompt: usual[prompt.key][judge],
+        inputs.prompts,
+        judges["train_pm"],
+        settings=settings,
+        watch=lambda policy, steps: with_judge_scores(
+            steps, judges, lambda judge, prompt: usual[prompt.key][judge]
         ),
-        steps=settings.policy_steps,
         record=lambda step: [
             {"prompt": r.prompt.key, "gain": r.reward - usual[r.prompt.key]["train_pm"]}
             for r in step.rollouts
@@ -264,13 +260,15 @@ def iterated(
         model = train_preference_model(
             run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings
         )
-
-        def loop(
-            fresh: TorchModel, state: State | None, model: PreferenceModel = model, stage: str = stage
-        ) -> Iterator[Step]:
-            return reinforce(run, stage, fresh, inputs.prompts, model, settings, reference=base, state=state)
-
-        policy = run.trained(f"{stage}_policy", base, loop, steps=settings.policy_steps)
+        policy = reinforce(
+            run,
+            f"{stage}_policy",
+            base,
+            inputs.prompts,
+            model,
+            settings=settings,
+            seed=derive(run.seed, stage),
+        )
     return policy
 
 
@@ -288,7 +286,7 @@ def compared(
     """
     each = -(-wanted // len(inputs.prompts))  # pairs a prompt
     asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
-    groups = replies(run, f"{name}_replies", policy, asked, settings, count=2 * each)
+    groups = replies(run, f"{name}_replies", policy, asked, count=2 * each, max_tokens=settings.max_tokens)
     pairs = [
         ReplyPair(prompt, a.text, b.text)
         for prompt, own in zip(asked, groups, strict=True)
@@ -340,7 +338,8 @@ def pair_key(pair: ReplyPair) -> str:
 def first_of(
     run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings
 ) -> list[Sample]:
-    return [group[0] for group in replies(run, f"held_out_{name}", model, prompts, settings, count=1)]
+    groups = replies(run, f"held_out_{name}", model, prompts, count=1, max_tokens=settings.max_tokens)
+    return [group[0] for group in groups]
 
 
 def scored(

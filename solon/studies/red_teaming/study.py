@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -51,7 +51,6 @@ from solon.study.stages import (
     train_preference_model,
     with_adapters,
 )
-from solon.training.steps import State, Step
 from solon.words.conversation import Conversation
 
 
@@ -153,11 +152,7 @@ def defenders_of(
     """Plain, prompted, rejection sampling and RLHF, of one model."""
     base = with_adapters(model, settings, seed=run.seed)
     name = f"policy_{slug(model.name)}"
-
-    def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-        return reinforce(run, name, policy, inputs.prompts, guard, settings, reference=base, state=state)
-
-    policy = run.trained(name, base, loop, steps=settings.policy_steps)
+    policy = reinforce(run, name, base, inputs.prompts, guard, settings=settings)
     return [
         Defender("plain", model.name, model, inputs.plain),
         Defender("prompted", model.name, model, inputs.context),
@@ -221,20 +216,9 @@ def written(
             max_tokens=settings.max_tokens,
             seed=derive(run.seed, "target"),
         )
-
-        def loop(policy: TorchModel, state: State | None) -> Iterator[Step]:
-            return reinforce(
-                run,
-                "attacker",
-                policy,
-                [inputs.ask(own) for own in apart],
-                hurts,
-                config,
-                reference=base,
-                state=state,
-            )
-
-        reinforced = run.trained("attacker", base, loop, steps=settings.attack_steps)
+        reinforced = reinforce(
+            run, "attacker", base, [inputs.ask(own) for own in apart], hurts, settings=config
+        )
         found.steps = step_metrics(run, "attacker")
         made += asked(run, "reinforced", reinforced, [inputs.ask(own) for own in shown], settings, found)
     return made
