@@ -11,9 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from solon.cli import main
 from solon.data.evaluations import Evaluation, read_evaluation
@@ -23,75 +20,13 @@ from solon.evaluation.measure import Outcome, ReplyOutcome, choice_outcomes, rep
 from solon.evaluation.scores import accuracy
 from solon.models.load import load_open
 from solon.words.question import Problem
-
-WORDS = [
-    "what",
-    "is",
-    "the",
-    "colour",
-    "of",
-    "a",
-    "red",
-    "green",
-    "blue",
-    "house",
-    "tree",
-    "river",
-    "stone",
-    "and",
-    "how",
-    "many",
-    "are",
-    "there",
-    "one",
-    "two",
-    "three",
-    "four",
-    "(A)",
-    "(B)",
-    "(C)",
-    "answer",
-    ":",
-    "?",
-    ".",
-]
+from tests.tiny import write_tiny_llama
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with a byte-level tokenizer, as a Hugging Face folder."""
-    path = tmp_path_factory.mktemp("tiny")
-    own = Tokenizer(models.BPE())
-    own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<pad>", "</s>", "<s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    own.train_from_iterator([" ".join(WORDS)] * 3, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=own, eos_token="</s>", bos_token="<s>", pad_token="<pad>"
-    ).save_pretrained(path)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=own.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-    )
-    module = LlamaForCausalLM(config)
-    for parameter in module.parameters():
-        if parameter.ndim == 2:
-            parameter.data *= 4
-    module.save_pretrained(path)
-    return path
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ RANKS = (
     ("records",),
     ("study",),
     ("studies", "tools"),
+    ("api",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -20,8 +20,8 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The data sets, the longest reply (tokens) and the KL coefficient. `comparisons` must hold no ties, which
-    have no chosen side.
+    """The data sets, the longest reply (tokens) and the KL coefficient. `comparisons` must hold no ties,
+    which have no chosen side.
     """
 
     supervised: Sequence[Conversation]
@@ -68,7 +68,9 @@ trl rloo --model_name_or_path out/supervised --reward_model_name_or_path "${{PRE
 
 
 def to_openrlhf(data: TrainingData, folder: Path) -> None:
-    """Writes JSONL with chat messages, and `launch.sh` (OpenRLHF: `train_sft`, `train_rm`, `train_ppo_ray`)."""
+    """Writes JSONL with chat messages, and `launch.sh` (OpenRLHF: `train_sft`, `train_rm`,
+    `train_ppo_ray`).
+    """
     sides = [_sides(comparison) for comparison in data.comparisons]
     _rows(
         folder / "supervised.jsonl",
@@ -103,8 +105,8 @@ python3 -m openrlhf.cli.train_ppo_ray --pretrain out/supervised --reward_pretrai
 
 
 def to_verl(data: TrainingData, folder: Path) -> None:
-    """Writes Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference model:
-    the exported one is used.
+    """Writes Parquet, and `launch.sh` (verl: `fsdp_sft_trainer`, `main_ppo`). verl trains no preference
+    model: the exported one is used.
     """
     _rows(
         folder / "supervised.parquet",

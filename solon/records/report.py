@@ -10,6 +10,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
 from solon.statistics.intervals import Estimate
@@ -170,6 +171,7 @@ class Report:
     constants: Mapping[str, str] = field(default_factory=dict)
     maps: tuple[Map, ...] = ()
     skipped: tuple[str, ...] = ()  # what was not run for want of an input, and the flag that gives it
+    folder: str = ""  # where the run is kept, which is no part of its results
 
     @classmethod
     def of(
@@ -201,11 +203,27 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it but the outlines of maps, which are no finding."""
+        """All of it but the folder, and the outlines of maps."""
+        kept = asdict(replace(self, maps=()))
+        del kept["folder"]
         return {
-            **asdict(replace(self, maps=())),
-            "maps": [{"title": own.title, "values": dict(own.values)} for own in self.maps],
+            **kept,
+            "maps": [{"title": region.title, "values": dict(region.values)} for region in self.maps],
         }
+
+    def _repr_html_(self) -> str:
+        """The claims and warnings in a notebook; report.html in the run's folder has the figures."""
+        table = claims_table(self.claims)
+        rows = "".join(_html_row(row) for row in table.rows)
+        parts = [f"<h3>{escape(self.title)}</h3>", *(f"<p>{escape(text)}</p>" for text in self.summary)]
+        parts.append(f"<table>{_html_row(table.columns, 'th')}{rows}</table>")
+        parts += [f"<p><b>Warning.</b> {escape(text)}</p>" for text in self.warnings]
+        parts += [f"<p>Not run: {escape(text)}</p>" for text in self.skipped]
+        return "".join([*parts, f"<p>{escape(self.folder)}/report.html</p>" if self.folder else ""])
+
+
+def _html_row(cells: Sequence[str], tag: str = "td") -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def number(value: float) -> str:

@@ -223,7 +223,7 @@ def conduct(
             write_report(report, run.folder)
             claims = [finite(claim.row()) for claim in report.claims]
             index.ended(options.runs, run.folder, seconds=seconds, claims=claims)
-    return Finished(report, run.folder, seconds)
+    return Finished(replace(report, folder=str(run.folder)), run.folder, seconds)
 
 
 def show(name: str, finished: Finished, options: RunOptions, *, as_json: bool) -> int:
