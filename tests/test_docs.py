@@ -1,6 +1,7 @@
 """The documentation: links and pictures exist, every page is in the navigation, none names a machine."""
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from solon.cli import main
-from solon.study.paper import papers
+from solon.commands.studies import table
+from solon.study.paper import papers, runs
 from tests.paths import ROOT
 from tests.test_layers import RANK
 
@@ -111,3 +113,32 @@ def test_the_study_of_the_recipe_is_built_from_its_folder_and_runs(
         papers.cache_clear()
         for module in [name for name in sys.modules if name.startswith("solon.studies.answer_order")]:
             del sys.modules[module]
+
+
+def test_the_readme_lists_the_studies() -> None:
+    """What `solon studies --markdown` prints stands between the markers."""
+    page = (ROOT / "README.md").read_text()
+    listed = page.partition("<!-- studies:begin -->")[2].partition("<!-- studies:end -->")[0]
+    assert listed.strip() == table().strip()
+
+
+def test_every_need_of_a_paper_is_on_its_page() -> None:
+    for name in filter(runs, papers()):
+        page = (ROOT / "solon" / "studies" / name / "README.md").read_text()
+        for need in papers()[name].needs:
+            assert f"`--{need.flag.replace('_', '-')}`" in page, f"{name}: --{need.flag} is not on its page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_flags_of_studies_exist(page: Path) -> None:
+    """Every flag of a `solon run STUDY ...` in fenced code is one of the study's."""
+    code = "".join(FENCED.findall(page.read_text())).replace("\\\n", " ")
+    for name, words in re.findall(r"solon run (\w+)([^\n#&]*)", code):
+        if name in papers():
+            study = vars(importlib.import_module(f"solon.studies.{name}.study")).get("STUDY")
+            if study is None:
+                continue
+            options = study.defaults("quick")
+            fields = {*vars(options), *(field.name for field in dataclasses.fields(options.settings))}
+            for flag in re.findall(r"--(?:no-)?([a-z][a-z0-9-]*)", words.replace("--help", "")):
+                assert flag.replace("-", "_") in fields, f"{name} has no flag --{flag}"
