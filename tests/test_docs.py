@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import solon
 from solon.cli import main
 from solon.commands.studies import table
 from solon.study.paper import papers, runs
@@ -70,6 +71,12 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_imports_in_examples_exist(page: Path) -> None:
     for _, code in PYTHON.findall(page.read_text()):
         for node in ast.walk(ast.parse(code)):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "solon"
+            ):
+                assert node.attr in solon.FACE, f"solon has no {node.attr}"
             known = isinstance(node, ast.ImportFrom) and ".answer_order." not in str(node.module)
             if known and str(node.module).startswith("solon"):
                 module = importlib.import_module(str(node.module))
