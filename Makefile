@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test check test-slow docs clean
+.PHONY: setup demo test check test-slow test-gpu docs clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ check: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 1800
+
+# Needs an accelerator. Without a .venv it runs under PYTHON as it is.
+test-gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu --tests
 
 docs: .venv-docs/.ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict

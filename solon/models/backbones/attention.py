@@ -46,6 +46,7 @@ class Trees:
 
 
 NAME = "solon"
+RECOMPILE_LIMIT = 64
 MAX_KEYS = 1024  # above this many keys the T x S scores cost more memory than they save time
 
 
@@ -110,7 +111,10 @@ def tree_block_mask(ends_T: Tensor, positions_T: Tensor, prefix: int, window: in
 
 @cache
 def compiled_flex_attention() -> Callable[..., Any]:
-    """Flex attention compiled to one kernel for rows of any length; compiled once in a process."""
+    """Return flex attention as one kernel for rows of any length. It is compiled again by precision, gradients,
+    windows and prefixes: more often than torch's limit of 8, past which it would make all scores at once.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     return torch.compile(flex_attention, dynamic=True)
 
 
