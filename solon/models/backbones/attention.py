@@ -112,7 +112,8 @@ def tree_block_mask(ends_T: Tensor, positions_T: Tensor, prefix: int, window: in
 @cache
 def compiled_flex_attention() -> Callable[..., Any]:
     """Return flex attention as one kernel for rows of any length. It is compiled again by precision,
-    gradients, windows and prefixes: more often than torch's limit of 8, past which it makes all scores at once.
+    gradients, windows and prefixes: more often than torch's limit of 8, past which all scores are made at
+    once.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
     return torch.compile(flex_attention, dynamic=True)
