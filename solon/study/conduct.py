@@ -283,6 +283,11 @@ def _plain(value: Any) -> Any:
 # what several studies' inputs share
 
 
+@dataclass(frozen=True, slots=True)
+class NoInputs:
+    """The inputs of a study that reads nothing and makes all it works on from its seed."""
+
+
 def open_models(names: Sequence[str], precision: str) -> tuple[TorchModel, ...]:
     """Models to set side by side, by name, or as they are where they are open already.
 

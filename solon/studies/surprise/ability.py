@@ -13,14 +13,17 @@ import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from solon.errors import InputError
 from solon.models.backbones.backbone import Backbone
-from solon.models.base import Tokens
+from solon.models.base import Tokens, derive
 from solon.models.scoring import BATCH_TOKENS, batch_by_tokens, reply_hidden, token_logprobs
+from solon.records.codecs import Codec
 from solon.words.conversation import Conversation
 
 WORDS = (*"0123456789", "+")
@@ -28,47 +31,57 @@ WORDS = (*"0123456789", "+")
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Two numbers of k digits each; the answer has k + 1, the smallest place first where it is turned."""
+    """Two numbers of k digits each; the answer has k + 1, the smallest place first where it is reversed."""
 
     first: int
     second: int
     digits: int
 
-    def asked(self) -> Conversation:
+    def question(self) -> Conversation:
+        """The sum as one human turn, digit by digit: "0 7 + 0 8"."""
         return Conversation().human(
             f"{_spaced(self.first, self.digits)} + {_spaced(self.second, self.digits)}"
         )
 
-    def answer(self, *, turned: bool) -> str:
+    def answer(self, *, reverse: bool) -> str:
+        """The answer digit by digit, padded with zeros to k + 1 digits."""
         text = _spaced(self.first + self.second, self.digits + 1)
-        return text[::-1] if turned else text
+        return text[::-1] if reverse else text
 
     @property
     def held_out(self) -> bool:
         """A tenth of all sums, whatever the order of their numbers: they are never trained on."""
-        return (
-            hashlib.sha256(
-                f"{min(self.first, self.second)}+{max(self.first, self.second)}".encode()
-            ).digest()[0]
-            < 26
-        )
+        smaller, larger = sorted((self.first, self.second))
+        return hashlib.sha256(f"{smaller}+{larger}".encode()).digest()[0] < 26
 
 
 def _spaced(value: int, digits: int) -> str:
     return " ".join(str(value).zfill(digits))
 
 
-def drawn(rng: random.Random, digits: int, *, held_out: bool) -> Sum:
+def draw_sum(rng: random.Random, digits: int, *, held_out: bool) -> Sum:
+    """A sum of two numbers of so many digits, from the held-out ones or from the others."""
     while True:
-        found = Sum(rng.randrange(10**digits), rng.randrange(10**digits), digits)
-        if found.held_out == held_out:
-            return found
+        drawn = Sum(rng.randrange(10**digits), rng.randrange(10**digits), digits)
+        if drawn.held_out == held_out:
+            return drawn
+
+
+def held_out_sums(digits: int, count: int, seed: int) -> list[Sum]:
+    """Different held-out sums; all there are, where these are few."""
+    if digits == 1:
+        every = (Sum(first, second, 1) for first in range(10) for second in range(10))
+        return [drawn for drawn in every if drawn.held_out]
+    rng, sums = random.Random(derive(seed, "held out", digits)), dict[Sum, None]()
+    while len(sums) < min(count, 10 ** (2 * digits) // 20):
+        sums[draw_sum(rng, digits, held_out=True)] = None
+    return list(sums)
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
     """Of each sum: its loss (nats a token), the share of its tokens that are the likeliest given those
-    before, and whether all are.
+    before, and whether all are (1 or 0). All answers have `length` tokens.
     """
 
     loss: tuple[float, ...]
@@ -76,27 +89,42 @@ class Ability:
     exact: tuple[float, ...]
     length: int
 
+    @property
+    def predicted_exact(self) -> float:
+        """Exact match if errors at each token were independent: per-token accuracy to the power of the
+        length.
+        """
+        return float(np.mean(self.per_token)) ** self.length
+
+
+def _decoded(row: dict[str, Any]) -> Ability:
+    return Ability(tuple(row["loss"]), tuple(row["per_token"]), tuple(row["exact"]), row["length"])
+
+
+ABILITY: Codec[str, Ability] = Codec(lambda name, ability: asdict(ability), _decoded)
+
 
 @torch.inference_mode()
-def ability(body: Backbone, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
+def measure_ability(backbone: Backbone, rows: Sequence[tuple[Tokens, Tokens]]) -> Ability:
     """(prompt, answer) tokens, all answers of one length. Exact match is of greedy decoding: it is right
     exactly where every token is the likeliest given the right ones before it.
+
+    Raises InputError where answers differ in length.
     """
     lengths = {len(answer) for _, answer in rows}
     if len(lengths) != 1:
         raise InputError(f"abilities are measured on answers of one length; found {sorted(lengths)}")
-    found: dict[int, tuple[float, float, float]] = {}
+    measured: dict[int, tuple[float, float, float]] = {}
     for batch in batch_by_tokens([len(prompt) + len(answer) for prompt, answer in rows], tokens=BATCH_TOKENS):
-        hidden_NC, target_N, sizes = reply_hidden(
-            body, [(rows[place][0], [rows[place][1]]) for place in batch]
-        )
-        losses = (-token_logprobs(body, hidden_NC, target_N)).split(sizes)
-        hits = (body.logits(hidden_NC).argmax(dim=-1) == target_N).float().split(sizes)
-        found |= {
-            place: (float(loss.mean()), float(hit.mean()), float(hit.min()))
-            for place, loss, hit in zip(batch, losses, hits, strict=True)
+        groups = [(rows[index][0], [rows[index][1]]) for index in batch]
+        hidden_NC, target_N, sizes = reply_hidden(backbone, groups)
+        losses = (-token_logprobs(backbone, hidden_NC, target_N)).split(sizes)
+        hits = (backbone.logits(hidden_NC).argmax(dim=-1) == target_N).float().split(sizes)
+        measured |= {
+            index: (float(loss.mean()), float(hit.mean()), float(hit.min()))
+            for index, loss, hit in zip(batch, losses, hits, strict=True)
         }
-    loss, per_token, exact = zip(*(found[place] for place in range(len(rows))), strict=True)
+    loss, per_token, exact = zip(*(measured[index] for index in range(len(rows))), strict=True)
     return Ability(loss, per_token, exact, lengths.pop())
 
 

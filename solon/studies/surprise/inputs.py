@@ -1,12 +1,11 @@
-"""`solon run surprise`: smooth loss and abrupt ability of small transformers trained here on addition."""
+"""What the study works on: nothing is read; sums are drawn and small transformers are trained here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from solon.studies.surprise.study import Settings, full, quick, study
-from solon.study.legacy import StudyOptions, parse, preset_of, run_study
+from solon.studies.surprise.settings import Settings, quick
+from solon.study.options import StudyOptions
 
 
 @dataclass(frozen=True)
@@ -16,12 +15,3 @@ class Options(StudyOptions):
     """
 
     settings: Settings = field(default_factory=quick)
-
-
-def main(argv: Sequence[str]) -> int:
-    preset = Options(preset="full", settings=full()) if preset_of(argv) == "full" else Options()
-    options = parse(Options, argv, command="run surprise", default=preset)
-    settings = options.settings
-    return run_study(
-        options, "surprise", asdict(settings), {}, "small transformers", lambda run: study(run, settings)
-    )
