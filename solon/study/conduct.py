@@ -120,10 +120,22 @@ def parse_options(study: Study[OptionsT, Any, Any], argv: Sequence[str], *, comm
 
     def parsed(preset: str) -> OptionsT:
         default = with_values(study.defaults(preset), values, source=config)
-        return parse(study.options, words, command=command, default=default)
+        text = description(study)
+        return parse(study.options, words, command=command, default=default, description=text)
 
     options = parsed("full" if preset == "full" else "quick")
     return parsed("toy") if study.toy is not None and is_toy(options) and preset != "full" else options
+
+
+def description(study: Study[Any, Any, Any]) -> str:
+    """What --help says above the flags: the study, its paper, and the files that it needs."""
+    lines = [" ".join((study.options.__doc__ or "").split())]
+    paper = papers().get(study.name)
+    if paper is not None:
+        lines += [f"{paper.title} ({paper.source})."]
+        lines += [f"Without a model: {paper.offline}."] if paper.offline else []
+        lines += ["Needs " + "; ".join(map(str, paper.needs)) + "."] if paper.needs else []
+    return "\n\n".join(lines)
 
 
 def is_toy(options: StudyOptions) -> bool:
@@ -154,7 +166,9 @@ def run_study(
     In a `world` of several processes each calls this; the first writes and speaks.
     Raises InputError on inputs that are missing or cannot be used, before anything runs.
     """
-    skipped = () if is_toy(options) else check_needs(options, papers()[study.name].needs)
+    paper = papers().get(study.name)
+    needs = () if paper is None or is_toy(options) else paper.needs
+    skipped = check_needs(options, needs)
     inputs = study.inputs(options)
 
     def work(run: Run) -> Report:

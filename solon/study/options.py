@@ -54,7 +54,12 @@ class StudyOptions(RunOptions):
 
 
 def parse(
-    kind: type[Options], argv: Sequence[str], *, command: str, default: Options | None = None
+    kind: type[Options],
+    argv: Sequence[str],
+    *,
+    command: str,
+    default: Options | None = None,
+    description: str | None = None,
 ) -> Options:
     """Flags from a dataclass, over those of `--config FILE.toml`, and from nowhere else. Bad flags exit with
     status 2 and a message.
@@ -69,10 +74,10 @@ def parse(
     transformers.utils.logging.set_verbosity_error()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     config = (tyro.conf.OmitArgPrefixes,)
-    prog = f"solon {command}"
+    prog, args = f"solon {command}", list(argv)
     if default is None:
-        return tyro.cli(kind, prog=prog, args=list(argv), config=config)
-    return tyro.cli(kind, prog=prog, args=list(argv), default=default, config=config)
+        return tyro.cli(kind, prog=prog, args=args, config=config, description=description)
+    return tyro.cli(kind, prog=prog, args=args, config=config, description=description, default=default)
 
 
 def flags_of(kind: type[Any]) -> list[str]:

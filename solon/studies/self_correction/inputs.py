@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from solon.data.evaluations import read_evaluation
 from solon.errors import InputError
@@ -16,7 +13,7 @@ from solon.studies.self_correction.paper import PAPER
 from solon.studies.self_correction.settings import Settings, quick
 from solon.studies.self_correction.toy import Planted, planted, pronouns, questions
 from solon.study.conduct import TOY, is_toy, open_models, skipped_counts
-from solon.study.options import StudyOptions
+from solon.study.options import Models, StudyOptions
 from solon.study.paper import missing
 from solon.words.question import Problem
 
@@ -43,7 +40,7 @@ class Options(StudyOptions):
     steps.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional] = (TOY,)
+    models: Models = (TOY,)
     """smollm2, gemma3-270m, model folders or hub ids, in the order of size or of training; toy: scripted
     models with a planted bias, offline
     """
