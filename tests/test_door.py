@@ -1,4 +1,4 @@
-"""What a person meets at the door: the nearest spelling, help, completion, a list of runs, usual file modes."""
+"""What a person meets at the door: nearest spellings, help, completion, a list of runs, usual file modes."""
 
 import json
 import subprocess
