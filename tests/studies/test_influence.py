@@ -36,13 +36,14 @@ from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.scalar import ScalarModel
 from solon.models.trie import ScoreRequest
 from solon.records.page import page
+from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
 from solon.studies.influence.study import Settings as InfluenceSettings
 from solon.studies.influence.study import study as ladder_study
+from solon.tools.explain.report import report as explain_report
 from solon.tools.explain.study import Settings as ExplainSettings
-from solon.tools.explain.study import Source, explained
-from solon.tools.explain.study import study as explain
+from solon.tools.explain.study import Source, explain, explain_all
 from tests.killed import survived
 
 
@@ -329,13 +330,16 @@ def test_an_explanation_names_the_row_that_it_repeats_and_survives_being_killed(
         )
 
     settings = ExplainSettings(top=3, tokens=64, fit_rows=40)
-    whole = survived(
-        tmp_path, lambda run: explain(run, settings, [source()], [("asked", "replied")], {}), patience=(1, 3)
-    )
+
+    def work(run: Run) -> Report:
+        explained = explain_all(run, settings, [source()])
+        return explain_report(settings, explained, [("asked", "replied")], {})
+
+    whole = survived(tmp_path, work, patience=(1, 3))
     first = next(line for line in whole.splitlines() if line.startswith("| +"))
     assert first.endswith("| row 7 <b> |")
     with Run.open(tmp_path / "page", "explained", {}, {}, seed=0) as run:
-        made = explain(run, settings, [source()], [("asked", "replied")], {})
+        made = work(run)
     html = page(made)
     assert (
         "row 7 &lt;b&gt;" in html
@@ -366,7 +370,7 @@ def test_several_replies_parts_and_candidates_explain_alike(tmp_path: Path) -> N
 
     def influences(name: str, settings: ExplainSettings, *asked: ScoreRequest) -> np.ndarray:
         with Run.open(tmp_path, name, {}, {}, seed=0) as run:
-            return explained(run, settings, source(*asked)).total_QN
+            return explain(run, settings, source(*asked)).total_QN
 
     both = influences("both", ExplainSettings(top=3), rows[7], rows[3])
     for place, own in enumerate((rows[7], rows[3])):

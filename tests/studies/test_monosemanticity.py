@@ -30,9 +30,10 @@ from solon.studies.monosemanticity.report import half_point
 from solon.studies.monosemanticity.settings import Inputs, Settings
 from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
+from solon.tools.features.report import report as moved_report
 from solon.tools.features.study import Inputs as MovedInputs
 from solon.tools.features.study import Settings as MovedSettings
-from solon.tools.features.study import study as moved_study
+from solon.tools.features.study import compare
 from tests.killed import survived
 
 
@@ -132,26 +133,16 @@ def test_a_feature_that_one_model_uses_more_is_found(tmp_path: Path) -> None:
         tuple(f"prompt {n // 2}" for n in range(30)),
         str,
     )
-    whole = survived(
-        tmp_path, lambda run: moved_study(run, MovedSettings(top=3, examples=1), inputs), patience=(1, 3)
-    )
+    settings = MovedSettings(top=3, examples=1)
+    whole = survived(tmp_path, lambda run: moved_report(settings, compare(run, inputs)), patience=(1, 3))
     first = next(line for line in whole.splitlines() if line.startswith("| Feature "))
     assert first.startswith("| Feature 7 rose") and "| holds |" in first
     with Run.open(tmp_path, "same", {}, {}, seed=0) as run:
-        same = moved_study(
-            run,
-            MovedSettings(),
-            MovedInputs(before, before, own, 1, tuple(rows), inputs.titles, inputs.prompts, str),
-        )
+        same = moved_report(MovedSettings(), compare(run, replace(inputs, after=before)))
     assert not [claim for claim in same.claims if claim.name.startswith("moved/")]
+    narrow = replace(inputs, dictionary=Autoencoder(8, 4, seed=0))
     with Run.open(tmp_path, "other", {}, {}, seed=0) as run, pytest.raises(InputError, match="channels"):
-        moved_study(
-            run,
-            MovedSettings(),
-            MovedInputs(
-                before, after, Autoencoder(8, 4, seed=0), 1, tuple(rows), inputs.titles, inputs.prompts, str
-            ),
-        )
+        compare(run, narrow)
 
 
 def test_labels_are_said_and_rated() -> None:

@@ -34,7 +34,8 @@ from solon.study.conduct import Finished, conduct, open_model
 from solon.study.fingerprint import content_hash, model_key
 from solon.study.options import RunName, RunOptions
 from solon.study.runs import find_run, label_rows, stage_rows
-from solon.tools.explain.study import Settings, Source, study
+from solon.tools.explain.report import report
+from solon.tools.explain.study import Settings, Source, explain_all
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
@@ -84,7 +85,8 @@ def explain(options: Options, *, argv: Sequence[str] = ()) -> Finished:
     questions = [(options.prompt, reply) for reply in options.reply]
 
     def work(run: Run) -> Report:
-        return study(run, options.settings, sources, questions, counts)
+        explained = explain_all(run, options.settings, sources)
+        return report(options.settings, explained, questions, counts)
 
     settings = asdict(options.settings)
     return conduct("explain", options, work, settings=settings, inputs=inputs, subject=model.name, argv=argv)

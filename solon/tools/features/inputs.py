@@ -19,7 +19,8 @@ from solon.study.conduct import Finished, conduct, open_model
 from solon.study.fingerprint import content_hash, model_key
 from solon.study.options import RunName, RunOptions
 from solon.study.runs import find_run, record, stage_rows
-from solon.tools.features.study import Inputs, Settings, study
+from solon.tools.features.report import report
+from solon.tools.features.study import Inputs, Settings, compare
 from solon.words.conversation import Conversation
 
 
@@ -86,7 +87,7 @@ def compare_features(options: Options, *, argv: Sequence[str] = ()) -> Finished:
     }
 
     def work(run: Run) -> Report:
-        return study(run, options.settings, inputs)
+        return report(options.settings, compare(run, inputs))
 
     settings = asdict(options.settings)
     return conduct("features", options, work, settings=settings, inputs=named, subject=after.name, argv=argv)

@@ -12,26 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from solon.errors import InputError
 from solon.interpretability.autoencoder import Autoencoder
-from solon.models.activations import activations, direct_logit_attribution, layer_sites
+from solon.models.activations import activations, layer_sites
 from solon.models.base import Tokens, derive
 from solon.models.torch_model import TorchModel
-from solon.records.report import Claim, Exhibit, Figure, Heat, Line, Report, Table, number
+from solon.records.codecs import PLAIN
 from solon.records.run import Run
-from solon.statistics.intervals import Estimate, mean
-from solon.statistics.paired import holm
-from solon.study.claims import interval, sign
-
-FEWEST = 5  # conversations in which a feature has to fire to be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,53 +62,69 @@ class Inputs:
     limit: float = math.inf
 
 
-def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
-    """Mean activations of every conversation by both models are kept, and gone on from."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What `compare` measured: of every conversation (C) and feature (F) the mean activation over its tokens,
+    the second model less the first and the higher of both; and the variance that the dictionary explains of
+    either model.
+    """
+
+    inputs: Inputs  # the models without the layers above the dictionary's
+    moved_CF: np.ndarray
+    level_CF: np.ndarray
+    explained: Mapping[str, float]  # "before", "after"
+
+
+def compare(run: Run, inputs: Inputs) -> Changes:
+    """Mean activations of every conversation by both models, kept and gone on from.
+
+    Raises InputError on a layer that is not there, or a dictionary of another width.
+    """
+    check(inputs)
+    inputs = replace(
+        inputs,
+        before=first_layers(inputs.before, inputs.layer),
+        after=first_layers(inputs.after, inputs.layer),
+    )
+
+    def make(batch: Sequence[int]) -> list[dict[str, Any]]:
+        return [compare_row(inputs, inputs.rows[index]) for index in batch]
+
+    keys = [f"{index} {derive(0, *row)}" for index, row in enumerate(inputs.rows)]
+    rows = run.map("activations", range(len(keys)), make, PLAIN, key=keys.__getitem__, size=8)
+    moved_CF, level_CF = np.zeros((2, len(rows), inputs.dictionary.features))
+    for number, row in enumerate(rows):
+        moved_CF[number, row["features"]] = np.array(row["after"]) - np.array(row["before"])
+        level_CF[number, row["features"]] = np.maximum(row["before"], row["after"])
+    explained = {
+        name: explained_variance([row[f"fit_{name}"] for row in rows]) for name in ("before", "after")
+    }
+    return Changes(inputs, moved_CF, level_CF, explained)
+
+
+def check(inputs: Inputs) -> None:
+    """Raises InputError where the dictionary cannot be of that layer."""
     sites = layer_sites(inputs.before.module)
     if not 1 <= inputs.layer <= len(sites):
         raise InputError(f"no layer {inputs.layer}; there are 1 to {len(sites)}: {', '.join(sites)}")
-    if (
-        inputs.before.module.width != inputs.dictionary.width
-        or inputs.after.module.width != inputs.dictionary.width
-    ):
+    widths = [model.module.width for model in (inputs.before, inputs.after)]
+    if set(widths) != {inputs.dictionary.width}:
         raise InputError(
-            f"the dictionary is of {inputs.dictionary.width} channels; the models have "
-            f"{inputs.before.module.width} and {inputs.after.module.width}"
+            f"the dictionary is of {inputs.dictionary.width} channels; the models have {widths[0]} and "
+            f"{widths[1]}"
         )
 
-    inputs = replace(
-        inputs, before=shortened(inputs.before, inputs.layer), after=shortened(inputs.after, inputs.layer)
-    )
 
-    def make(places: Sequence[int]) -> list[dict[str, Any]]:
-        return [compared(inputs, inputs.rows[place]) for place in places]
-
-    rows = run.rows(
-        "activations",
-        range(len(inputs.rows)),
-        lambda place: f"{place} {derive(0, *inputs.rows[place])}",
-        make,
-        size=8,
-    )
-    features = inputs.dictionary.features
-    moved_CF = np.zeros((len(rows), features))
-    level_CF = np.zeros((len(rows), features))
-    for number_, row in enumerate(rows):
-        moved_CF[number_, row["features"]] = np.array(row["after"]) - np.array(row["before"])
-        level_CF[number_, row["features"]] = np.maximum(row["before"], row["after"])
-    return report(settings, inputs, moved_CF, level_CF, rows)
-
-
-def shortened(model: TorchModel, layer: int) -> TorchModel:
+def first_layers(model: TorchModel, layer: int) -> TorchModel:
     """The same without the layers above, which change nothing that is looked at; its head is still there."""
     model.module.requires_grad_(False)
     return TorchModel(model.name, model.module.first_layers(layer), model.dialogue)
 
 
 @torch.inference_mode()
-def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, float, Tensor]:
+def encode(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, float, Tensor]:
     """(f |decoder row| of every token (T, F), zeros where the activation is too long; squared error;
-    activations that count) of one conversation.
+    activations that count) of one conversation. Raises InputError on activations that are not finite.
     """
     site = layer_sites(model.module)[inputs.layer - 1]
     x_TD = activations(model.module, [row], [site])[site][0, inputs.skip :].float().cpu()
@@ -129,12 +139,12 @@ def encoded(inputs: Inputs, model: TorchModel, row: Tokens) -> tuple[Tensor, flo
     return f_TF * inputs.dictionary.norms_F, error, x_TD[kept_T]
 
 
-def compared(inputs: Inputs, row: Tokens) -> dict[str, Any]:
+def compare_row(inputs: Inputs, row: Tokens) -> dict[str, Any]:
     """Mean activations over one conversation's tokens of every feature that either model uses there, and what
     is needed for the variance explained.
     """
-    before_TF, error_before, kept_before = encoded(inputs, inputs.before, row)
-    after_TF, error_after, kept_after = encoded(inputs, inputs.after, row)
+    before_TF, error_before, kept_before = encode(inputs, inputs.before, row)
+    after_TF, error_after, kept_after = encode(inputs, inputs.after, row)
     before_F, after_F = before_TF.mean(dim=0), after_TF.mean(dim=0)
     used = ((before_F > 0) | (after_F > 0)).nonzero()[:, 0]
     return {
@@ -152,188 +162,12 @@ def moments(error: float, x_TD: Tensor) -> dict[str, Any]:
         "error": error,
         "count": len(x_TD),
         "squares": float(x_TD.double().square().sum()),
-        "sum": [round(own, 4) for own in x_TD.double().sum(dim=0).tolist()],
+        "sum": [round(value, 4) for value in x_TD.double().sum(dim=0).tolist()],
     }
 
 
-def explained_of(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+def explained_variance(parts: Sequence[Mapping[str, Any]]) -> float:
     """1 - squared error over variance about the mean of all tokens together."""
-    parts = [row[f"fit_{name}"] for row in rows]
-    count, total_D = sum(own["count"] for own in parts), np.sum([own["sum"] for own in parts], axis=0)
-    variance = sum(own["squares"] for own in parts) - float(total_D @ total_D) / count
-    return float(1 - sum(own["error"] for own in parts) / variance)
-
-
-def report(
-    settings: Settings,
-    inputs: Inputs,
-    moved_CF: np.ndarray,
-    level_CF: np.ndarray,
-    rows: Sequence[Mapping[str, Any]],
-) -> Report:
-    used = np.flatnonzero((level_CF > 0).sum(axis=0) >= FEWEST)
-    if len(used) == 0 or len(moved_CF) < FEWEST:
-        raise InputError(
-            f"no feature is active in {FEWEST} conversations of {len(moved_CF)}: give more of them"
-        )
-    prompts = list(dict.fromkeys(inputs.prompts))
-    if len(prompts) < 3:
-        raise InputError(f"{len(prompts)} prompts are too few to tell a change from chance; give 3 or more")
-    moved_PF = np.array(
-        [
-            moved_CF[[place for place, own in enumerate(inputs.prompts) if own == prompt]].mean(axis=0)
-            for prompt in prompts
-        ]
-    )
-    means, errors = (
-        moved_PF[:, used].mean(axis=0),
-        moved_PF[:, used].std(axis=0, ddof=1) / np.sqrt(len(prompts)),
-    )
-    p = 2 * stats.t.sf(np.abs(means) / np.maximum(errors, 1e-30), len(prompts) - 1)
-    sure = holm(p.tolist())
-    order = np.argsort(-means)
-    rose, fell = (
-        [int(place) for place in some if sign_ * means[place] > 0][: settings.top]
-        for some, sign_ in ((order, 1), (order[::-1], -1))
-    )
-    estimates = {place: mean(moved_PF[:, used[place]].tolist()) for place in (*rose, *fell)}
-    explained = {name: explained_of(rows, name) for name in ("before", "after")}
-    claims = [_claim(int(used[place]), estimates[place], sure[place]) for place in (*rose[:5], *fell[:5])]
-    for name, value in explained.items():
-        text = f"Variance that the dictionary explains of the model {name}"
-        claims.append(Claim(f"explained/{name}", text, value, value, value, len(rows), None, "counted"))
-    spread = np.sort(np.abs(means))[::-1]
-    figure = Figure(
-        "How far features moved",
-        "features, furthest first",
-        "mean change of activation",
-        (Line("features", tuple(map(float, range(len(spread)))), tuple(map(float, spread))),),
-    )
-    summary = (
-        f"{inputs.dictionary.features} features after layer {inputs.layer}, learned from "
-        f"{inputs.before.name}: their mean activation over the tokens of "
-        f"{len(rows)} conversations of {len(prompts)} prompts in {inputs.after.name} less that in "
-        f"{inputs.before.name}. {len(used)} are active in {FEWEST} conversations or more; "
-        f"{sum(own < 0.05 for own in sure)} of these moved, by Holm's step-down at 0.05.",
-    )
-    tables = tuple(
-        _table(
-            title,
-            inputs,
-            [
-                (int(used[place]), estimates[place], sure[place], float(level_CF[:, used[place]].mean()))
-                for place in places
-            ],
-        )
-        for title, places in (("Features that rose", rose), ("Features that fell", fell))
-        if places
-    )
-    gallery = [
-        own
-        for places in (rose[:5], fell[:5])
-        for place in places
-        for own in _exhibits(
-            settings, inputs, int(used[place]), moved_CF[:, used[place]] * (1 if means[place] > 0 else -1)
-        )
-    ]
-    warnings = (
-        ()
-        if explained["after"] > explained["before"] - 0.1
-        else (
-            "the dictionary explains much less of the second model: features that it lacks may have moved "
-            "more",
-        )
-    )
-    counts = {
-        **inputs.counts,
-        f"features active in fewer than {FEWEST} conversations, not compared": inputs.dictionary.features
-        - len(used),
-    }
-    title = f"What moved from {inputs.before.name} to {inputs.after.name}"
-    settings_shown = {name: str(value) for name, value in asdict(settings).items()}
-    return Report(
-        title,
-        summary,
-        tuple(claims),
-        warnings,
-        tables,
-        (figure,),
-        tuple(gallery),
-        counts,
-        DEVIATIONS,
-        settings_shown,
-    )
-
-
-DEVIATIONS = (
-    "The paper looks at one model; comparing two by the first one's dictionary is ours.",
-    "A feature's mean over tokens hides whether it fires more often or more strongly.",
-)
-
-
-def shown(p: float) -> str:
-    """
-    >>> shown(0.0123), shown(0.0)
-    ('0.012', 'below 1e-12')
-    """
-    return "below 1e-12" if p < 1e-12 else f"{p:.2g}"
-
-
-def _claim(feature: int, moved: Estimate, p: float) -> Claim:
-    way = "rose" if moved.value > 0 else "fell"
-    return Claim.of(
-        f"moved/{feature}",
-        f"Feature {feature} {way} (mean activation a token; p {shown(p)} by Holm)",
-        moved,
-        True if p < 0.05 and sign(moved) is not None else None,
-    )
-
-
-def _table(title: str, inputs: Inputs, found: Sequence[tuple[int, Estimate, float, float]]) -> Table:
-    own = inputs.dictionary
-    logits = direct_logit_attribution(
-        inputs.before.module, own.decoder_FD.detach()[[feature for feature, *_ in found]]
-    )
-    common = direct_logit_attribution(
-        inputs.before.module, own.decoder_FD.detach()[:: max(1, own.features // 200)]
-    ).mean(dim=0)
-    # what all directions raise says nothing of one
-    logits = logits - common * (logits @ common)[:, None] / (common @ common)
-    tops = [
-        ", ".join(repr(inputs.spelled(token)) for token in row.topk(5).indices.tolist()) for row in logits
-    ]
-    rows = tuple(
-        (str(feature), interval(moved), shown(p), number(level), top)
-        for (feature, moved, p, level), top in zip(found, tops, strict=True)
-    )
-    return Table(
-        title,
-        ("feature", "change of mean activation", "p, Holm", "level", "raises most"),
-        rows,
-        "Level: the mean of the higher of both models' activations.",
-    )
-
-
-def _exhibits(settings: Settings, inputs: Inputs, feature: int, moved_C: np.ndarray) -> list[Exhibit]:
-    """The conversations in which a feature moved most, each token with how far."""
-    made = []
-    for place in np.argsort(-moved_C)[: settings.examples]:
-        if moved_C[place] <= 0:
-            break
-        row = inputs.rows[place]
-        before_TF, after_TF = (
-            encoded(inputs, model, row)[0][:, feature] for model in (inputs.before, inputs.after)
-        )
-        spelled = [inputs.spelled(token) for token in row]
-        heights = [*[0.0] * inputs.skip, *(after_TF - before_TF).tolist()]
-        heat = Heat(f"feature {feature}, after less before", tuple(zip(spelled, heights, strict=True)))
-        made.append(
-            Exhibit(
-                f"Feature {feature}: {inputs.titles[place][:90]}",
-                (),
-                folded=True,
-                blurred=True,
-                heats=(heat,),
-            )
-        )
-    return made
+    count, total_D = sum(part["count"] for part in parts), np.sum([part["sum"] for part in parts], axis=0)
+    variance = sum(part["squares"] for part in parts) - float(total_D @ total_D) / count
+    return float(1 - sum(part["error"] for part in parts) / variance)
