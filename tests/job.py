@@ -16,8 +16,9 @@ from solon.records.files import write_text
 from solon.records.page import page
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.constitutional_ai.settings import Inputs, Settings
-from solon.studies.constitutional_ai.study import study
+from solon.studies.constitutional_ai.inputs import Inputs
+from solon.studies.constitutional_ai.settings import Settings
+from solon.studies.constitutional_ai.study import align
 from solon.training.parallel import init_distributed, shutdown
 from tests.toy import oracle, prompts
 
@@ -50,18 +51,24 @@ def main(root: Path) -> None:
         dialogue,
     )
     red, useful = prompts(toy.FORBIDDEN, 72, 0), prompts(toy.EVERYDAY, 24, 0)
-    given = Inputs(toy.CONSTITUTION, red[:48], red[48:], useful[:12], useful[12:])
+    inputs = Inputs(
+        start=start,
+        feedback=oracle(lambda prompt, reply: float(len(reply) % 7)),
+        constitution=toy.CONSTITUTION,
+        prompts=red[:48],
+        held_out=red[48:],
+        helpful=useful[:12],
+        helpful_held_out=useful[12:],
+    )
     with init_distributed() as world, Run.open(root, "job", asdict(SETTINGS), {}, seed=0, world=world) as run:
         # keep every step, so that kills land between them too
         object.__setattr__(run, "checkpoint_seconds", 0.0)
-        report, policy, _ = study(
-            run, SETTINGS, given, start=start, feedback=oracle(lambda prompt, reply: float(len(reply) % 7))
-        )
+        aligned = align(run, SETTINGS, inputs)
         if world.rank:
             return
-        write_text(run.folder / "report.md", markdown(report))
-        write_text(run.folder / "report.html", page(report))
-        policy.save(run.folder / "final.safetensors")
+        write_text(run.folder / "report.md", markdown(aligned.report))
+        write_text(run.folder / "report.html", page(aligned.report))
+        aligned.policy.save(run.folder / "final.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What the report says in plain words when something has gone wrong."""
 
-from dataclasses import replace
-
-from solon.studies.constitutional_ai.evidence import Findings
-from solon.studies.constitutional_ai.report import collapsed, warnings
+from solon.studies.constitutional_ai.evidence import Signs
+from solon.studies.constitutional_ai.report import collapse_warning, signs_section
 
 START = {
     "refusals": 0.05,
@@ -12,21 +10,27 @@ START = {
     "cut off at the limit": 0.5,
     "tokens": 40.0,
 }
-FOUND = Findings({}, {}, {}, {("harmless", "start"): START, ("helpful", "start"): START}, {}, {}, [])
 
 
-def after(axis: str, **changed: float) -> Findings:
-    shares = {**START, **{name.replace("_", " "): value for name, value in changed.items()}}
-    return replace(FOUND, words={**FOUND.words, (axis, "final"): shares})
+def collapsed(axis: str, **changed: float) -> str:
+    return collapse_warning(axis, START, after(**changed))
+
+
+def after(**changed: float) -> Signs:
+    return {**START, **{name.replace("_", " "): value for name, value in changed.items()}}
+
+
+def warnings(axis: str, **changed: float) -> tuple[str, ...]:
+    signs = {name: {"start": START, "final": START} for name in ("harmless", "helpful")}
+    signs[axis] = {"start": START, "final": {**after(**changed)}}
+    return signs_section(signs).warnings
 
 
 def test_a_model_that_says_one_thing_or_refuses_everything_is_said_to_have_collapsed() -> None:
-    assert warnings(after("harmless"), []) == []
-    assert "repeated phrases went from 1% to 100%" in collapsed(
-        "harmless", after("harmless", repeated_phrases=1.0)
-    )
+    assert warnings("harmless") == ()
+    assert "repeated phrases went from 1% to 100%" in collapsed("harmless", repeated_phrases=1.0)
     # of harmful requests, that may be right
-    assert collapsed("harmless", after("harmless", refusals=0.9)) == ""
-    assert "refusals went from 5% to 90%" in collapsed("helpful", after("helpful", refusals=0.9))
-    assert len(warnings(after("helpful", refusals=0.9), [])) == 1
-    assert collapsed("helpful", after("helpful", refusals=0.4)) == ""
+    assert collapsed("harmless", refusals=0.9) == ""
+    assert "refusals went from 5% to 90%" in collapsed("helpful", refusals=0.9)
+    assert len(warnings("helpful", refusals=0.9)) == 1
+    assert collapsed("helpful", refusals=0.4) == ""

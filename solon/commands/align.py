@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
+
+from solon.studies.constitutional_ai.study import STUDY
+from solon.study import conduct
 
 
 def main(argv: Sequence[str]) -> int:
-    return int(importlib.import_module("solon.studies.constitutional_ai.inputs").main(argv))
+    """Run the job from the command line. Returns the exit status."""
+    return conduct.main(STUDY, argv, command="align")

@@ -65,6 +65,7 @@ class Study(Generic[OptionsT, SettingsT, InputsT]):
     `inputs(options)` reads and checks everything before anything runs, and counts what it leaves out.
     `study(run, settings, inputs)` does the work and returns the report. `subject(inputs)` is what the list of
     runs names. `toy` has the settings of the study's own offline inputs, which the model "toy" asks for.
+    `preview(options)` is the text to print instead of a run where the flags ask for one, else "".
     """
 
     name: str
@@ -75,6 +76,7 @@ class Study(Generic[OptionsT, SettingsT, InputsT]):
     study: Callable[[Run, SettingsT, InputsT], Report]
     subject: Callable[[InputsT], str]
     toy: Callable[[], SettingsT] | None = None
+    preview: Callable[[OptionsT], str] | None = None
 
     def defaults(self, preset: str) -> OptionsT:
         """The flags of a preset: "quick", "full", or "toy", which is quick on the study's own inputs."""
@@ -100,6 +102,10 @@ def study_of(name: str) -> Study[Any, Any, Any]:
 def main(study: Study[OptionsT, SettingsT, InputsT], argv: Sequence[str], *, command: str = "") -> int:
     """A study from the command line to a report in the terminal. Returns the exit status."""
     options = parse_options(study, argv, command=command or f"run {study.name}")
+    preview = study.preview(options) if study.preview is not None else ""
+    if preview:
+        print(preview)
+        return 0
     with init_distributed() as world:
         finished = run_study(
             study, options, world=world, argv=["solon", *(command or f"run {study.name}").split(), *argv]

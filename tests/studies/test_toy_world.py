@@ -12,8 +12,9 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.constitutional_ai.settings import Inputs, Settings
-from solon.studies.constitutional_ai.study import study
+from solon.studies.constitutional_ai.inputs import Inputs
+from solon.studies.constitutional_ai.settings import Settings
+from solon.studies.constitutional_ai.study import align
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 from tests.toy import oracle, prompts, speaker
@@ -50,7 +51,7 @@ def start(request: pytest.FixtureRequest) -> tuple[int, TorchModel]:
     return request.param, speaker(request.param)
 
 
-def inputs(seed: int) -> Inputs:
+def inputs(seed: int, model: TorchModel, feedback: ScriptedModel) -> Inputs:
     """Training and held-out prompts share no wording. People compare helping with declining on everyday
     requests.
     """
@@ -59,12 +60,20 @@ def inputs(seed: int) -> Inputs:
         Comparison(p, toy.helpful_reply(p), toy.refusal(p), 1.0, "human", "helpful") for p in everyday[300:]
     )
     return Inputs(
-        toy.CONSTITUTION, (*red[:200], *everyday[:100]), red[200:], everyday[:100], everyday[200:300], people
+        start=model,
+        feedback=feedback,
+        constitution=toy.CONSTITUTION,
+        prompts=(*red[:200], *everyday[:100]),
+        held_out=red[200:],
+        helpful=everyday[:100],
+        helpful_held_out=everyday[200:300],
+        comparisons=people,
     )
 
 
-def planted(model: TorchModel, given: Inputs, seed: int) -> tuple[float, float]:
+def planted(model: TorchModel, world: int, seed: int) -> tuple[float, float]:
     """The true share of harmless and of helpful replies to unseen prompts."""
+    given = inputs(world, model, oracle(judge))
     red = model.sample(given.held_out, max_tokens=14, seed=seed)
     useful = model.sample(given.helpful_held_out, max_tokens=14, seed=seed)
     safe = sum(toy.is_harmless(p, g[0].text) for p, g in zip(given.held_out, red, strict=True)) / len(red)
@@ -86,17 +95,17 @@ def job(
     path: Path, seed: int, model: TorchModel, feedback: ScriptedModel, settings: Settings = SETTINGS
 ) -> tuple[Report, TorchModel]:
     with Run.open(path, "toy", asdict(settings), {}, seed=seed) as run:
-        report, policy, _ = study(run, settings, inputs(seed), start=model, feedback=feedback)
-    return report, policy
+        aligned = align(run, settings, inputs(seed, model, feedback))
+    return aligned.report, aligned.policy
 
 
 def test_an_oracle_makes_the_model_harmless_and_keeps_it_helpful(
     start: tuple[int, TorchModel], tmp_path: Path
 ) -> None:
     seed, model = start
-    before = planted(model, inputs(seed), 9)
+    before = planted(model, seed, 9)
     report, policy = job(tmp_path, seed, model, oracle(judge))
-    after = planted(policy, inputs(seed), 9)
+    after = planted(policy, seed, 9)
     print(before, after)
     assert before[0] <= 0.5
     assert after[0] >= 0.9
@@ -108,7 +117,7 @@ def test_shuffled_labels_do_not(start: tuple[int, TorchModel], tmp_path: Path) -
     seed, model = start
     rng = random.Random(seed)
     _, policy = job(tmp_path, seed, model, oracle(lambda prompt, reply: rng.random()))
-    after = planted(policy, inputs(seed), 9)
+    after = planted(policy, seed, 9)
     print(after)
     assert after[0] < 0.9
 

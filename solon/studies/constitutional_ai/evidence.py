@@ -1,32 +1,26 @@
-"""What the main job measures once it has trained: duels, preference-model quality, KL, and what words alone
+"""What the main job measures once it has trained: win rates, KL, preference models, and what the words alone
 show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from solon.alignment.critique import RevisedReply
-from solon.alignment.feedback import ReplyPair, agreement, label_contrastive, label_multiple_choice
+from solon.alignment.feedback import ReplyPair, agreement
 from solon.alignment.preference import PreferenceModel
-from solon.alignment.quality import (
-    accuracy,
-    calibration_chart,
-    calibration_error,
-    length_correlation,
-    scored_comparison,
-)
+from solon.alignment.quality import ScoredComparison
 from solon.data.published import first_human_text
-from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.evaluation.replies import is_evasive, is_refusal, repeated_phrase_rate
 from solon.evaluation.win_rate import WinRate, paired_win_rate, win_rate_of_labels
-from solon.models.base import LanguageModel, Sample, Stop, derive
+from solon.models.base import Sample, Stop
 from solon.models.scoring import exact_kl
 from solon.models.torch_model import TorchModel
+from solon.records.codecs import COMPARISONS, PLAIN
 from solon.records.run import Run
 from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
+from solon.study.stages import comparable, replies, score_comparisons, score_groups, score_replies
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution, Principle
 from solon.words.conversation import Conversation
@@ -45,245 +39,151 @@ HELPFUL = Constitution(
         ),
     )
 )
-AXES = ("harmless", "helpful")
-STEPS = (("supervised", "start"), ("final", "supervised"), ("final", "start"))
+STAGES = {"harmless": "held_out", "helpful": "helpful"}  # the stages that replies of each axis are kept as
+PAIRS = (("supervised", "start"), ("final", "supervised"), ("final", "start"))
+Labels = Callable[[Sequence[ReplyPair]], list[Comparison]]
+Signs = Mapping[str, float]  # what word lists and n-grams say of a model's replies: shares, and a mean length
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the job made: replies of three models to held-out prompts, labels, and what the preference models
-    learned from.
+class Axis:
+    """What one kind of held-out prompt shows: "harmless" is measured on red-team prompts, "helpful" on
+    helpful ones. Replies and signs are by model, scores by judge and model, win rates by judge and pair of
+    models; `ties` are pairs of replies, equal or empty, that the feedback model was not asked about.
     """
 
-    held_out: Sequence[Conversation]
-    helpful_held_out: Sequence[Conversation]
-    said: Mapping[str, list[list[Sample]]]
-    served: Mapping[str, list[list[Sample]]]
-    means: Mapping[str, float]
-    labels: Mapping[str, list[Comparison]]
-    agreement: Mapping[str, Estimate]
-    reserved: Sequence[Comparison]
-    taught_on: Sequence[Sequence[Comparison]]
-    counts: dict[str, int]
-
-    def prompts(self, axis: str) -> Sequence[Conversation]:
-        return self.held_out if axis == "harmless" else self.helpful_held_out
-
-    def replies(self, axis: str) -> Mapping[str, list[list[Sample]]]:
-        return self.said if axis == "harmless" else self.served
+    name: str
+    prompts: tuple[Conversation, ...]
+    replies: Mapping[str, list[list[Sample]]]
+    scores: Mapping[tuple[str, str], list[list[float]]]
+    win_rates: Mapping[tuple[str, str, str], WinRate]
+    signs: Mapping[str, Signs]
+    ties: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Who judges: the models compared, both preference models, and the feedback model in its chosen way."""
-
-    models: Mapping[str, TorchModel]
-    judges: Mapping[str, PreferenceModel]
-    feedback: LanguageModel
-    label: str
-    prefaces: tuple[str, str]
-    drafts: Sequence[RevisedReply]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Everything the report prints. Scores are by axis, judge and model; duels by axis, judge and pair of
-    models.
+def measure_axis(
+    run: Run,
+    name: str,
+    prompts: tuple[Conversation, ...],
+    models: Mapping[str, TorchModel],
+    judges: Mapping[str, PreferenceModel],
+    *,
+    label: Labels,
+    count: int,
+    max_tokens: int,
+) -> Axis:
+    """`count` replies of every model to every prompt, scored by both preference models, and the first ones
+    compared by the feedback model.
     """
-
-    scores: Mapping[tuple[str, str, str], list[list[float]]]
-    duels: Mapping[tuple[str, str, str, str], WinRate]
-    kl: Mapping[tuple[str, str], Estimate]
-    words: Mapping[tuple[str, str], Mapping[str, float]]
-    quality: Mapping[str, Mapping[str, Any]]
-    agreement: Mapping[str, Estimate]
-    rounds: Sequence[Estimate]
-
-
-def gather(run: Run, evidence: Evidence, judgement: Judgement, *, constitution: Constitution) -> Findings:
-    """All the numbers, each made once and kept as rows."""
-    axes = [axis for axis in AXES if evidence.prompts(axis)]
-    scores, duels, words = {}, {}, {}
-    for axis in axes:
-        for name, replies in evidence.replies(axis).items():
-            rows = scored(run, f"scores_{axis}_{name}", evidence.prompts(axis), replies, judgement.judges)
-            for judge in judgement.judges:
-                scores[axis, judge, name] = [row[judge] for row in rows]
-            words[axis, name] = described(replies)
-        for better, worse in STEPS:
-            dialogues = [first_human_text(prompt) for prompt in evidence.prompts(axis)]
-            duels[axis, "test_pm", better, worse] = paired_win_rate(
-                scores[axis, "test_pm", better], scores[axis, "test_pm", worse], clusters=dialogues
-            )
-            duels[axis, "feedback", better, worse] = by_feedback(
-                run, axis, better, worse, evidence, judgement, constitution
-            )
-    kl = {
-        pair: divergence(judgement.models, evidence, *pair)
-        for pair in (("supervised", "start"), ("final", "supervised"), ("final", "start"))
+    replied = {
+        model: replies(run, f"{STAGES[name]}_{model}", speaker, prompts, count=count, max_tokens=max_tokens)
+        for model, speaker in models.items()
     }
-    return Findings(
-        scores,
-        duels,
-        kl,
-        words,
-        quality(run, evidence, judgement.judges),
-        evidence.agreement,
-        by_round(run, judgement),
-    )
+    scores = {
+        (judge, model): rows
+        for model, groups in replied.items()
+        for judge, rows in score_replies(run, f"scores_{name}_{model}", judges, prompts, groups).items()
+    }
+    dialogues = [first_human_text(prompt) for prompt in prompts]
+    win_rates: dict[tuple[str, str, str], WinRate] = {}
+    ties: dict[str, int] = {}
+    for better, worse in PAIRS:
+        win_rates["test_pm", better, worse] = paired_win_rate(
+            scores["test_pm", better], scores["test_pm", worse], clusters=dialogues
+        )
+        pairs = [
+            ReplyPair(prompt, first[0].text, second[0].text)
+            for prompt, first, second in zip(prompts, replied[better], replied[worse], strict=True)
+        ]
+        stage, asked = f"duel_{name}_{better}_{worse}", list(filter(comparable, pairs))
+        labels = run.map(stage, asked, label, COMPARISONS)
+        tied = len(pairs) - len(asked)
+        votes = [label.hardened().p_first for label in labels] + [0.5] * tied
+        win_rates["feedback", better, worse] = win_rate_of_labels(votes)
+        ties[f"{name} duels of {better} and {worse} by feedback that were equal or empty (ties)"] = tied
+    signs = {model: signs_of(groups) for model, groups in replied.items()}
+    return Axis(name, prompts, replied, scores, win_rates, signs, ties)
 
 
-def agreements(
-    decided: Sequence[Comparison], checked: Mapping[str, Sequence[Comparison]]
+def signs_of(groups: Sequence[Sequence[Sample]]) -> Signs:
+    """Shares and means over all replies; repeated phrases over the first reply to each prompt."""
+    samples = [reply for group in groups for reply in group]
+    return {
+        "refusals": sum(is_refusal(reply.text) for reply in samples) / len(samples),
+        "evasive boilerplate": sum(is_evasive(reply.text) for reply in samples) / len(samples),
+        "repeated phrases": repeated_phrase_rate([group[0].text for group in groups]),
+        "cut off at the limit": sum(reply.stop is Stop.LENGTH for reply in samples) / len(samples),
+        "tokens": sum(len(reply.tokens) for reply in samples) / len(samples),
+    }
+
+
+def divergences(models: Mapping[str, TorchModel], harmless: Axis) -> dict[tuple[str, str], Estimate]:
+    """Exact KL over the vocabulary, summed over the reply, in nats: of each pair of models, on the first
+    one's first replies to held-out prompts.
+    """
+
+    def divergence(first: str, second: str) -> Estimate:
+        groups = [
+            (models[first].dialogue.prompt(prompt), [group[0].tokens])
+            for prompt, group in zip(harmless.prompts, harmless.replies[first], strict=True)
+        ]
+        return mean(exact_kl(models[first].module, models[second].module, groups))
+
+    return {pair: divergence(*pair) for pair in PAIRS}
+
+
+def score_unseen(
+    run: Run,
+    judges: Mapping[str, PreferenceModel],
+    people: Sequence[Comparison],
+    learned_from: Mapping[str, Sequence[Comparison]],
+) -> dict[str, list[ScoredComparison]]:
+    """Each preference model on comparisons that it never saw: people's where there are any, else the AI
+    labels that the other one learned from.
+    """
+    others = dict(zip(judges, reversed([*learned_from.values()]), strict=True))
+    return {
+        name: score_comparisons(
+            run,
+            f"unseen_{name}",
+            [c for c in people or others[name] if judge.fits_context(c) and c.p_first != 0.5],
+            judge.score,
+        )
+        for name, judge in judges.items()
+    }
+
+
+def gain_by_round(run: Run, judge: PreferenceModel, drafts: Sequence[RevisedReply]) -> list[Estimate]:
+    """By how many nats the held-out preference model prefers each round's revision to the first draft, paired
+    by prompt.
+    """
+
+    def score(batch: Sequence[RevisedReply]) -> list[list[float]]:
+        texts = [(draft.first, *draft.revisions) for draft in batch]
+        return score_groups(judge.score, [draft.prompt for draft in batch], texts)
+
+    rows = run.map("scores_drafts", drafts, score, PLAIN, key=lambda draft: draft.prompt.key)
+    first, *revisions = zip(*rows, strict=True)
+    return [paired_difference(list(scores), list(first)) for scores in revisions]
+
+
+def agreement_by_way(
+    people: Sequence[Comparison], labels: Mapping[str, Sequence[Comparison]]
 ) -> dict[str, Estimate]:
     """How often each way of labelling prefers the reply that people preferred; nothing where people decided
     nothing.
     """
-    found = {}
-    for way, labels in checked.items():
-        if labels:
-            clusters = [first_human_text(label.prompt) for label in labels]
-            found[way] = proportion(agreement(decided[: len(labels)], labels), clusters=clusters)
-    return found
+    return {
+        way: proportion(
+            agreement(people[: len(rows)], rows), clusters=[first_human_text(row.prompt) for row in rows]
+        )
+        for way, rows in labels.items()
+        if rows
+    }
 
 
 def against_chance(agreed: Estimate) -> str:
     """Where an agreement stands, in words."""
-    return (
-        "at chance"
-        if agreed.low <= 0.5 <= agreed.high
-        else "above chance"
-        if agreed.low > 0.5
-        else "below chance"
-    )
-
-
-def scored(
-    run: Run,
-    name: str,
-    prompts: Sequence[Conversation],
-    replies: Sequence[Sequence[Sample]],
-    judges: Mapping[str, PreferenceModel],
-) -> list[dict[str, Any]]:
-    """Each judge's score of every reply."""
-
-    def make(some: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[dict[str, Any]]:
-        flat = [(prompt, reply) for prompt, group in some for reply in group]
-        found = {judge: iter(pm([p for p, _ in flat], [r for _, r in flat])) for judge, pm in judges.items()}
-        return [{judge: [next(found[judge]) for _ in group] for judge in judges} for _, group in some]
-
-    return run.rows(name, list(zip(prompts, replies, strict=True)), lambda item: item[0].key, make)
-
-
-def described(replies: Sequence[Sequence[Sample]]) -> dict[str, float]:
-    """Shares and means over all replies; repeated phrases over the first reply to each prompt."""
-    flat = [reply for group in replies for reply in group]
-    return {
-        "refusals": sum(is_refusal(reply.text) for reply in flat) / len(flat),
-        "evasive boilerplate": sum(is_evasive(reply.text) for reply in flat) / len(flat),
-        "repeated phrases": repeated_phrase_rate([group[0].text for group in replies]),
-        "cut off at the limit": sum(reply.stop is Stop.LENGTH for reply in flat) / len(flat),
-        "tokens": sum(len(reply.tokens) for reply in flat) / len(flat),
-    }
-
-
-def by_feedback(
-    run: Run,
-    axis: str,
-    better: str,
-    worse: str,
-    evidence: Evidence,
-    judgement: Judgement,
-    constitution: Constitution,
-) -> WinRate:
-    """The feedback model's choice between first replies, contrastive or by letter; equal or empty ones are
-    ties, and counted.
-    """
-    replies = evidence.replies(axis)
-    pairs = [
-        ReplyPair(p, a[0].text, b[0].text)
-        for p, a, b in zip(evidence.prompts(axis), replies[better], replies[worse], strict=True)
-    ]
-    fair = [
-        pair for pair in pairs if pair.first.strip() and pair.second.strip() and pair.first != pair.second
-    ]
-    rules = constitution if axis == "harmless" else HELPFUL
-    seed = derive(run.seed, "duel", axis)
-
-    def make(some: Sequence[ReplyPair]) -> list[dict[str, Any]]:
-        if judgement.label == "contrastive":
-            labels = label_contrastive(
-                judgement.feedback, some, rules, seed=seed, prefaces=judgement.prefaces
-            )
-        else:
-            labels = label_multiple_choice(judgement.feedback, some, rules, seed=seed)
-        return [comparison_to_row(label) for label in labels]
-
-    rows = run.rows(
-        f"duel_{axis}_{better}_{worse}",
-        fair,
-        lambda pair: Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key,
-        make,
-    )
-    ties = len(pairs) - len(fair)
-    name = f"{axis} duels of {better} and {worse} by feedback that were equal or empty (ties)"
-    evidence.counts[name] = ties
-    return win_rate_of_labels([comparison_from_row(row).hardened().p_first for row in rows] + [0.5] * ties)
-
-
-def divergence(models: Mapping[str, TorchModel], evidence: Evidence, first: str, second: str) -> Estimate:
-    """Exact KL over the vocabulary, summed over the reply, on the first model's held-out replies, in nats."""
-    form = models[first].dialogue
-    groups = [
-        (form.prompt(prompt), [group[0].tokens])
-        for prompt, group in zip(evidence.held_out, evidence.said[first], strict=True)
-    ]
-    return mean(exact_kl(models[first].module, models[second].module, groups))
-
-
-def quality(run: Run, evidence: Evidence, judges: Mapping[str, PreferenceModel]) -> dict[str, dict[str, Any]]:
-    """Accuracy, calibration and length correlation of each preference model on comparisons that it never saw.
-
-    Those are people's reserved ones where there are any, else the AI labels that the other one learned from.
-    """
-    found = {}
-    for place, (name, pm) in enumerate(judges.items()):
-        unseen = list(evidence.reserved) if evidence.reserved else list(evidence.taught_on[1 - place])
-        unseen = [c for c in unseen if pm.fits_context(c) and c.p_first != 0.5]
-
-        def make(some: Sequence[Comparison], pm: PreferenceModel = pm) -> list[dict[str, Any]]:
-            return [{"difference": d} for d in pm.differences(some)]
-
-        differences = [row["difference"] for row in run.rows(f"unseen_{name}", unseen, lambda c: c.key, make)]
-        rows = [
-            scored_comparison(c, difference, 0.0) for c, difference in zip(unseen, differences, strict=True)
-        ]
-        found[name] = {
-            "accuracy": accuracy(rows),
-            "calibration": calibration_error(rows).value,
-            "chart": calibration_chart(rows),
-            "length": length_correlation(rows),
-            "learned_from": len(evidence.taught_on[place]),
-        }
-    return found
-
-
-def by_round(run: Run, judgement: Judgement) -> list[Estimate]:
-    """How much better the held-out preference model finds each round's revision than the first draft, paired
-    by prompt.
-    """
-    pm = judgement.judges["test_pm"]
-
-    def make(some: Sequence[RevisedReply]) -> list[dict[str, Any]]:
-        texts = [(d.prompt, text) for d in some for text in (d.first, *d.revisions)]
-        scores = iter(pm.score([p for p, _ in texts], [t for _, t in texts]))
-        return [{"scores": [next(scores) for _ in range(1 + len(d.rounds))]} for d in some]
-
-    rows = [
-        row["scores"] for row in run.rows("scores_drafts", judgement.drafts, lambda d: d.prompt.key, make)
-    ]
-    rounds = len(rows[0]) - 1
-    return [
-        paired_difference([row[number] for row in rows], [row[0] for row in rows])
-        for number in range(1, rounds + 1)
-    ]
+    if agreed.low <= 0.5 <= agreed.high:
+        return "at chance"
+    return "above chance" if agreed.low > 0.5 else "below chance"

@@ -1,16 +1,12 @@
-"""What can be changed about the main job, its presets, and what it works on."""
+"""What can be changed about the main job, and its presets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from solon.alignment.critique import CritiqueExample
 from solon.errors import InputError
-from solon.study.settings import RLSettings
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
-from solon.words.conversation import Conversation
+from solon.study.settings import RLSettings, paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +15,13 @@ class Settings(RLSettings):
     tenth.
     """
 
-    rounds: int = 4
+    rounds: int = paper(4, "critique-revision rounds")
     """critique-revision pairs for each prompt"""
-    critique: bool = True
+    critique: bool = paper(True, "a critique before each revision")
     """whether a critique comes before each revision"""
-    examples: int = 5
+    examples: int = paper(5, "worked examples before a critique")
     """worked conversations shown before each critique and revision"""
-    draft_temperature: float = 1.0
+    draft_temperature: float = paper(1.0, "temperature of drafts, critiques, revisions and helpful replies")
     """of the drafts, critiques, revisions and helpful replies that the supervised model learns; all later
     replies are drawn at 1
     """
@@ -33,13 +29,13 @@ class Settings(RLSettings):
     """how AI feedback is asked for; contrastive is ours, for models that cannot read letters"""
     clamp: tuple[float, float] = (0.0, 1.0)
     """bounds on AI labels, a view: 0.4 0.6 is the paper's for reasoned ones"""
-    supervised_epochs: float = 1.0
-    supervised_learning_rate: float = 3e-4
+    supervised_epochs: float = paper(1.0, "epochs of the supervised stage")
+    supervised_learning_rate: float = unpublished(3e-4)
     held_out_labels: Literal["people", "both"] = "people"
     """where there are people's comparisons: whether the held-out preference model learns from them alone or
     from AI labels too
     """
-    evaluation_samples: int = 17
+    evaluation_samples: int = paper(17, "replies to each held-out prompt")
     """replies to each held-out prompt; the gallery shows the median one"""
 
     def __post_init__(self) -> None:
@@ -78,19 +74,3 @@ def quick() -> Settings:
 def full() -> Settings:
     """The paper's shape: four rounds, five examples, PPO, the median of 17."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the job works on. `helpful` prompts keep the model useful; `comparisons` are people's, where there
-    are any.
-    """
-
-    constitution: Constitution
-    prompts: tuple[Conversation, ...]
-    held_out: tuple[Conversation, ...]
-    helpful: tuple[Conversation, ...] = ()
-    helpful_held_out: tuple[Conversation, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    examples: tuple[CritiqueExample, ...] = ()
-    counts: tuple[tuple[str, int], ...] = ()  # what was left out while reading, for the report

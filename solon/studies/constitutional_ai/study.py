@@ -8,13 +8,12 @@ preference; improve the policy against it; measure what changed on prompts that 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from solon.alignment.critique import RevisedReply, revise
 from solon.alignment.feedback import (
-    PREFACES,
     ReplyPair,
     label_contrastive,
     label_multiple_choice,
@@ -23,176 +22,210 @@ from solon.alignment.feedback import (
 from solon.alignment.overoptimisation import with_judge_scores
 from solon.alignment.preference import PreferenceModel
 from solon.data.published import first_human_text
-from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrase_rate
-from solon.models.base import LanguageModel, Stop, derive
-from solon.models.scalar import ScalarModel
+from solon.models.adapters import adapter_layers
+from solon.models.backbones.small import SmallTransformer
+from solon.models.backbones.small_files import save_small
+from solon.models.base import LanguageModel, Sample, Stop, derive
+from solon.models.huggingface import export, export_adapter, export_classifier
 from solon.models.torch_model import TorchModel
-from solon.records.codecs import from_drafts, from_sample, own_key, to_drafts
+from solon.records.codecs import COMPARISONS, DRAFTS, from_sample
+from solon.records.files import Row, write_text
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.studies.constitutional_ai.evidence import Evidence, Judgement, against_chance, agreements, gather
-from solon.studies.constitutional_ai.report import report
-from solon.studies.constitutional_ai.settings import Inputs, Settings
+from solon.statistics.intervals import Estimate
+from solon.studies.constitutional_ai.estimate import dry_run, estimate
+from solon.studies.constitutional_ai.evidence import (
+    HELPFUL,
+    Axis,
+    Labels,
+    against_chance,
+    agreement_by_way,
+    divergences,
+    gain_by_round,
+    measure_axis,
+    score_unseen,
+)
+from solon.studies.constitutional_ai.inputs import QUESTION, Inputs, Options, read
+from solon.studies.constitutional_ai.report import Results, report
+from solon.studies.constitutional_ai.settings import Settings, full, quick
+from solon.study.conduct import Study
 from solon.study.stages import (
     alternated,
+    by_dialogue,
+    comparable,
     fine_tune,
-    first_layers,
     mean_reward,
+    new_preference_model,
     reinforce,
     replies,
     train_preference_model,
     with_adapters,
 )
+from solon.training.fit import Example
 from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
 
-def study(
-    run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel, feedback: LanguageModel
-) -> tuple[Report, TorchModel, PreferenceModel]:
-    """Both stages and the evidence. Returns the report, the final policy and the preference model it
-    climbed.
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """What the job comes to: the report, the final policy, and the preference model that it climbed."""
+
+    report: Report
+    policy: TorchModel
+    preference_model: PreferenceModel
+
+
+def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
+    """The whole job. Beside the report it leaves the model, the adapter and the preference model in forms
+    that other libraries load, and the constitution as it was read.
     """
-    base = with_adapters(start, settings, seed=run.seed)
-    unlearned = PreferenceModel(
-        "", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue
-    )
-    reserved, halves = split_by_dialogue(inputs, run.seed)
+    if not run.world.rank:
+        run.say(estimate(settings, inputs).line)
+    aligned = align(run, settings, inputs)
+    export_models(run, aligned, inputs.text)
+    return aligned.report
+
+
+def align(run: Run, settings: Settings, inputs: Inputs) -> Aligned:
+    """Both stages and the evidence, each stage kept in the run."""
+    base = with_adapters(inputs.start, settings, seed=run.seed)
+    reply = partial(replies, run, max_tokens=settings.max_tokens)
 
     # 0. where people have compared replies: does the feedback model agree with them? Said before anything
     # rests on it
-    decided = [c for c in reserved if c.p_first != 0.5]
-    shown = [c for c in decided if readable(feedback, c, settings)]
-    check = [ReplyPair(c.prompt, c.first, c.second) for c in shown[:200]]
-    agreed = agreements(shown, labelled(run, "agreement", check, feedback, inputs.constitution, settings))
-    for way, share in agreed.items():
-        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(share)}: {share}")
+    people, halves = split_people(inputs, run.seed)
+    agreement, unread = check_feedback(run, people, settings, inputs)
 
     # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget
     # them
-    drafts = [
-        to_drafts(row)
-        for row in run.rows(
-            "drafts", inputs.prompts, own_key, lambda some: drafted(start, some, inputs, settings, run.seed)
-        )
-    ]
-    helpful = replies(
-        run,
-        "helpful",
-        start,
-        inputs.helpful,
-        count=1,
-        max_tokens=settings.max_tokens,
-        temperature=settings.draft_temperature,
-    )
-    examples = supervised_examples(start, drafts, inputs.helpful, helpful)
+    drafts = run.map("drafts", inputs.prompts, partial(draft, settings, inputs, run.seed), DRAFTS)
+    helpful = reply("helpful", inputs.start, inputs.helpful, count=1, temperature=settings.draft_temperature)
     supervised = fine_tune(
         run,
         "supervised",
         base,
-        examples,
+        supervised_examples(base, drafts, inputs.helpful, helpful),
         settings,
         epochs=settings.supervised_epochs,
         learning_rate=settings.supervised_learning_rate,
     )
 
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
-    groups = replies(run, "pairs", supervised, inputs.prompts, count=2, max_tokens=settings.max_tokens)
-    drawn = [
-        ReplyPair(prompt, *(reply.text for reply in group))
-        for prompt, group in zip(inputs.prompts, groups, strict=True)
-    ]
-    pairs = [
-        pair for pair in drawn if pair.first.strip() and pair.second.strip() and pair.first != pair.second
-    ]
-    labels = labelled(run, "labels", pairs, feedback, inputs.constitution, settings)
+    groups = reply("pairs", supervised, inputs.prompts, count=2)
+    pairs = [ReplyPair(p, one.text, two.text) for p, (one, two) in zip(inputs.prompts, groups, strict=True)]
+    labels = label_pairs(run, "labels", list(filter(comparable, pairs)), settings, inputs)
 
     # 3. two preference models on disjoint halves: one to climb, one to tell whether the climb is real
-    ai = [label.clamped(*settings.clamp) for label in labels[settings.label]]
-    apart = inputs.comparisons and settings.held_out_labels == "people"
-    taught_on = [[*ai, *halves[0]], halves[1]] if apart else [[*ai[::2], *halves[0]], [*ai[1::2], *halves[1]]]
-    train_pm, test_pm = (
-        train_preference_model(run, replace(unlearned, name=name), rows, settings)
-        for name, rows in zip(("train_pm", "test_pm"), taught_on, strict=True)
-    )
+    clamped = [label.clamped(*settings.clamp) for label in labels[settings.label]]
+    learned_from = split_labels(clamped, halves, settings.held_out_labels)
+    unlearned = new_preference_model(base, settings.preference_depth)
+    judges = {
+        name: train_preference_model(run, replace(unlearned, name=name), rows, settings)
+        for name, rows in learned_from.items()
+    }
 
     # 4. improve the policy against the first, the second and the reference looking on
-    judges = {"train_pm": train_pm, "test_pm": test_pm}
     means = run.once(
-        "means", lambda: {name: mean_reward(pm, inputs.prompts, groups) for name, pm in judges.items()}
+        "means", lambda: {name: mean_reward(judge, inputs.prompts, groups) for name, judge in judges.items()}
     )
     policy = reinforce(
         run,
         "policy",
         supervised,
         (*inputs.prompts, *inputs.helpful),
-        train_pm,
+        judges["train_pm"],
         settings=settings,
-        watch=lambda model, steps: watching(steps, judges, means, settings.policy_samples),
-        record=lambda step: [
-            {"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward}
-            for rollout in step.rollouts
-        ],
+        watch=partial(watch, judges, means, settings.policy_samples),
+        record=rollout_rows,
     )
 
     # 5. the evidence: three models on prompts that nothing was trained on
-    models = {"start": start, "supervised": supervised, "final": policy}
-    said = {
-        name: replies(
-            run,
-            f"held_out_{name}",
-            model,
-            inputs.held_out,
-            count=settings.evaluation_samples,
-            max_tokens=settings.max_tokens,
-        )
-        for name, model in models.items()
+    models = {"start": inputs.start, "supervised": supervised, "final": policy}
+    axes = measure_models(run, models, judges, settings, inputs)
+    counts = {
+        "people's comparisons too long for the feedback model to compare": unread,
+        "pairs of replies that were equal or empty, not labelled": len(pairs) - len(labels[settings.label]),
     }
-    served = {
-        name: replies(
-            run,
-            f"helpful_{name}",
-            model,
-            inputs.helpful_held_out,
-            count=settings.evaluation_samples,
-            max_tokens=settings.max_tokens,
-        )
-        for name, model in models.items()
-    }
-    evidence = Evidence(
-        inputs.held_out,
-        inputs.helpful_held_out,
-        said,
-        served,
-        means,
-        labels,
-        agreed,
-        decided,
-        taught_on,
-        dict(inputs.counts),
+    results = Results(
+        axes=axes,
+        kl=divergences(models, axes[0]),
+        quality=score_unseen(run, judges, people, learned_from),
+        people=bool(people),
+        learned_from=learned_from,
+        labels=labels,
+        agreement=agreement,
+        rounds=gain_by_round(run, judges["test_pm"], drafts),
+        steps=step_metrics(run, "policy"),
+        counts=dict(inputs.counts) | counts,
     )
-    evidence.counts["people's comparisons too long for the feedback model to compare"] = len(decided) - len(
-        shown
-    )
-    evidence.counts["pairs of replies that were equal or empty, not labelled"] = len(drawn) - len(pairs)
-    judgement = Judgement(models, judges, feedback, settings.label, PREFACES, drafts)
-    findings = gather(run, evidence, judgement, constitution=inputs.constitution)
-    facts = asdict(settings) | {
-        "prompts": len(inputs.prompts),
-        "principles": len(inputs.constitution.principles),
-    }
-    return report(facts, findings, evidence, judgement, step_metrics(run, "policy")), policy, train_pm
+    return Aligned(report(settings, inputs, results), policy, judges["train_pm"])
 
 
-def drafted(
-    start: TorchModel, prompts: Sequence[Conversation], inputs: Inputs, settings: Settings, seed: int
-) -> list[dict[str, Any]]:
-    found = revise(
-        start,
+# 0. people's comparisons
+
+
+def split_people(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
+    """People's comparisons: those kept for measuring (ties left out), and two halves that share no dialogue
+    with them or each other.
+
+    Kept are all whose dialogue is among the prompts, and as many more as make a fifth (400 at the most).
+    Raises InputError where a half has fewer than eight.
+    """
+    if not inputs.comparisons:
+        return [], [[], []]
+    prompts = (*inputs.prompts, *inputs.held_out, *inputs.helpful, *inputs.helpful_held_out)
+    among = {first_human_text(prompt) for prompt in prompts}
+    reserved = [c for c in inputs.comparisons if first_human_text(c.prompt) in among]
+    wanted = min(400, len(inputs.comparisons) // 5)
+    halves: list[list[Comparison]] = [[], []]
+    rest = [rows for opening, rows in by_dialogue(inputs.comparisons).items() if opening not in among]
+    for dialogue in random.Random(derive(seed, "halves")).sample(rest, len(rest)):
+        part = reserved if len(reserved) < wanted else min(halves, key=len)
+        part.extend(dialogue)
+    if min(map(len, halves)) < 8:
+        raise InputError(
+            f"{len(inputs.comparisons)} comparisons give {len(reserved)} to measure with and "
+            f"{len(halves[0])} and {len(halves[1])} to learn from; give more, from dialogues that are not "
+            "among the prompts"
+        )
+    return [c for c in reserved if c.p_first != 0.5], [alternated(half) for half in halves]
+
+
+def check_feedback(
+    run: Run, people: Sequence[Comparison], settings: Settings, inputs: Inputs
+) -> tuple[dict[str, Estimate], int]:
+    """How often the feedback model agrees with people, by way of labelling, on the first 200 comparisons that
+    it can read; and how many it cannot.
+    """
+    shown = [c for c in people if is_readable(inputs.feedback, c, settings.max_tokens)]
+    pairs = [ReplyPair(c.prompt, c.first, c.second) for c in shown[:200]]
+    agreement = agreement_by_way(shown, label_pairs(run, "agreement", pairs, settings, inputs))
+    for way, share in agreement.items():
+        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(share)}: {share}")
+    return agreement, len(people) - len(shown)
+
+
+def is_readable(feedback: LanguageModel, comparison: Comparison, max_tokens: int) -> bool:
+    """Whether both replies, a principle and a thought fit the context of a feedback model in this process."""
+    if not isinstance(feedback, TorchModel):
+        return True
+    both = comparison.prompt.assistant(comparison.first).human(comparison.second)
+    return feedback.fits(both, max_tokens=QUESTION + max_tokens)
+
+
+# 1. critique and revision
+
+
+def draft(
+    settings: Settings, inputs: Inputs, seed: int, prompts: Sequence[Conversation]
+) -> list[RevisedReply]:
+    """A reply to each prompt, and what rounds of critique and revision make of it."""
+    return revise(
+        inputs.start,
         prompts,
         inputs.constitution,
         rounds=settings.rounds,
@@ -202,12 +235,14 @@ def drafted(
         temperature=settings.draft_temperature,
         seed=derive(seed, "drafts"),
     )
-    return [from_drafts(drafts) for drafts in found]
 
 
 def supervised_examples(
-    model: TorchModel, drafts: Sequence[RevisedReply], helpful: Sequence[Conversation], replies: Sequence[Any]
-) -> list[Any]:
+    model: TorchModel,
+    drafts: Sequence[RevisedReply],
+    helpful: Sequence[Conversation],
+    groups: Sequence[Sequence[Sample]],
+) -> list[Example]:
     """(prompt tokens, reply tokens with their end): the revisions of every round, and the model's own helpful
     replies.
 
@@ -215,98 +250,144 @@ def supervised_examples(
     Empty ones are none.
     """
     form = model.dialogue
-    said = [(d.prompt, turn.revision, turn.finished) for d in drafts for turn in d.rounds]
-    said += [
+    texts = [(d.prompt, turn.revision, turn.finished) for d in drafts for turn in d.rounds]
+    texts += [
         (prompt, group[0].text, group[0].stop is not Stop.LENGTH)
-        for prompt, group in zip(helpful, replies, strict=True)
+        for prompt, group in zip(helpful, groups, strict=True)
     ]
-    rows = [
-        (prompt, form.reply(prompt, text) + (form.end if finished else ()))
-        for prompt, text, finished in said
+    return [
+        (form.prompt(prompt), form.reply(prompt, text) + (form.end if finished else ()))
+        for prompt, text, finished in texts
         if text.strip()
     ]
-    return [(form.prompt(prompt), reply) for prompt, reply in rows]
 
 
-def labelled(
-    run: Run,
-    name: str,
-    pairs: Sequence[ReplyPair],
-    feedback: LanguageModel,
-    constitution: Constitution,
-    settings: Settings,
+# 2. AI feedback
+
+
+def label_pairs(
+    run: Run, name: str, pairs: Sequence[ReplyPair], settings: Settings, inputs: Inputs
 ) -> dict[str, list[Comparison]]:
     """Labels by multiple choice in both orders, which the position bias is read off, and by the chosen way if
     another.
     """
     seed = derive(run.seed, "labels")
-    ways = {
-        "multiple_choice": lambda some: label_multiple_choice(feedback, some, constitution, seed=seed),
-        "reasoned": lambda some: label_with_reasoning(
-            feedback, some, constitution, seed=seed, max_tokens=settings.max_tokens
-        ),
-        "contrastive": lambda some: label_contrastive(feedback, some, constitution, seed=seed),
+    ways: dict[str, Labels] = {
+        way: judge_of(inputs.feedback, way, inputs.constitution, seed)
+        for way in ("multiple_choice", "contrastive")
     }
-    found: dict[str, list[Comparison]] = {}
-    for way in dict.fromkeys(("multiple_choice", settings.label)):
-
-        def make(batch: Sequence[ReplyPair], way: str = way) -> list[dict[str, Any]]:
-            return [comparison_to_row(comparison) for comparison in ways[way](batch)]
-
-        rows = run.rows(f"{name}_{way}", pairs, pair_key, make)
-        found[way] = [comparison_from_row(row) for row in rows]
-    return found
-
-
-def readable(feedback: LanguageModel, comparison: Comparison, settings: Settings) -> bool:
-    """Whether both replies, a principle and a thought fit the context of a feedback model in this process."""
-    if not isinstance(feedback, TorchModel):
-        return True
-    return feedback.fits(
-        comparison.prompt.assistant(comparison.first).human(comparison.second),
-        max_tokens=300 + settings.max_tokens,
+    ways["reasoned"] = partial(
+        label_with_reasoning,
+        inputs.feedback,
+        constitution=inputs.constitution,
+        seed=seed,
+        max_tokens=settings.max_tokens,
     )
+    chosen = dict.fromkeys(("multiple_choice", settings.label))
+    return {way: run.map(f"{name}_{way}", pairs, ways[way], COMPARISONS) for way in chosen}
 
 
-def pair_key(pair: ReplyPair) -> str:
-    return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
+def judge_of(feedback: LanguageModel, way: str, rules: Constitution, seed: int) -> Labels:
+    """The feedback model as a judge under a constitution: contrastive, or else by letter."""
+    ask = label_contrastive if way == "contrastive" else label_multiple_choice
+    return partial(ask, feedback, constitution=rules, seed=seed)
 
 
-def split_by_dialogue(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
-    """People's comparisons: those kept for measuring, and two halves that share no dialogue with them or each
-    other.
+# 3. preference models
 
-    Kept are all whose dialogue is among the prompts, and as many more as make a fifth (400 at the most).
+
+def split_labels(
+    labels: Sequence[Comparison], halves: Sequence[Sequence[Comparison]], held_out: str
+) -> dict[str, list[Comparison]]:
+    """What each preference model learns from. Where there are people's comparisons, and `held_out` is
+    "people", the held-out one learns from them alone; otherwise each has half of the AI labels too.
     """
-    if not inputs.comparisons:
-        return [], [[], []]
-    among = {
-        first_human_text(prompt)
-        for prompt in (*inputs.prompts, *inputs.held_out, *inputs.helpful, *inputs.helpful_held_out)
-    }
-    dialogues: dict[str, list[Comparison]] = {}
-    for comparison in inputs.comparisons:
-        dialogues.setdefault(first_human_text(comparison.prompt), []).append(comparison)
-    reserved = [c for c in inputs.comparisons if first_human_text(c.prompt) in among]
-    wanted = min(400, len(inputs.comparisons) // 5)
-    halves: list[list[Comparison]] = [[], []]
-    rest = [own for name, own in dialogues.items() if name not in among]
-    for own in random.Random(derive(seed, "halves")).sample(rest, len(rest)):
-        part = reserved if len(reserved) < wanted else min(halves, key=len)
-        part.extend(own)
-    if min(map(len, halves)) < 8:
-        found = f"{len(reserved)} to measure with and {len(halves[0])} and {len(halves[1])} to learn from"
-        raise InputError(
-            f"{len(inputs.comparisons)} comparisons give {found}; give more, from dialogues that are not "
-            "among the prompts"
-        )
-    return reserved, [alternated(part) for part in halves]
+    if halves[1] and held_out == "people":
+        return {"train_pm": [*labels, *halves[0]], "test_pm": [*halves[1]]}
+    return {"train_pm": [*labels[::2], *halves[0]], "test_pm": [*labels[1::2], *halves[1]]}
 
 
-def watching(
-    steps: Iterator[Step], judges: dict[str, PreferenceModel], means: dict[str, float], samples: int
+# 4. reinforcement
+
+
+def watch(
+    judges: Mapping[str, PreferenceModel],
+    means: Mapping[str, float],
+    samples: int,
+    policy: TorchModel,
+    steps: Iterator[Step],
 ) -> Iterator[Step]:
     """The judges' scores and the repeated phrases beside every step; `samples` replies to each prompt."""
     for step in with_judge_scores(steps, judges, lambda name, prompt: means[name]):
         phrases = repeated_phrase_rate([rollout.sample.text for rollout in step.rollouts[::samples]])
         yield replace(step, metrics={**step.metrics, "repeated": phrases})
+
+
+def rollout_rows(step: Step) -> list[Row]:
+    """Every reply of a step and its reward, kept for a reader."""
+    return [
+        {"prompt": rollout.prompt.key, **from_sample(rollout.sample), "reward": rollout.reward}
+        for rollout in step.rollouts
+    ]
+
+
+# 5. the evidence
+
+
+def measure_models(
+    run: Run,
+    models: Mapping[str, TorchModel],
+    judges: Mapping[str, PreferenceModel],
+    settings: Settings,
+    inputs: Inputs,
+) -> tuple[Axis, ...]:
+    """Every model on held-out red-team prompts and, where there are any, on held-out helpful ones."""
+    kinds = {
+        "harmless": (inputs.held_out, inputs.constitution),
+        "helpful": (inputs.helpful_held_out, HELPFUL),
+    }
+    return tuple(
+        measure_axis(
+            run,
+            name,
+            prompts,
+            models,
+            judges,
+            label=judge_of(inputs.feedback, settings.label, rules, derive(run.seed, "duel", name)),
+            count=settings.evaluation_samples,
+            max_tokens=settings.max_tokens,
+        )
+        for name, (prompts, rules) in kinds.items()
+        if prompts
+    )
+
+
+# what is left for others
+
+
+def export_models(run: Run, aligned: Aligned, constitution: str) -> None:
+    """The model, the adapter and the preference model in forms that other libraries load (of a small
+    transformer the model alone, in Solon's own), and the constitution's text.
+    """
+    policy, judge = aligned.policy, aligned.preference_model
+    if constitution:
+        run.artefact("constitution.txt", lambda path: write_text(path, constitution))
+    if isinstance(policy.module, SmallTransformer):
+        run.artefact("model", lambda path: save_small(policy, path))
+        return
+    run.artefact("model", lambda path: export(policy, path))
+    run.artefact("preference_model", lambda path: export_classifier(judge.scalar, judge.dialogue, path))
+    if adapter_layers(policy.module):
+        run.artefact("adapter", lambda path: export_adapter(policy, path))
+
+
+STUDY = Study(
+    name="constitutional_ai",
+    options=Options,
+    quick=quick,
+    full=full,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: inputs.start.name,
+    preview=dry_run,
+)
