@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from solon.studies.constitutional_ai.study import STUDY
 from solon.study import conduct
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the job from the command line. Returns the exit status."""
-    return conduct.main(STUDY, argv, command="align")
+    return conduct.main(conduct.study_of("constitutional_ai"), argv, command="align")

@@ -15,15 +15,15 @@ from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.models.backbones.small import SmallTransformer
 from solon.models.torch_model import TorchModel
 from solon.scaling.memory import GIB, Architecture, Layout, training_memory
-from solon.studies.constitutional_ai.inputs import QUESTION, Inputs, Options, examples_tokens, read
+from solon.studies.constitutional_ai.inputs import QUESTION, Inputs, Options, read
 from solon.studies.constitutional_ai.settings import Settings
 from solon.training.fit import steps_for
 from solon.words.conversation import Conversation
 
 MICRO_TOKENS = 2048  # of a micro-batch, as training cuts them
 REQUEST = 60  # tokens of a critique or revision request, about
-BACKWARD = 3.0  # a token that is learned from costs so many that are only read
-PROBE_SECONDS = 1.0  # a probe that took longer is the last
+BACKWARD = 4.0  # a token that is learned from costs so many that are only read
+ROWS, PROBE_TOKENS = 16, 8  # replies sampled at once to measure the speed, and their tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def estimate(settings: Settings, inputs: Inputs) -> JobEstimate:
     if settings.weights == "lora":  # the formulas take a frozen base for bfloat16
         weights = list(inputs.start.module.parameters())
         memory += sum((weight.element_size() - 2) * weight.numel() for weight in weights)
-    speed = measure_speed(inputs.start, inputs.prompts, max_tokens=min(16, settings.max_tokens))
+    speed = measure_speed(inputs.start, inputs.prompts)
     if inputs.feedback is not inputs.start:
         speed = replace(speed, basis=f"{speed.basis} ({inputs.feedback.name} is taken for as fast)")
     stages = (
@@ -146,8 +146,7 @@ def supervised_work(settings: Settings, inputs: Inputs) -> list[Work]:
     n, helpful, most = len(inputs.prompts), len(inputs.helpful), settings.max_tokens
     prompt, ask = prompt_tokens(inputs.start, inputs.prompts), prompt_tokens(inputs.start, inputs.helpful)
     turns = settings.rounds * (2 if settings.critique else 1)
-    examples = examples_tokens(inputs.start, inputs.examples[: settings.examples])
-    before = examples + prompt + 2 * most + 2 * REQUEST
+    before = prompt + 2 * most + 2 * REQUEST  # worked examples are read once for all prompts
     rows = n * settings.rounds + helpful
     tokens = n * settings.rounds * (prompt + most) + helpful * (ask + most)
     return [
@@ -162,15 +161,15 @@ def supervised_work(settings: Settings, inputs: Inputs) -> list[Work]:
 
 
 def label_work(stage: str, pairs: int, prompt: float, settings: Settings, ways: Sequence[str]) -> Work:
-    """AI feedback on pairs of replies: two orders by letter, a thought in each where it is reasoned, four
-    scored replies where it is contrastive.
+    """AI feedback on pairs of replies: two orders by letter, a thought in each where it is reasoned, both
+    replies behind two prefaces where it is contrastive. What replies share is read once.
     """
     most = settings.max_tokens
     question = prompt + 2 * most + QUESTION / 2
     read = {
         "multiple_choice": 2 * question,
         "reasoned": 4 * question + 2 * most,
-        "contrastive": 4 * (prompt + most + REQUEST),
+        "contrastive": 2 * (prompt + REQUEST + 2 * most),
     }
     thoughts = 2 * pairs * ("reasoned" in ways)
     return Work(stage, thoughts, thoughts * most, pairs * sum(read[way] for way in ways))
@@ -183,8 +182,10 @@ def preference_work(settings: Settings, inputs: Inputs) -> list[Work]:
     people, ways = len(inputs.comparisons), tuple(dict.fromkeys(("multiple_choice", settings.label)))
     rows, epochs = n + people, settings.preference_epochs
     pair = depth * (prompt + 2 * most)
-    rollouts = settings.policy_steps * settings.policy_prompts * settings.policy_samples
+    groups = settings.policy_steps * settings.policy_prompts
+    rollouts = groups * settings.policy_samples
     ask = prompt_tokens(inputs.start, (*inputs.prompts, *inputs.helpful))
+    group = ask + settings.policy_samples * most
     passes = settings.policy_epochs * (1 + depth * (settings.method == "ppo"))
     work = [
         Work("pairs", 2 * n, 2 * n * most, n * prompt),
@@ -199,8 +200,8 @@ def preference_work(settings: Settings, inputs: Inputs) -> list[Work]:
             "policy",
             rollouts,
             rollouts * most,
-            rollouts * (ask + most) * (2 + 2 * depth),
-            rollouts * (ask + most) * passes,
+            groups * (ask + group * (2 + 2 * depth)),
+            groups * group * passes,
             settings.policy_steps * settings.policy_epochs,
         ),
     ]
@@ -216,7 +217,8 @@ def evidence_work(settings: Settings, inputs: Inputs) -> list[Work]:
     prompt, replies = prompt_tokens(inputs.start, prompts), 3 * len(prompts) * settings.evaluation_samples
     way = "contrastive" if settings.label == "contrastive" else "multiple_choice"
     judged = label_work("duels", 3 * len(prompts), prompt, settings, (way,))
-    scored = replies * (prompt + most) * 2 * settings.preference_depth
+    group = prompt + settings.evaluation_samples * most
+    scored = 3 * len(prompts) * group * 2 * settings.preference_depth
     divergence = 3 * len(inputs.held_out) * 2 * (prompt + most)
     return [
         Work("held-out replies", replies, replies * most, 3 * len(prompts) * prompt + scored + divergence),
@@ -224,26 +226,28 @@ def evidence_work(settings: Settings, inputs: Inputs) -> list[Work]:
     ]
 
 
-def measure_speed(model: TorchModel, prompts: Sequence[Conversation], *, max_tokens: int) -> Speed:
-    """Tokens a second of sampling and of reading, from probes of 1, 4 and 16 prompts; the last that was begun
-    within a second counts.
+def measure_speed(model: TorchModel, prompts: Sequence[Conversation]) -> Speed:
+    """Tokens a second: of sampling, as what more tokens of as many replies take, so that the prompt does not
+    count; and of reading a few prompts. About three seconds for a small model; the first call, which is
+    slower, counts for neither.
     """
-    speed = Speed(1.0, 1.0, "")
-    for count in (1, 4, 16):
-        asked = prompts[:count]
-        tokens = sum(len(model.dialogue.prompt(prompt)) for prompt in asked)
+    began = time.monotonic()
+    model.sample(prompts[:1], max_tokens=2, seed=0)
+    rows = ROWS if time.monotonic() - began < 1 else 4
+    seconds, tokens = [], []
+    for most in (1, 1 + PROBE_TOKENS):
         began = time.monotonic()
-        model.score(asked, [prompt.last or "yes" for prompt in asked])
-        reading = time.monotonic() - began
-        samples = model.sample(asked, max_tokens=max_tokens, seed=0)
-        sampling = max(time.monotonic() - began - reading * 1.5, 1e-6)
-        read = tokens + sum(len(model.dialogue.reply(prompt, prompt.last or "yes")) for prompt in asked)
-        sampled = sum(len(group[0].tokens) for group in samples)
-        basis = f"{sampled} tokens sampled in {sampling:.2g} s and {read} read in {reading:.2g} s just now"
-        speed = Speed(sampled / sampling, read / max(reading, 1e-6), basis)
-        if time.monotonic() - began > PROBE_SECONDS or count >= len(prompts):
-            break
-    return speed
+        replies = model.sample(prompts[:1], count=rows, max_tokens=most, seed=0)[0]
+        seconds.append(time.monotonic() - began)
+        tokens.append(sum(len(reply.tokens) for reply in replies))
+    sampling, sampled = max(seconds[1] - seconds[0], 1e-6), max(tokens[1] - tokens[0], 1)
+    asked = prompts[:4]
+    began = time.monotonic()
+    scored = model.score(asked, [prompt.last or "yes" for prompt in asked])
+    reading = max(time.monotonic() - began, 1e-6)
+    read = sum(len(sample.tokens) for sample in scored) + round(prompt_tokens(model, asked) * len(asked))
+    basis = f"{sampled} tokens sampled in {sampling:.2g} s and {read} read in {reading:.2g} s just now"
+    return Speed(sampled / sampling, read / reading, basis)
 
 
 def architecture_of(backbone: Backbone) -> Architecture:
