@@ -46,8 +46,8 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def pair(kind: str, width: int) -> tuple[HuggingFaceBackbone, HuggingFaceBackbone]:
-    """The same tiny model on the CPU and on the accelerator; three queries to a key, as SmolLM2 has."""
-    sizes = {"head_dim": width, "num_attention_heads": 6}
+    """The same tiny model on the CPU and on the accelerator; three queries a key, as SmolLM2 has."""
+    sizes = {"head_dim": width, "hidden_size": 48, "num_attention_heads": 6}
     with mock.patch.dict("tests.models.test_huggingface.SIZES", sizes):
         return made(kind), made(kind).to(DEVICE)
 
@@ -62,6 +62,17 @@ def test_packed_rows_give_what_a_cpu_gives(kind: str, width: int) -> None:
     with torch.no_grad():
         for mine, theirs in zip(reply_logprobs(here, GROUPS), reply_logprobs(there, GROUPS), strict=True):
             torch.testing.assert_close(theirs.cpu(), mine, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 30, 70, 127, 200])
+def test_rows_of_any_length_have_a_kernel(length: int) -> None:
+    """Two queries a key, where torch has another kernel for short rows that does not compile for some."""
+    rows = [(tuple(range(length)), [(9, 10)])]
+    with mock.patch.dict("tests.models.test_huggingface.SIZES", head_dim=32, vocab_size=256):
+        here, there = made("llama"), made("llama").to(DEVICE)
+    with torch.no_grad():
+        mine, theirs = reply_logprobs(here, rows), reply_logprobs(there, rows)
+    torch.testing.assert_close(theirs[0].cpu(), mine[0], atol=2e-3, rtol=0)
 
 
 @both

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from solon.errors import InputError
 from solon.models.adapters import Lora
 from solon.models.base import Sample
 from solon.models.load import load_open
@@ -76,7 +77,11 @@ def test_a_folder_stands_on_the_accelerator_and_scores_what_it_samples(folder: P
 
 @pytest.mark.model
 def test_a_real_model_samples_and_scores_itself() -> None:
-    samples_and_scores(load_open("smollm2"))
+    try:
+        model = load_open("smollm2")
+    except InputError as error:  # on a machine without a package index
+        pytest.skip(str(error))
+    samples_and_scores(model)
 
 
 def samples_and_scores(model: TorchModel) -> None:

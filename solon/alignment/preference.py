@@ -20,7 +20,7 @@ from solon.errors import InputError
 from solon.models.base import Sample, Stop, Tokens
 from solon.models.dialogue import Dialogue
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import BATCH_TOKENS, Group, batch_by_tokens, group_by_prompt, group_length
+from solon.models.scoring import Group, batch_by_tokens, group_by_prompt, group_length, tokens_per_pass
 from solon.models.weights import load_trained, save_trained
 from solon.statistics.logistic import PENALTIES, fit_cross_validated
 from solon.training.fit import fit, micro_batches, shuffled_batch
@@ -107,7 +107,8 @@ class PreferenceModel:
     def _scores(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         groups = group_by_prompt(pairs)
         found: dict[int, list[float]] = {}
-        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
+        tokens = tokens_per_pass(self.scalar.backbone.device)
+        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=tokens):
             scores = iter(self.scalar.reply_scores([groups[place] for place in batch]).tolist())
             for place in batch:
                 found[place] = [next(scores) for _ in groups[place][1]]
@@ -187,8 +188,9 @@ def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.
     """The states that the head reads for both replies of every comparison, (N, 2, C)."""
     groups = [model.group(comparison) for comparison in comparisons]
     states: dict[int, Tensor] = {}
+    tokens = tokens_per_pass(model.scalar.backbone.device)
     with torch.inference_mode():
-        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
+        for batch in batch_by_tokens([group_length(group) for group in groups], tokens=tokens):
             found_N2C = (
                 model.scalar.reply_states([groups[place] for place in batch])
                 .double()

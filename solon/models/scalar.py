@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from solon.models.adapters import copy_sharing_frozen
 from solon.models.backbones.backbone import Backbone, pack_groups
 from solon.models.base import Tokens
-from solon.models.scoring import BATCH_TOKENS, batch_by_tokens
+from solon.models.scoring import batch_by_tokens, tokens_per_pass
 
 PREFILL = 1024  # tokens of one forward pass over a shared prefix
 
@@ -86,7 +86,9 @@ def last_hidden_states(backbone: Backbone, rows: Sequence[Tokens]) -> Tensor:
             torch.tensor(rows[0][start : min(start + PREFILL, shared)], device=backbone.device), prefix
         )
     states: dict[int, Tensor] = {}
-    for batch in batch_by_tokens([len(row) - shared for row in rows], tokens=BATCH_TOKENS):
+    for batch in batch_by_tokens(
+        [len(row) - shared for row in rows], tokens=tokens_per_pass(backbone.device)
+    ):
         tokens_1T, layout = pack_groups([(rows[index][shared:], [()]) for index in batch], backbone.device)
         shifted = replace(layout, positions_BT=layout.positions_BT + shared, prefix=shared)
         hidden_1TC = backbone.hidden(tokens_1T, shifted, prefix)

@@ -28,10 +28,16 @@ from solon.models.trie import Node, ScoreRequest, TrieRow, build_row, build_trie
 
 # tokens of one forward pass: enough for full speed, few enough for the processor's cache
 BATCH_TOKENS = 2048
+ACCELERATOR_TOKENS = 8192  # the same on an accelerator, which takes as long for fewer
 HEAD_ROWS = 1024  # positions whose logits are in memory at once
 HEAD_PART = 512  # the same with gradients
 
 Group = tuple[Tokens, Sequence[Tokens]]  # a prompt and the replies to it
+
+
+def tokens_per_pass(device: torch.device) -> int:
+    """Return how many tokens one forward pass without gradients takes."""
+    return BATCH_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
 
 
 def batch_by_tokens(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
@@ -180,7 +186,9 @@ def score_and_greedy(backbone: Backbone, requests: Sequence[ScoreRequest]) -> li
             build_row(siblings, above)
             for siblings in pack_siblings([child for child in node.children if child.size <= ROW_TOKENS])
         ]
-        for batch in batch_by_tokens([len(row.tokens) for row in rows], tokens=BATCH_TOKENS):
+        for batch in batch_by_tokens(
+            [len(row.tokens) for row in rows], tokens=tokens_per_pass(backbone.device)
+        ):
             work = partial(score_rows, backbone, before=before, scored=scored)
             run_in_halves(work, [rows[index] for index in batch])
         waiting += [(child, above, before) for child in node.children if child.size > ROW_TOKENS]
@@ -317,7 +325,8 @@ def exact_kl(first: Backbone, second: Backbone, groups: Sequence[Group]) -> list
     On replies sampled from `first` this is the lowest-variance estimate of the KL of whole replies.
     """
     sums_of: dict[int, list[float]] = {}
-    for batch in batch_by_tokens([group_length(group) for group in groups], tokens=BATCH_TOKENS):
+    tokens = tokens_per_pass(first.device)
+    for batch in batch_by_tokens([group_length(group) for group in groups], tokens=tokens):
         batch_groups = [groups[index] for index in batch]
         hidden_NC, _, lengths = reply_hidden(first, batch_groups)
         other_hidden_NC, _, _ = reply_hidden(second, batch_groups)

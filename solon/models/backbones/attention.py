@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -116,7 +116,8 @@ def compiled_flex_attention() -> Callable[..., Any]:
     once.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
-    return torch.compile(flex_attention, dynamic=True)
+    # the kernel for short rows does not compile where queries times queries a key are above 128
+    return partial(torch.compile(flex_attention, dynamic=True), kernel_options={"BACKEND": "TRITON"})
 
 
 def block_attention(
