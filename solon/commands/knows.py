@@ -13,7 +13,7 @@ from solon.study.conduct import show
 from solon.study.console import answer
 from solon.study.options import parse
 from solon.tools.knows.inputs import Options, fit_knower, free_questions
-from solon.tools.knows.study import FILE, Knower, load
+from solon.tools.knows.knower import FILE, Knower, load
 from solon.words.question import Problem
 
 USAGE = (

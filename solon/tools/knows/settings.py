@@ -9,7 +9,7 @@ from solon.errors import InputError
 from solon.evaluation.knowledge import Method
 
 By = Literal["p_ik", "p_true", "likelihood"]
-NAMES = {
+NAMES: dict[By, str] = {
     "p_ik": "P(IK)",
     "p_true": "P(True) of the greedy answer",
     "likelihood": "likelihood of the greedy answer",
