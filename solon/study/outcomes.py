@@ -23,13 +23,14 @@ from solon.evaluation.measure import (
     is_truncated,
     reply_outcomes,
 )
-from solon.models.base import derive
+from solon.models.base import LanguageModel, derive
 from solon.models.dialogue import Transcript
 from solon.models.torch_model import TorchModel
 from solon.models.trie import build_trie
 from solon.records.codecs import Codec
 from solon.records.progress import Progress, silent
 from solon.records.run import Run, digest
+from solon.study.stages import slug
 from solon.words.question import Problem, to_question
 
 Form = Literal["auto", "dialogue", "text"]
@@ -174,6 +175,23 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
 
 
 OUTCOMES: Codec[Any, Outcome] = Codec(lambda problem, outcome: row_of(outcome), outcome_of)
+
+
+def choice_stage(
+    run: Run,
+    name: str,
+    model: LanguageModel,
+    problems: Sequence[Problem],
+    *,
+    examples: Sequence[Problem] = (),
+    size: int = 128,
+) -> list[Outcome]:
+    """A model's outcome on every problem with options after the same examples, kept as a stage."""
+
+    def make(batch: Sequence[Problem]) -> list[Outcome]:
+        return choice_outcomes(model, batch, examples=examples)
+
+    return run.map(slug(name), problems, make, OUTCOMES, size=size)
 
 
 def saved(model: TorchModel, examples: Sequence[Problem], problems: Sequence[Problem]) -> str:

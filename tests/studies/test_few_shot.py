@@ -9,9 +9,11 @@ import pytest
 from solon.cli import main
 from solon.errors import InputError
 from solon.evaluation.measure import Outcome
-from solon.studies.few_shot.inputs import SEEN, toy_inputs
+from solon.studies.few_shot.inputs import toy
 from solon.studies.few_shot.scoring import gram_length, grams, overlap, rescored, unconditional
-from solon.studies.few_shot.study import Settings, study
+from solon.studies.few_shot.settings import Settings
+from solon.studies.few_shot.study import study
+from solon.studies.few_shot.toy import SEEN
 from solon.words.question import Problem, to_question
 from tests.killed import survived
 
@@ -45,7 +47,7 @@ def test_what_stands_in_the_corpus_is_found_whatever_its_case_and_what_is_too_sh
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs, settings = toy_inputs(), Settings(shots=(0, 1, 4), scoring="over unconditional")
+    inputs, settings = toy(), Settings(shots=(0, 1, 4), scoring="over unconditional")
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 5))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}

@@ -2,229 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from solon.evaluation.measure import Outcome
 from solon.evaluation.scores import chance_accuracy
-from solon.records.report import Claim, Figure, Line, Report, Table, number
+from solon.records.report import Claim, Figure, Line, Report, Section, Table, number
 from solon.statistics.intervals import Estimate, bootstrap, mean, paired_difference
 from solon.studies.few_shot.scoring import SCORINGS, Overlap
-from solon.study.claims import banded, interval, rate, sign
+from solon.studies.few_shot.settings import Settings
+from solon.study.claims import banded, interval, rate
+from solon.study.settings import deviations
 from solon.words.question import Problem
+
+Key = tuple[str, str, int, str]  # task, model, examples, score
+
+DEVIATIONS = (
+    "Models and tasks are those given here. Examples are one set for all problems (for each draw), not "
+    "drawn anew for each, so that they are computed once.",
+    "Tasks are those with options; completions by beam search are not studied here (`solon measure` "
+    "grades greedy replies).",
+    "The paper finds collisions in its training corpus; here they are in the texts that were given, "
+    "which may not be what a model saw.",
+)
 
 
 @dataclass(slots=True)
-class Findings:
-    """Everything the report prints. Rows by task, model, shots, draw of examples, and score."""
+class Results:
+    """Outcomes of each draw of examples; the problems asked, and what the corpus holds of them, by task."""
 
-    rows: dict[tuple[str, str, int, int, str], list[Outcome]] = field(default_factory=dict)
+    models: tuple[str, ...]
+    outcomes: dict[Key, list[list[Outcome]]] = field(default_factory=dict)
     problems: dict[str, list[Problem]] = field(default_factory=dict)
     overlaps: dict[str, Overlap] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    def right(self, task: str, model: str, shots: int, scoring: str) -> list[float]:
+        """Of each problem the share of draws of examples in which it is answered rightly."""
+        draws = self.outcomes[task, model, shots, scoring]
+        return [float(np.mean([bool(row.correct) for row in rows])) for rows in zip(*draws, strict=True)]
 
-def right(found: Findings, task: str, model: str, shots: int, how: str) -> list[float]:
-    """Of each problem the share of draws of examples in which it is answered rightly."""
-    draws = [
-        rows for (t, m, s, _, h), rows in found.rows.items() if (t, m, s, h) == (task, model, shots, how)
+    def clusters(self, task: str) -> list[str]:
+        """What groups a task's problems: the cluster they bring, or each its own."""
+        return [problem.cluster or str(index) for index, problem in enumerate(self.problems[task])]
+
+    def accuracy(self, task: str, model: str, shots: int, scoring: str) -> Estimate:
+        """The share of right answers."""
+        return rate(self.right(task, model, shots, scoring), self.clusters(task))
+
+    def chance(self, task: str) -> float:
+        """The share that guessing gets right."""
+        return chance_accuracy(next(draws[0] for key, draws in self.outcomes.items() if key[0] == task))
+
+    def clean_gain(self, task: str, model: str, shots: int, scoring: str) -> Estimate | None:
+        """Accuracy on clean problems minus that on all; a bootstrap draws problems. None where all are clean,
+        or none is.
+        """
+        clean_N = np.array(self.overlaps[task].clean)
+        right_N = np.array(self.right(task, model, shots, scoring))
+        if clean_N.all() or not clean_N.any():
+            return None
+
+        def gain(indices: np.ndarray) -> float:
+            drawn = indices.astype(int)
+            clean = drawn[clean_N[drawn]]
+            return float(right_N[clean].mean() - right_N[drawn].mean()) if len(clean) else 0.0
+
+        return bootstrap([float(index) for index in range(len(right_N))], gain, resamples=1000)
+
+
+def report(settings: Settings, results: Results) -> Report:
+    """One section a task, and one for what the corpus holds. Claims are about the last model."""
+    asked = sum(map(len, results.problems.values()))
+    tasks = [
+        task_section(results, task, settings.shots, scoring=settings.scoring) for task in results.problems
     ]
-    return [float(np.mean([bool(row.correct) for row in own])) for own in zip(*draws, strict=True)]
-
-
-def report(settings: Mapping[str, Any], found: Findings, models: Sequence[str]) -> Report:
-    how, last = settings["scoring"], models[-1]
-    shots = list(dict.fromkeys(own for _, _, own, _, _ in found.rows))
-    claims = [*_claims(found, last, shots, how), *_contamination_claims(found, last, shots[-1], how)]
-    tables = [
-        *(_table(found, task, models, shots) for task in found.problems),
-        *_contamination(found, models, shots[-1], how),
-    ]
-    summary = (
-        f"{', '.join(models)}: {sum(map(len, found.problems.values()))} problems in {len(found.problems)} "
-        f"tasks, options scored {how} unless said otherwise.",
-    )
-    return Report(
+    return Report.of(
         "What examples in the context are worth",
-        summary,
-        tuple(claims),
-        (),
-        tuple(tables),
-        tuple(_figures(found, models, shots, how)),
-        (),
-        {name: n for name, n in found.counts.items() if n},
-        _deviations(settings),
-        {},
+        [
+            f"{', '.join(results.models)}: {asked} problems in {len(results.problems)} tasks, options scored "
+            f"{settings.scoring} unless said otherwise."
+        ],
+        [
+            *tasks,
+            corpus_section(results, settings.shots[-1], scoring=settings.scoring),
+            Section(counts=results.counts),
+        ],
+        deviations=(*DEVIATIONS, *deviations(settings)),
     )
 
 
-def _clusters(found: Findings, task: str) -> list[str]:
-    return [own.cluster or str(place) for place, own in enumerate(found.problems[task])]
-
-
-def _claims(found: Findings, model: str, shots: Sequence[int], how: str) -> list[Claim]:
-    claims = []
-    for task in found.problems:
-        most = right(found, task, model, shots[-1], how)
-        even = chance_accuracy(next(rows for (own, *_), rows in found.rows.items() if own == task))
-        share = rate(most, _clusters(found, task))
-        claims.append(
-            Claim.of(
-                f"{task}/right",
-                f"{task}: right with {shots[-1]} examples (chance {number(even)})",
-                share,
-                sign(share, even),
-            )
+def task_section(results: Results, task: str, shots: Sequence[int], *, scoring: str) -> Section:
+    """Accuracy of every model by number of examples, under all four scores."""
+    rows = tuple(
+        (
+            model,
+            str(count),
+            *(interval(results.accuracy(task, model, count, each)) for each in SCORINGS),
         )
-        if len(shots) > 1:
-            gain = paired_difference(
-                most, right(found, task, model, shots[0], how), clusters=_clusters(found, task)
-            )
-            claims.append(
-                Claim.of(f"{task}/gain", f"{task}: {shots[-1]} examples beat {shots[0]}", gain, sign(gain))
-            )
-    return claims
-
-
-def _table(found: Findings, task: str, models: Sequence[str], shots: Sequence[int]) -> Table:
-    rows = []
-    for model in models:
-        for count in shots:
-            shown = (
-                interval(rate(right(found, task, model, count, how), _clusters(found, task)))
-                for how in SCORINGS
-            )
-            rows.append((model, str(count), *shown))
+        for model in results.models
+        for count in shots
+    )
     note = (
         "Four scores of the same outcomes: log-probability summed, over tokens, over characters, and "
         "over that of the option behind the answer's opening alone."
     )
-    return Table(f"{task}: right by examples and score", ("model", "examples", *SCORINGS), tuple(rows), note)
+    return Section(
+        claims=tuple(task_claims(results, task, shots, scoring=scoring)),
+        tables=(Table(f"{task}: right by examples and score", ("model", "examples", *SCORINGS), rows, note),),
+        figures=task_figures(results, task, shots, scoring=scoring),
+    )
 
 
-def _figures(found: Findings, models: Sequence[str], shots: Sequence[int], how: str) -> list[Figure]:
-    figures = []
-    for task in found.problems:
-        places = [float(place) for place in range(len(shots))]
-        lines = [
-            banded(
-                model,
-                places,
-                [rate(right(found, task, model, count, how), _clusters(found, task)) for count in shots],
-            )
-            for model in models
-        ]
-        even = chance_accuracy(next(rows for (own, *_), rows in found.rows.items() if own == task))
-        lines.append(Line("chance", (0.0, places[-1]), (even, even)))
-        figures.append(
-            Figure(
-                f"{task}",
-                "examples in the context",
-                "right",
-                tuple(lines),
-                f"Scored {how}.",
-                tuple(map(str, shots)),
-            )
-        )
-        smooth = []
-        for model in models:
-            own = [
-                [
-                    row.belief[row.right]
-                    for row in found.rows[task, model, count, 0, how]
-                    if row.right is not None
-                ]
-                for count in shots
-            ]
-            smooth.append(banded(model, places, [mean(values) for values in own]))
-        figures.append(
-            Figure(
-                f"{task}, smooth",
-                "examples in the context",
-                "mean probability of the right option",
-                tuple(smooth),
-                f"Scored {how}.",
-                tuple(map(str, shots)),
-            )
-        )
-    return figures
+def task_claims(results: Results, task: str, shots: Sequence[int], *, scoring: str) -> Iterator[Claim]:
+    """Whether the last model beats chance with the most examples, and whether they beat the fewest."""
+    model, even = results.models[-1], results.chance(task)
+    text = f"{task}: right with {shots[-1]} examples (chance {number(even)})"
+    yield Claim.above(f"{task}/right", text, results.accuracy(task, model, shots[-1], scoring), even)
+    if len(shots) > 1:
+        most, least = (results.right(task, model, count, scoring) for count in (shots[-1], shots[0]))
+        gain = paired_difference(most, least, clusters=results.clusters(task))
+        yield Claim.above(f"{task}/gain", f"{task}: {shots[-1]} examples beat {shots[0]}", gain)
 
 
-def _clean_gain(found: Findings, task: str, model: str, shots: int, how: str) -> Estimate | None:
-    """Accuracy on clean problems minus that on all; a bootstrap draws problems. None where all are clean, or
-    none is.
-    """
-    clean_N, own = np.array(found.overlaps[task].clean), np.array(right(found, task, model, shots, how))
-    if clean_N.all() or not clean_N.any():
-        return None
+def task_figures(results: Results, task: str, shots: Sequence[int], *, scoring: str) -> tuple[Figure, Figure]:
+    """Accuracy and the mean probability of the right option against the number of examples."""
+    x, ticks, note = (
+        [float(index) for index in range(len(shots))],
+        tuple(map(str, shots)),
+        f"Scored {scoring}.",
+    )
+    even = results.chance(task)
 
-    def gain(places: np.ndarray) -> float:
-        drawn = places.astype(int)
-        clean = drawn[clean_N[drawn]]
-        return float(own[clean].mean() - own[drawn].mean()) if len(clean) else 0.0
+    def beliefs(model: str, count: int) -> Estimate:
+        rows = results.outcomes[task, model, count, scoring][0]
+        return mean([row.belief[row.right] for row in rows if row.right is not None])
 
-    return bootstrap([float(place) for place in range(len(own))], gain, resamples=1000)
-
-
-def _contamination_claims(found: Findings, model: str, shots: int, how: str) -> list[Claim]:
-    claims = []
-    for task in found.overlaps:
-        gain = _clean_gain(found, task, model, shots, how)
-        if gain is not None:
-            words = (
-                f"{task}: problems that the corpus does not hold are answered as well as all (clean - all)"
-            )
-            claims.append(Claim.of(f"{task}/clean", words, gain, False if gain.high < 0 else None))
-    return claims
+    abrupt = [
+        banded(model, x, [results.accuracy(task, model, count, scoring) for count in shots])
+        for model in results.models
+    ]
+    smooth = [banded(model, x, [beliefs(model, count) for count in shots]) for model in results.models]
+    abrupt.append(Line("chance", (0.0, x[-1]), (even, even)))
+    title, axis = f"{task}, smooth", "mean probability of the right option"
+    return (
+        Figure(task, "examples in the context", "right", tuple(abrupt), note, ticks),
+        Figure(title, "examples in the context", axis, tuple(smooth), note, ticks),
+    )
 
 
-def _contamination(found: Findings, models: Sequence[str], shots: int, how: str) -> list[Table]:
-    rows = []
-    for task, own in found.overlaps.items():
-        for model in models:
-            flags, share = own.clean, right(found, task, model, shots, how)
-            clean = [value for value, kept in zip(share, flags, strict=True) if kept]
-            part = [cluster for cluster, kept in zip(_clusters(found, task), flags, strict=True) if kept]
+def corpus_section(results: Results, shots: int, *, scoring: str) -> Section:
+    """What the corpus holds of the tasks, and what is left without it."""
+    rows, claims = [], []
+    for task, overlap in results.overlaps.items():
+        clusters = results.clusters(task)
+        kept = [index for index, clean in enumerate(overlap.clean) if clean]
+        for model in results.models:
+            right = results.right(task, model, shots, scoring)
+            gain = results.clean_gain(task, model, shots, scoring)
+            clean = [right[index] for index in kept], [clusters[index] for index in kept]
             rows.append(
                 (
                     task,
                     model,
-                    str(own.length),
-                    str(sum(own.dirty)),
-                    str(len(clean)),
-                    str(sum(own.short)),
-                    interval(rate(share, _clusters(found, task))),
-                    interval(rate(clean, part)) if clean else "none is clean",
-                    interval(_clean_gain(found, task, model, shots, how)),
+                    *map(str, (overlap.length, sum(overlap.dirty), len(kept), sum(overlap.short))),
+                    interval(rate(right, clusters)),
+                    interval(rate(*clean)) if kept else "none is clean",
+                    interval(gain),
                 )
             )
-    columns = (
-        "task",
-        "model",
-        "N",
-        "dirty",
-        "clean",
-        "too short to tell",
-        "right, all",
-        "right, clean",
-        "clean - all",
-    )
+        if gain is not None:  # of the last model; that no loss is shown is no proof of none
+            text = "problems that the corpus does not hold are answered as well as all (clean - all)"
+            verdict = False if gain.high < 0 else None
+            claims.append(Claim.of(f"{task}/clean", f"{task}: {text}", gain, verdict))
+    counted = ("N", "dirty", "clean", "too short to tell")
+    columns = ("task", "model", *counted, "right, all", "right, clean", "clean - all")
     note = (
         "Dirty: any N-gram of the problem stands in the corpus. N is the 5th percentile of the "
         "problems' lengths in words, within 8 and 13."
     )
-    return [Table("What the corpus holds", columns, tuple(rows), note)] if rows else []
-
-
-def _deviations(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        "Models and tasks are those given here. Examples are one set for all problems (for each draw), not "
-        "drawn anew for each, so that they are computed once.",
-        "Tasks are those with options; completions by beam search are not studied here (`solon measure` "
-        "grades greedy replies).",
-        "The paper finds collisions in its training corpus; here they are in the texts that were given, "
-        "which may not be what a model saw.",
-    )
+    table = Table("What the corpus holds", columns, tuple(rows), note)
+    return Section(claims=tuple(claims), tables=(table,) if rows else ())
