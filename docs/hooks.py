@@ -1,12 +1,13 @@
-"""Hooks of mkdocs: pages that stand outside docs/ become pages of the site, and links between them are followed.
+"""Hooks of mkdocs: pages that stand outside docs/ become pages of the site, and links between them are kept.
 
-`README.md` is the home page, `CHANGELOG.md` and `CONTRIBUTING.md` are pages, and every
+`README.md` is the home page; `CHANGELOG.md`, `CONTRIBUTING.md` and the scripts of `examples/` are pages; every
 `solon/studies/<paper>/README.md` is `papers/<paper>.md`, its pictures beside it. Nothing is copied in the
 repository, and no paper is listed by hand.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from pathlib import Path
@@ -34,11 +35,14 @@ def on_files(files: Any, config: Any) -> Any:
     """Adds the pages and pictures that stand outside docs/."""
     for path, uri in outside().items():
         files.append(File.generated(config, uri, abs_src_path=str(path)))
+    files.append(File.generated(config, "examples.md", content=examples()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Points relative links of the repository at the pages of the site."""
+    if page.file.abs_src_path is None:  # a page that was written here
+        return markdown
     source = Path(page.file.abs_src_path)
     uris = outside() | {path: path.relative_to(ROOT / "docs").as_posix() for path in inside()}
 
@@ -51,6 +55,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"{before}{Path(relative).as_posix()}{anchor or ''}{after}"
 
     return LINK.sub(moved, markdown)
+
+
+def examples() -> str:
+    """A page of all scripts in examples/, each under the first sentence of its docstring."""
+    parts = ["# Examples\n\nEach script runs as it stands; `examples/notebooks/` has three notebooks."]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        code = path.read_text()
+        title = (ast.get_docstring(ast.parse(code)) or path.stem).splitlines()[0].partition(": python ")[0]
+        parts.append(f'## {title}\n\n```python title="examples/{path.name}"\n{code.rstrip()}\n```')
+    return "\n\n".join(parts) + "\n"
 
 
 def papers() -> list[Path]:
