@@ -2,8 +2,8 @@
 
 Every prompt is prefilled alone and once, whatever its number of samples, in blocks of a fixed size; prompts
 that begin with the same whole blocks share them. Every reply has its own random stream, and every decoding
-step computes a multiple of eight slots. So a reply is a function of weights, prompt, seed and settings alone. On an
-accelerator this is not exact: its products round differently with the number of slots (docs/decisions/012).
+step computes a multiple of eight slots. So a reply is a function of weights, prompt, seed and settings alone.
+On an accelerator this is not exact: its products round differently with the number of slots.
 
 Shapes: B slots, T tokens, C width, N replies, V vocabulary, K blocks of `BLOCK` tokens.
 """
