@@ -20,8 +20,9 @@ from solon.evaluation.opinions import (
 )
 from solon.records.page import map_svg
 from solon.records.report import Map
-from solon.studies.global_opinions.inputs import toy_inputs
-from solon.studies.global_opinions.study import Settings, study
+from solon.studies.global_opinions.inputs import toy
+from solon.studies.global_opinions.settings import Settings
+from solon.studies.global_opinions.study import study
 from solon.studies.global_opinions.world import on_the_map, outlines
 from tests.killed import survived
 
@@ -46,7 +47,7 @@ def test_a_model_that_answers_as_a_country_is_most_like_it() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_only_the_pliant_model_is_moved(tmp_path: Path) -> None:
-    inputs = toy_inputs()
+    inputs = toy()
     settings = Settings(countries=("Vaskland",))
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 2))
