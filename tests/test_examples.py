@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.paths import ROOT
-from tests.tiny import write_tiny_llama
+from tests.tiny import TEMPLATE, write_tiny_llama
 
 SMALL = {"train": 4, "held_out": 4, "max_tokens": 8, "policy_steps": 1, "policy_prompts": 4, "examples": 0}
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_tiny_llama(tmp_path_factory.mktemp("tiny")))
+    return str(write_tiny_llama(tmp_path_factory.mktemp("tiny"), context=1024, template=TEMPLATE))
 
 
 def imported(name: str) -> ModuleType:

@@ -38,9 +38,14 @@ WORDS = [
     ".",
 ]
 
+TEMPLATE = (
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 
-def write_tiny_llama(path: Path) -> Path:
-    """Write it to a folder, which is returned."""
+
+def write_tiny_llama(path: Path, *, context: int = 256, template: str | None = None) -> Path:
+    """Write it to a folder, which is returned; without a chat template unless one is given."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -53,9 +58,11 @@ def write_tiny_llama(path: Path) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(WORDS)] * 3, trainer)
-    PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>", pad_token="<pad>"
-    ).save_pretrained(path)
+    )
+    fast.chat_template = template
+    fast.save_pretrained(path)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -64,7 +71,7 @@ def write_tiny_llama(path: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,

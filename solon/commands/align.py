@@ -8,5 +8,4 @@ from solon.study import conduct
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the job from the command line. Returns the exit status."""
     return conduct.main(conduct.study_of("constitutional_ai"), argv, command="align")
