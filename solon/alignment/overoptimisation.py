@@ -16,7 +16,7 @@ from scipy import stats
 
 from solon.errors import InputError
 from solon.statistics.intervals import Estimate
-from solon.training.improve import Reward
+from solon.training.rollouts import Reward
 from solon.training.steps import Step
 from solon.words.conversation import Conversation
 

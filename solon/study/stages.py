@@ -31,8 +31,9 @@ from solon.records.files import Row
 from solon.records.run import Run
 from solon.study.settings import RLSettings, TrainingSettings
 from solon.training.fit import Example, fit, micro_batches, reply_cross_entropy, shuffled_batch, steps_for
-from solon.training.improve import Reward, RLConfig, improve
+from solon.training.improve import RLConfig, improve
 from solon.training.optimiser import Plan
+from solon.training.rollouts import Reward
 from solon.training.steps import State, Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation

@@ -1,5 +1,5 @@
-"""What a training loop does where memory runs out: the step begins again with less in hand, and all later
-steps likewise.
+"""When memory runs out in a training step: the step starts again with less in memory, and so do all later
+ones.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ Value = TypeVar("Value")
 
 
 class OutOfMemoryBackoff:
-    """First activations are computed again instead of kept (where a module has `recompute`), then
-    micro-batches are cut in two, as often as it takes. The gradient is the same. Remembers how far it went; a
-    warning says so each time.
+    """First activations are recomputed in the backward pass (where a module has `recompute`), then
+    micro-batches are halved, as often as needed. The gradient is the same. The settings last; each change is
+    a warning.
     """
 
     def __init__(self, *optimised: tuple[nn.Module, Optimiser], world: World) -> None:
         self.optimised, self.world = optimised, world
-        ways: list[Callable[[], None] | None] = [
+        methods: list[Callable[[], None] | None] = [
             getattr(module, "recompute", None) for module, _ in optimised
         ]
-        self.recomputes = [way for way in ways if way is not None]
-        self.times = 0  # that micro-batches have been halved
+        self.recomputes = [method for method in methods if method is not None]
+        self.halvings = 0  # of micro-batches
 
     def run(
         self, number: int, parts: Sequence[Sequence[Row]], compute: Callable[[Sequence[Sequence[Row]]], Value]
     ) -> Value:
-        """compute(micro-batches), which leaves gradients on the modules. Raises where one row alone is too
-        much, and among several processes at once: the others would wait for this one.
+        """compute(micro-batches) of step `number`, which accumulates gradients. Raises the error where one
+        row alone is too much, and among several processes always: the others would wait.
         """
         while True:
-            cut = split_in_two(parts, self.times)
+            micro_batches = split_in_two(parts, self.halvings)
             try:
-                return compute(cut)
+                return compute(micro_batches)
             except (RuntimeError, MemoryError) as error:
-                rows = max(map(len, cut), default=0)
+                rows = max(map(len, micro_batches), default=0)
                 if not is_out_of_memory(error) or (rows < 2 and not self.recomputes) or self.world.size > 1:
                     raise
             for _, optimiser in self.optimised:
@@ -50,10 +50,10 @@ class OutOfMemoryBackoff:
             if self.recomputes:
                 while self.recomputes:
                     self.recomputes.pop()()
-                free_memory(f"step {number} begins again, activations being computed twice instead of kept")
+                free_memory(f"step {number} starts again, and recomputes activations from now on")
             else:
-                self.times += 1
+                self.halvings += 1
                 free_memory(
-                    f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead of "
-                    f"{rows}"
+                    f"step {number} starts again with micro-batches of at most {-(-rows // 2)} rows instead "
+                    f"of {rows}"
                 )

@@ -1,10 +1,11 @@
-"""Supervised training of any module on any rows by any loss: a generator of steps."""
+"""Supervised training of any module on any rows with any loss: a generator of steps."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -36,15 +37,13 @@ def fit(
     taken.
 
     `batch(n)` gives the micro-batches of step n, n = 1 ... plan.steps, and must be a pure function of n:
-    nothing else is drawn, so a run that goes on from `state` equals one that never stopped, bit for bit. The
-    gradient is that of sum(loss) / sum(weight) over all micro-batches: how a step is cut into them does not
-    matter.
+    there is no other randomness, so a run continued from `state` equals one that never stopped, bit for bit.
+    The gradient is that of sum(loss) / sum(weight) over all micro-batches: their sizes do not matter.
 
-    Where memory runs out, steps go on with less in hand (see Thrift); a run that goes on from `state` begins
-    large again. In a `world` of several processes each calls this with the same arguments.
+    Where memory runs out, see `OutOfMemoryBackoff`; a run continued from `state` starts with full
+    micro-batches again. In a `world` of several processes each calls this with the same arguments.
 
-    Raises Diverged where the loss or the gradient is not finite; the weights are then those of the step
-    before.
+    Raises Diverged where the loss or the gradient is not finite; the weights are then those before the step.
     """
     world.shard(module)
     optimiser = Optimiser(module, plan, world)
@@ -53,10 +52,9 @@ def fit(
         optimiser.restore(state)
         start = int(state["number"])
     backoff = OutOfMemoryBackoff((module, optimiser), world=world)
+    compute = partial(accumulate_gradients, module, loss=loss, plan=plan, world=world)
     for number in range(start + 1, plan.steps + 1):
-        sums = backoff.run(
-            number, batch(number), lambda parts: accumulate_gradients(module, parts, loss, plan, world)
-        )
+        sums = backoff.run(number, batch(number), compute)
         weight = sums.pop("weight")
         metrics = {name: value / weight for name, value in sums.items()}
         if not math.isfinite(metrics["loss"]):
@@ -65,77 +63,83 @@ def fit(
                 f"({plan.learning_rate:g}) or look at the data"
             )
         metrics |= optimiser.step(number, weight=weight)
-        yield Step(number, metrics, lambda number=number: numbered_state(number, optimiser.state()))  # type: ignore[misc]
+        yield Step(number, metrics, partial(state_after, number, optimiser))
 
 
 def accumulate_gradients(
     module: nn.Module,
     parts: Sequence[Sequence[Row]],
+    *,
     loss: Callable[[Sequence[Row]], LossTotal],
     plan: Plan,
     world: World,
 ) -> dict[str, float]:
-    """Gather the gradients of all micro-batches; returns the sums over all of them, `weight` among them."""
+    """Accumulate the gradients of all micro-batches; returns the sums over all processes of the loss, of
+    `weight` and of what the loss reports.
+    """
     sums = dict[str, float]()
     kind = next(module.parameters()).device.type
     for rows, counted in world.local_parts(parts):
 
         def compute(rows: Sequence[Row] = rows) -> tuple[Tensor, LossTotal]:
             total = loss(rows)
-            return total.loss, total  # the tensor itself is what FSDP looks for
+            return total.loss, total  # FSDP needs the tensor itself in the output
 
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
             value, total = world.run(module, compute)
         (value * counted).backward()
-        for name, own in {"weight": total.weight, "loss": value.item(), **total.sums}.items():
-            sums[name] = sums.get(name, 0.0) + own * counted
+        for name, part in {"weight": total.weight, "loss": value.item(), **total.sums}.items():
+            sums[name] = sums.get(name, 0.0) + part * counted
     return world.all_reduce(sums)
 
 
+def state_after(number: int, optimiser: Optimiser) -> State:
+    """The whole state after step `number`."""
+    return numbered_state(number, optimiser.state())
+
+
 def numbered_state(number: int, tensors: State) -> State:
-    """A state with the number of the step it follows."""
+    """`tensors` with the number of the step after which they are."""
     return {"number": torch.tensor(number), **tensors}
 
 
 def shuffled_batch(rows: Sequence[Row], *, size: int, seed: int, number: int) -> list[Row]:
-    """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, none is
+    """The `size` rows of step `number` (from 1): each pass over the data is a new permutation, no row is
     skipped.
 
     >>> batches = [shuffled_batch("abcd", size=2, seed=0, number=number) for number in (1, 2)]
     >>> sorted(batches[0] + batches[1])
     ['a', 'b', 'c', 'd']
     """
-    places = range((number - 1) * size, number * size)
+    indices = range((number - 1) * size, number * size)
     orders = {
         epoch: random.Random(derive(seed, "epoch", epoch)).sample(range(len(rows)), len(rows))
-        for epoch in {p // len(rows) for p in places}
+        for epoch in {index // len(rows) for index in indices}
     }
-    return [rows[orders[place // len(rows)][place % len(rows)]] for place in places]
+    return [rows[orders[index // len(rows)][index % len(rows)]] for index in indices]
 
 
 def steps_for(rows: int, *, size: int, epochs: float) -> int:
-    """How many steps of `size` rows make `epochs` passes or a little more: the last step begins another
-    pass.
-    """
+    """The number of steps of `size` rows for `epochs` passes, rounded up."""
     return math.ceil(rows * epochs / size)
 
 
 Example = tuple[Tokens, Tokens]  # prompt, reply with its end
 
 
-def reply_cross_entropy(body: Backbone) -> Callable[[Sequence[Example]], LossTotal]:
-    """Cross-entropy of reply tokens alone, in nats a token; the prompt is masked exactly."""
+def reply_cross_entropy(backbone: Backbone) -> Callable[[Sequence[Example]], LossTotal]:
+    """The cross-entropy of reply tokens, in nats a token; prompts are masked."""
 
     def loss(examples: Sequence[Example]) -> LossTotal:
-        logprobs = torch.cat(reply_logprobs(body, [(prompt, [reply]) for prompt, reply in examples]))
+        logprobs = torch.cat(reply_logprobs(backbone, [(prompt, [reply]) for prompt, reply in examples]))
         return LossTotal(-logprobs.sum(), float(logprobs.numel()))
 
     return loss
 
 
 def micro_batches(rows: Sequence[Row], length: Callable[[Row], int], *, tokens: int) -> list[list[Row]]:
-    """Micro-batches of at most `tokens` together (one row at the least): rows stand side by side and nothing
-    is padded.
+    """Micro-batches in order, of at most `tokens` tokens (at least one row). Rows are side by side without
+    padding.
 
     >>> micro_batches(["abc", "d", "efgh"], len, tokens=5)
     [['abc', 'd'], ['efgh']]

@@ -1,45 +1,51 @@
-"""Reinforcement learning against a reward: sample, reward, step. RLOO and PPO share everything but the
-advantage.
+"""Reinforcement learning against a reward: sample, reward, step. RLOO and PPO differ only in their
+advantages.
 
-What the papers leave unpublished and is therefore ours: lambda of GAE, value network, batch and minibatch
-sizes, advantage normalisation (PPO only), optimiser constants (docs/decisions/004-unpublished-constants.md).
+The papers leave unpublished, so these are ours: lambda of GAE, value network, batch and minibatch sizes,
+advantage normalisation (PPO only), optimiser constants (docs/decisions/004-unpublished-constants.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from solon.errors import InputError
-from solon.models.base import Sample, Stop, derive, row_seeds
+from solon.models.base import derive, row_seeds
 from solon.models.scalar import ScalarModel
-from solon.models.scoring import Group, group_length, reply_hidden, reply_logprobs, score_groups
+from solon.models.scoring import group_length, reply_hidden, reply_logprobs
 from solon.models.torch_model import TorchModel
 from solon.training.backoff import OutOfMemoryBackoff
 from solon.training.fit import micro_batches, numbered_state, shuffled_batch
-from solon.training.losses import clipped_loss, generalised_advantages, kl_k1, kl_k3, leave_one_out
+from solon.training.losses import clipped_loss
 from solon.training.optimiser import Optimiser, Plan
 from solon.training.parallel import SINGLE_PROCESS, World
-from solon.training.steps import Diverged, Rollout, State, Step
+from solon.training.rollouts import (
+    Reward,
+    RolloutGroup,
+    describe,
+    gather_rollouts,
+    make_rollout_groups,
+    sample_rollouts,
+)
+from solon.training.steps import Diverged, State, Step
 from solon.words.conversation import Conversation
-
-Reward = Callable[[Sequence[Conversation], Sequence[Sample]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class RLConfig:
-    """How to improve a policy.
+    """How to train a policy.
 
-    The reward of a reply is r - kl_coefficient * KL, the KL (k1: log-ratio) summed over the reply in nats
-    (HH-RLHF section 4.1; 0.001 there). PPO: clip 0.2, `epochs` passes over each batch of samples, entropy
-    bonus 0, discount 1. Samples are drawn at temperature 1 without truncation, so their distribution is the
-    policy's own.
+    The reward of a reply is r - kl_coefficient * KL, with the KL (k1: log-ratio) summed over the reply in
+    nats (HH-RLHF section 4.1; 0.001 there). PPO: clip 0.2, `epochs` passes over each batch of samples,
+    entropy bonus 0, discount 1. Samples are drawn from the policy's distribution, at temperature 1 without
+    truncation. Raises InputError on values out of range.
     """
 
     plan: Plan
@@ -67,17 +73,6 @@ class RLConfig:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutGroup:
-    """One prompt, its replies, and what each reply's tokens earned. Lists run over the K replies."""
-
-    place: int  # among the prompts of the round
-    group: Group
-    old: list[Tensor]
-    advantages: list[Tensor]
-    returns: list[Tensor]
-
-
 def improve(
     policy: TorchModel,
     prompts: Sequence[Conversation],
@@ -93,121 +88,70 @@ def improve(
     """Train `policy` in place against `reward`, yielding each round with its rollouts. `reference` never
     changes.
 
-    Going on from `state` equals never having stopped, bit for bit: prompts and samples depend on seed and
-    step alone. In a `world` of several processes each calls this with the same arguments, samples its share
-    of the prompts, and yields the rollouts of all; the reward, the reference and the critic's start are whole
-    on each.
+    A run continued from `state` equals one that never stopped, bit for bit: prompts and samples depend on
+    seed and step alone. In a `world` of several processes each calls this with the same arguments, samples
+    its share of the prompts, and yields the rollouts of all; the reward, the reference and the critic's start
+    are whole on each.
 
-    Raises InputError where policy and reference share trainable weights, or PPO is given no critic; Diverged
-    as `fit`.
+    Raises InputError where policy and reference share trainable weights, or PPO gets no critic; Diverged as
+    `fit`.
     """
-    check_inputs(policy, reference, critic, config, prompts, world)
-    drawing = policy.rounded() if config.plan.bf16 else policy
-    world.shard(policy.module)
-    optimiser = Optimiser(policy.module, config.plan, world)
-    value_plan = Plan(
-        config.plan.steps, config.value_learning_rate, clip=config.plan.clip, bf16=config.plan.bf16
-    )
-    value_optimiser = None
-    if critic is not None:
-        world.shard(critic)
-        value_optimiser = Optimiser(critic, value_plan, world)
-    backoff = OutOfMemoryBackoff(
-        (policy.module, optimiser),
-        *([(critic, value_optimiser)] if critic is not None and value_optimiser is not None else []),
-        world=world,
-    )
-    start = 0
+    check_inputs(policy, prompts, reference=reference, critic=critic, config=config, world=world)
+    sampler = policy.rounded() if config.plan.bf16 else policy
+    learner = Learner(policy, critic, config, world)
     if state is not None:
-        start = int(state["number"])
-        optimiser.restore(state)
-        if value_optimiser is not None:
-            value_optimiser.restore(state, "critic:")
-    for number in range(start + 1, config.plan.steps + 1):
-        asked = shuffled_batch(prompts, size=config.prompts, seed=seed, number=number)
-        seeds = row_seeds(asked, count=config.samples, seed=derive(seed, "rollouts", number))
-        places = range(world.rank, len(asked), world.size)
-        mine = [asked[place] for place in places]
+        learner.restore(state)
+    for number in range(1 if state is None else int(state["number"]) + 1, config.plan.steps + 1):
+        batch = shuffled_batch(prompts, size=config.prompts, seed=seed, number=number)
+        seeds = row_seeds(batch, count=config.samples, seed=derive(seed, "rollouts", number))
+        indices = range(world.rank, len(batch), world.size)  # of this process's prompts
         with world.unsharded(policy.module), world.unsharded(critic or policy.module):
-            copy_parameters(drawing, policy)
-            drawn = drawing.sample_with_seeds(
-                mine, [seeds[place] for place in places], max_tokens=config.max_tokens
+            copy_parameters(policy, sampler)
+            rows = sample_rollouts(
+                sampler,
+                [batch[index] for index in indices],
+                [seeds[index] for index in indices],
+                reward,
+                max_tokens=config.max_tokens,
             )
-            flat = [(prompt, sample) for prompt, group in zip(mine, drawn, strict=True) for sample in group]
-            rewards = reward([prompt for prompt, _ in flat], [sample for _, sample in flat])
-            groups = [
-                (policy.dialogue.prompt(p), [s.tokens for s in group])
-                for p, group in zip(mine, drawn, strict=True)
-            ]
-            # as `update` computes them
-            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
-                rollout_groups, divergence = make_rollout_groups(
-                    policy, reference, critic, dict(zip(places, groups, strict=True)), rewards, config, world
+            rollouts = dict(zip(indices, rows, strict=True))
+            with learner.autocast():  # as the update computes them
+                groups, kl_metrics = make_rollout_groups(
+                    policy,
+                    reference,
+                    critic,
+                    rollouts,
+                    kl_coefficient=config.kl_coefficient,
+                    gae_lambda=config.gae_lambda,
+                    world=world,
                 )
-        before = training_state(number, optimiser, value_optimiser, copied=True)
-        try:
-            learned = update(
-                policy, critic, optimiser, value_optimiser, rollout_groups, config, number, backoff
-            )
-        # perhaps in a later pass of this round: the weights go back to those of the last good one
-        except Diverged:
-            optimiser.restore(before)
-            if value_optimiser is not None:
-                value_optimiser.restore(before, "critic:")
-            raise
-        own = [Rollout(p, s, float(r)) for (p, s), r in zip(flat, rewards, strict=True)]
-        rollouts = gather_rollouts(world, places, own, config.samples)
+        metrics = learner.update(number, groups)
+        everyone = gather_rollouts(world, rollouts)
         yield Step(
-            number,
-            {**describe(rollouts), **divergence, **learned},
-            partial(training_state, number, optimiser, value_optimiser),
-            rollouts,
+            number, {**describe(everyone), **kl_metrics, **metrics}, partial(learner.state, number), everyone
         )
 
 
 @torch.no_grad()
-def copy_parameters(drawing: TorchModel, policy: TorchModel) -> None:
-    """Give the rounded copy that samples the policy's weights of now."""
-    for old, new in zip(drawing.module.parameters(), policy.module.parameters(), strict=True):
+def copy_parameters(source: TorchModel, target: TorchModel) -> None:
+    """Copy the parameters of `source` into `target`, a rounded copy of it or the model itself."""
+    for new, old in zip(source.module.parameters(), target.module.parameters(), strict=True):
         if old.data_ptr() != new.data_ptr():
             old.copy_(new)
 
 
-def gather_rollouts(
-    world: World, places: Sequence[int], own: Sequence[Rollout], samples: int
-) -> tuple[Rollout, ...]:
-    """The rollouts of all processes in the order of the round's prompts."""
-    found = {
-        place: own[start : start + samples]
-        for start, place in zip(range(0, len(own), samples), places, strict=True)
-    }
-    everyone = {place: group for part in world.all_gather(found) for place, group in part.items()}
-    return tuple(rollout for place in sorted(everyone) for rollout in everyone[place])
-
-
-def training_state(
-    number: int, optimiser: Optimiser, value_optimiser: Optimiser | None, *, copied: bool = False
-) -> State:
-    """The whole state after a round: policy, critic, their moments; `copied` where it must outlive the next
-    step.
-    """
-    state = numbered_state(
-        number, {**optimiser.state(), **(value_optimiser.state("critic:") if value_optimiser else {})}
-    )
-    return {name: tensor.clone() for name, tensor in state.items()} if copied else state
-
-
 def check_inputs(
     policy: TorchModel,
+    prompts: Sequence[Conversation],
+    *,
     reference: TorchModel,
     critic: ScalarModel | None,
     config: RLConfig,
-    prompts: Sequence[Conversation],
     world: World,
 ) -> None:
-    """Refuse what could only go wrong later."""
+    """Raise InputError on arguments of `improve` that could only fail later."""
     if not prompts:
-        raise InputError("there are no prompts to practise on")
+        raise InputError("there are no prompts to train on")
     if config.prompts < world.size:
         raise InputError(
             f"{config.prompts} prompts a step do not keep {world.size} processes busy; ask for at least as "
@@ -220,204 +164,129 @@ def check_inputs(
         raise InputError("PPO needs a critic (a ScalarModel of its own), and RLOO takes none")
 
 
-def make_rollout_groups(
-    policy: TorchModel,
-    reference: TorchModel,
-    critic: ScalarModel | None,
-    asked: Mapping[int, Group],
-    rewards: Sequence[float],
-    config: RLConfig,
-    world: World,
-) -> tuple[list[RolloutGroup], dict[str, float]]:
-    """Advantages of every token, from rewards less the KL term; and the KL of the batch by two estimators."""
-    groups = list(asked.values())
-    old, ref = score_groups(policy.module, groups), score_groups(reference.module, groups)
-    kl = [
-        [kl_k1(mine, theirs) for mine, theirs in zip(*pair, strict=True)]
-        for pair in zip(old, ref, strict=True)
-    ]
-    k3 = [
-        kl_k3(mine, theirs) for pair in zip(old, ref, strict=True) for mine, theirs in zip(*pair, strict=True)
-    ]
-    scores = iter(rewards)
-    totals_PK = torch.tensor([[next(scores) - config.kl_coefficient * own for own in row] for row in kl])
-    if not all(world.all_gather(bool(torch.isfinite(totals_PK).all()))):
-        raise Diverged("a reward or a KL is not finite; the reward model or the policy has broken down")
-    values = values_of(critic, groups) if critic is not None else None
-    advantages, returns = advantages_of(totals_PK, old, values, config, world)
-    rollout_groups = [
-        RolloutGroup(*found) for found in zip(asked, groups, old, advantages, returns, strict=True)
-    ]
-    sums = {
-        "kl_k1": sum(map(sum, kl)),
-        "kl_k3": sum(k3),
-        "entropy": -sum(float(reply.sum()) for row in old for reply in row),
-        "total_reward": float(totals_PK.sum()),
-        "replies": totals_PK.numel(),
-        "tokens": sum(len(reply) for row in old for reply in row),
-    }
-    every = world.all_reduce(sums)
-    per = {"entropy": "tokens"}
-    return rollout_groups, {
-        name: every[name] / every[per.get(name, "replies")]
-        for name in ("kl_k1", "kl_k3", "entropy", "total_reward")
-    }
+class Learner:
+    """The policy, the critic in PPO, and their optimisers: what a round of rollouts updates."""
 
-
-def advantages_of(
-    totals_PK: Tensor,
-    old: list[list[Tensor]],
-    values: list[list[Tensor]] | None,
-    config: RLConfig,
-    world: World = SINGLE_PROCESS,
-) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """For RLOO one number a reply, the same for the reply as a whole; for PPO one a token by GAE, normalised
-    over the batch. The whole reward stands at the last token.
-    """
-    if values is None:
-        own_PK = leave_one_out(totals_PK)
-        return [[own_PK[p, k] for k in range(len(row))] for p, row in enumerate(old)], [[] for _ in old]
-    advantages: list[list[Tensor]] = []
-    for totals, row in zip(totals_PK, values, strict=True):
-        rewards = [
-            torch.cat([torch.zeros(len(own) - 1), total[None]])
-            for total, own in zip(totals, row, strict=True)
-        ]
-        advantages.append(
-            [
-                generalised_advantages(r, v, discount=1.0, gae_lambda=config.gae_lambda)
-                for r, v in zip(rewards, row, strict=True)
-            ]
-        )
-    returns = [[a + v for a, v in zip(*pair, strict=True)] for pair in zip(advantages, values, strict=True)]
-    every = torch.cat(world.all_gather(torch.cat([own for row in advantages for own in row])))
-    scale = every.std().clamp(min=1e-8) if every.numel() > 1 else torch.ones(())
-    return [[(own - every.mean()) / scale for own in row] for row in advantages], returns
-
-
-def values_of(critic: ScalarModel, groups: Sequence[Group]) -> list[list[Tensor]]:
-    """V before each reply token, without gradients."""
-    found = []
-    with torch.inference_mode():
-        for group in groups:
-            hidden_NC, _, lengths = reply_hidden(critic.backbone, [group])
-            found.append([part.cpu() for part in critic.apply_head(hidden_NC).split(lengths)])
-    return found
-
-
-def describe(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Reward, length in tokens, and the share of replies that were cut off by the token limit."""
-    return {
-        "reward": sum(rollout.reward for rollout in rollouts) / len(rollouts),
-        "length": sum(len(rollout.sample.tokens) for rollout in rollouts) / len(rollouts),
-        "truncated": sum(rollout.sample.stop is Stop.LENGTH for rollout in rollouts) / len(rollouts),
-    }
-
-
-def update(
-    policy: TorchModel,
-    critic: ScalarModel | None,
-    optimiser: Optimiser,
-    value_optimiser: Optimiser | None,
-    rollout_groups: Sequence[RolloutGroup],
-    config: RLConfig,
-    number: int,
-    backoff: OutOfMemoryBackoff,
-) -> dict[str, float]:
-    """`epochs` passes over the trials, `minibatches` optimiser steps each."""
-    sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-    passes, world = config.epochs * config.minibatches, backoff.world
-    metrics: dict[str, float] = {}
-    for turn in range(passes):
-        part = [
-            rollout_group
-            for rollout_group in rollout_groups
-            if rollout_group.place % config.minibatches == turn % config.minibatches
-        ]
-        weight = world.all_reduce({"weight": _weight(part, config)})["weight"]
-        parts = micro_batches(
-            part, lambda rollout_group: group_length(rollout_group.group), tokens=config.micro_tokens
-        )
-        found = backoff.run(
-            number,
-            parts,
-            lambda some: accumulate_gradients(policy, critic, some, rollout_groups[:1], config, world),
-        )
-        for name, own in found.items():
-            sums[name] += own / weight / passes
-        if not math.isfinite(sums["loss"] + sums["value_loss"]):
-            raise Diverged(
-                f"the loss at step {number} is not finite; lower the learning rate "
-                f"({config.plan.learning_rate:g})"
-            )
-        metrics = optimiser.step(number, weight=weight)
-        if value_optimiser is not None:
-            value_optimiser.step(number, weight=weight)
-    return {**metrics, **sums}
-
-
-def accumulate_gradients(
-    policy: TorchModel,
-    critic: ScalarModel | None,
-    parts: Sequence[Sequence[RolloutGroup]],
-    spare: Sequence[RolloutGroup],
-    config: RLConfig,
-    world: World,
-) -> dict[str, float]:
-    """Gather the gradients of all micro-batches on policy and critic; returns the sums over all of them."""
-    found = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
-    for some, counted in world.pad_parts(parts, spare):
-        with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
-            loss, clipped = world.run(policy.module, lambda some=some: policy_loss(policy, some, config))  # type: ignore[misc]
-        (loss * counted).backward()
-        found["loss"] += loss.item() * counted
-        found["clipped"] += clipped * counted
+    def __init__(
+        self, policy: TorchModel, critic: ScalarModel | None, config: RLConfig, world: World
+    ) -> None:
+        self.policy, self.critic, self.config, self.world = policy, critic, config, world
+        plan = config.plan
+        value_plan = Plan(plan.steps, config.value_learning_rate, clip=plan.clip, bf16=plan.bf16)
+        trained: list[tuple[str, nn.Module, Plan]] = [("", policy.module, plan)]
         if critic is not None:
-            with torch.autocast(policy.module.device.type, torch.bfloat16, enabled=config.plan.bf16):
-                value_loss = world.run(critic, lambda some=some: critic_loss(critic, some))  # type: ignore[misc]
-            (value_loss * counted).backward()
-            found["value_loss"] += value_loss.item() * counted
-    return world.all_reduce(found)
+            trained.append(("critic:", critic, value_plan))
+        self.optimisers: dict[str, Optimiser] = {}  # by the prefix of their state's names
+        for prefix, module, module_plan in trained:
+            world.shard(module)
+            self.optimisers[prefix] = Optimiser(module, module_plan, world)
+        modules = [module for _, module, _ in trained]
+        self.backoff = OutOfMemoryBackoff(*zip(modules, self.optimisers.values(), strict=True), world=world)
+
+    def autocast(self) -> torch.autocast:
+        """Computation in bfloat16 where the plan says so."""
+        return torch.autocast(self.policy.module.device.type, torch.bfloat16, enabled=self.config.plan.bf16)
+
+    def state(self, number: int) -> State:
+        """Weights and moments of policy and critic after round `number`, good until the next update."""
+        tensors: State = {}
+        for prefix, optimiser in self.optimisers.items():
+            tensors |= optimiser.state(prefix)
+        return numbered_state(number, tensors)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights and moments of a `state`, bit for bit."""
+        for prefix, optimiser in self.optimisers.items():
+            optimiser.restore(state, prefix)
+
+    def update(self, number: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
+        """`epochs` passes over the rollouts, `minibatches` optimiser steps each; returns mean losses and the
+        last gradient norm.
+
+        Raises Diverged where a loss or a gradient is not finite; weights are then those before the round.
+        """
+        before = {name: tensor.clone() for name, tensor in self.state(number).items()}
+        try:
+            return self._update(number, groups)
+        except Diverged:  # perhaps in a later pass
+            self.restore(before)
+            raise
+
+    def _update(self, number: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
+        """The passes of one round; see `update`."""
+        config = self.config
+        means = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
+        passes = config.epochs * config.minibatches
+        metrics: dict[str, float] = {}
+        for step in range(passes):
+            batch = [group for group in groups if (group.index - step) % config.minibatches == 0]
+            weight = self.world.all_reduce({"weight": self._weight(batch)})["weight"]
+            parts = micro_batches(batch, _tokens, tokens=config.micro_tokens)
+            sums = self.backoff.run(number, parts, partial(self._accumulate, spare=groups[:1]))
+            for name, value in sums.items():
+                means[name] += value / weight / passes
+            if not math.isfinite(means["loss"] + means["value_loss"]):
+                raise Diverged(
+                    f"the loss at step {number} is not finite; lower the learning rate "
+                    f"({config.plan.learning_rate:g})"
+                )
+            steps = [optimiser.step(number, weight=weight) for optimiser in self.optimisers.values()]
+            metrics = steps[0]  # the policy's
+        return {**metrics, **means}
+
+    def _weight(self, groups: Sequence[RolloutGroup]) -> float:
+        """The number of ratios: of replies in RLOO, of tokens in PPO."""
+        replies = [reply for group in groups for reply in group.old_logprobs]
+        return float(len(replies) if self.config.method == "rloo" else sum(map(len, replies)))
+
+    def _accumulate(
+        self, parts: Sequence[Sequence[RolloutGroup]], *, spare: Sequence[RolloutGroup]
+    ) -> dict[str, float]:
+        """Accumulate the gradients of all micro-batches; returns the sums of the losses of all processes."""
+        sums = {"loss": 0.0, "clipped": 0.0, "value_loss": 0.0}
+        for groups, counted in self.world.pad_parts(parts, spare):
+            with self.autocast():
+                call = partial(policy_loss, self.policy, groups, self.config)
+                loss, clipped = self.world.run(self.policy.module, call)
+            (loss * counted).backward()
+            sums["loss"] += loss.item() * counted
+            sums["clipped"] += clipped * counted
+            if self.critic is not None:
+                with self.autocast():
+                    value_loss = self.world.run(self.critic, partial(critic_loss, self.critic, groups))
+                (value_loss * counted).backward()
+                sums["value_loss"] += value_loss.item() * counted
+        return self.world.all_reduce(sums)
 
 
-def _weight(rollout_groups: Sequence[RolloutGroup], config: RLConfig) -> float:
-    """Replies for RLOO, whose ratio is the reply's; tokens for PPO, whose ratio is the token's."""
-    return float(
-        sum(
-            1 if config.method == "rloo" else len(old)
-            for rollout_group in rollout_groups
-            for old in rollout_group.old
-        )
-    )
+def _tokens(rollout_group: RolloutGroup) -> int:
+    """The number of tokens of a rollout group."""
+    return group_length(rollout_group.group)
 
 
-def policy_loss(
-    policy: TorchModel, rollout_groups: Sequence[RolloutGroup], config: RLConfig
-) -> tuple[Tensor, float]:
-    """The clipped loss, summed; and how many ratios were outside the clip."""
+def policy_loss(policy: TorchModel, groups: Sequence[RolloutGroup], config: RLConfig) -> tuple[Tensor, float]:
+    """The clipped loss, summed (see `clipped_loss`), and how many ratios were outside the clip.
+
+    The ratio is of a whole reply in RLOO and of a token in PPO.
+    """
     device = policy.module.device
-    new = reply_logprobs(policy.module, [rollout_group.group for rollout_group in rollout_groups])
-    old = [reply.to(device) for rollout_group in rollout_groups for reply in rollout_group.old]
-    advantages = [own.to(device) for rollout_group in rollout_groups for own in rollout_group.advantages]
+    new = reply_logprobs(policy.module, [group.group for group in groups])
+    old = [reply.to(device) for group in groups for reply in group.old_logprobs]
+    advantages = [reply.to(device) for group in groups for reply in group.advantages]
     if config.method == "rloo":
-        now_N, then_N = (
-            torch.stack([reply.sum() for reply in new]),
-            torch.stack([reply.sum() for reply in old]),
-        )
+        new_N, old_N = (torch.stack([reply.sum() for reply in replies]) for replies in (new, old))
         advantage_N = torch.stack(advantages)
     else:
-        now_N, then_N, advantage_N = torch.cat(new), torch.cat(old), torch.cat(advantages)
+        new_N, old_N, advantage_N = torch.cat(new), torch.cat(old), torch.cat(advantages)
     if config.epochs == config.minibatches == 1:
         # on-policy: the ratio is one, whatever rounding differs between the two passes
-        then_N = now_N.detach()
-    outside = ((now_N - then_N).exp() - 1).abs() > config.clip
-    return clipped_loss(now_N, then_N, advantage_N, config.clip).sum(), float(outside.sum())
+        old_N = new_N.detach()
+    outside = ((new_N - old_N).exp() - 1).abs() > config.clip
+    return clipped_loss(new_N, old_N, advantage_N, config.clip).sum(), float(outside.sum())
 
 
-def critic_loss(critic: ScalarModel, rollout_groups: Sequence[RolloutGroup]) -> Tensor:
-    """Half the squared error of V before each reply token, summed."""
-    hidden_NC, _, _ = reply_hidden(critic.backbone, [rollout_group.group for rollout_group in rollout_groups])
-    target_N = torch.cat([own for rollout_group in rollout_groups for own in rollout_group.returns]).to(
-        hidden_NC.device
-    )
+def critic_loss(critic: ScalarModel, groups: Sequence[RolloutGroup]) -> Tensor:
+    """Half the squared error of the value before each reply token, summed."""
+    hidden_NC, _, _ = reply_hidden(critic.backbone, [group.group for group in groups])
+    target_N = torch.cat([reply for group in groups for reply in group.returns]).to(hidden_NC.device)
     return torch.sum(0.5 * (critic.apply_head(hidden_NC) - target_N).square())

@@ -1,5 +1,6 @@
-"""Pure losses and advantages, each with its equation. Shapes: P prompts, K replies a prompt, T tokens, N
-anything.
+"""Losses and advantages as pure functions, each with its equation.
+
+Shapes: P prompts, K replies a prompt, T tokens, N any number.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LossTotal:
-    """A loss summed over one micro-batch, what to divide it by once all are gathered, and sums to report
-    likewise.
+    """A loss summed over one micro-batch, the weight to divide it by after all micro-batches, and sums to
+    report in the same way.
     """
 
     loss: Tensor
@@ -33,7 +34,7 @@ def preference_loss(difference_N: Tensor, p_first_N: Tensor) -> Tensor:
 
 
 def leave_one_out(rewards_PK: Tensor) -> Tensor:
-    """RLOO advantages: each reward less the mean of the other replies to its prompt (Kool et al. 2019;
+    """RLOO advantages (P, K): each reward less the mean of the other replies to its prompt (Kool et al. 2019;
     Ahmadian et al. 2024).
 
     >>> leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist()
@@ -44,8 +45,8 @@ def leave_one_out(rewards_PK: Tensor) -> Tensor:
 
 
 def clipped_loss(logprob_N: Tensor, old_N: Tensor, advantage_N: Tensor, clip: float) -> Tensor:
-    """-min(ratio A, clamp(ratio, 1 - clip, 1 + clip) A), ratio = exp(logprob - old) (Schulman et al. 2017,
-    equation 7).
+    """-min(ratio A, clamp(ratio, 1 - clip, 1 + clip) A) (N,), ratio = exp(logprob - old) (Schulman et al.
+    2017, equation 7).
     """
     ratio_N = (logprob_N - old_N).exp()
     return -torch.minimum(ratio_N * advantage_N, ratio_N.clamp(1 - clip, 1 + clip) * advantage_N)
@@ -54,8 +55,8 @@ def clipped_loss(logprob_N: Tensor, old_N: Tensor, advantage_N: Tensor, clip: fl
 def generalised_advantages(
     rewards_T: Tensor, values_T: Tensor, *, discount: float, gae_lambda: float
 ) -> Tensor:
-    """A_t = sum_l (discount decay)^l delta_{t+l}, delta_t = r_t + discount V_{t+1} - V_t, V after the last
-    token 0 (Schulman et al. 2015, equation 16; `decay` is lambda).
+    """A_t = sum_l (discount lambda)^l delta_{t+l}, delta_t = r_t + discount V_{t+1} - V_t, V after the last
+    token 0 (GAE; Schulman et al. 2015, equation 16); (T,).
 
     >>> rewards, values = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])
     >>> generalised_advantages(rewards, values, discount=1.0, gae_lambda=1.0).tolist()
@@ -63,15 +64,15 @@ def generalised_advantages(
     """
     advantages = torch.zeros_like(rewards_T)
     carried = torch.zeros((), dtype=rewards_T.dtype)
-    for place in range(len(rewards_T) - 1, -1, -1):
-        following = values_T[place + 1] if place + 1 < len(rewards_T) else torch.zeros_like(values_T[place])
-        carried = rewards_T[place] + discount * following - values_T[place] + discount * gae_lambda * carried
-        advantages[place] = carried
+    for t in range(len(rewards_T) - 1, -1, -1):
+        following = values_T[t + 1] if t + 1 < len(rewards_T) else torch.zeros_like(values_T[t])
+        carried = rewards_T[t] + discount * following - values_T[t] + discount * gae_lambda * carried
+        advantages[t] = carried
     return advantages
 
 
 def kl_k1(logprobs_T: Tensor, reference_T: Tensor) -> float:
-    """log pi(x) - log pi0(x) of one whole reply x drawn from pi, in nats: unbiased, may be negative."""
+    """log pi(x) - log pi0(x) of one whole reply x sampled from pi, in nats: unbiased, may be negative."""
     return float((logprobs_T - reference_T).sum())
 
 

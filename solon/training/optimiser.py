@@ -1,4 +1,4 @@
-"""AdamW with a schedule and clipping, whose whole state is a dict of named tensors."""
+"""AdamW with a learning-rate schedule and gradient clipping; its whole state is a dict of named tensors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from solon.training.steps import Diverged, State
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to optimise. The learning rate warms up linearly over `warmup` steps, then follows the schedule to
-    the last.
+    """How to optimise. The learning rate rises linearly over `warmup` steps, then follows the schedule to the
+    last step; `stable_decay` is constant and falls to 0 over the last fifth.
 
-    `stable_decay` is constant and falls to 0 over the last fifth.
-
-    `bf16` computes in bfloat16 by autocast over weights kept in fp32; a frozen base keeps the precision it
-    has.
+    `clip` is the largest norm of the gradient. `bf16` computes in bfloat16 by autocast over weights in fp32;
+    a frozen base keeps its precision.
     """
 
     steps: int
@@ -38,25 +36,28 @@ class Plan:
 
 
 def learning_rate(plan: Plan, step: int) -> float:
-    """The rate of step 1, 2, ...
+    """The learning rate of step 1, 2, ...
 
     >>> [learning_rate(Plan(4, 1.0, warmup=2, schedule="linear"), step) for step in (1, 2, 3, 4)]
     [0.5, 1.0, 1.0, 0.5]
     """
     if step <= plan.warmup:
         return plan.learning_rate * step / plan.warmup
-    gone = (step - 1 - plan.warmup) / max(plan.steps - plan.warmup, 1)
-    shape = {
+    progress = (step - 1 - plan.warmup) / max(plan.steps - plan.warmup, 1)
+    factors = {
         "constant": 1.0,
-        "linear": 1 - gone,
-        "cosine": 0.5 * (1 + math.cos(math.pi * gone)),
-        "stable_decay": min(1.0, 5 * (1 - gone)),
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "stable_decay": min(1.0, 5 * (1 - progress)),
     }
-    return plan.learning_rate * shape[plan.schedule]
+    return plan.learning_rate * factors[plan.schedule]
 
 
 class Optimiser:
-    """AdamW over the parameters of a module that train. The one honest mutable place of a training loop."""
+    """AdamW over the parameters of a module that require gradients: the mutable state of a training loop.
+
+    Raises InputError where nothing trains, or a trainable parameter is not in fp32.
+    """
 
     def __init__(self, module: nn.Module, plan: Plan, world: World = SINGLE_PROCESS) -> None:
         self.world = world
@@ -79,13 +80,14 @@ class Optimiser:
         )
 
     def step(self, number: int, *, weight: float) -> dict[str, float]:
-        """Divide the gathered gradients by `weight`, clip them together, and move.
+        """Divide the accumulated gradients by `weight`, clip their norm, and take step `number`; returns the
+        norm before clipping and the learning rate.
 
-        Raises Diverged, moving nothing, where they are not finite.
+        Raises Diverged, without a step, where they are not finite.
         """
         rate = learning_rate(self.plan, number)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        share = weight / self.world.size  # processes' gradients come averaged
+        share = weight / self.world.size  # FSDP averages gradients over processes
         norm = float(full_tensor(nn.utils.get_total_norm(gradients))) / share
         if not math.isfinite(norm):
             self.zero_grad()
@@ -97,7 +99,7 @@ class Optimiser:
             group["lr"] = rate
         divisor = share / min(1.0, self.plan.clip / (norm + 1e-6))
         if self.world.size == 1:
-            # the fused step divides by this as it reads the gradients: no pass over them of its own
+            # the fused step divides gradients by this as it reads them, without another pass
             scaled: Any = self.adam
             scaled.grad_scale, scaled.found_inf = (
                 torch.full((), value, device=gradients[0].device) for value in (divisor, 0.0)
@@ -105,37 +107,37 @@ class Optimiser:
         else:
             torch._foreach_div_(gradients, divisor)
         self.adam.step()
-        # the fused step does not, and fingerprints go by it
+        # the fused step does not, and fingerprints depend on it
         torch.autograd.graph.increment_version(self.parameters.values())
         self.zero_grad()
         return {"gradient_norm": norm, "learning_rate": rate}
 
     def zero_grad(self) -> None:
-        """Drop the gradients that were gathered."""
+        """Drop the accumulated gradients."""
         self.adam.zero_grad(set_to_none=True)
 
     def state(self, prefix: str = "") -> State:
-        """Parameters and moments by name."""
-        kept: dict[str, Tensor] = {}
+        """Parameters and moments by name, each after `prefix`; good until the next step."""
+        state: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            kept[f"{prefix}parameter:{name}"] = parameter.detach()
+            state[f"{prefix}parameter:{name}"] = parameter.detach()
             for key, value in self.adam.state[parameter].items():
-                kept[f"{prefix}{key}:{name}"] = value
-        return kept
+                state[f"{prefix}{key}:{name}"] = value
+        return state
 
     def restore(self, state: Mapping[str, Tensor], prefix: str = "") -> None:
-        """Take up the state that `state` gave, bit for bit."""
+        """Load what `state` returned, bit for bit."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(shard_like(state[f"{prefix}parameter:{name}"], parameter))
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                found = {
+                moments = {
                     key: state[f"{prefix}{key}:{name}"].clone()
                     for key in keys
                     if f"{prefix}{key}:{name}" in state
                 }
-                if found:
+                if moments:
                     self.adam.state[parameter] = {
                         key: value.to(parameter.device) if key == "step" else shard_like(value, parameter)
-                        for key, value in found.items()
+                        for key, value in moments.items()
                     }

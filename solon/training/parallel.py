@@ -1,9 +1,9 @@
-"""Training across devices: FSDP2, one process a device, started by torchrun.
+"""Training on several devices: FSDP2, one process a device, started by torchrun.
 
-Every process runs the same program over the same rows. A step's micro-batches are dealt out in turn and the
-gradient is the sum over all of them divided by the sum of their weights, so how many processes there are does
-not matter, to rounding. What trains is sharded, layer by layer; what is frozen (a base under adapters, a
-reference) stays whole on every device.
+Every process runs the same program on the same rows. The micro-batches of a step are divided among them, and
+the gradient is the sum over all divided by the sum of their weights, so the number of processes does not
+matter, to rounding. Trainable tensors are sharded layer by layer; frozen ones (a base under adapters, a
+reference) are whole on every device.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes that train one module together, and which of them this is."""
+    """The processes that train one module together, and the rank of this one."""
 
     rank: int = 0
     size: int = 1
     mesh: DeviceMesh | None = None
 
     def shard(self, module: nn.Module) -> None:
-        """Shard in place what trains in a module; a second time changes nothing. Its forward runs what it is
-        given.
+        """Shard the trainable tensors of a module in place; a second call changes nothing. The module's
+        forward must be `forward(call)`, as of `Backbone`.
         """
         if self.mesh is None or isinstance(module, FSDPModule):
             return
@@ -53,21 +53,23 @@ class World:
             if any(parameter.requires_grad for parameter in layer.parameters()):
                 fully_shard(layer, mesh=self.mesh, ignored_params=frozen)
         fully_shard(module, mesh=self.mesh, ignored_params=frozen)
-        module(lambda: None)  # so that it knows itself as the root before any of its layers is called
+        module(lambda: None)  # makes it the root of FSDP before any of its layers is called
         for part in module.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
 
     def run(self, module: nn.Module, call: Callable[[], Value]) -> Value:
-        """`call()`, the weights of `module` whole while it needs them."""
+        """call(), with the weights of `module` whole while it needs them."""
         if isinstance(module, FSDPModule):
-            found: Value = module(call)
-            return found
+            result: Value = module(call)
+            return result
         return call()
 
     def local_parts(self, parts: Sequence[Sequence[Value]]) -> Iterator[tuple[Sequence[Value], float]]:
-        """This process's parts of a step, each with 1, cut smaller where there are fewer than processes;
-        where another has one more, the first again, with 0: all have to compute equally often.
+        """Yield this process's micro-batches of a step, each with factor 1.
+
+        Fewer than processes are split; a process with one less than others gets the first again with factor
+        0: all must compute equally often.
 
         >>> list(World(1, 2).local_parts(["a", "b", "c"])), list(World(1, 2).local_parts(["abc"]))
         ([('b', 1.0), ('a', 0.0)], [('c', 1.0)])
@@ -75,12 +77,12 @@ class World:
         while len(parts) < self.size and max(map(len, parts)) > 1:
             parts = split_in_two(parts, 1)
         for start in range(0, len(parts), self.size):
-            place = start + self.rank
-            yield (parts[place], 1.0) if place < len(parts) else (parts[0], 0.0)
+            index = start + self.rank
+            yield (parts[index], 1.0) if index < len(parts) else (parts[0], 0.0)
 
     def pad_parts(self, parts: Sequence[Value], spare: Value) -> list[tuple[Value, float]]:
-        """The same for parts that are this process's alone: `spare` with 0 until all processes have equally
-        many.
+        """This process's own micro-batches with factor 1, and `spare` with factor 0 until all processes have
+        equally many.
         """
         most = max(self.all_gather(len(parts)))
         return [(part, 1.0) for part in parts] + [(spare, 0.0)] * (most - len(parts))
@@ -100,29 +102,29 @@ class World:
         )
 
     def all_gather(self, value: Value) -> list[Value]:
-        """Every process's value, in order of rank."""
+        """Every process's value, by rank."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     def broadcast(self, value: Value) -> Value:
-        """The first process's value, everywhere."""
+        """The value of rank 0, on every process."""
         return self.all_gather(value)[0]
 
     @contextmanager
     def unsharded(self, module: nn.Module) -> Iterator[None]:
-        """All weights of `module` whole at once, as sampling needs them: no forward pass in here waits for
-        another process.
+        """Within the block all weights of `module` are whole, as sampling needs: forward passes do not wait
+        for other processes.
         """
         parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
             part.unshard()
         if parts:
-            # fingerprints go by it
-            torch.autograd.graph.increment_version(own for own in module.parameters() if own.requires_grad)
+            # fingerprints depend on it
+            torch.autograd.graph.increment_version(part for part in module.parameters() if part.requires_grad)
         try:
             yield
         finally:
@@ -135,27 +137,27 @@ SINGLE_PROCESS = World()
 
 
 def split_in_two(parts: Sequence[Sequence[Value]], times: int) -> list[Sequence[Value]]:
-    """Each part cut in two, `times` over.
+    """Split each part in two halves, `times` times.
 
     >>> split_in_two(["abc", "d"], 1)
     ['ab', 'c', 'd']
     """
     for _ in range(times):
-        cut = [(part[: -(-len(part) // 2)], part[-(-len(part) // 2) :]) for part in parts]
-        parts = [half for pair in cut for half in pair if half]
+        pairs = [(part[: -(-len(part) // 2)], part[-(-len(part) // 2) :]) for part in parts]
+        parts = [half for pair in pairs for half in pair if half]
     return list(parts)
 
 
 @contextmanager
 def init_distributed() -> Iterator[World]:
-    """The world that torchrun started this process in; alone where it started none."""
+    """The world in which torchrun started this process, or `SINGLE_PROCESS`; left at the end of the block."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS
         return
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    # while the first makes rows
+    # a long timeout: others wait while rank 0 computes rows
     distributed.init_process_group(
         "cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo", timeout=timedelta(days=7)
     )
@@ -165,15 +167,16 @@ def init_distributed() -> Iterator[World]:
             distributed.get_world_size(),
             init_device_mesh(kind, (distributed.get_world_size(),)),
         )
-        distributed.barrier()  # none leaves while another still asks it for something
+        distributed.barrier()  # no process leaves while another still needs it
     finally:
         distributed.destroy_process_group()
 
 
 def shutdown(status: int) -> int:
-    """The end of a process that torchrun may have started: one of several goes at once, since threads of the
-    process group that outlive it want the interpreter while it closes, which now and then aborts a process
-    whose work is done.
+    """Return `status`, or in one of several processes exit with it at once.
+
+    Threads of the process group that outlive it need the interpreter while it closes, which sometimes aborts
+    a process whose work is done.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
@@ -183,7 +186,7 @@ def shutdown(status: int) -> int:
 
 
 def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor cut as `parameter` is."""
+    """A whole tensor sharded like `parameter`, on its device."""
     if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
         return distribute_tensor(
             value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
@@ -192,25 +195,25 @@ def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def save_state(state: Mapping[str, Tensor], folder: Path) -> None:
-    """Each process writes its shards (safetensors). All have to call it."""
+    """Write the shards of this process as safetensors. Every process must call this."""
     save(dict(state), storage_writer=HuggingFaceStorageWriter(path=str(folder), save_distributed=True))
 
 
 def load_state(folder: Path) -> dict[str, Tensor]:
-    """The whole tensors of a state, however many processes wrote it. Raises InputError where the folder holds
-    none.
+    """The whole tensors of a saved state, whatever the number of processes that wrote it. Raises InputError
+    where the folder has no readable checkpoint.
     """
     reader = HuggingFaceStorageReader(str(folder))
     try:
-        found = reader.read_metadata().state_dict_metadata
+        metadata = reader.read_metadata().state_dict_metadata
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{folder} holds no readable checkpoint ({error})") from error
+        raise InputError(f"{folder} has no readable checkpoint ({error})") from error
     state = {
-        name: torch.zeros(about.size, dtype=about.properties.dtype)
-        for name, about in found.items()
-        if isinstance(about, TensorStorageMetadata)
+        name: torch.zeros(tensor.size, dtype=tensor.properties.dtype)
+        for name, tensor in metadata.items()
+        if isinstance(tensor, TensorStorageMetadata)
     }
     if not state:
-        raise InputError(f"{folder} holds no readable checkpoint")
+        raise InputError(f"{folder} has no readable checkpoint")
     load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
     return state

@@ -1,4 +1,4 @@
-"""What a training loop yields. The caller logs, saves and stops; the loop knows none of it."""
+"""What a training loop yields. The caller logs, saves and stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One reply of the policy and what it earned, before the KL term."""
+    """One reply of the policy and its reward, without the KL term."""
 
     prompt: Conversation
     sample: Sample
@@ -25,9 +25,9 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimiser step (or, in `improve`, one round of rollouts). Numbers count from 1.
+    """One optimiser step (in `improve`, one round of rollouts), numbered from 1.
 
-    `state()` is everything needed to go on after this step, and is only good until the next one is asked for.
+    `state()` is everything needed to continue after this step, and is good until the next one is computed.
     """
 
     number: int
@@ -37,4 +37,4 @@ class Step:
 
 
 class Diverged(InputError):
-    """A loss or gradient that is not finite. The weights are still those of the last good step."""
+    """A loss or gradient that is not finite. The weights are those of the last good step."""
