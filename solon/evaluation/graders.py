@@ -36,8 +36,8 @@ def grade_exact(reply: str, answers: Sequence[str]) -> bool | None:
     >>> [grade_exact(reply, ["Beatles"]) for reply in (" the Beatles.", "I think it was them", "")]
     [True, False, None]
     """
-    said = normalise(first_line(reply))
-    return said in {normalise(answer) for answer in answers} if said else None
+    candidate = normalise(first_line(reply))
+    return candidate in {normalise(answer) for answer in answers} if candidate else None
 
 
 def grade_number(reply: str, answers: Sequence[str]) -> bool | None:
@@ -47,8 +47,8 @@ def grade_number(reply: str, answers: Sequence[str]) -> bool | None:
     >>> [grade_number(reply, ["7"]) for reply in ("so 3 + 4 = 7. The answer is 7.", "7.00", "seven")]
     [True, True, None]
     """
-    found = final_number(reply)
-    return any(abs(_value(found) - _value(answer)) < 1e-6 for answer in answers) if found else None
+    final = final_number(reply)
+    return any(abs(_value(final) - _value(answer)) < 1e-6 for answer in answers) if final else None
 
 
 def final_number(reply: str) -> str:
@@ -67,8 +67,8 @@ def grade_word(reply: str, answers: Sequence[str]) -> bool | None:
     >>> grade_word("signs. And then", ["signs"])
     True
     """
-    said = first_word(reply)
-    return normalise(said) in {normalise(answer) for answer in answers} if said else None
+    candidate = first_word(reply)
+    return normalise(candidate) in {normalise(answer) for answer in answers} if candidate else None
 
 
 def first_word(reply: str) -> str:
@@ -95,8 +95,8 @@ def extract_answer(problem: Problem, reply: str) -> str:
     True
     """
     if problem.grade == "number":
-        found = final_number(_whole(problem, reply))
-        return f"{_value(found):.10g}" if found else ""
+        final = final_number(_whole(problem, reply))
+        return f"{_value(final):.10g}" if final else ""
     return normalise(first_word(reply) if problem.grade == "word" else first_line(reply))
 
 

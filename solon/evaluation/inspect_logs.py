@@ -67,8 +67,8 @@ def write_log(
     scored = [row for row in rows if row.correct is not None]
     metrics = {}
     if scored:
-        found = accuracy(rows)
-        values = {"accuracy": found.value, "interval_low": found.low, "interval_high": found.high}
+        estimate = accuracy(rows)
+        values = {"accuracy": estimate.value, "interval_low": estimate.low, "interval_high": estimate.high}
         metrics = {name: EvalMetric(name=name, value=value) for name, value in values.items()}
     score = EvalScore(
         name=SCORER,
@@ -81,10 +81,10 @@ def write_log(
         name=evaluation.name,
         location=evaluation.reading.source,
         samples=len(samples),
-        sample_ids=[own.id for own in samples],
+        sample_ids=[sample.id for sample in samples],
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    told = {"form": evaluation.kind, "measure": evaluation.measure, **(about or {})}
+    metadata = {"form": evaluation.kind, "measure": evaluation.measure, **(about or {})}
     spec = EvalSpec(
         created=created,
         task=evaluation.name,
@@ -92,7 +92,7 @@ def write_log(
         dataset=dataset,
         model=f"solon/{model}",
         config=EvalConfig(),
-        metadata=told,
+        metadata=metadata,
     )
     results = EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=[score])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _sample(
     name: str, problem: Problem, row: Outcome | ReplyOutcome, model: str, examples: Sequence[Problem]
 ) -> EvalSample:
     if isinstance(row, Outcome):
-        said = choice_label(row.chosen) if problem.lettered else row.options[row.chosen]
+        given_answer = choice_label(row.chosen) if problem.lettered else row.options[row.chosen]
         more: dict[str, Any] = {
             "log_probabilities": list(row.logprobs),
             "belief": list(row.belief),
@@ -121,26 +121,26 @@ def _sample(
             else row.options[row.right]
         )
     else:
-        said, target = row.text, list(problem.answers)
+        given_answer, target = row.text, list(problem.answers)
         more = {"stop": row.stop, "log_probability": row.logprob}
     turns = to_question(problem, examples).prompt.turns
-    put = [
+    messages = [
         KINDS[turn.role](content=turn.text) for turn in turns if turn is not turns[-1] or turn.role == "human"
     ]
-    answer = ChatMessageAssistant(content=f"{problem.opening} {said}".strip(), source="generate")
+    answer = ChatMessageAssistant(content=f"{problem.opening} {given_answer}".strip(), source="generate")
     scores = (
         {}
         if row.correct is None
-        else {SCORER: Score(value="C" if row.correct else "I", answer=said, metadata=more)}
+        else {SCORER: Score(value="C" if row.correct else "I", answer=given_answer, metadata=more)}
     )
     return EvalSample(
         id=name,
         epoch=1,
-        input=put or problem.opening,
+        input=messages or problem.opening,
         choices=list(problem.options) or None,
         target=target,
-        messages=[*put, answer],
-        output=ModelOutput.from_content(f"solon/{model}", said),
+        messages=[*messages, answer],
+        output=ModelOutput.from_content(f"solon/{model}", given_answer),
         scores=scores,
         metadata={
             **problem.tags,
@@ -205,16 +205,18 @@ def _missing(log: EvalLog) -> list[tuple[str, int]]:
     """(id, epoch) of samples that the log's data set has and the log does not hold; numbered where their ids
     are not told.
     """
-    held = {(str(sample.id), sample.epoch) for sample in log.samples or []}
+    logged = {(str(sample.id), sample.epoch) for sample in log.samples or []}
     epochs, dataset = log.eval.config.epochs or 1, log.eval.dataset
-    named = [(str(own), epoch) for own in dataset.sample_ids or [] for epoch in range(1, epochs + 1)]
-    missing = [own for own in named if own not in held]
+    named = [
+        (str(identifier), epoch) for identifier in dataset.sample_ids or [] for epoch in range(1, epochs + 1)
+    ]
+    missing = [pair for pair in named if pair not in logged]
     limit = log.eval.config.limit
     most = limit if isinstance(limit, int) else limit[1] - limit[0] if limit else dataset.samples or 0
     total = max(
         log.results.total_samples if log.results is not None else 0, min(dataset.samples or 0, most) * epochs
     )
-    return missing + [(f"not told {number}", 1) for number in range(total - len(held) - len(missing))]
+    return missing + [(f"not told {number}", 1) for number in range(total - len(logged) - len(missing))]
 
 
 def _cluster(sample: EvalSample) -> str:
@@ -229,30 +231,32 @@ def _asked(sample: EvalSample) -> str:
 
 
 def _targets(sample: EvalSample) -> list[str]:
-    return [own for own in ([sample.target] if isinstance(sample.target, str) else sample.target) if own]
+    return [
+        target for target in ([sample.target] if isinstance(sample.target, str) else sample.target) if target
+    ]
 
 
 def _row(sample: EvalSample, scorer: str) -> ReplyOutcome:
-    name, cluster, said = str(sample.id), _cluster(sample), sample.output.completion
+    name, cluster, text = str(sample.id), _cluster(sample), sample.output.completion
     if sample.error is not None:
-        return _unscored(name, sample.epoch, cluster, said, "the sample failed")
+        return _unscored(name, sample.epoch, cluster, text, "the sample failed")
     score = (sample.scores or {}).get(scorer)
     if score is None:
-        return _unscored(name, sample.epoch, cluster, said, "no score")
+        return _unscored(name, sample.epoch, cluster, text, "no score")
     correct = _right(score.value)
     if correct is None:
         return _unscored(
             name,
             sample.epoch,
             cluster,
-            said,
+            text,
             f"a score that is neither right nor wrong: {_shown(score.value)}",
         )
     cut = bool(sample.output.choices) and sample.output.stop_reason in ("max_tokens", "model_length")
     return ReplyOutcome(
         f"{name} epoch {sample.epoch}",
         cluster,
-        said,
+        text,
         correct,
         (Stop.LENGTH if cut else Stop.END).value,
         math.nan,
@@ -260,9 +264,9 @@ def _row(sample: EvalSample, scorer: str) -> ReplyOutcome:
     )
 
 
-def _unscored(name: str, epoch: int, cluster: str, said: str, reason: str) -> ReplyOutcome:
+def _unscored(name: str, epoch: int, cluster: str, text: str, reason: str) -> ReplyOutcome:
     return ReplyOutcome(
-        f"{name} epoch {epoch}", cluster, said, None, Stop.END.value, math.nan, 0, {"unscored": reason}
+        f"{name} epoch {epoch}", cluster, text, None, Stop.END.value, math.nan, 0, {"unscored": reason}
     )
 
 

@@ -86,12 +86,12 @@ def build_knowledge_model(
     )
     if method == "probe":
         prepared.module.requires_grad_(False)
-    body = (
+    backbone = (
         prepared.module
         if depth == 1
         else prepared.module.first_layers(max(1, round(depth * model.module.depth)))
     )
-    return KnowledgeModel(ScalarModel(body), model.dialogue)
+    return KnowledgeModel(ScalarModel(backbone), model.dialogue)
 
 
 def label_questions(

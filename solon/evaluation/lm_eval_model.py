@@ -101,7 +101,7 @@ class SolonLM(TemplateLM):
             LOG.warning("the chat template takes no system role; it is left out")
             return str(
                 self.tokenizer.apply_chat_template(
-                    [own for own in chat_history if own["role"] != "system"], **more
+                    [message for message in chat_history if message["role"] != "system"], **more
                 )
             )
 
@@ -125,12 +125,12 @@ class SolonLM(TemplateLM):
         disable_tqdm: bool = False,
         **kwargs: Any,
     ) -> list[tuple[float, bool]]:
-        found: list[tuple[float, bool]] = []
+        results: list[tuple[float, bool]] = []
         cut = 0
         with tqdm(total=len(requests), disable=disable_tqdm, desc="Scoring") as bar:
-            for some in batched(requests, CHUNK):
-                given = []
-                for _, context, reply in some:
+            for batch in batched(requests, CHUNK):
+                pairs = []
+                for _, context, reply in batch:
                     room = self.max_length + 1 - len(reply)  # the last token is predicted and never read
                     if room < 1 or not reply:
                         raise InputError(
@@ -138,38 +138,40 @@ class SolonLM(TemplateLM):
                             f"{self.max_length}"
                         )
                     cut += len(context) > room
-                    given.append((tuple(context[-room:]), tuple(reply)))
-                for (key, _, _), own_T2 in zip(some, self._scored(given), strict=True):
-                    found.append((float(own_T2[:, 0].sum()), bool(own_T2[:, 1].all())))
+                    pairs.append((tuple(context[-room:]), tuple(reply)))
+                for (key, _, _), own_T2 in zip(batch, self._scored(pairs), strict=True):
+                    results.append((float(own_T2[:, 0].sum()), bool(own_T2[:, 1].all())))
                     if key is not None:
-                        self.cache_hook.add_partial("loglikelihood", key, found[-1])
-                bar.update(len(some))
+                        self.cache_hook.add_partial("loglikelihood", key, results[-1])
+                bar.update(len(batch))
         if cut:
             LOG.warning("%d of %d contexts were cut on the left to fit", cut, len(requests))
-        return found
+        return results
 
-    def _scored(self, given: list[ScoreRequest]) -> list[torch.Tensor]:
+    def _scored(self, pairs: list[ScoreRequest]) -> list[torch.Tensor]:
         """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the
         last are run without their last token.
         """
         long = [
-            place for place, (prompt, reply) in enumerate(given) if len(prompt) + len(reply) > self.max_length
+            index for index, (prompt, reply) in enumerate(pairs) if len(prompt) + len(reply) > self.max_length
         ]
         short = iter(
             score_and_greedy(
-                self.solon.module, [own for place, own in enumerate(given) if place not in set(long)]
+                self.solon.module, [pair for index, pair in enumerate(pairs) if index not in set(long)]
             )
         )
         return [
-            self._filling(*own) if len(own[0]) + len(own[1]) > self.max_length else next(short)
-            for own in given
+            self._filling(*pair) if len(pair[0]) + len(pair[1]) > self.max_length else next(short)
+            for pair in pairs
         ]
 
     @torch.inference_mode()
     def _filling(self, prompt: Tokens, reply: Tokens) -> torch.Tensor:
-        body, target_T = self.solon.module, torch.tensor(reply, device=self.solon.module.device)
-        hidden_TC = body.hidden(torch.tensor([(prompt + reply)[:-1]], device=body.device))[0, -len(reply) :]
-        logits_TV = body.logits(hidden_TC).float()
+        backbone, target_T = self.solon.module, torch.tensor(reply, device=self.solon.module.device)
+        hidden_TC = backbone.hidden(torch.tensor([(prompt + reply)[:-1]], device=backbone.device))[
+            0, -len(reply) :
+        ]
+        logits_TV = backbone.logits(hidden_TC).float()
         logprob_T = logits_TV.log_softmax(dim=-1).gather(1, target_T[:, None])[:, 0]
         return torch.stack([logprob_T, (logits_TV.argmax(dim=-1) == target_T).float()], dim=-1).cpu()
 
@@ -177,21 +179,21 @@ class SolonLM(TemplateLM):
         """Log-probabilities (nats) of whole texts, in windows that each predict every token once."""
         windows: list[Any] = []
         of: list[int] = []
-        for place, request in enumerate(requests):
-            own = utils.get_rolling_token_windows(
+        for index, request in enumerate(requests):
+            token_windows = utils.get_rolling_token_windows(
                 token_list=self.tok_encode(request.args[0]),
                 prefix_token=self.prefix_token_id,
                 max_seq_len=self.max_length,
                 context_len=1,
             )
-            for window in map(utils.make_disjoint_window, own):
+            for window in map(utils.make_disjoint_window, token_windows):
                 windows.append((None, *window))
-                of.append(place)
+                of.append(index)
         totals = [0.0] * len(requests)
-        for place, (logprob, _) in zip(
+        for index, (logprob, _) in zip(
             of, self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm), strict=True
         ):
-            totals[place] += logprob
+            totals[index] += logprob
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
@@ -200,33 +202,38 @@ class SolonLM(TemplateLM):
         """Replies up to the first of their stop strings."""
         settings = [normalize_gen_kwargs(dict(request.args[1])) for request in requests]
         groups: dict[tuple[int, float, float], list[int]] = {}
-        for place, own in enumerate(settings):
-            if set(own) - KNOWN:
+        for index, arguments in enumerate(settings):
+            if set(arguments) - KNOWN:
                 raise InputError(
                     f"the solon model samples with {', '.join(sorted(KNOWN))}; not with "
-                    f"{', '.join(sorted(set(own) - KNOWN))}"
+                    f"{', '.join(sorted(set(arguments) - KNOWN))}"
                 )
             groups.setdefault(
-                (own["max_gen_toks"], float(own.get("temperature", 0.0)), float(own.get("top_p", 1.0))), []
-            ).append(place)
-        said: dict[int, str] = {}
+                (
+                    arguments["max_gen_toks"],
+                    float(arguments.get("temperature", 0.0)),
+                    float(arguments.get("top_p", 1.0)),
+                ),
+                [],
+            ).append(index)
+        texts: dict[int, str] = {}
         ends = self.solon.dialogue.ends | {self.eot_token_id}
         with tqdm(total=len(requests), disable=disable_tqdm, desc="Sampling") as bar:
-            for (tokens, temperature, top_p), places in groups.items():
-                asked = [
-                    self._asked(requests[place].args[0], settings[place]["until"], tokens, place)
-                    for place in places
+            for (tokens, temperature, top_p), indices in groups.items():
+                prompts = [
+                    self._asked(requests[index].args[0], settings[index]["until"], tokens, index)
+                    for index in indices
                 ]
                 for (number, _), row, _ in generate(
-                    self.solon.module, asked, SamplingParams(tokens, temperature, top_p, ends)
+                    self.solon.module, prompts, SamplingParams(tokens, temperature, top_p, ends)
                 ):
-                    place = places[number]
-                    said[place] = self._text(row.tokens, settings[place]["until"])
-                    self.cache_hook.add_partial("generate_until", requests[place].args, said[place])
+                    index = indices[number]
+                    texts[index] = self._text(row.tokens, settings[index]["until"])
+                    self.cache_hook.add_partial("generate_until", requests[index].args, texts[index])
                     bar.update()
-        return [said[place] for place in range(len(requests))]
+        return [texts[index] for index in range(len(requests))]
 
-    def _asked(self, context: str, until: Sequence[str], tokens: int, place: int) -> Request:
+    def _asked(self, context: str, until: Sequence[str], tokens: int, index: int) -> Request:
         room = self.max_length - tokens
         if room < 1:
             raise InputError(
@@ -236,7 +243,7 @@ class SolonLM(TemplateLM):
         prompt: Tokens = tuple(self.tok_encode(context))[-room:]
         return Request(
             prompt,
-            (derive(self.seed, place),),
+            (derive(self.seed, index),),
             lambda row: any(stop in self.tokenizer.decode(row) for stop in until),
         )
 

@@ -34,7 +34,9 @@ class Outcome:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any(not math.isfinite(own) for own in self.logprobs) or len(self.logprobs) != len(self.options):
+        if any(not math.isfinite(logprob) for logprob in self.logprobs) or len(self.logprobs) != len(
+            self.options
+        ):
             raise InputError(
                 f"the options {self.options!r} have the log-probabilities {self.logprobs}; each needs one "
                 "that is finite"
@@ -48,7 +50,7 @@ class Outcome:
     @property
     def mass(self) -> float:
         """The probability of the options together, before that; near 0 the model was not going to choose."""
-        return min(1.0, sum(math.exp(min(own, 0.0)) for own in self.logprobs))
+        return min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in self.logprobs))
 
     @property
     def chosen(self) -> int:
@@ -106,18 +108,18 @@ def question_outcomes(
     """The same of problems that are put in other words: questions whose choices are the problems' options in
     order.
     """
-    flat = [(question.prompt, own) for _, question in pairs for own in question.choices]
+    flat = [(question.prompt, choice) for _, question in pairs for choice in question.choices]
     extra: dict[str, Any] = {"truncate": True} if truncate else {}
-    samples = iter(model.score([prompt for prompt, _ in flat], [own for _, own in flat], **extra))
-    found = []
+    samples = iter(model.score([prompt for prompt, _ in flat], [choice for _, choice in flat], **extra))
+    rows = []
     for problem, question in pairs:
-        own = [next(samples) for _ in question.choices]
+        scored = [next(samples) for _ in question.choices]
         logprobs, tokens = (
-            tuple(sample.logprob for sample in own),
-            tuple(len(sample.logprobs) for sample in own),
+            tuple(sample.logprob for sample in scored),
+            tuple(len(sample.logprobs) for sample in scored),
         )
-        key, cut = question.prompt.key, max(sample.cut for sample in own)
-        found.append(
+        key, cut = question.prompt.key, max(sample.cut for sample in scored)
+        rows.append(
             Outcome(
                 key,
                 problem.cluster or key,
@@ -129,7 +131,7 @@ def question_outcomes(
                 problem.tags,
             )
         )
-    return found
+    return rows
 
 
 def reply_outcomes(
@@ -137,20 +139,20 @@ def reply_outcomes(
 ) -> list[ReplyOutcome]:
     """The likeliest reply (temperature 0) to every problem, graded."""
     prompts = [to_question(problem, examples).prompt for problem in problems]
-    found: dict[int, ReplyOutcome] = {}
+    rows: dict[int, ReplyOutcome] = {}
     for tokens, grade in sorted({(problem.max_tokens, problem.grade) for problem in problems}):
-        places = [
-            place
-            for place, problem in enumerate(problems)
+        indices = [
+            index
+            for index, problem in enumerate(problems)
             if (problem.max_tokens, problem.grade) == (tokens, grade)
         ]
-        some = [prompts[place] for place in places]
-        drawn = model.sample(some, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
-        found |= {
-            place: reply_outcome(problems[place], prompts[place].key, group[0])
-            for place, group in zip(places, drawn, strict=True)
+        batch = [prompts[index] for index in indices]
+        sampled = model.sample(batch, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
+        rows |= {
+            index: reply_outcome(problems[index], prompts[index].key, group[0])
+            for index, group in zip(indices, sampled, strict=True)
         }
-    return [found[place] for place in range(len(problems))]
+    return [rows[index] for index in range(len(problems))]
 
 
 def reply_outcome(problem: Problem, key: str, sample: Sample) -> ReplyOutcome:
@@ -175,8 +177,8 @@ def has_nested_options(problem: Problem) -> bool:
     """Whether one option begins another: its probability then holds the other's, and the two are not on equal
     terms.
     """
-    shown = [own.strip() for own in problem.options]
-    return not problem.lettered and any(a != b and b.startswith(a) for a in shown for b in shown)
+    options = [option.strip() for option in problem.options]
+    return not problem.lettered and any(a != b and b.startswith(a) for a in options for b in options)
 
 
 def with_problem_keys(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:

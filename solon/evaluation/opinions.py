@@ -32,15 +32,15 @@ def similarity(first: Sequence[float], second: Sequence[float]) -> float:
         raise InputError(
             f"similarity needs two distributions over the same options; found {p.size} and {q.size}"
         )
-    if any(abs(own.sum() - 1) > 1e-6 or not (own >= 0).all() for own in (p, q)):
+    if any(abs(distribution.sum() - 1) > 1e-6 or not (distribution >= 0).all() for distribution in (p, q)):
         raise InputError(
             f"similarity needs distributions that add up to 1; found {p.sum():.4f} and {q.sum():.4f}"
         )
     middle = (p + q) / 2
 
-    def divergence(own: np.ndarray) -> float:
-        held = own > 0
-        return float((own[held] * np.log2(own[held] / middle[held])).sum())
+    def divergence(distribution: np.ndarray) -> float:
+        positive = distribution > 0
+        return float((distribution[positive] * np.log2(distribution[positive] / middle[positive])).sum())
 
     return 1.0 - float(np.sqrt(max(0.0, (divergence(p) + divergence(q)) / 2)))
 
@@ -59,12 +59,14 @@ def similarity_by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tup
     """The mean similarity to each country over the questions that it answered, t intervals over questions,
     and how many countries were left out for fewer than `at_least` questions. Most similar first.
     """
-    found: dict[str, list[float]] = {}
+    similarities: dict[str, list[float]] = {}
     for row in rows:
         for country, shares in json.loads(row.tags["shares"]).items():
-            found.setdefault(country, []).append(similarity(row.belief, shares))
-    kept = {country: mean(values) for country, values in found.items() if len(values) >= at_least}
-    return dict(sorted(kept.items(), key=lambda item: -item[1].value)), len(found) - len(kept)
+            similarities.setdefault(country, []).append(similarity(row.belief, shares))
+    estimates = {country: mean(values) for country, values in similarities.items() if len(values) >= at_least}
+    return dict(sorted(estimates.items(), key=lambda item: -item[1].value)), len(similarities) - len(
+        estimates
+    )
 
 
 def entropy_ratio(rows: Sequence[Outcome]) -> Estimate:
@@ -92,8 +94,8 @@ def cross_national_prompt(problem: Problem, country: str) -> Problem:
 
 def similarity_to_country(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
     """Of each question that a country answered: its key and the similarity to that country."""
-    told = [(row.key, json.loads(row.tags["shares"]).get(country), row.belief) for row in rows]
-    return [(key, similarity(belief, shares)) for key, shares, belief in told if shares is not None]
+    answered = [(row.key, json.loads(row.tags["shares"]).get(country), row.belief) for row in rows]
+    return [(key, similarity(belief, shares)) for key, shares, belief in answered if shares is not None]
 
 
 INVENTED_COUNTRIES = ("Orinia", "Vaskland", "Tolm")
@@ -103,34 +105,36 @@ def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
     """A survey of invented countries: Orinia mostly chooses the first option, Vaskland the last, Tolm is
     spread.
     """
-    rng, found = np.random.default_rng(seed), []
+    rng, problems = np.random.default_rng(seed), []
     for number in range(count):
         options = tuple(f"{words} of plan {number + 1}" for words in ("In favour", "No view", "Against"))
         leaning = {"Orinia": (8.0, 2.0, 1.0), "Vaskland": (1.0, 2.0, 8.0), "Tolm": (3.0, 3.0, 3.0)}
         shares = {country: rng.dirichlet(weights).tolist() for country, weights in leaning.items()}
         text = f"What do you think of plan {number + 1}?"
-        found.append(
+        problems.append(
             Problem(text, options, (), text, "My answer would be", tags={"shares": json.dumps(shares)})
         )
-    return found
+    return problems
 
 
 def planted_opinions(name: str, survey: Sequence[Problem], country: str, *, follows: bool) -> ScriptedModel:
     """A model that answers as a country does; one that `follows` answers as the country that it is asked to
     be from.
     """
-    shares = {own.text: json.loads(own.tags["shares"]) for own in survey}
-    letters = {own.text: [choice_label(place) for place in range(len(own.options))] for own in survey}
+    shares = {problem.text: json.loads(problem.tags["shares"]) for problem in survey}
+    letters = {
+        problem.text: [choice_label(index) for index in range(len(problem.options))] for problem in survey
+    }
 
-    def likes(talk: Conversation, reply: str) -> float:
-        said = talk.turns[0].text.split("\nChoices:")[0]
-        asked_of, sign, text = said.rpartition("\n\n")
+    def likes(conversation: Conversation, reply: str) -> float:
+        prompt = conversation.turns[0].text.split("\nChoices:")[0]
+        asked_of, sign, text = prompt.rpartition("\n\n")
         meant = (
             asked_of.removeprefix("How would someone from ").removesuffix(" answer the following question?")
             if sign and follows
             else country
         )
-        own = shares[text].get(meant, shares[text][country])
-        return float(np.log(max(own[letters[text].index(reply.strip())], 1e-9)))
+        distribution = shares[text].get(meant, shares[text][country])
+        return float(np.log(max(distribution[letters[text].index(reply.strip())], 1e-9)))
 
-    return ScriptedModel(name, lambda talk, rng: "", likes)
+    return ScriptedModel(name, lambda conversation, rng: "", likes)

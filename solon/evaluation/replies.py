@@ -58,12 +58,14 @@ def repeated_phrase_rate(replies: Sequence[str], *, words: int = 6) -> float:
         return 0.0
     runs = [_runs(reply, words) for reply in replies]
     counts: dict[tuple[str, ...], int] = {}
-    for own in runs:
-        for run in set(own):
+    for phrases in runs:
+        for run in set(phrases):
             counts[run] = counts.get(run, 0) + 1
-    return sum(any(counts[run] > 1 for run in own) or len(set(own)) < len(own) for own in runs) / len(replies)
+    return sum(
+        any(counts[run] > 1 for run in phrases) or len(set(phrases)) < len(phrases) for phrases in runs
+    ) / len(replies)
 
 
 def _runs(reply: str, words: int) -> list[tuple[str, ...]]:
-    found = WORD.findall(reply.lower())
-    return [tuple(found[start : start + words]) for start in range(len(found) - words + 1)]
+    tokens = WORD.findall(reply.lower())
+    return [tuple(tokens[start : start + words]) for start in range(len(tokens) - words + 1)]

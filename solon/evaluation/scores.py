@@ -55,8 +55,10 @@ def gold_log_probability(rows: Sequence[Outcome]) -> Estimate:
     """The mean log-probability (nats) of the right option among the options: the smooth companion of
     accuracy.
     """
-    own = [(np.log(max(row.belief[row.right], 1e-300)), row.cluster) for row in rows if row.right is not None]
-    return mean([float(value) for value, _ in own], clusters=[cluster for _, cluster in own])
+    pairs = [
+        (np.log(max(row.belief[row.right], 1e-300)), row.cluster) for row in rows if row.right is not None
+    ]
+    return mean([float(value) for value, _ in pairs], clusters=[cluster for _, cluster in pairs])
 
 
 def with_temperature(row: Outcome, temperature: float) -> Outcome:
@@ -76,8 +78,10 @@ def fit_temperature(rows: Sequence[Outcome]) -> float:
     logs = [np.log(np.maximum(row.belief, 1e-300)) for row in keyed]
 
     def loss(log_temperature: float) -> float:
-        scaled = [own / np.exp(log_temperature) for own in logs]
-        right = [own[row.right] - np.logaddexp.reduce(own) for own, row in zip(scaled, keyed, strict=True)]
+        scaled = [log_p / np.exp(log_temperature) for log_p in logs]
+        right = [
+            log_p[row.right] - np.logaddexp.reduce(log_p) for log_p, row in zip(scaled, keyed, strict=True)
+        ]
         return -float(np.mean(right))
 
     return float(
@@ -103,7 +107,7 @@ def calibration(rows: Sequence[Outcome], *, seed: int = 0) -> Calibration:
     if not keyed:
         raise InputError("calibration needs rows with right answers")
     top, right = [max(row.belief) for row in keyed], [float(bool(row.correct)) for row in keyed]
-    every = [(p, float(place == row.right)) for row in keyed for place, p in enumerate(row.belief)]
+    every = [(p, float(index == row.right)) for row in keyed for index, p in enumerate(row.belief)]
     return confidence_calibration(top, right, clusters=[row.cluster for row in keyed], chart=every, seed=seed)
 
 
@@ -116,12 +120,12 @@ def confidence_calibration(
     seed: int = 0,
 ) -> Calibration:
     """The same of stated probabilities; the chart is of them unless another is given."""
-    found = calibration_interval(confidences, right, clusters=clusters, seed=seed)
-    drawn = list(chart) or list(zip(confidences, right, strict=True))
+    error = calibration_interval(confidences, right, clusters=clusters, seed=seed)
+    points = list(chart) or list(zip(confidences, right, strict=True))
     return Calibration(
-        found,
+        error,
         rms_calibration_error(confidences, right),
-        tuple(equal_count_bins([own for own, _ in drawn], [own for _, own in drawn])),
+        tuple(equal_count_bins([confidence for confidence, _ in points], [outcome for _, outcome in points])),
     )
 
 

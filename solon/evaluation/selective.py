@@ -93,14 +93,14 @@ def certified_threshold(
     questions as a faultless test needs. Where nothing is certified, nothing is answered.
     """
     scores, wrong = _checked(confidences, right)
-    others = np.asarray(reference, dtype=np.float64)
-    if not 0 < target < 1 or not 0 < failure < 1 or not others.size or not np.isfinite(others).all():
+    candidates = np.asarray(reference, dtype=np.float64)
+    if not 0 < target < 1 or not 0 < failure < 1 or not candidates.size or not np.isfinite(candidates).all():
         raise InputError(
             "a threshold needs a target and a failure rate between 0 and 1, and reference confidences; "
-            f"found {target}, {failure}, {others.size}"
+            f"found {target}, {failure}, {candidates.size}"
         )
     fractions = np.linspace(0.02, 1.0, 50)
-    levels = np.quantile(others, 1 - fractions)
+    levels = np.quantile(candidates, 1 - fractions)
     enough = math.log(failure / 3) / math.log(1 - target) / scores.size
     starts = sorted(
         {int(np.searchsorted(fractions, times * enough)) for times in (1.5, 3, 6)} - {len(fractions)}

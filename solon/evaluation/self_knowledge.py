@@ -56,7 +56,7 @@ def true_or_false(problem: Problem, *, seed: int) -> tuple[Problem, Problem]:
             f"{problem.options!r}"
         )
     wrong = random.Random(f"{seed} {problem.text}").choice(
-        [own for own in problem.options if own != problem.options[problem.right]]
+        [option for option in problem.options if option != problem.options[problem.right]]
     )
     return propose_answer(problem, problem.answers[0], right=True), propose_answer(
         problem, wrong, right=False
@@ -71,7 +71,7 @@ def propose_answer(
 
     `right` is None where nobody knows. The probability of its first option is P(True).
     """
-    shown = (
+    brainstormed = (
         "\n".join(
             ["Here are some brainstormed ideas:", *(f"- {answer_text(problem, idea)}" for idea in ideas), ""]
         )
@@ -79,7 +79,7 @@ def propose_answer(
         else ""
     )
     text = (
-        f"{problem.text}\n{shown}Proposed Answer: {answer_text(problem, answer) or '(nothing)'}\n"
+        f"{problem.text}\n{brainstormed}Proposed Answer: {answer_text(problem, answer) or '(nothing)'}\n"
         f"{JUDGEMENT_REQUEST}"
     )
     answers = () if right is None else (TRUE if right else FALSE,)
@@ -135,12 +135,12 @@ FIXED_EXAMPLES = (
 def fixed_examples(*, ideas: bool) -> list[Problem]:
     """The fixed prompt's ten examples, half of them true."""
     problems = [
-        (Problem(f"Question: {question}", (), (answer,)), some, answer, right)
-        for question, some, answer, right in FIXED_EXAMPLES
+        (Problem(f"Question: {question}", (), (answer,)), ideas_shown, answer, right)
+        for question, ideas_shown, answer, right in FIXED_EXAMPLES
     ]
     return [
-        propose_answer(problem, answer, right=right, ideas=some if ideas else ())
-        for problem, some, answer, right in problems
+        propose_answer(problem, answer, right=right, ideas=ideas_shown if ideas else ())
+        for problem, ideas_shown, answer, right in problems
     ]
 
 
@@ -162,7 +162,7 @@ class SampledAnswers:
     @property
     def share(self) -> float:
         """The ground truth of P(IK): the share of samples that is right."""
-        return sum(own is True for own in self.right) / len(self.right)
+        return sum(right is True for right in self.right) / len(self.right)
 
     @property
     def entropy(self) -> float:
@@ -187,19 +187,19 @@ def samples_from_row(row: Mapping[str, Any]) -> SampledAnswers:
     return SampledAnswers(**fields)
 
 
-def agreement(problem: Problem, drawn: SampledAnswers) -> float:
+def agreement(problem: Problem, samples: SampledAnswers) -> float:
     """The share of samples that answer what the most common answer is; a sample that answers nothing has no
     vote.
     """
-    said = [extract_answer(problem, text) for text in drawn.texts]
-    return max((said.count(own) for own in set(said) - {""}), default=0) / len(said)
+    answers = [extract_answer(problem, text) for text in samples.texts]
+    return max((answers.count(answer) for answer in set(answers) - {""}), default=0) / len(answers)
 
 
 def sample_answers(
     model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int
 ) -> list[SampledAnswers]:
     """`samples` replies at temperature 1 to each problem after the same examples, and the likeliest reply."""
-    found: list[SampledAnswers] = []
+    rows: list[SampledAnswers] = []
     prompts = [to_question(problem, examples).prompt for problem in problems]
     kinds = {(problem.max_tokens, problem.grade) for problem in problems}
     if len(kinds) != 1:
@@ -210,16 +210,16 @@ def sample_answers(
     groups = model.sample(prompts, count=samples, max_tokens=tokens, stop=STOPS[grade], seed=seed)
     best = model.sample(prompts, max_tokens=tokens, temperature=0.0, stop=STOPS[grade], seed=seed)
     for problem, group, [top] in zip(problems, groups, best, strict=True):
-        found.append(grade_samples(problem, group, top))
-    return found
+        rows.append(grade_samples(problem, group, top))
+    return rows
 
 
 def grade_samples(problem: Problem, group: Sequence[Sample], top: Sample) -> SampledAnswers:
     return SampledAnswers(
-        tuple(own.text for own in group),
-        tuple(grade_reply(problem, own.text) for own in group),
-        tuple(own.logprob for own in group),
-        tuple(len(own.logprobs) for own in group),
+        tuple(sample.text for sample in group),
+        tuple(grade_reply(problem, sample.text) for sample in group),
+        tuple(sample.logprob for sample in group),
+        tuple(len(sample.logprobs) for sample in group),
         top.text,
         grade_reply(problem, top.text),
         top.logprob,
@@ -228,18 +228,20 @@ def grade_samples(problem: Problem, group: Sequence[Sample], top: Sample) -> Sam
 
 
 def propose_sample(
-    problem: Problem, drawn: SampledAnswers, *, ideas: int, seed: int, place: int | None = None
+    problem: Problem, samples: SampledAnswers, *, ideas: int, seed: int, index: int | None = None
 ) -> tuple[Problem, int]:
     """One sample of the problem, proposed, and its place among the samples. With `ideas`, so many samples are
     shown before it, it among them, at a place that is drawn.
     """
     rng = random.Random(f"{seed} {problem.text}")
-    own = rng.randrange(len(drawn.texts)) if place is None else place
-    others = [text for number, text in enumerate(drawn.texts) if number != own]
-    shown = rng.sample(others, min(ideas - 1, len(others))) if ideas else []
+    chosen = rng.randrange(len(samples.texts)) if index is None else index
+    other_texts = [text for number, text in enumerate(samples.texts) if number != chosen]
+    shown_texts = rng.sample(other_texts, min(ideas - 1, len(other_texts))) if ideas else []
     if ideas:
-        shown.insert(rng.randrange(len(shown) + 1), drawn.texts[own])
-    return propose_answer(problem, drawn.texts[own], right=drawn.right[own] is True, ideas=shown), own
+        shown_texts.insert(rng.randrange(len(shown_texts) + 1), samples.texts[chosen])
+    return propose_answer(
+        problem, samples.texts[chosen], right=samples.right[chosen] is True, ideas=shown_texts
+    ), chosen
 
 
 def p_true(row: Outcome) -> float:
@@ -256,15 +258,15 @@ def addition(
     count: int, *, digits: Sequence[int] = (1, 2, 3), operands: Sequence[int] = (2, 3), seed: int
 ) -> list[Problem]:
     """Different sums, in equal parts by digits and numbers of operands."""
-    rng, seen, found = random.Random(f"sums {seed}"), set[str](), list[Problem]()
+    rng, seen, problems = random.Random(f"sums {seed}"), set[str](), list[Problem]()
     kinds = [(d, o) for d in digits for o in operands]
     for number in range(50 * count):
         d, o = kinds[number % len(kinds)]
         values = [rng.randrange(10 ** (d - 1) if d > 1 else 0, 10**d) for _ in range(o)]
         text = f"Question: What is {' + '.join(map(str, values))}?"
-        if text not in seen and len(found) < count:
+        if text not in seen and len(problems) < count:
             seen.add(text)
-            found.append(
+            problems.append(
                 Problem(
                     text,
                     (),
@@ -274,9 +276,9 @@ def addition(
                     tags={"subject": f"{o} numbers of {d} digits"},
                 )
             )
-    if len(found) < count:
+    if len(problems) < count:
         raise InputError(f"there are not {count} different sums of {digits} digits and {operands} numbers")
-    return found
+    return problems
 
 
 def conversation(problem: Problem, examples: Sequence[Problem] = ()) -> Conversation:

@@ -35,13 +35,13 @@ def paired_win_rate(
     """
     if len(first) != len(second) or not first:
         raise InputError(f"a duel needs the same prompts on both sides; found {len(first)} and {len(second)}")
-    if any(not own or not other for own, other in zip(first, second, strict=True)):
+    if any(not scores or not other_scores for scores, other_scores in zip(first, second, strict=True)):
         raise InputError(
             "a duel needs at least one scored reply of each model to each prompt; count the others apart"
         )
     shares, ties = [], 0
-    for own, other in zip(first, second, strict=True):
-        games = [0.5 if a == b else float(a > b) for a in own for b in other]
+    for scores, other_scores in zip(first, second, strict=True):
+        games = [0.5 if a == b else float(a > b) for a in scores for b in other_scores]
         ties += sum(game == 0.5 for game in games)
         shares.append(sum(games) / len(games))
     return WinRate(_rate(shares, clusters), ties, tuple(shares))
@@ -60,12 +60,12 @@ def _rate(shares: Sequence[float], clusters: Sequence[Hashable] | None = None) -
     """
     if len(set(shares)) == 1:
         return wilson(sum(shares), len(shares))
-    found = mean(list(shares), clusters=clusters)
+    estimate = mean(list(shares), clusters=clusters)
     return Estimate(
-        found.value,
-        max(0.0, found.low),
-        min(1.0, found.high),
-        f"{found.method} over prompts",
-        found.n,
-        found.clusters,
+        estimate.value,
+        max(0.0, estimate.low),
+        min(1.0, estimate.high),
+        f"{estimate.method} over prompts",
+        estimate.n,
+        estimate.clusters,
     )

@@ -205,7 +205,7 @@ def test_prompts_say_what_the_paper_says() -> None:
     assert agreement(sums, worked) == 0.5  # by what they end on, not by how they begin
     assert (
         "Proposed Answer: First 3. Then 4. The answer is 7.\n"
-        in propose_sample(sums, worked, ideas=2, seed=0, place=0)[0].text
+        in propose_sample(sums, worked, ideas=2, seed=0, index=0)[0].text
     )
     sums_of = addition(60, seed=0)
     assert len({s.text for s in sums_of}) == 60
