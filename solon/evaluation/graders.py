@@ -1,5 +1,5 @@
-"""Whether a free reply is right: by its words, by its number, by its first word. None where it holds nothing
-that could be judged.
+"""Graders of free replies: by text, by number, by first word. A grade is None where a reply contains nothing
+that can be graded.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ FINAL = re.compile(r"(?:####|answer is:?|answer:)\s*\$?\s*(-?\$?\d[\d,]*(?:\.\d+
 
 
 def normalise(text: str) -> str:
-    """Lower case, without articles, punctuation and extra space: the form that NQ-open and TriviaQA are
-    scored in.
+    """Lower case without articles, punctuation and extra space, as NQ-open and TriviaQA are scored.
 
     >>> normalise("The  Beatles!")
     'beatles'
@@ -26,12 +25,12 @@ def normalise(text: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line that says anything."""
+    """The first line that is not blank, without space around it."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def grade_exact(reply: str, answers: Sequence[str]) -> bool | None:
-    """Whether the reply's first line is one of the answers, normalised; None where it says nothing.
+    """Whether the reply's first line is one of the answers, both normalised; None where it is empty.
 
     >>> [grade_exact(reply, ["Beatles"]) for reply in (" the Beatles.", "I think it was them", "")]
     [True, False, None]
@@ -41,8 +40,8 @@ def grade_exact(reply: str, answers: Sequence[str]) -> bool | None:
 
 
 def grade_number(reply: str, answers: Sequence[str]) -> bool | None:
-    """Whether the number after "answer is" or ####, or without these the last one, is the answer's; None
-    where there is none.
+    """Whether the number after "answer is" or ####, else the last number, equals that of an answer; None
+    where the reply has no number.
 
     >>> [grade_number(reply, ["7"]) for reply in ("so 3 + 4 = 7. The answer is 7.", "7.00", "seven")]
     [True, True, None]
@@ -52,7 +51,7 @@ def grade_number(reply: str, answers: Sequence[str]) -> bool | None:
 
 
 def final_number(reply: str) -> str:
-    """The number that a reply ends on, as it is written; empty where there is none."""
+    """The number after "answer is" or ####, else the last number, as written; empty where there is none."""
     marked = FINAL.findall(reply)
     return str(marked[-1] if marked else (NUMBER.findall(reply) or [""])[-1])
 
@@ -62,7 +61,7 @@ def _value(text: str) -> float:
 
 
 def grade_word(reply: str, answers: Sequence[str]) -> bool | None:
-    """Whether the first word is the answer's.
+    """Whether the reply's first word is an answer, both normalised; None where it has no word.
 
     >>> grade_word("signs. And then", ["signs"])
     True
@@ -72,6 +71,7 @@ def grade_word(reply: str, answers: Sequence[str]) -> bool | None:
 
 
 def first_word(reply: str) -> str:
+    """The first word of a reply; empty where there is none."""
     return next(iter(re.findall(r"[\w'-]+", reply)), "")
 
 
@@ -79,16 +79,14 @@ GRADERS = {"exact": grade_exact, "number": grade_number, "word": grade_word}
 
 
 def grade_reply(problem: Problem, reply: str) -> bool | None:
-    """Whether a reply to the problem is right, as its data set compares them; None where it cannot be
-    judged.
-    """
+    """Whether a reply is right by the problem's grader; None where it cannot be graded."""
     grade: Grade = problem.grade
     return GRADERS[grade](_whole(problem, reply), problem.answers)
 
 
 def extract_answer(problem: Problem, reply: str) -> str:
-    """What a reply answers, in the form that its data set compares answers in, so that replies that answer
-    alike are equal; empty where nothing.
+    """The answer in a reply, normalised by the problem's grader so that equal answers are equal strings;
+    empty where there is none.
 
     >>> sums = Problem("Question: 3 + 4?", (), ("7",), opening="", grade="number")
     >>> extract_answer(sums, "3 and 4 make 7.0") == extract_answer(sums, "It is 7")
@@ -101,5 +99,5 @@ def extract_answer(problem: Problem, reply: str) -> str:
 
 
 def _whole(problem: Problem, reply: str) -> str:
-    """ "The answer is" may stand in the opening."""
+    """The reply; for numbers with the opening before it, which may contain "The answer is"."""
     return f"{problem.opening} {reply}" if problem.grade == "number" else reply

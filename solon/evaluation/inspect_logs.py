@@ -1,5 +1,5 @@
-"""Inspect's logs: what was measured here, written so that `inspect view` opens it; anybody's log, read with
-what it left unscored counted. An extra (`pip install 'solon[inspect]'`).
+"""Logs of Inspect: outcomes written as a log that `inspect view` opens, and logs read with their unscored
+samples counted. An extra (`pip install 'solon[inspect]'`).
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def write_log(
     examples: Sequence[Problem] = (),
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Every item with the dialogue that was put, the answer, its score where there is a right answer, and the
-    raw log-probabilities as metadata. A sample's id is its content's, so that logs of the same items pair.
-    `about` is whatever else names the measurement.
+    """Writes one sample for each problem: its dialogue, the answer, its score where an answer is right, and
+    raw log-probabilities (nats) as metadata. A sample's id is the row's key, so that logs of the same items
+    can be paired. `about` is added to the log's metadata.
     """
     seen: Counter[str] = Counter()
     samples = []
@@ -153,9 +153,7 @@ def _sample(
 
 @dataclass(frozen=True, slots=True)
 class InspectLog:
-    """A log as an evaluation with its rows. Each row is a sample in one epoch; the epochs of a sample are a
-    cluster.
-    """
+    """A log as an evaluation and its rows. A row is a sample in one epoch; a sample's epochs form a cluster."""
 
     model: str
     scorer: str
@@ -164,15 +162,16 @@ class InspectLog:
 
 
 def read_log(path: Path, *, scorer: str = "") -> InspectLog:
-    """A log's samples, right or wrong. What is neither is kept, unscored, with the reason among its tags:
-    samples that failed, that have no score or one that is not right or wrong, and those that the log's data
-    set has and the log does not hold.
+    """A log's samples as graded rows. Rows without a grade have the reason in the tag "unscored": the sample
+    failed, has no score or one that is neither right nor wrong, or is in the log's data set and not in the
+    log.
 
-    Raises InputError on what is no log, and where a log has several scorers and none is named.
+    Raises InputError on a file that is no log, a log without samples, an unknown scorer, and several scorers
+    of which none is named.
     """
     try:
         log = read_eval_log(str(path))
-    except Exception as error:  # whatever the reader meets in somebody's file
+    except Exception as error:  # the reader raises many kinds
         raise InputError(
             f"{path} is no log that Inspect can read: {type(error).__name__}: {error}"
         ) from error
@@ -202,9 +201,7 @@ def read_log(path: Path, *, scorer: str = "") -> InspectLog:
 
 
 def _missing(log: EvalLog) -> list[tuple[str, int]]:
-    """(id, epoch) of samples that the log's data set has and the log does not hold; numbered where their ids
-    are not told.
-    """
+    """(id, epoch) of samples in the log's data set that are not in the log; numbered where ids are unknown."""
     logged = {(str(sample.id), sample.epoch) for sample in log.samples or []}
     epochs, dataset = log.eval.config.epochs or 1, log.eval.dataset
     named = [
@@ -220,7 +217,7 @@ def _missing(log: EvalLog) -> list[tuple[str, int]]:
 
 
 def _cluster(sample: EvalSample) -> str:
-    """What our own logs say goes together; else the sample, whose epochs do."""
+    """The cluster in the metadata of Solon's logs, else the sample's id."""
     return str(sample.metadata.get("cluster") or sample.id)
 
 
@@ -271,7 +268,7 @@ def _unscored(name: str, epoch: int, cluster: str, text: str, reason: str) -> Re
 
 
 def _right(value: Any) -> bool | None:
-    """Whether a score says right; None for partial credit, no answer, NaN, and scores of several values."""
+    """Whether a score is full credit; None for partial credit, no answer, NaN and scores of several values."""
     if isinstance(value, str):
         return {"C": True, "I": False}.get(value.strip())
     if isinstance(value, bool):

@@ -1,9 +1,8 @@
-"""P(IK): the probability that a model knows the answer, read off its state at the end of a question (Kadavath
-et al. 2022, section 5).
+"""P(IK): the probability that a model knows the answer, from its last hidden state of a question (Kadavath et
+al. 2022, arXiv:2207.05221, section 5).
 
-A head on the last hidden state gives a log-odds; the ground truth is the share of 30 samples that is right.
-Three ways to train it: "full" (the paper's: the whole model), "lora" (adapters and head) and "probe" (the
-head alone, on frozen states).
+A linear head gives the log-odds; the target is the share of right samples (the paper draws 30). Three
+methods: "full" trains the whole model as in the paper, "lora" adapters and the head, "probe" the head alone.
 
 Shapes: B rows, C width.
 """
@@ -36,20 +35,18 @@ from solon.training.steps import State, Step
 from solon.words.question import Problem, to_question
 
 Method = Literal["probe", "lora", "full"]
-LabelledQuestion = tuple[Tokens, float]  # a question's tokens, the share of its samples that is right
+LabelledQuestion = tuple[Tokens, float]  # a question's tokens, the share of right samples
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeModel:
-    """Says, before any answer, how likely the model it was trained on is to know it. `Run.trained` copies,
-    saves and loads it.
-    """
+    """Predicts from a question alone whether the model will answer it right."""
 
     scalar: ScalarModel
     dialogue: Dialogue
 
     def __call__(self, problems: Sequence[Problem], *, examples: Sequence[Problem] = ()) -> list[float]:
-        """P(IK) of each problem, after the same worked examples as its samples had."""
+        """P(IK) of each problem, after the few-shot examples with which its samples were drawn."""
         rows = [self.dialogue.prompt(to_question(problem, examples).prompt) for problem in problems]
         with torch.inference_mode():
             return torch.sigmoid(
@@ -59,21 +56,23 @@ class KnowledgeModel:
             ).tolist()
 
     def copy(self) -> KnowledgeModel:
+        """A copy with trainable weights of its own on the same frozen base."""
         return KnowledgeModel(self.scalar.copy(), self.dialogue)
 
     def save(self, path: Path) -> None:
-        """The head and what else was trained (safetensors)."""
+        """Writes the trained weights, head included (safetensors)."""
         save_trained(self.scalar, path)
 
     def load(self, path: Path) -> None:
+        """Reads what `save` wrote, in place."""
         load_trained(self.scalar, path)
 
 
 def build_knowledge_model(
     model: TorchModel, method: Method, *, depth: float = 1.0, rank: int = 16, seed: int = 0
 ) -> KnowledgeModel:
-    """A head that knows nothing yet, on a model's first layers (a share `depth` of them). The model itself
-    never changes.
+    """An untrained head on the share `depth` of a model's first layers; `rank` is LoRA's. The model itself
+    does not change. Raises InputError unless 0 < depth <= 1.
     """
     if not 0 < depth <= 1:
         raise InputError(f"depth is a share of the layers, above 0 and at most 1; found {depth}")
@@ -101,7 +100,7 @@ def label_questions(
     *,
     examples: Sequence[Problem] = (),
 ) -> list[LabelledQuestion]:
-    """Rows to learn from. One soft row is in expectation the paper's 30 hard ones."""
+    """Training rows with soft labels: in expectation each equals the paper's 30 rows with hard labels."""
     return [
         (model.dialogue.prompt(to_question(problem, examples).prompt), share)
         for problem, share in zip(problems, shares, strict=True)
@@ -109,7 +108,7 @@ def label_questions(
 
 
 def hard_labels(rows: Sequence[LabelledQuestion], samples: int) -> list[LabelledQuestion]:
-    """The paper's own form: each sample a row of its own, right or wrong."""
+    """The paper's rows: one for each of `samples` samples, labelled 1 or 0."""
     return [
         (tokens, float(number < round(share * samples)))
         for tokens, share in rows
@@ -120,11 +119,8 @@ def hard_labels(rows: Sequence[LabelledQuestion], samples: int) -> list[Labelled
 def init_head(
     model: KnowledgeModel, rows: Sequence[LabelledQuestion], *, penalties: Sequence[float] = PENALTIES
 ) -> None:
-    """Set the head, in place, to the ridge-logistic solution on standardised frozen states; this alone is the
-    probe.
-
-    Raises InputError where there are no rows or all have one share: nothing then tells knowing from not
-    knowing.
+    """Sets the head, in place, to the cross-validated ridge-logistic solution on standardised frozen states.
+    This alone trains a probe. Raises InputError without rows and where all shares are equal.
     """
     shares_N = np.array([share for _, share in rows])
     if not len(rows) or np.ptp(shares_N) == 0:
@@ -157,7 +153,9 @@ def fit_knowledge_model(
     state: State | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
-    """Train in place by soft cross-entropy at the last token of each question; metrics: loss in nats."""
+    """Trains in place by soft cross-entropy at the last token of each question, `size` rows a step. The
+    metric `loss` is in nats.
+    """
 
     def batch(number: int) -> list[list[LabelledQuestion]]:
         return micro_batches(

@@ -1,7 +1,7 @@
-"""lm-evaluation-harness on our engine: `--model solon`, an extra (`pip install 'solon[lm-eval]'`).
+"""Solon as a model of lm-evaluation-harness: `--model solon`, an extra (`pip install 'solon[lm-eval]'`).
 
-Contexts and continuations become tokens exactly as the harness's own `hf` model makes them, so in float32
-numbers are equal; what they share is computed once.
+Contexts and continuations are tokenised as by the harness's `hf` model, so numbers in float32 are equal.
+Prefixes that requests share are computed once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from solon.models.trie import ScoreRequest
 from solon.pool.maps import batched
 
 LOG = logging.getLogger(__name__)
-CHUNK = 1024  # requests whose shared beginnings are computed once, between two moves of the progress bar
+CHUNK = 1024  # requests scored together, sharing prefixes, between updates of the progress bar
 KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
 
 
@@ -38,8 +38,8 @@ KNOWN = {"do_sample", "temperature", "top_p", "until", "max_gen_toks"}
 class SolonLM(TemplateLM):
     """`model` is smollm2, gemma3-270m, a model folder or a hub id; `precision` auto, float32 or bfloat16.
 
-    Contexts that are too long lose their first tokens, as the harness has it; how many did is said at the end
-    of each call.
+    Contexts that are too long lose their first tokens, as in the harness; a warning after each call counts
+    them. Raises InputError on unknown arguments and on a model without a tokenizer for any text.
     """
 
     def __init__(self, model: str | TorchModel, precision: str = "auto", seed: int = 0, **more: Any) -> None:
@@ -81,13 +81,15 @@ class SolonLM(TemplateLM):
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness writes into its results of the model."""
+        """The model's name and fingerprint, for the harness's results."""
         return {"model_name": self.solon.name, "model_fingerprint": self.solon.fingerprint}
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The tokenizer's template; where it takes no system role, as the harness has it, without that."""
+        """The chat as text by the tokenizer's template; without its system message where the template takes
+        none, as in the harness.
+        """
         if not getattr(self.tokenizer, "chat_template", None):
             raise InputError(f"{self.solon.name} has no chat template: leave --apply_chat_template out")
         more = {
@@ -106,7 +108,7 @@ class SolonLM(TemplateLM):
             )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """What the harness writes into its results."""
+        """The tokenizer's template, for the harness's results."""
         return (
             str(self.tokenizer.chat_template)
             if chat_template and getattr(self.tokenizer, "chat_template", None)
@@ -114,6 +116,7 @@ class SolonLM(TemplateLM):
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        """Tokens of a text, without a second start token where the text begins with one."""
         if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
             add_special_tokens = False
         more = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
@@ -149,8 +152,8 @@ class SolonLM(TemplateLM):
         return results
 
     def _scored(self, pairs: list[ScoreRequest]) -> list[torch.Tensor]:
-        """Of each reply token its log-probability and whether it is greedy. Rows that fill the context to the
-        last are run without their last token.
+        """(T, 2) for each pair: every reply token's log-probability and whether it is greedy. Rows that fill
+        the context are run without their last token.
         """
         long = [
             index for index, (prompt, reply) in enumerate(pairs) if len(prompt) + len(reply) > self.max_length
@@ -176,7 +179,7 @@ class SolonLM(TemplateLM):
         return torch.stack([logprob_T, (logits_TV.argmax(dim=-1) == target_T).float()], dim=-1).cpu()
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probabilities (nats) of whole texts, in windows that each predict every token once."""
+        """Log-probabilities (nats) of whole texts, in windows that together predict every token once."""
         windows: list[Any] = []
         of: list[int] = []
         for index, request in enumerate(requests):

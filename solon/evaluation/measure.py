@@ -1,6 +1,4 @@
-"""A model on an evaluation's problems: raw outcomes, kept so that every score can be made, and made again,
-without the model.
-"""
+"""Raw outcomes of a model on an evaluation's problems. Every score is computed from them without the model."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ STOPS = {"exact": ("\n",), "word": ("\n",), "number": ()}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a model made of one problem with options: the log-probability (nats) of each, summed over its
-    tokens, and nothing derived.
+    """One problem with options: each option's log-probability (nats, summed over its tokens) and number of
+    tokens. `right` is the index of the right option, None where there is none; `cut` is how many tokens the
+    prompt lost to fit the context. Raises InputError on a log-probability that is not finite.
     """
 
     key: str
@@ -49,27 +48,29 @@ class Outcome:
 
     @property
     def mass(self) -> float:
-        """The probability of the options together, before that; near 0 the model was not going to choose."""
+        """The options' total probability before renormalisation; near 0 the model would not choose any."""
         return min(1.0, sum(math.exp(min(logprob, 0.0)) for logprob in self.logprobs))
 
     @property
     def chosen(self) -> int:
-        """The likeliest option, of several the first."""
+        """The index of the likeliest option; of several the first."""
         return self.logprobs.index(max(self.logprobs))
 
     @property
     def tied(self) -> bool:
+        """Whether several options are likeliest."""
         return self.logprobs.count(max(self.logprobs)) > 1
 
     @property
     def correct(self) -> bool | None:
+        """Whether the likeliest option is the right one; None where none is right."""
         return None if self.right is None else self.chosen == self.right
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOutcome:
-    """What a model said to one problem without options. `correct` is None where the reply holds nothing that
-    could be judged.
+    """A reply to one problem without options, its log-probability (nats) and number of tokens. `correct` is
+    None where the reply contains nothing that can be graded; `stop` is a value of `Stop`.
     """
 
     key: str
@@ -89,14 +90,13 @@ def choice_outcomes(
     examples: Sequence[Problem] = (),
     truncate: bool = False,
 ) -> list[Outcome]:
-    """Every option's log-probability, after the same worked examples. What prompts and options share is
-    computed once in a call.
-
-    With `truncate`, a prompt that does not fit loses its first tokens, and its outcome says how many.
+    """The outcome of each problem with options, after the same few-shot `examples`. Prefixes that prompts
+    share are computed once in a call. With `truncate` a prompt that does not fit the context loses its first
+    tokens, and `Outcome.cut` counts them. Raises InputError on a problem without options.
     """
     for problem in problems:
         if not problem.options:
-            raise InputError(f"there is nothing to choose in {problem.text[:60]!r}: ask for replies instead")
+            raise InputError(f"{problem.text[:60]!r} has no options to choose from: sample replies instead")
     return question_outcomes(
         model, [(problem, to_question(problem, examples)) for problem in problems], truncate=truncate
     )
@@ -105,9 +105,7 @@ def choice_outcomes(
 def question_outcomes(
     model: LanguageModel, pairs: Sequence[tuple[Problem, Question]], *, truncate: bool = False
 ) -> list[Outcome]:
-    """The same of problems that are put in other words: questions whose choices are the problems' options in
-    order.
-    """
+    """The outcomes of problems asked as given questions, whose choices are the problems' options in order."""
     flat = [(question.prompt, choice) for _, question in pairs for choice in question.choices]
     extra: dict[str, Any] = {"truncate": True} if truncate else {}
     samples = iter(model.score([prompt for prompt, _ in flat], [choice for _, choice in flat], **extra))
@@ -137,7 +135,7 @@ def question_outcomes(
 def reply_outcomes(
     model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem] = (), seed: int = 0
 ) -> list[ReplyOutcome]:
-    """The likeliest reply (temperature 0) to every problem, graded."""
+    """The graded greedy reply (temperature 0) to every problem, after the same few-shot `examples`."""
     prompts = [to_question(problem, examples).prompt for problem in problems]
     rows: dict[int, ReplyOutcome] = {}
     for tokens, grade in sorted({(problem.max_tokens, problem.grade) for problem in problems}):
@@ -156,7 +154,7 @@ def reply_outcomes(
 
 
 def reply_outcome(problem: Problem, key: str, sample: Sample) -> ReplyOutcome:
-    """A drawn reply as a graded row."""
+    """A sampled reply as a graded row under `key`."""
     return ReplyOutcome(
         key,
         problem.cluster or key,
@@ -170,19 +168,18 @@ def reply_outcome(problem: Problem, key: str, sample: Sample) -> ReplyOutcome:
 
 
 def is_truncated(row: ReplyOutcome) -> bool:
+    """Whether the token limit ended the reply."""
     return row.stop == Stop.LENGTH.value
 
 
 def has_nested_options(problem: Problem) -> bool:
-    """Whether one option begins another: its probability then holds the other's, and the two are not on equal
-    terms.
-    """
+    """Whether one option is a prefix of another: its probability then includes the other's."""
     options = [option.strip() for option in problem.options]
     return not problem.lettered and any(a != b and b.startswith(a) for a in options for b in options)
 
 
 def with_problem_keys(rows: Sequence[Outcome], problems: Sequence[Problem]) -> list[Outcome]:
-    """Outcomes under the key and cluster of the bare problems."""
+    """Outcomes with the keys and clusters of the problems asked without examples."""
     keys = [to_question(problem).prompt.key for problem in problems]
     return [
         replace(row, key=key, cluster=problem.cluster or key)

@@ -15,14 +15,12 @@ from solon.statistics.intervals import Estimate, mean
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, choice_label
 
-BASE = 2  # of the logarithm: disjoint answers then have similarity 0
-
 
 def similarity(first: Sequence[float], second: Sequence[float]) -> float:
-    """1 - the Jensen-Shannon distance in base 2: the root of the divergence, so 1 for equal distributions and
-    0 for disjoint ones.
+    """1 minus the Jensen-Shannon distance, the root of the divergence in base 2: 1 for equal distributions, 0
+    for disjoint ones (Durmus et al. 2023, arXiv:2306.16388, whose base is not known to us).
 
-    Raises InputError where either is no distribution over the same options.
+    Raises InputError unless both are distributions over as many options.
 
     >>> similarity([0.5, 0.5], [0.5, 0.5]), similarity([1.0, 0.0], [0.0, 1.0])
     (1.0, 0.0)
@@ -46,7 +44,7 @@ def similarity(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def entropy(shares: Sequence[float]) -> float:
-    """In bits.
+    """The entropy of a distribution, bits.
 
     >>> entropy([0.5, 0.5])
     1.0
@@ -56,8 +54,8 @@ def entropy(shares: Sequence[float]) -> float:
 
 
 def similarity_by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tuple[dict[str, Estimate], int]:
-    """The mean similarity to each country over the questions that it answered, t intervals over questions,
-    and how many countries were left out for fewer than `at_least` questions. Most similar first.
+    """The mean similarity to each country over its questions, most similar first, with t intervals over
+    questions; and the number of countries left out for fewer than `at_least` questions.
     """
     similarities: dict[str, list[float]] = {}
     for row in rows:
@@ -70,8 +68,9 @@ def similarity_by_country(rows: Sequence[Outcome], *, at_least: int = 10) -> tup
 
 
 def entropy_ratio(rows: Sequence[Outcome]) -> Estimate:
-    """How peaked the model's answers are: its entropy over that of the countries (mean by question), as a
-    mean ratio; 1 is as spread as people.
+    """The mean over questions of the model's entropy divided by the countries' mean entropy: 1 where the
+    model is as spread as people, 0 where it always chooses one option. Raises InputError where no question
+    has entropy among people.
     """
     ratios = []
     for row in rows:
@@ -79,21 +78,19 @@ def entropy_ratio(rows: Sequence[Outcome]) -> Estimate:
         if people > 0:
             ratios.append(entropy(row.belief) / people)
     if not ratios:
-        raise InputError("no question on which the countries differ in themselves")
+        raise InputError("no question has entropy among people")
     return mean(ratios)
 
 
 def cross_national_prompt(problem: Problem, country: str) -> Problem:
-    """Cross-national prompting: how someone from a country would answer (section 3.2; the prefix is the
-    paper's).
-    """
+    """The problem asked as someone from a country would answer it (section 3.2; the prefix is the paper's)."""
     return replace(
         problem, text=f"How would someone from {country} answer the following question?\n\n{problem.text}"
     )
 
 
 def similarity_to_country(rows: Sequence[Outcome], country: str) -> list[tuple[str, float]]:
-    """Of each question that a country answered: its key and the similarity to that country."""
+    """(key, similarity to the country) of each question that the country answered."""
     answered = [(row.key, json.loads(row.tags["shares"]).get(country), row.belief) for row in rows]
     return [(key, similarity(belief, shares)) for key, shares, belief in answered if shares is not None]
 
@@ -102,9 +99,7 @@ INVENTED_COUNTRIES = ("Orinia", "Vaskland", "Tolm")
 
 
 def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
-    """A survey of invented countries: Orinia mostly chooses the first option, Vaskland the last, Tolm is
-    spread.
-    """
+    """A survey of three invented countries: Orinia prefers the first option, Vaskland the last, Tolm none."""
     rng, problems = np.random.default_rng(seed), []
     for number in range(count):
         options = tuple(f"{words} of plan {number + 1}" for words in ("In favour", "No view", "Against"))
@@ -118,8 +113,8 @@ def invented_survey(count: int = 40, *, seed: int = 0) -> list[Problem]:
 
 
 def planted_opinions(name: str, survey: Sequence[Problem], country: str, *, follows: bool) -> ScriptedModel:
-    """A model that answers as a country does; one that `follows` answers as the country that it is asked to
-    be from.
+    """A model that answers as a country does; one that `follows` answers as the country named in the prompt
+    (`cross_national_prompt`).
     """
     shares = {problem.text: json.loads(problem.tags["shares"]) for problem in survey}
     letters = {

@@ -1,8 +1,7 @@
-"""What can be seen in a reply by its words alone: refusal, evasive boilerplate, phrases that recur across
-prompts.
+"""Refusals, evasive boilerplate and repeated phrases, by word lists and n-grams.
 
-These are word lists and n-grams, not judgements: they miss polite refusals in other words and catch some that
-are none. They are for trends between models on the same prompts.
+These are no judgements: they miss refusals in other words and catch some replies that are none. They serve to
+compare models on the same prompts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ WORD = re.compile(r"[a-z0-9']+")
 
 
 def is_refusal(reply: str) -> bool:
-    """Whether the opening of the reply (200 characters) declines.
+    """Whether the first 200 characters of the reply match a refusal.
 
     >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("Sure, here is how.")
     (True, False)
@@ -37,7 +36,7 @@ def is_refusal(reply: str) -> bool:
 
 
 def is_evasive(reply: str) -> bool:
-    """Whether the reply holds evasive boilerplate anywhere.
+    """Whether the reply contains evasive boilerplate.
 
     >>> is_evasive("It's important to note that laws differ."), is_evasive("Use a torque wrench.")
     (True, False)
@@ -46,10 +45,8 @@ def is_evasive(reply: str) -> bool:
 
 
 def repeated_phrase_rate(replies: Sequence[str], *, words: int = 6) -> float:
-    """The share of replies with a run of `words` words that also stands in a reply to another prompt, or
-    twice in itself.
-
-    A policy that has found a phrase its reward likes drives this to one.
+    """The share of replies with an n-gram of `words` words that occurs in another reply too, or twice in the
+    reply. It nears 1 in a policy that repeats a phrase with a high reward. 0 without replies.
 
     >>> repeated_phrase_rate(["a b c d", "x a b c", "p q r s"], words=3)
     0.6666666666666666

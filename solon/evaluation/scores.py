@@ -1,10 +1,8 @@
-"""Scores of kept outcomes: accuracy, behaviour, calibration, and the one temperature that repairs it. None
-needs a model.
-"""
+"""Scores of stored outcomes: accuracy, behaviour, calibration, and the temperature that repairs calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,15 +13,13 @@ from solon.evaluation.measure import Outcome, ReplyOutcome
 from solon.statistics.calibration import Bin, calibration_interval, equal_count_bins, rms_calibration_error
 from solon.statistics.intervals import Estimate, mean, proportion
 
-UNJUDGED_LIMIT = 0.01  # of rows that could not be scored: above it an interval holds both extremes
+UNJUDGED_LIMIT = 0.01  # share of rows without a grade, above which an interval covers both extremes
 
 
 def accuracy(rows: Sequence[Outcome | ReplyOutcome]) -> Estimate:
-    """The share that is right, by the default cluster of the task. What could not be judged counts as wrong;
-    where that is more than one row in a hundred the interval reaches from all of it wrong to all of it right,
-    and says so.
-
-    Raises InputError where no row has a right answer.
+    """The share of right rows, with a cluster-robust Wilson interval. Ungraded rows count as wrong; where
+    they are more than 1% of rows, the interval reaches from all of them wrong to all of them right, and its
+    method says so. Raises InputError where no row has a right answer.
     """
     keyed = [row for row in rows if isinstance(row, ReplyOutcome) or row.right is not None]
     if not keyed:
@@ -38,12 +34,12 @@ def accuracy(rows: Sequence[Outcome | ReplyOutcome]) -> Estimate:
 
 
 def chance_accuracy(rows: Sequence[Outcome]) -> float:
-    """What guessing among the options would get right."""
+    """The expected accuracy of a uniform guess among the options."""
     return float(np.mean([1 / len(row.options) for row in rows]))
 
 
 def behaviour_match(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
-    """Of a behaviour: the share of answers that match it, and the mean probability of the one that does."""
+    """The share of answers that match the behaviour, and the mean probability of the matching answer."""
     keyed = [row for row in rows if row.right is not None]
     clusters = [row.cluster for row in keyed]
     return accuracy(keyed), mean(
@@ -52,9 +48,7 @@ def behaviour_match(rows: Sequence[Outcome]) -> tuple[Estimate, Estimate]:
 
 
 def gold_log_probability(rows: Sequence[Outcome]) -> Estimate:
-    """The mean log-probability (nats) of the right option among the options: the smooth companion of
-    accuracy.
-    """
+    """The mean log-probability (nats) of the right option, renormalised over the options."""
     pairs = [
         (np.log(max(row.belief[row.right], 1e-300)), row.cluster) for row in rows if row.right is not None
     ]
@@ -62,15 +56,14 @@ def gold_log_probability(rows: Sequence[Outcome]) -> Estimate:
 
 
 def with_temperature(row: Outcome, temperature: float) -> Outcome:
-    """The same outcome with its log-probabilities, renormalised over the options, divided by a
-    temperature.
-    """
+    """The outcome with its log-probabilities renormalised over the options and divided by a temperature."""
     return replace(row, logprobs=tuple(float(np.log(max(p, 1e-300))) / temperature for p in row.belief))
 
 
 def fit_temperature(rows: Sequence[Outcome]) -> float:
-    """The one temperature of least mean loss of the right options (Kadavath et al. 2022, section 3.3: T = 2.5
-    for their RLHF policy), within [0.05, 20]. It belongs on other rows than those it was fitted on.
+    """The temperature in [0.05, 20] with the least mean loss of the right options (Kadavath et al. 2022,
+    arXiv:2207.05221, section 3.3: T = 2.5 for their RLHF policy). Evaluate it on other rows than these.
+    Raises InputError where no row has a right answer.
     """
     keyed = [row for row in rows if row.right is not None]
     if not keyed:
@@ -91,9 +84,9 @@ def fit_temperature(rows: Sequence[Outcome]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How well probabilities come true. `error` is of the top prediction on ten equal-count bins, unweighted;
-    its interval holds 0 where a calibrated model would often seem as far off. `chart` holds every option of
-    every row, as the paper's charts do.
+    """`error` is the expected calibration error of the top prediction over ten equal-count bins, with the
+    interval of `calibration_interval`; `rms` is the root-mean-square error over the same bins. `chart` has
+    bins over every option of every row, as in the paper.
     """
 
     error: Estimate
@@ -102,7 +95,9 @@ class Calibration:
 
 
 def calibration(rows: Sequence[Outcome], *, seed: int = 0) -> Calibration:
-    """Kadavath et al. 2022, arXiv:2207.05221: ECE on the top prediction, chart on all options."""
+    """The calibration of outcomes (Kadavath et al. 2022, arXiv:2207.05221): ECE on the top prediction, chart
+    on all options. Raises InputError where no row has a right answer.
+    """
     keyed = [row for row in rows if row.right is not None]
     if not keyed:
         raise InputError("calibration needs rows with right answers")
@@ -119,7 +114,9 @@ def confidence_calibration(
     chart: Sequence[tuple[float, float]] = (),
     seed: int = 0,
 ) -> Calibration:
-    """The same of stated probabilities; the chart is of them unless another is given."""
+    """The calibration of stated probabilities; `chart` has (confidence, outcome) points of its own, where
+    they differ.
+    """
     error = calibration_interval(confidences, right, clusters=clusters, seed=seed)
     points = list(chart) or list(zip(confidences, right, strict=True))
     return Calibration(
@@ -127,11 +124,3 @@ def confidence_calibration(
         rms_calibration_error(confidences, right),
         tuple(equal_count_bins([confidence for confidence, _ in points], [outcome for _, outcome in points])),
     )
-
-
-def group_by(rows: Sequence[Outcome], name: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
-    """Rows in groups, in the order in which the groups first come."""
-    groups: dict[str, list[Outcome]] = {}
-    for row in rows:
-        groups.setdefault(name(row), []).append(row)
-    return groups

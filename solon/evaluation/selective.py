@@ -1,6 +1,4 @@
-"""Answering only what one is sure enough of: risk and coverage, and thresholds whose error rate is guaranteed
-on a finite sample.
-"""
+"""Selective answering: risk-coverage curves, and confidence thresholds with finite-sample guarantees."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from solon.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverage:
-    """Answering the most confident first: after each, the share answered and the share of those that is
-    wrong. `area` is the mean risk over coverages (AURC); `oracle` that of an order that puts all right
-    answers first, `random` that of no order at all.
+    """The share of answers given and the share of those that are wrong, most confident first. `area` is the
+    mean risk over coverages (AURC), `oracle` that of an order with all right answers first, `random` that of
+    a random order.
     """
 
     coverage: tuple[float, ...]
@@ -39,7 +37,8 @@ def _checked(confidences: Sequence[float], right: Sequence[bool]) -> tuple[np.nd
 
 
 def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> RiskCoverage:
-    """The curve; equally confident answers are given together.
+    """The risk-coverage curve; equally confident answers are one point. Raises InputError on confidences that
+    are not finite.
 
     >>> risk_coverage([0.9, 0.8, 0.3, 0.1], [True, True, False, True]).risk
     (0.0, 0.0, 0.3333333333333333, 0.25)
@@ -62,8 +61,8 @@ def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> RiskCo
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Answer where the confidence is at least `value` (infinite: never). `guarantee` says in words what holds
-    and over what.
+    """A rule to answer where the confidence is at least `value` (infinite: never), with its coverage and the
+    error rate among the answered on `n` calibration questions. `guarantee` is the guarantee in words.
     """
 
     value: float
@@ -82,15 +81,15 @@ def certified_threshold(
     reference: Sequence[float],
     failure: float = 0.05,
 ) -> Threshold:
-    """The lowest threshold that is shown to keep the share of wrong answers among those given at `target` or
-    below.
+    """The lowest threshold certified to keep P(wrong | answered) at or below `target`.
 
-    With probability 1 - `failure` over the draw of these calibration questions, P(wrong | answered) <= target
-    for new questions of the same kind. Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052) in fixed
-    sequences: candidates are quantiles of `reference`, the confidences of other questions; each is put to the
-    exact binomial test of an error rate above the target among the answered, from three places down, each
-    with a third of `failure`, until one is not rejected. The places answer 1.5, 3 and 6 times as many
-    questions as a faultless test needs. Where nothing is certified, nothing is answered.
+    The guarantee has probability 1 - `failure` over the calibration questions, for new questions of their
+    distribution. Learn then Test (Angelopoulos et al. 2021, arXiv:2110.01052) with fixed-sequence testing:
+    candidates are quantiles of `reference`, the confidences of other questions. Three sequences of lowering
+    candidates, each at `failure` / 3, stop at the first whose exact binomial test does not reject an error
+    rate above the target. They start where 1.5, 3 and 6 times as many questions are answered as a test
+    without an error needs. Where nothing is certified, the threshold is infinite. Raises InputError on a
+    target or failure rate outside (0, 1) and without reference confidences.
     """
     scores, wrong = _checked(confidences, right)
     candidates = np.asarray(reference, dtype=np.float64)
@@ -110,7 +109,7 @@ def certified_threshold(
         for level in levels[start:].tolist():
             answered = scores >= level
             n, errors = int(answered.sum()), int(wrong[answered].sum())
-            # P(so few errors or fewer | error rate = target)
+            # P(at most this many errors | error rate = target)
             if not n or stats.binom.cdf(errors, n, target) > failure / 3:
                 break
             passed.append(level)
@@ -123,13 +122,13 @@ def certified_threshold(
 
 
 def conformal_threshold(confidences: Sequence[float], right: Sequence[bool], *, target: float) -> Threshold:
-    """The lowest threshold at which the expected share of all questions that are answered and wrong is at
-    most `target`.
+    """The lowest threshold at which the expected share of questions that are answered and wrong is at most
+    `target`.
 
     Conformal risk control (Angelopoulos et al. 2022, arXiv:2208.02814): the loss "answered and wrong" falls
-    as the threshold rises and is at most 1, so the lowest one with (wrong answers given + 1) / (n + 1) <=
-    target has that expectation, over calibration and new questions alike. It is a mean over draws, and of all
-    questions, not of those answered.
+    with the threshold and is at most 1, so the lowest one with (wrong answers given + 1) / (n + 1) <= target
+    has that expectation over calibration and new questions. The share is of all questions, not of those
+    answered. Raises InputError on a target outside (0, 1).
     """
     scores, wrong = _checked(confidences, right)
     if not 0 < target < 1:

@@ -1,9 +1,8 @@
-"""Asking a model whether it is right: the prompts of Language Models (Mostly) Know What They Know (Kadavath
-et al. 2022, arXiv:2207.05221).
+"""Prompts that ask a model whether an answer is right: P(True) and none of the above (Kadavath et al. 2022,
+arXiv:2207.05221).
 
-A problem becomes another problem with options True and False, so that everything that measures choices
-measures P(True). The words are the published forms, shortened to what they must say; the worked examples of
-the fixed prompt are ours.
+A problem becomes another problem with the options True and False, so that what measures choices measures
+P(True). Prompts follow the paper, shortened; the worked examples of the fixed prompt are ours.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from solon.errors import InputError
 from solon.evaluation.graders import extract_answer, first_line, grade_reply
 from solon.evaluation.measure import STOPS, Outcome
 from solon.models.base import Sample, Speaker
-from solon.words.conversation import Conversation
 from solon.words.question import Problem, to_question
 
 NONE = "none of the above"
@@ -26,8 +24,8 @@ TRUE, FALSE = "True", "False"
 
 
 def none_of_the_above(problem: Problem) -> Problem:
-    """The last option replaced (section 3.2): where it was the right one, none of the above now is. The paper
-    found that it hurts.
+    """The problem with its last option replaced by "none of the above", which is right where that option was
+    (section 3.2). Raises InputError where the problem has no options or has this one.
     """
     if not problem.options or has_none_option(problem):
         raise InputError(
@@ -38,17 +36,18 @@ def none_of_the_above(problem: Problem) -> Problem:
 
 
 def has_none_option(problem: Problem) -> bool:
+    """Whether an option is "none of the above"."""
     return any(option.lower().rstrip(".") == NONE for option in problem.options)
 
 
 def hidden_options(problem: Problem) -> Problem:
-    """The same options, not shown: each is scored as it stands (the default form of BIG-bench)."""
+    """The problem with its options not shown; each is scored as it stands (BIG-bench's default format)."""
     return replace(problem, lettered=False)
 
 
 def true_or_false(problem: Problem, *, seed: int) -> tuple[Problem, Problem]:
-    """The right option and one wrong one, drawn, each proposed by itself (section 3.3): twice as many
-    problems, half of them true.
+    """The right option and a random wrong one, each as a proposed answer (section 3.3). Raises InputError
+    unless the problem has both.
     """
     if problem.right is None or len(problem.options) < 2:
         raise InputError(
@@ -66,10 +65,10 @@ def true_or_false(problem: Problem, *, seed: int) -> tuple[Problem, Problem]:
 def propose_answer(
     problem: Problem, answer: str, *, right: bool | None, ideas: Sequence[str] = ()
 ) -> Problem:
-    """Whether an answer to a problem is true, perhaps after `ideas` that were brainstormed (the answer should
-    be among them; section 4.1).
+    """The problem of whether `answer` is true, after brainstormed `ideas` if there are any (section 4.1).
 
-    `right` is None where nobody knows. The probability of its first option is P(True).
+    `right` says which option is right; None where it is not known. The probability of the first option is
+    P(True).
     """
     brainstormed = (
         "\n".join(
@@ -88,7 +87,7 @@ def propose_answer(
 
 
 def answer_text(problem: Problem, reply: str) -> str:
-    """A reply as it is proposed: its first line, or where reasoning was asked for all of it, on one line."""
+    """A reply as a proposed answer: its first line; all of it on one line where reasoning was asked for."""
     return " ".join(reply.split()) if "worked" in problem.tags else first_line(reply)
 
 
@@ -133,7 +132,7 @@ FIXED_EXAMPLES = (
 
 
 def fixed_examples(*, ideas: bool) -> list[Problem]:
-    """The fixed prompt's ten examples, half of them true."""
+    """The ten examples of the fixed prompt, half of them true, with or without brainstormed ideas."""
     problems = [
         (Problem(f"Question: {question}", (), (answer,)), ideas_shown, answer, right)
         for question, ideas_shown, answer, right in FIXED_EXAMPLES
@@ -146,8 +145,8 @@ def fixed_examples(*, ideas: bool) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class SampledAnswers:
-    """Samples of one problem at temperature 1 and the greedy one, each graded (None: could not be judged, and
-    counts as wrong).
+    """Samples of one problem at temperature 1, and its greedy sample, with grades (None: no grade, counted as
+    wrong), log-probabilities (nats) and numbers of tokens.
     """
 
     texts: tuple[str, ...]
@@ -161,24 +160,24 @@ class SampledAnswers:
 
     @property
     def share(self) -> float:
-        """The ground truth of P(IK): the share of samples that is right."""
+        """The share of right samples: the target of P(IK)."""
         return sum(right is True for right in self.right) / len(self.right)
 
     @property
     def entropy(self) -> float:
-        """The entropy of answers given the question (nats), as mean -log P of whole samples (a baseline of
-        section 5).
+        """The entropy of answers to the question (nats), estimated by the mean of -log P over samples: a
+        baseline of section 5.
         """
         return -sum(self.logprobs) / len(self.logprobs)
 
     @property
     def greedy_loss(self) -> float:
-        """The mean loss of a token of the greedy sample (nats; another baseline)."""
+        """The mean loss of the greedy sample (nats a token): another baseline."""
         return -self.greedy_logprob / max(self.greedy_tokens, 1)
 
 
 def samples_from_row(row: Mapping[str, Any]) -> SampledAnswers:
-    """A kept row as it was."""
+    """The samples in a stored row."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in row.items()
@@ -188,9 +187,7 @@ def samples_from_row(row: Mapping[str, Any]) -> SampledAnswers:
 
 
 def agreement(problem: Problem, samples: SampledAnswers) -> float:
-    """The share of samples that answer what the most common answer is; a sample that answers nothing has no
-    vote.
-    """
+    """The share of samples that give the most common answer; samples without an answer count against it."""
     answers = [extract_answer(problem, text) for text in samples.texts]
     return max((answers.count(answer) for answer in set(answers) - {""}), default=0) / len(answers)
 
@@ -198,7 +195,9 @@ def agreement(problem: Problem, samples: SampledAnswers) -> float:
 def sample_answers(
     model: Speaker, problems: Sequence[Problem], *, examples: Sequence[Problem], samples: int, seed: int
 ) -> list[SampledAnswers]:
-    """`samples` replies at temperature 1 to each problem after the same examples, and the likeliest reply."""
+    """`samples` replies at temperature 1 to each problem, and its greedy reply, graded, after the same
+    few-shot `examples`. Raises InputError unless all problems have one grader and one reply length.
+    """
     rows: list[SampledAnswers] = []
     prompts = [to_question(problem, examples).prompt for problem in problems]
     kinds = {(problem.max_tokens, problem.grade) for problem in problems}
@@ -215,6 +214,7 @@ def sample_answers(
 
 
 def grade_samples(problem: Problem, group: Sequence[Sample], top: Sample) -> SampledAnswers:
+    """Samples and the greedy sample `top`, graded."""
     return SampledAnswers(
         tuple(sample.text for sample in group),
         tuple(grade_reply(problem, sample.text) for sample in group),
@@ -230,8 +230,8 @@ def grade_samples(problem: Problem, group: Sequence[Sample], top: Sample) -> Sam
 def propose_sample(
     problem: Problem, samples: SampledAnswers, *, ideas: int, seed: int, index: int | None = None
 ) -> tuple[Problem, int]:
-    """One sample of the problem, proposed, and its place among the samples. With `ideas`, so many samples are
-    shown before it, it among them, at a place that is drawn.
+    """A sample as a proposed answer, and its index. The sample is that at `index`, or a random one; with
+    `ideas` that many samples are shown before it, itself at a random position among them.
     """
     rng = random.Random(f"{seed} {problem.text}")
     chosen = rng.randrange(len(samples.texts)) if index is None else index
@@ -245,19 +245,21 @@ def propose_sample(
 
 
 def p_true(row: Outcome) -> float:
-    """The probability of True of the two."""
+    """P(True), renormalised over True and False."""
     return row.belief[0]
 
 
 def with_source(problem: Problem, source: str) -> Problem:
-    """The problem after material that may hold its answer, or a hint (sections 5.4 and 5.5)."""
+    """The problem after a source text or a hint (sections 5.4 and 5.5)."""
     return replace(problem, text=f"{source.strip()}\n\n{problem.text}")
 
 
 def addition(
     count: int, *, digits: Sequence[int] = (1, 2, 3), operands: Sequence[int] = (2, 3), seed: int
 ) -> list[Problem]:
-    """Different sums, in equal parts by digits and numbers of operands."""
+    """`count` different sums, divided equally among digits and numbers of operands. Raises InputError where
+    there are not that many.
+    """
     rng, seen, problems = random.Random(f"sums {seed}"), set[str](), list[Problem]()
     kinds = [(d, o) for d in digits for o in operands]
     for number in range(50 * count):
@@ -279,8 +281,3 @@ def addition(
     if len(problems) < count:
         raise InputError(f"there are not {count} different sums of {digits} digits and {operands} numbers")
     return problems
-
-
-def conversation(problem: Problem, examples: Sequence[Problem] = ()) -> Conversation:
-    """What P(IK) is read at the end of: the question, before any answer."""
-    return to_question(problem, examples).prompt

@@ -1,4 +1,4 @@
-"""Two models on the same prompts: who wins, paired, with an interval."""
+"""Win rates of one model over another on the same prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solon.statistics.intervals import Estimate, mean, wilson
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """The rate at which the first wins, ties counting half, and what each prompt gave it."""
+    """The first model's win rate with ties counting half, the number of ties, and its rate on each prompt."""
 
     rate: Estimate
     ties: int
@@ -24,11 +24,11 @@ def paired_win_rate(
     *,
     clusters: Sequence[Hashable] | None = None,
 ) -> WinRate:
-    """`first[i][j]` is the score of the first model's j-th reply to prompt i; each pair of replies to a
-    prompt is one game.
+    """The win rate by scores: `first[i][j]` is the score of the first model's j-th reply to prompt i, and
+    each pair of replies to a prompt is one comparison.
 
-    A prompt's games are averaged, and the t interval runs over prompts; with `clusters` (the dialogue that
-    each prompt comes from) its error is robust to prompts of one dialogue going the same way.
+    Comparisons are averaged by prompt, and the t interval is over prompts; with `clusters` (the dialogue of
+    each prompt) it is cluster-robust. Raises InputError unless both models have a reply to every prompt.
 
     >>> print(paired_win_rate([[1.0], [2.0], [3.0]], [[0.0], [2.0], [1.0]]).rate)
     0.833 [0.116, 1.000] (n=3, t over prompts)
@@ -48,16 +48,12 @@ def paired_win_rate(
 
 
 def win_rate_of_labels(p_first: Sequence[float]) -> WinRate:
-    """The same from a judge's probabilities that the first model's reply is better, one a prompt; a belief
-    counts as a share of a win.
-    """
+    """The win rate by a judge's probability, for each prompt, that the first model's reply is better."""
     return WinRate(_rate(p_first), sum(p == 0.5 for p in p_first), tuple(p_first))
 
 
 def _rate(shares: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
-    """The mean share with its t interval, cut to [0, 1]; where all prompts agree there is no spread, and
-    Wilson's is used.
-    """
+    """The mean share with its t interval, cut to [0, 1]; Wilson's interval where all shares are equal."""
     if len(set(shares)) == 1:
         return wilson(sum(shares), len(shares))
     estimate = mean(list(shares), clusters=clusters)
