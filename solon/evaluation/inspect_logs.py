@@ -153,7 +153,9 @@ def _sample(
 
 @dataclass(frozen=True, slots=True)
 class InspectLog:
-    """A log as an evaluation and its rows. A row is a sample in one epoch; a sample's epochs form a cluster."""
+    """A log as an evaluation and its rows. A row is a sample in one epoch; a sample's epochs form a
+    cluster.
+    """
 
     model: str
     scorer: str
@@ -201,7 +203,9 @@ def read_log(path: Path, *, scorer: str = "") -> InspectLog:
 
 
 def _missing(log: EvalLog) -> list[tuple[str, int]]:
-    """(id, epoch) of samples in the log's data set that are not in the log; numbered where ids are unknown."""
+    """(id, epoch) of samples in the log's data set that are not in the log; numbered where ids are
+    unknown.
+    """
     logged = {(str(sample.id), sample.epoch) for sample in log.samples or []}
     epochs, dataset = log.eval.config.epochs or 1, log.eval.dataset
     named = [
@@ -268,7 +272,9 @@ def _unscored(name: str, epoch: int, cluster: str, text: str, reason: str) -> Re
 
 
 def _right(value: Any) -> bool | None:
-    """Whether a score is full credit; None for partial credit, no answer, NaN and scores of several values."""
+    """Whether a score is full credit; None for partial credit, no answer, NaN and scores of several
+    values.
+    """
     if isinstance(value, str):
         return {"C": True, "I": False}.get(value.strip())
     if isinstance(value, bool):

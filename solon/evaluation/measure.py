@@ -1,4 +1,6 @@
-"""Raw outcomes of a model on an evaluation's problems. Every score is computed from them without the model."""
+"""Raw outcomes of a model on an evaluation's problems. Every score is computed from them without the
+model.
+"""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ def entropy_ratio(rows: Sequence[Outcome]) -> Estimate:
 
 
 def cross_national_prompt(problem: Problem, country: str) -> Problem:
-    """The problem asked as someone from a country would answer it (section 3.2; the prefix is the paper's)."""
+    """The problem asked as someone from a country would answer it (section 3.2; the prefix is the
+    paper's).
+    """
     return replace(
         problem, text=f"How would someone from {country} answer the following question?\n\n{problem.text}"
     )

@@ -1,4 +1,6 @@
-"""Scores of stored outcomes: accuracy, behaviour, calibration, and the temperature that repairs calibration."""
+"""Scores of stored outcomes: accuracy, behaviour, calibration, and the temperature that repairs
+calibration.
+"""
 
 from __future__ import annotations
 
