@@ -107,6 +107,16 @@ def head_scores(
     return HeadScores(means[0], means[1], means[2], error.cpu().numpy())
 
 
+def heads_by_score(scores_LH: npt.NDArray[np.float64]) -> list[Head]:
+    """All heads, the highest score first.
+
+    >>> heads_by_score(np.array([[0.1, 0.9], [0.5, 0.2]]))
+    [(0, 1), (1, 0), (1, 1), (0, 0)]
+    """
+    count = scores_LH.shape[1]
+    return [(int(index) // count, int(index) % count) for index in np.argsort(-scores_LH, axis=None)]
+
+
 def prefix_matching_scores(pattern_HTT: Tensor, tokens_T: Tensor, start: int) -> Tensor:
     """(H,). From every token that stood before, the attention to all places right behind one where it stood;
     mean over these tokens.

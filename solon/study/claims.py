@@ -14,6 +14,15 @@ def sign(estimate: Estimate, border: float = 0.0) -> bool | None:
     return True if estimate.low > border else False if estimate.high < border else None
 
 
+def exactly(value: float, method: str, count: int) -> Estimate:
+    """A number without an interval; `method` says how it came to be ("counted", "exact").
+
+    >>> exactly(3, "counted", 20).low
+    3
+    """
+    return Estimate(value, value, value, method, count, count)
+
+
 def interval(estimate: Estimate | None) -> str:
     return (
         "not measured"

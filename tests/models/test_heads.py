@@ -26,7 +26,8 @@ from solon.models.activations import layer_sites
 from solon.models.backbones.heads import Heads, head_contributions
 from solon.models.backbones.huggingface import HuggingFaceBackbone
 from solon.models.backbones.small import Shape, SmallTransformer
-from solon.studies.induction_heads.repeats import rows
+from solon.studies.induction_heads.inputs import Inputs
+from solon.studies.induction_heads.repeats import training_rows
 from solon.studies.induction_heads.settings import Settings
 from solon.studies.induction_heads.study import study
 from tests.killed import survived
@@ -55,7 +56,7 @@ def body(
 @pytest.mark.parametrize("kind", [{}, {"wide": True}, {"smeared": True}, {"keyed": False}])
 def test_looking_changes_nothing(kind: dict[str, bool]) -> None:
     own = body(**kind)
-    tokens_BT = rows(0, 0, count=4, length=20, vocabulary=32)
+    tokens_BT = training_rows(0, 0, count=4, length=20, vocabulary=32)
     heads = Heads()
     with torch.inference_mode():
         assert torch.allclose(own.hidden_with_heads(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
@@ -71,7 +72,7 @@ def test_looking_changes_nothing(kind: dict[str, bool]) -> None:
 
 def test_all_heads_silenced_leave_the_embedding() -> None:
     own = body()
-    tokens_BT = rows(0, 0, count=2, length=12, vocabulary=32)
+    tokens_BT = training_rows(0, 0, count=2, length=12, vocabulary=32)
     everyone = frozenset((layer, head) for layer in range(2) for head in range(4))
     with torch.inference_mode():
         assert torch.allclose(
@@ -83,7 +84,7 @@ def test_all_heads_silenced_leave_the_embedding() -> None:
 
 def test_what_heads_write_is_the_layers_own_output() -> None:
     own, heads = body(), Heads()
-    tokens_BT = rows(0, 0, count=2, length=12, vocabulary=32)
+    tokens_BT = training_rows(0, 0, count=2, length=12, vocabulary=32)
     with torch.inference_mode():
         own.hidden_with_heads(tokens_BT, heads)
         first = own.get_submodule(layer_sites(own)[0])
@@ -98,7 +99,7 @@ def test_what_heads_write_is_the_layers_own_output() -> None:
 def test_the_sum_of_all_paths_is_the_model() -> None:
     for layers in (1, 2, 3):
         logits, summed = path_expansion(
-            body(layers=layers), tuple(rows(0, 0, count=2, length=20, vocabulary=32)[0].tolist())
+            body(layers=layers), tuple(training_rows(0, 0, count=2, length=20, vocabulary=32)[0].tolist())
         )
         assert float((logits - summed).abs().max() / logits.abs().max()) < 1e-4
 
@@ -115,7 +116,7 @@ def test_heads_of_a_hugging_face_model_are_looked_into() -> None:
     )
     torch.manual_seed(0)
     own = HuggingFaceBackbone(LlamaForCausalLM(config).eval())
-    tokens_BT, heads = rows(0, 0, count=3, length=20, vocabulary=32), Heads()
+    tokens_BT, heads = training_rows(0, 0, count=3, length=20, vocabulary=32), Heads()
     with torch.inference_mode():
         assert torch.allclose(own.hidden_with_heads(tokens_BT, heads), own.hidden(tokens_BT), atol=1e-5)
         assert torch.allclose(
@@ -181,7 +182,10 @@ def test_a_head_built_to_copy_scores_one_and_its_opposite_none() -> None:
 
 
 def test_silencing_needs_no_pattern_to_change() -> None:
-    own, some = body(), [tuple(row) for row in rows(0, 1, count=6, length=20, vocabulary=32).tolist()]
+    own, some = (
+        body(),
+        [tuple(row) for row in training_rows(0, 1, count=6, length=20, vocabulary=32).tolist()],
+    )
     clean, gone = ablate_heads(own, some, [(1, 2)], at_once=4)
     assert torch.allclose(clean, token_losses(own, some), atol=1e-4) and not torch.allclose(clean, gone)
     _, loose = ablate_heads(own, some, [(0, 2)], preserve=False)
@@ -190,16 +194,16 @@ def test_silencing_needs_no_pattern_to_change() -> None:
 
 
 def test_rows_repeat_what_they_should() -> None:
-    made = rows(3, 7, count=40, length=64, vocabulary=32)
-    assert torch.equal(made, rows(3, 7, count=40, length=64, vocabulary=32)) and not torch.equal(
-        made, rows(3, 8, count=40, length=64, vocabulary=32)
+    made = training_rows(3, 7, count=40, length=64, vocabulary=32)
+    assert torch.equal(made, training_rows(3, 7, count=40, length=64, vocabulary=32)) and not torch.equal(
+        made, training_rows(3, 8, count=40, length=64, vocabulary=32)
     )
     for row in made[:20]:
         assert any(torch.equal(row[length:], row[:-length]) for length in range(21, 29))
     ruled = (made[20:, 1:] == (made[20:, :-1] * 7 + 3) % 32).float().mean()
     assert float(ruled) == pytest.approx(0.5 + 0.5 / 32, abs=0.05)
     with pytest.raises(InputError, match="at least 12"):
-        rows(0, 0, count=4, length=8, vocabulary=32)
+        training_rows(0, 0, count=4, length=8, vocabulary=32)
     with pytest.raises(InputError, match="cannot be drawn"):
         repeated_sequences(range(10), seed=0)
 
@@ -222,7 +226,7 @@ def test_the_study_survives_being_killed(tmp_path: Path) -> None:
         snapshots=4,
         held_out=8,
     )
-    survived(tmp_path, lambda run: study(run, settings), patience=(3, 9))
+    survived(tmp_path, lambda run: study(run, settings, Inputs()), patience=(3, 9))
 
 
 @pytest.mark.slow
@@ -264,4 +268,4 @@ def test_bad_input_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         main(["run", "induction_heads", "--kinds", "4 layers", "--runs", str(tmp_path)])
     assert "kinds are among" in capsys.readouterr().err
     assert main(["run", "induction_heads", "smollm2", "--runs", str(tmp_path)]) == 2
-    assert "needs --texts" in capsys.readouterr().err
+    assert "--texts: text on which" in capsys.readouterr().err

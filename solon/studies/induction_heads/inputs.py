@@ -1,11 +1,11 @@
-"""`solon run induction_heads [MODEL]`: induction heads form in small transformers, or those that a given
-model has.
+"""What the study works on: a model to look into and text to read with it, or nothing, where small models are
+trained here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +14,13 @@ import tyro
 from solon.data.texts import read_texts
 from solon.errors import InputError
 from solon.interpretability.stream import pack_tokens
-from solon.models.load import load_open
-from solon.records.run import digest
-from solon.studies.induction_heads.given_model import study_model
-from solon.studies.induction_heads.settings import Given, Settings, full, quick
-from solon.studies.induction_heads.study import study
-from solon.study.legacy import StudyOptions, model_key, parse, preset_of, run_study, say
+from solon.models.base import Tokens
+from solon.models.torch_model import TorchModel
+from solon.studies.induction_heads.settings import Settings, quick
+from solon.study.conduct import TOY, is_toy, open_model
+from solon.study.options import StudyOptions
 
-TEXT = 64  # tokens of a row on which previous-token heads are scored
+LENGTH = 64  # tokens of a row on which previous-token heads are scored
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Options(StudyOptions):
     the best.
     """
 
-    model: Annotated[str, tyro.conf.Positional] = ""
-    """smollm2, gemma3-270m, a model folder, or a hub id; none: models of one to three layers, trained here"""
+    model: Annotated[str, tyro.conf.Positional] = TOY
+    """smollm2, gemma3-270m, a model folder, or a hub id; toy: models of one to three layers, trained here"""
     texts: tuple[Path, ...] = ()
     """what a given model's previous-token heads are scored on"""
     rows: int = 32
@@ -39,60 +38,56 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=quick)
 
 
-def main(argv: Sequence[str]) -> int:
-    preset = Options(preset="full", settings=full()) if preset_of(argv) == "full" else Options()
-    options = parse(Options, argv, command="run induction_heads", default=preset)
-    settings = options.settings
-    if not options.model:
-        return run_study(
-            options,
-            "induction_heads",
-            asdict(settings),
-            {},
-            "small transformers",
-            lambda run: study(run, settings),
-        )
-    given = opened(options)
-    wanted = {name: getattr(settings, name) for name in ("top", "random_draws")}
-    inputs = {"model": model_key(given.model), "text": digest(given.text), "tokens": digest(given.tokens)}
-    return run_study(
-        options,
-        "induction_heads",
-        wanted,
-        inputs,
-        given.model.name,
-        lambda run: study_model(run, settings, given),
-    )
+@dataclass(frozen=True, slots=True)
+class GivenModel:
+    """A model to look into: tokens that repeated rows are drawn from, what begins a text, and rows of text of
+    one length.
+    """
+
+    model: TorchModel
+    tokens: tuple[int, ...]
+    start: Tokens
+    text: tuple[Tokens, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def opened(options: Options) -> Given:
-    """The model, tokens of middle rank, and its text. Raises InputError without text, or a tokenizer."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The model that is looked into; None: small ones are trained."""
+
+    given: GivenModel | None = None
+
+
+def read(options: Options) -> Inputs:
+    """What the flags name. Raises InputError where the model has no tokenizer or the text is too short."""
+    if is_toy(options):
+        return Inputs()
     if options.rows < 1:
         raise InputError(f"--rows is at least 1; found {options.rows}")
-    if not options.texts:
-        raise InputError(
-            "a model needs --texts, on which previous-token heads are scored: .txt, .zip of texts, rows "
-            "with a text, or folders of these"
-        )
-    model = load_open(options.model, precision=options.precision, say=say).plain()
-    tokenizer: Any = getattr(model.dialogue, "tokenizer", None)
+    return Inputs(given_model(open_model(options.model, options.precision), options.texts, options.rows))
+
+
+def given_model(model: TorchModel, texts: tuple[Path, ...], count: int) -> GivenModel:
+    """A model with the tokens of middle rank of its vocabulary, and at most `count` rows of text."""
+    plain = model.plain()
+    tokenizer: Any = getattr(plain.dialogue, "tokenizer", None)
     if tokenizer is None:
-        raise InputError(f"{model.name} has no tokenizer to read text with")
-    texts = (text for _, text in read_texts(options.texts))
+        raise InputError(f"{plain.name} has no tokenizer to read text with")
     # where the model expects one
     begin = tuple(
         token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id
     )
-    rows = [
-        (*begin, *row)
-        for row in pack_tokens(
-            lambda text: tokenizer.encode(text, add_special_tokens=False), texts, TEXT, most=options.rows
-        )
-    ]
+
+    def encode(text: str) -> list[int]:
+        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return tokens
+
+    packed = pack_tokens(encode, (text for _, text in read_texts(texts)), LENGTH, most=count)
+    rows = tuple((*begin, *row) for row in packed)
     if not rows:
-        raise InputError(f"the text does not fill one row of {TEXT} tokens")
-    special, size = set(tokenizer.all_special_ids), model.module.vocabulary
+        raise InputError(f"the text does not fill one row of {LENGTH} tokens")
+    special, size = set(tokenizer.all_special_ids), plain.module.vocabulary
     tokens = tuple(token for token in range(size // 10, size * 9 // 10) if token not in special)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     start = () if first is None else (int(first),)
-    return Given(model, tokens, start, tuple(rows), {"rows of text": len(rows)})
+    return GivenModel(plain, tokens, start, rows, {"rows of text": len(rows)})

@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 0.34, 0.45  # of a block, in lengths of a row
 RULED = 0.5
 
 
-def rows(seed: int, number: int, *, count: int, length: int, vocabulary: int) -> Tensor:
+def training_rows(seed: int, number: int, *, count: int, length: int, vocabulary: int) -> Tensor:
     """Batch `number`, (B, T): the first half repeats. The same numbers on every machine.
 
     Raises InputError where a row is too short to hold a block twice.
@@ -38,8 +38,8 @@ def rows(seed: int, number: int, *, count: int, length: int, vocabulary: int) ->
     tokens_BT[:half] = tokens_BT[:half].gather(1, torch.arange(length)[None] % blocks_B)
     ruled_BT = torch.rand(count - half, length, generator=generator) < RULED
     other = tokens_BT[half:]
-    for place in range(1, length):
-        other[:, place] = torch.where(
-            ruled_BT[:, place], (other[:, place - 1] * 7 + 3) % vocabulary, other[:, place]
+    for position in range(1, length):
+        other[:, position] = torch.where(
+            ruled_BT[:, position], (other[:, position - 1] * 7 + 3) % vocabulary, other[:, position]
         )
     return tokens_BT

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solon.interpretability.induction import (
-    Head,
+    HeadScores,
     ablate_heads,
     head_scores,
+    heads_by_score,
     in_context_scores,
     path_expansion,
     repeated_sequences,
@@ -32,81 +33,91 @@ from solon.models.dialogue import WordDialogue
 from solon.models.torch_model import TorchModel
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.induction_heads.repeats import rows
+from solon.studies.induction_heads.given_study import study_given_model
+from solon.studies.induction_heads.inputs import Inputs, Options, read
+from solon.studies.induction_heads.repeats import training_rows
 from solon.studies.induction_heads.report import report
-from solon.studies.induction_heads.settings import KINDS, Findings, Settings, Silenced, Snapshot
+from solon.studies.induction_heads.results import Ablation, Results, Snapshot, as_fields, keep_scores
+from solon.studies.induction_heads.settings import KINDS, Settings, full, quick
+from solon.study.conduct import Study
 from solon.study.stages import slug
 from solon.training.fit import fit
 from solon.training.losses import LossTotal
 from solon.training.optimiser import Plan
 from solon.training.steps import State, Step
 
-INDUCER = 0.3  # prefix matching from which a head counts among the induction heads
+INDUCTION = 0.3  # prefix matching from which a head counts among the induction heads
 
 
-def study(run: Run, settings: Settings) -> Report:
-    """All of it; every stage is kept, and gone on from."""
-    found = Findings()
-    held = as_rows(
-        rows(run.seed, -1, count=settings.held_out, length=settings.length, vocabulary=settings.vocabulary)
-    )
-    marks = [round(settings.steps * number / settings.snapshots) for number in range(settings.snapshots + 1)]
+def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
+    """Models of every kind are trained, measured at every snapshot and taken apart at the end; or a given
+    model is looked into. Each stage is kept.
+    """
+    if inputs.given is not None:
+        return study_given_model(run, settings, inputs.given)
+    results = Results()
+    held_out = draw_rows(settings, run.seed, -1, settings.held_out)
+    held_out_rows: list[Tokens] = [tuple(row) for row in held_out.tolist()]
+    steps = [round(settings.steps * number / settings.snapshots) for number in range(settings.snapshots + 1)]
     for kind in settings.kinds:
-        layers, wide, smeared = KINDS[kind]
-        shape = Shape(
-            settings.vocabulary,
-            width=settings.width,
-            layers=layers,
-            heads=settings.heads,
-            context=settings.length,
-            attention_only=not wide,
-            keyed_positions=True,
-            smeared_keys=smeared,
-        )
-        start = TorchModel(
-            kind, SmallTransformer(shape, seed=derive(run.seed, "start", kind)), WordDialogue(())
-        )
-        last = trained(run, kind, start, marks, settings)
-        found.curves[kind] = [snapshot(run, kind, step, start, held, settings) for step in marks]
-        looked_into(run, kind, last, held, settings, found)
-    return report(asdict(settings), found)
+        start = new_model(kind, settings, seed=derive(run.seed, "start", kind))
+        final = train(run, kind, start, steps, settings)
+        results.curves[kind] = [snapshot(run, kind, step, start, held_out_rows, settings) for step in steps]
+        results.heads[kind] = score_heads(run, kind, final, held_out_rows, settings)
+        results.ablations[kind] = ablate(run, kind, final, results.heads[kind], held_out_rows, settings)
+        if not KINDS[kind].mlps:
+            logits, summed = path_expansion(final.module, held_out_rows[0])
+            results.path_errors[kind] = float((logits - summed).abs().max() / logits.abs().max())
+    return report(settings, results)
 
 
-def as_rows(tokens_BT: Tensor) -> list[Tokens]:
-    return [tuple(row) for row in tokens_BT.tolist()]
+def draw_rows(settings: Settings, seed: int, number: int, count: int) -> Tensor:
+    """Batch `number` of so many rows, (B, T); the first half of the rows repeat."""
+    return training_rows(seed, number, count=count, length=settings.length, vocabulary=settings.vocabulary)
 
 
-def trained(run: Run, kind: str, start: TorchModel, marks: Sequence[int], settings: Settings) -> TorchModel:
-    """A model trained on rows half of which repeat, kept as it was at each mark."""
+def new_model(kind: str, settings: Settings, *, seed: int) -> TorchModel:
+    """An untrained transformer of a kind."""
+    shape = Shape(
+        settings.vocabulary,
+        width=settings.width,
+        layers=KINDS[kind].layers,
+        heads=settings.heads,
+        context=settings.length,
+        attention_only=not KINDS[kind].mlps,
+        keyed_positions=True,
+        smeared_keys=KINDS[kind].smeared_keys,
+    )
+    return TorchModel(kind, SmallTransformer(shape, seed=seed), WordDialogue(()))
+
+
+def train(run: Run, kind: str, start: TorchModel, steps: Sequence[int], settings: Settings) -> TorchModel:
+    """A model trained on rows half of which repeat, kept as it was at each of the steps."""
+    plan = Plan(
+        settings.steps,
+        settings.learning_rate,
+        warmup=min(50, settings.steps),
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+    )
 
     def batch(number: int) -> list[list[Tensor]]:
-        made = rows(
-            run.seed, number, count=settings.batch, length=settings.length, vocabulary=settings.vocabulary
-        )
-        return [list(made)]
+        return [list(draw_rows(settings, run.seed, number, settings.batch))]
 
     def loop(model: TorchModel, state: State | None) -> Iterator[Step]:
-        body = model.module
+        backbone = model.module
 
-        def loss(some: Sequence[Tensor]) -> LossTotal:
-            tokens_BT = torch.stack(list(some)).to(body.device)
-            logits_NV = body.logits(body.hidden(tokens_BT[:, :-1]).flatten(0, 1))
-            return LossTotal(
-                F.cross_entropy(logits_NV, tokens_BT[:, 1:].flatten(), reduction="sum"),
-                float(tokens_BT[:, 1:].numel()),
-            )
+        def loss(rows: Sequence[Tensor]) -> LossTotal:
+            tokens_BT = torch.stack(list(rows)).to(backbone.device)
+            logits_NV = backbone.logits(backbone.hidden(tokens_BT[:, :-1]).flatten(0, 1))
+            target_N = tokens_BT[:, 1:].flatten()
+            total = F.cross_entropy(logits_NV, target_N, reduction="sum")
+            return LossTotal(total, float(target_N.numel()))
 
-        plan = Plan(
-            settings.steps,
-            settings.learning_rate,
-            warmup=min(50, settings.steps),
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-        )
         if state is None:
             run.artefact(f"{slug(kind)}-0.safetensors", model.save)
-        for step in fit(body, batch, loss, plan=plan, state=state, world=run.world):
-            if step.number in marks:
+        for step in fit(backbone, batch, loss, plan=plan, state=state, world=run.world):
+            if step.number in steps:
                 run.artefact(f"{slug(kind)}-{step.number}.safetensors", model.save)
             yield step
 
@@ -114,84 +125,74 @@ def trained(run: Run, kind: str, start: TorchModel, marks: Sequence[int], settin
 
 
 def snapshot(
-    run: Run, kind: str, step: int, start: TorchModel, held: Sequence[Tokens], settings: Settings
+    run: Run, kind: str, step: int, start: TorchModel, held_out: Sequence[Tokens], settings: Settings
 ) -> Snapshot:
     """Everything that is measured of a model at one step."""
 
     def make() -> dict[str, Any]:
         model = start.copy()
         model.load(run.folder / f"{slug(kind)}-{step}.safetensors")
-        losses_BT = token_losses(model.module, held)
-        asked = repeated_sequences(
+        losses_BT = token_losses(model.module, held_out)
+        repeats = repeated_sequences(
             range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2, draws=4
         )
-        found = head_scores(model.module, asked, held[-4:])
+        scores = head_scores(model.module, repeats, held_out[-4:])
         rng = random.Random(derive(run.seed, "single"))
         # the same tokens at every step, of every model
         single = [float(row[rng.randrange(len(row))]) for row in losses_BT]
         return {
+            "step": step,
             "loss": float(losses_BT.mean()),
             "in_context": in_context_scores(losses_BT, early=settings.early, late=settings.late),
-            "prefix": found.prefix_LH.max(axis=1).tolist(),
-            "previous": found.previous_LH.max(axis=1).tolist(),
+            "prefix": scores.prefix_LH.max(axis=1).tolist(),
+            "previous": scores.previous_LH.max(axis=1).tolist(),
             "single": single,
         }
 
-    kept = run.once(f"snapshot_{slug(kind)}_{step}", make)
-    return Snapshot(
-        step, kept["loss"], *(tuple(kept[name]) for name in ("in_context", "prefix", "previous", "single"))
-    )
+    return Snapshot(**as_fields(run.once(f"snapshot_{slug(kind)}_{step}", make)))
 
 
-def looked_into(
-    run: Run, kind: str, model: TorchModel, held: Sequence[Tokens], settings: Settings, found: Findings
-) -> None:
-    """The last model's heads: their scores, what is lost without them, and whether all it does is the sum of
-    its paths.
-    """
+def score_heads(
+    run: Run, kind: str, model: TorchModel, held_out: Sequence[Tokens], settings: Settings
+) -> HeadScores:
+    """The scores of every head of a trained model."""
+    repeats = repeated_sequences(range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2)
+    return keep_scores(run, f"heads_{slug(kind)}", lambda: head_scores(model.module, repeats, held_out[-16:]))
+
+
+def ablate(
+    run: Run,
+    kind: str,
+    model: TorchModel,
+    scores: HeadScores,
+    held_out: Sequence[Tokens],
+    settings: Settings,
+) -> Ablation:
+    """What a trained model loses without its best induction head, all of them, and each other head."""
+
+    def in_context(losses_BT: Tensor) -> tuple[float, ...]:
+        return tuple(in_context_scores(losses_BT, early=settings.early, late=settings.late))
 
     def make() -> dict[str, Any]:
-        asked = repeated_sequences(range(settings.vocabulary), seed=run.seed, block=settings.block, repeats=2)
-        scores = head_scores(model.module, asked, held[-16:])
-        return {
-            "prefix": scores.prefix_LH.tolist(),
-            "error": scores.prefix_error_LH.tolist(),
-            "copying": scores.copying_LH.tolist(),
-        }
-
-    kept = run.once(f"heads_{slug(kind)}", make)
-    found.prefix[kind], found.copying[kind] = (kept["prefix"], kept["error"]), kept["copying"]
-
-    def silence() -> dict[str, Any]:
-        prefix_LH = np.array(kept["prefix"])
-        order: list[Head] = [
-            (int(p) // prefix_LH.shape[1], int(p) % prefix_LH.shape[1])
-            for p in np.argsort(-prefix_LH, axis=None)
-        ]
-        inducers = [head for head in order if prefix_LH[head] >= INDUCER] or order[:1]
-        some = held[: len(held) // 2]  # rows that repeat
+        order = heads_by_score(scores.prefix_LH)
+        inducers = [head for head in order if scores.prefix_LH[head] >= INDUCTION] or order[:1]
+        repeating = held_out[: len(held_out) // 2]
         groups = [order[:1], inducers, *([head] for head in order if head not in inducers)]
-        losses = [ablate_heads(model.module, some, group) for group in groups]
-        scores = [in_context_scores(after, early=settings.early, late=settings.late) for _, after in losses]
-        clean = in_context_scores(losses[0][0], early=settings.early, late=settings.late)
-        return {
-            "clean": clean,
-            "best": scores[0],
-            "inducers": scores[1],
-            "others": scores[2:],
-            "best_head": order[0],
-            "count": len(inducers),
-        }
+        losses = [ablate_heads(model.module, repeating, group) for group in groups]
+        clean = in_context(losses[0][0])
+        best, together, *others = (in_context(ablated) for _, ablated in losses)
+        mean = tuple(np.mean(others, axis=0).tolist()) if others else clean
+        return asdict(Ablation(clean, best, together, mean, order[0], len(inducers)))
 
-    raw = run.once(f"silenced_{slug(kind)}", silence)
-    found.silenced[kind] = Silenced(
-        tuple(raw["clean"]),
-        tuple(raw["best"]),
-        tuple(raw["inducers"]),
-        tuple(map(tuple, raw["others"])),
-        tuple(raw["best_head"]),
-        raw["count"],
-    )
-    if not KINDS[kind][1]:
-        logits, summed = path_expansion(model.module, held[0])
-        found.linear_error[kind] = float((logits - summed).abs().max() / logits.abs().max())
+    return Ablation(**as_fields(run.once(f"silenced_{slug(kind)}", make)))
+
+
+STUDY = Study(
+    name="induction_heads",
+    options=Options,
+    quick=quick,
+    full=full,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: inputs.given.model.name if inputs.given else "small transformers",
+)
