@@ -15,10 +15,11 @@ from solon.cli import main
 from solon.errors import InputError
 from solon.studies.superposition.geometry import (
     LINES,
-    attacked,
+    attacked_error,
     best,
     dimensionality,
-    expected,
+    expected_loss,
+    largest_share,
     on_line,
     per_dimension,
     phase_of,
@@ -26,26 +27,27 @@ from solon.studies.superposition.geometry import (
     phases,
     phases_of_three,
     polytopes,
-    shares,
 )
-from solon.studies.superposition.study import Settings, study
+from solon.studies.superposition.settings import Settings
+from solon.studies.superposition.study import study
 from solon.studies.superposition.toy_model import (
     Plan,
     Relation,
-    drawn,
+    draw_inputs,
     geometric,
     gradients,
-    places,
+    successes,
     train,
     train_absolute,
 )
+from solon.study.conduct import NoInputs
 from tests.killed import survived
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 400), st.floats(0.001, 1.0), st.integers(0, 1000))
 def test_places_are_in_order_and_in_range(total: int, density: float, seed: int) -> None:
-    found = places(total, density, torch.Generator().manual_seed(seed))
+    found = successes(total, density, torch.Generator().manual_seed(seed))
     assert (found.diff() > 0).all() and (len(found) == 0 or (int(found[0]) >= 0 and int(found[-1]) < total))
 
 
@@ -54,7 +56,7 @@ def test_places_are_independent_trials() -> None:
     generator = torch.Generator().manual_seed(0)
     hits = torch.zeros(draws, total)
     for row in hits:
-        row[places(total, density, generator)] = 1
+        row[successes(total, density, generator)] = 1
     counts = hits.sum(dim=1).numpy().astype(int)
     expected = stats.binom.pmf(np.arange(total + 1), total, density) * draws
     kept = expected > 5
@@ -93,7 +95,7 @@ def test_gradients_by_hand_are_autograds(density: float, relation: Relation, lin
     by_weights, by_bias, losses = gradients(
         plan, weights, bias, importance, 40, torch.Generator().manual_seed(5)
     )
-    x = drawn(plan, 2, 40, torch.Generator().manual_seed(5))
+    x = draw_inputs(plan, 2, 40, torch.Generator().manual_seed(5))
     weights.requires_grad_()
     bias.requires_grad_()
     made = x @ weights @ weights.transpose(1, 2) + bias[:, None]
@@ -108,14 +110,14 @@ def test_gradients_by_hand_are_autograds(density: float, relation: Relation, lin
 
 def test_tied_features_come_as_they_are_tied() -> None:
     x = (
-        drawn(
+        draw_inputs(
             Plan(4, 2, 0.3, ((1.0,) * 4,), relation="correlated"), 1, 3000, torch.Generator().manual_seed(0)
         )[0]
         > 0
     )
     assert torch.equal(x[:, 0], x[:, 1]) and float(x[:, 0].float().mean()) == pytest.approx(0.3, abs=0.03)
     x = (
-        drawn(
+        draw_inputs(
             Plan(4, 2, 0.3, ((1.0,) * 4,), relation="anticorrelated"),
             1,
             3000,
@@ -146,7 +148,7 @@ def test_the_test_for_lines_fails_its_controls() -> None:
 def test_theory_is_what_sampling_says() -> None:
     for density, importance in ((0.3, 1.0), (0.1, 0.8), (0.05, 3.0)):
         told = phases(density, importance)
-        x = drawn(Plan(2, 1, density, ((1.0, 1.0),)), 1, 400_000, torch.Generator().manual_seed(0))[0]
+        x = draw_inputs(Plan(2, 1, density, ((1.0, 1.0),)), 1, 400_000, torch.Generator().manual_seed(0))[0]
         alone = importance * float((x[:, 1] - density / 2).square().mean())
         opposite = torch.relu((x[:, 0] - x[:, 1])[:, None] * torch.tensor([1.0, -1.0])) - x
         assert told["first"] == pytest.approx(alone, rel=0.02)
@@ -167,7 +169,9 @@ def test_theory_is_what_sampling_says() -> None:
 
 def test_theory_of_three_features_is_what_sampling_says() -> None:
     density, importance = 0.1, 0.7
-    x = drawn(Plan(3, 2, density, ((1.0,) * 3,)), 1, 400_000, torch.Generator().manual_seed(0))[0].double()
+    x = draw_inputs(Plan(3, 2, density, ((1.0,) * 3,)), 1, 400_000, torch.Generator().manual_seed(0))[
+        0
+    ].double()
     weights, bias = (
         torch.tensor([[0.9, -0.5], [-0.9, -0.5], [0.0, 1.0]], dtype=torch.float64),
         torch.tensor([0.0, 0.02, -0.05], dtype=torch.float64),
@@ -175,7 +179,7 @@ def test_theory_of_three_features_is_what_sampling_says() -> None:
     sampled = (torch.relu(x @ weights @ weights.T + bias) - x).square().mean(dim=0) @ torch.tensor(
         [1.0, 1.0, importance], dtype=torch.float64
     )
-    told = expected(weights.numpy(), bias.numpy(), np.array([1.0, 1.0, importance]), density)
+    told = expected_loss(weights.numpy(), bias.numpy(), np.array([1.0, 1.0, importance]), density)
     assert told == pytest.approx(float(sampled), rel=0.02)
     assert phases_of_three(density, importance)["shared"] <= told
     assert (
@@ -196,29 +200,30 @@ def test_theory_of_three_features_is_what_sampling_says() -> None:
 def test_attacks_find_what_is_there() -> None:
     safe = torch.eye(3)
     x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) + 0.5
-    assert attacked(safe, torch.zeros(3), x, radius=0.0) == pytest.approx(0, abs=1e-9)
+    assert attacked_error(safe, torch.zeros(3), x, radius=0.0) == pytest.approx(0, abs=1e-9)
     # a perfect model moves as far as its input
-    assert attacked(safe, torch.zeros(3), x, radius=0.1) == pytest.approx(0.01, rel=0.01)
+    assert attacked_error(safe, torch.zeros(3), x, radius=0.1) == pytest.approx(0.01, rel=0.01)
     crowded = torch.tensor([[1.0], [-1.0], [1.0]])
     assert (
-        attacked(crowded, torch.zeros(3), x, radius=0.1) - attacked(crowded, torch.zeros(3), x, radius=0.0)
+        attacked_error(crowded, torch.zeros(3), x, radius=0.1)
+        - attacked_error(crowded, torch.zeros(3), x, radius=0.0)
         > 0.02
     )
 
 
 def test_a_model_of_two_features_learns_what_theory_says() -> None:
     found = train(Plan(2, 1, 1.0, ((1.0, 0.3),), instances=4, steps=1500, batch=128, learning_rate=3e-3))
-    assert phase_of(found.weights_KNM[int(found.loss_K.argmin())]) == "first"
+    assert phase_of(found.weights_KNM[found.best]) == "first"
     # our loss is a mean over both
-    assert float(found.loss_K.min()) * 2 == pytest.approx(phases(1.0, 0.3)["first"], rel=0.1)
+    assert min(found.loss) * 2 == pytest.approx(phases(1.0, 0.3)["first"], rel=0.1)
     sparse = train(Plan(2, 1, 0.02, ((1.0, 1.0),), instances=4, steps=2500, batch=256, learning_rate=3e-3))
-    assert phase_of(sparse.weights_KNM[int(sparse.loss_K.argmin())]) == "both"
+    assert phase_of(sparse.weights_KNM[sparse.best]) == "both"
 
 
 def test_dense_absolute_values_are_computed_by_neurons_of_one_feature() -> None:
     found = train_absolute(Plan(4, 8, 1.0, ((1.0,) * 4,), steps=1500, batch=128, learning_rate=5e-3))
     rows = [row for row in found.weights_KNM[0].T if float(row.norm()) > 0.3]
-    assert np.mean([shares(row.tolist()) for row in rows]) > 0.8 and float(found.loss_K[0]) < 0.01
+    assert np.mean([largest_share(row.tolist()) for row in rows]) > 0.8 and found.loss[0] < 0.01
 
 
 def test_plans_that_cannot_be_are_refused() -> None:
@@ -247,7 +252,7 @@ def small(workers: int) -> Settings:
 
 
 def test_the_study_survives_being_killed(tmp_path: Path) -> None:
-    survived(tmp_path, lambda run: study(run, small(1)), patience=(3, 9))
+    survived(tmp_path, lambda run: study(run, small(1), NoInputs()), patience=(3, 9))
 
 
 @pytest.mark.slow

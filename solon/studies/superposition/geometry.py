@@ -73,20 +73,20 @@ def _inputs(features: int, density: float) -> tuple[Floats, Floats]:
         (np.meshgrid(*values, indexing="ij"), np.meshgrid(*weights, indexing="ij"))
         for values, weights in cases
     ]
-    inputs = np.concatenate([np.stack([own.ravel() for own in values], axis=1) for values, _ in parts])
-    return inputs, np.concatenate([np.prod([own.ravel() for own in weights], axis=0) for _, weights in parts])
+    inputs = np.concatenate([np.stack([x.ravel() for x in values], axis=1) for values, _ in parts])
+    return inputs, np.concatenate([np.prod([w.ravel() for w in weights], axis=0) for _, weights in parts])
 
 
-def expected(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: float) -> float:
+def expected_loss(weights_NM: Floats, bias_N: Floats, importance_N: Floats, density: float) -> float:
     """The loss  E sum_i I_i (x_i - ReLU(W W^T x + b)_i)^2  of a model of up to three features, by
     integration.
 
-    >>> round(expected(np.eye(2), np.zeros(2), np.ones(2), 0.3), 12)
+    >>> round(expected_loss(np.eye(2), np.zeros(2), np.ones(2), 0.3), 12)
     0.0
     """
     x_PN, weight_P = _inputs(len(weights_NM), density)
-    made_PN = np.maximum(x_PN @ weights_NM @ weights_NM.T + bias_N, 0)
-    return float(weight_P @ (made_PN - x_PN) ** 2 @ importance_N)
+    output_PN = np.maximum(x_PN @ weights_NM @ weights_NM.T + bias_N, 0)
+    return float(weight_P @ (output_PN - x_PN) ** 2 @ importance_N)
 
 
 @cache
@@ -98,14 +98,16 @@ def phases(density: float, importance: float) -> dict[str, float]:
     variance = density / 3 - density**2 / 4
 
     def opposite(free: Floats) -> float:
-        return expected(np.array([[free[0]], [-free[1]]]), free[2:], np.array([1.0, importance]), density)
+        return expected_loss(
+            np.array([[free[0]], [-free[1]]]), free[2:], np.array([1.0, importance]), density
+        )
 
     starts = ([1.0, 1.0, 0.0, 0.0], [1.0, 0.6, 0.0, density / 2], [0.6, 1.0, density / 2, 0.0])
     tries = [
         optimize.minimize(opposite, np.array(start), method="Nelder-Mead", options=SEARCH) for start in starts
     ]
     # with one length near 0 it is one feature alone
-    losses = [float(own.fun) for own in tries if min(own.x[0], own.x[1]) > LEAST]
+    losses = [float(found.fun) for found in tries if min(found.x[0], found.x[1]) > LEAST]
     return {"first": importance * variance, "second": variance, "both": min(losses, default=float("inf"))}
 
 
@@ -121,7 +123,7 @@ def phases_of_three(density: float, importance: float) -> dict[str, float]:
         length, third, angle, bias, bias_third = free
         across, along = length * np.sin(angle), length * np.cos(angle)
         weights = np.array([[across, -along], [-across, -along], [0.0, third]])
-        return expected(
+        return expected_loss(
             weights, np.array([bias, bias, bias_third]), np.array([1.0, 1.0, importance]), density
         )
 
@@ -131,7 +133,9 @@ def phases_of_three(density: float, importance: float) -> dict[str, float]:
     ]
     # else nothing is shared
     triangles = [
-        float(own.fun) for own in tries if min(abs(own.x[1]), abs(own.x[0] * np.cos(own.x[2]))) > LEAST
+        float(found.fun)
+        for found in tries
+        if min(abs(found.x[1]), abs(found.x[0] * np.cos(found.x[2]))) > LEAST
     ]
     shared = min([phases(density, importance)["both"], *triangles])
     return {
@@ -142,6 +146,7 @@ def phases_of_three(density: float, importance: float) -> dict[str, float]:
 
 
 def best(losses: Mapping[str, float]) -> str:
+    """The arrangement with the lowest loss."""
     return min(losses, key=lambda name: losses[name])
 
 
@@ -149,7 +154,7 @@ def phase_of(weights_21: Tensor) -> str:
     """What two features in one dimension came to be: first, second, both (opposite), alike (on one side), or
     neither.
     """
-    first, second = (float(own) for own in weights_21.flatten())
+    first, second = map(float, weights_21.flatten())
     there = [abs(first) > LEAST, abs(second) > LEAST]
     if all(there):
         return "both" if first * second < 0 else "alike"
@@ -166,7 +171,9 @@ def phase_of_third(weights_32: Tensor) -> str:
     return "shared" if float((weights_32[:2] @ weights_32[2] / length).abs().max()) > LEAST else "dedicated"
 
 
-def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float, steps: int = 30) -> float:
+def attacked_error(
+    weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float, steps: int = 30
+) -> float:
     """The mean squared error of a model where every input is moved, by at most `radius`, to where it is
     worst; found by ascent from a random start.
     """
@@ -174,8 +181,8 @@ def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float,
         raise InputError(f"a radius is not below 0; found {radius:g}")
 
     def error(moved: Tensor) -> Tensor:
-        made = torch.relu((x_BN + moved) @ weights_NM @ weights_NM.T + bias_N)
-        return (made - x_BN).square().sum(dim=1)
+        output = torch.relu((x_BN + moved) @ weights_NM @ weights_NM.T + bias_N)
+        return (output - x_BN).square().sum(dim=1)
 
     if radius == 0:
         return float(error(torch.zeros_like(x_BN)).mean())
@@ -184,8 +191,8 @@ def attacked(weights_NM: Tensor, bias_N: Tensor, x_BN: Tensor, *, radius: float,
     moved = radius * moved / moved.norm(dim=1, keepdim=True)
     for _ in range(steps):
         with torch.enable_grad():
-            own = moved.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(error(own).sum(), own)
+            free = moved.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(error(free).sum(), free)
         moved = moved + 0.5 * radius * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12)
         moved = moved * (radius / moved.norm(dim=1, keepdim=True).clamp(min=radius))
     return float(torch.maximum(error(moved), error(torch.zeros_like(moved))).mean())
@@ -199,9 +206,9 @@ def polytopes() -> dict[str, tuple[Tensor, float]]:
         return torch.stack([angle.cos(), angle.sin()], dim=1)
 
     corners = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
-    square, turned = ring(4), ring(8)[1::2]
+    square, rotated = ring(4), ring(8)[1::2]
     lift = torch.full((4, 1), 0.5**0.5, dtype=torch.float64)  # so that rows spread alike in three directions
-    antiprism = torch.cat([torch.cat([square, lift], dim=1), torch.cat([turned, -lift], dim=1)])
+    antiprism = torch.cat([torch.cat([square, lift], dim=1), torch.cat([rotated, -lift], dim=1)])
     return {
         "orthogonal": (torch.eye(3, dtype=torch.float64), 1.0),
         "digon": (torch.tensor([[1.0], [-1.0]], dtype=torch.float64), 1 / 2),
@@ -212,7 +219,7 @@ def polytopes() -> dict[str, tuple[Tensor, float]]:
     }
 
 
-def shares(values: Sequence[float]) -> float:
+def largest_share(values: Sequence[float]) -> float:
     """How much of a row of weights its largest has: max |w| / sum |w|. 1: one feature alone."""
     sizes = np.abs(np.array(values))
     return float(sizes.max() / max(float(sizes.sum()), 1e-12))

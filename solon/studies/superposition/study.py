@@ -7,7 +7,7 @@ on from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,149 +15,117 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solon.errors import InputError
 from solon.models.base import derive
 from solon.pool.workers import process_pool
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.superposition.geometry import attacked
-from solon.studies.superposition.report import report
-from solon.studies.superposition.results import Findings, Model
+from solon.studies.superposition.geometry import attacked_error
+from solon.studies.superposition.inputs import Options
+from solon.studies.superposition.report import Attack, report
+from solon.studies.superposition.settings import Settings, full, quick
 from solon.studies.superposition.toy_model import (
     Plan,
     Relation,
-    Trained,
-    drawn,
+    ToyModels,
+    draw_inputs,
     geometric,
     train,
     train_absolute,
 )
+from solon.study.conduct import NoInputs, Study
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Every number that can be changed."""
+class Job:
+    """Models that are trained for a section of the report."""
 
-    features: int = 200
-    """of the models whose geometry is looked at"""
-    hidden: int = 20
-    levels: int = 20
-    """densities from 1 down to a twentieth, evenly spaced in their logarithm"""
-    steps: int = 10_000
-    batch: int = 1024
-    cells: int = 12
-    """of each phase diagram, on each side"""
-    restarts: int = 8
-    """of each of its cells, the best of which counts (twice as many where features are three); also of the
-    models of the introduction
-    """
-    phase_steps: int = 4000
-    absolute_features: int = 20
-    """of the models that compute absolute values, with as many neurons"""
-    absolute_steps: int = 6000
-    radius: float = 0.1
-    """of an attack on inputs"""
-    workers: int = 2
-    """processes, of one thread each"""
+    section: str
+    plan: Plan
 
-    def __post_init__(self) -> None:
-        if (
-            self.features <= self.hidden
-            or self.levels < 4
-            or self.cells < 4
-            or min(self.restarts, self.steps, self.phase_steps, self.absolute_steps, self.workers) < 1
-        ):
-            raise InputError(
-                "there are more features than hidden dimensions, at least 4 levels and 4 cells, and "
-                "restarts, steps and workers are at least 1"
-            )
-        if self.radius <= 0 or self.absolute_features < 4 or self.steps < 100:
-            raise InputError(
-                "an attack's radius is above 0, absolute values are of at least 4 features, and steps at "
-                "least 100"
-            )
+    @property
+    def key(self) -> str:
+        return f"{self.section} {derive(0, self.plan)}"
+
+    @property
+    def cost(self) -> float:
+        """About how long it takes, in no unit."""
+        plan = self.plan
+        return plan.instances * plan.batch * plan.features * (plan.hidden + 8) * plan.steps
 
 
-def quick() -> Settings:
-    """All sections in minutes on two cores."""
-    return Settings(batch=512, phase_steps=3000, restarts=6, absolute_steps=3000)
-
-
-def full() -> Settings:
-    """The authors' notebook's numbers."""
-    return Settings()
-
-
-def study(run: Run, settings: Settings) -> Report:
-    """All of it."""
+def study(run: Run, settings: Settings, inputs: NoInputs) -> Report:
+    """All models are trained, each of its section; those of the geometry are attacked."""
     jobs = [
-        *introduction(run, settings),
-        *geometry(run, settings),
-        *tied(run, settings),
-        *diagrams(run, settings),
-        *absolute(run, settings),
+        *introduction(run.seed, settings),
+        *geometry(run.seed, settings),
+        *tied(run.seed, settings),
+        *diagrams(run.seed, settings),
+        *absolute(run.seed, settings),
     ]
-    order = sorted(jobs, key=lambda job: -cost(job[1]))  # the longest first: none is left over at the end
-    pool = process_pool(settings.workers, threads=1) if settings.workers > 1 else None
-    rows = run.stream(
-        "models",
-        order,
-        lambda job: f"{job[0]} {derive(0, job)}",
-        learned,
-        total=len(order),
-        size=1,
-        pool=pool,
+    models = train_all(run, jobs, workers=settings.workers)
+    attacks = run.once(
+        "attacks", lambda: [asdict(attack(model, settings.radius)) for model in models["geometry"]]
     )
-    models = [
-        Model(
-            name,
-            plan,
-            torch.tensor(row["weights"]),
-            torch.tensor(row["bias"]),
-            row["loss"],
-            row["steps"],
-            row["way"],
-        )
-        for (name, plan), row in zip(order, rows, strict=True)
-    ]
-    found = Findings(
-        {
-            name: [own for own in models if own.name == name]
-            for name in dict.fromkeys(own.name for own in models)
-        }
-    )
-    levels = sorted(found.models["geometry"], key=lambda own: -own.plan.density)
-    found.attacks = run.once("attacks", lambda: [attack(own, settings) for own in levels])
-    return report(asdict(settings), found)
+    return report(settings, models, [Attack(**row) for row in attacks])
 
 
-Job = tuple[str, Plan]
+def train_all(run: Run, jobs: Sequence[Job], *, workers: int) -> dict[str, list[ToyModels]]:
+    """What every job ends on, by section, the densest first."""
+    order = sorted(jobs, key=lambda job: -job.cost)  # the longest first: none is left over at the end
+    pool = process_pool(workers, threads=1) if workers > 1 else None
+    rows = run.stream("models", order, lambda job: job.key, train_rows, total=len(order), size=1, pool=pool)
+    models: dict[str, list[ToyModels]] = {}
+    for job, row in zip(order, rows, strict=True):
+        models.setdefault(job.section, []).append(from_row(job.plan, row))
+    return {
+        section: sorted(trained, key=lambda model: -model.plan.density) for section, trained in models.items()
+    }
 
 
-def cost(plan: Plan) -> float:
-    return plan.instances * plan.batch * plan.features * (plan.hidden + 8) * plan.steps
-
-
-def learned(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def train_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """What training leaves of each job, as a row."""
-    rows = []
-    for name, plan in jobs:
-        own: Trained = train_absolute(plan) if name == "absolute" else train(plan)
-        rows.append(
-            {
-                "weights": rounded(own.weights_KNM),
-                "bias": rounded(own.bias_KN),
-                "loss": own.loss_K.tolist(),
-                "steps": list(own.steps),
-                "way": rounded(own.way_SKNM),
-            }
-        )
-    return rows
+    return [
+        to_row(train_absolute(job.plan) if job.section == "absolute" else train(job.plan)) for job in jobs
+    ]
 
 
-def rounded(own: Tensor) -> Any:
+def to_row(models: ToyModels) -> dict[str, Any]:
+    """Models as JSON."""
+    return {
+        "weights": _rounded(models.weights_KNM),
+        "bias": _rounded(models.bias_KN),
+        "loss": models.loss,
+        "steps": models.steps,
+        "snapshots": _rounded(models.snapshots_SKNM),
+    }
+
+
+def from_row(plan: Plan, row: Mapping[str, Any]) -> ToyModels:
+    """Models as they were kept."""
+    return ToyModels(
+        plan,
+        torch.tensor(row["weights"]),
+        torch.tensor(row["bias"]),
+        tuple(row["loss"]),
+        tuple(row["steps"]),
+        torch.tensor(row["snapshots"], dtype=torch.float64),
+    )
+
+
+def _rounded(tensor: Tensor) -> Any:
     """Numbers of seven digits: JSON would have seventeen."""
-    return np.round(own.double().numpy(), 7).tolist()
+    return np.round(tensor.double().numpy(), 7).tolist()
+
+
+def attack(models: ToyModels, radius: float) -> Attack:
+    """A model's squared error on inputs as they come, and moved to where it is worst."""
+    generator = torch.Generator().manual_seed(derive(models.plan.seed, "attack"))
+    x_BN = draw_inputs(models.plan, 1, 256, generator)[0]
+    plain, worst = (
+        attacked_error(models.weights_KNM[0], models.bias_KN[0], x_BN, radius=distance)
+        for distance in (0.0, radius)
+    )
+    return Attack(plain, worst)
 
 
 def densities(levels: int) -> list[float]:
@@ -165,9 +133,8 @@ def densities(levels: int) -> list[float]:
     return [20 ** (-level / (levels - 1)) for level in range(levels)]
 
 
-def introduction(run: Run, settings: Settings) -> list[Job]:
+def introduction(seed: int, settings: Settings) -> Iterator[Job]:
     """Five features of falling importance in two dimensions, ten densities, with the ReLU and without."""
-    found = []
     for level, density in enumerate(densities(10)):
         plan = Plan(
             5,
@@ -175,132 +142,110 @@ def introduction(run: Run, settings: Settings) -> list[Job]:
             density,
             (geometric(0.9, 5),),
             instances=settings.restarts,
-            seed=derive(run.seed, "introduction", level),
+            seed=derive(seed, "introduction", level),
             steps=settings.steps,
             batch=settings.batch,
         )
-        found.append(("introduction", plan))
+        yield Job("introduction", plan)
         if level in (0, 9):
-            found.append(("linear", replace(plan, linear=True)))
-    return found
+            yield Job("linear", replace(plan, linear=True))
 
 
-def geometry(run: Run, settings: Settings) -> list[Job]:
+def geometry(seed: int, settings: Settings) -> Iterator[Job]:
     """Features of one importance at every density."""
-    ones = ((1.0,) * settings.features,)
-    return [
-        (
-            "geometry",
-            Plan(
-                settings.features,
-                settings.hidden,
-                density,
-                ones,
-                seed=derive(run.seed, "geometry", level),
-                steps=settings.steps,
-                batch=settings.batch,
-            ),
+    for level, density in enumerate(densities(settings.levels)):
+        plan = Plan(
+            settings.features,
+            settings.hidden,
+            density,
+            ((1.0,) * settings.features,),
+            seed=derive(seed, "geometry", level),
+            steps=settings.steps,
+            batch=settings.batch,
         )
-        for level, density in enumerate(densities(settings.levels))
-    ]
+        yield Job("geometry", plan)
 
 
-def tied(run: Run, settings: Settings) -> list[Job]:
-    """Two pairs of features in two dimensions, tied one way or the other; and five alike, watched as they
+def tied(seed: int, settings: Settings) -> Iterator[Job]:
+    """Two pairs of features in two dimensions, tied one way or the other; and twenty alike, watched as they
     learn.
     """
-    made: list[Job] = []
     relations: tuple[Relation, ...] = ("correlated", "anticorrelated", "independent")
     for relation in relations:
-        seed = derive(run.seed, "tied", relation)
         plan = Plan(
             4,
             2,
             0.1,
             ((1.0,) * 4,),
             instances=4 * settings.restarts,
-            seed=seed,
+            seed=derive(seed, "tied", relation),
             steps=settings.phase_steps,
             batch=settings.batch,
             relation=relation,
         )
-        made.append((relation, plan))
+        yield Job(relation, plan)
     watched = Plan(
         20,
         3,
         0.05,
         ((1.0,) * 20,),
         instances=settings.restarts,
-        seed=derive(run.seed, "watched"),
+        seed=derive(seed, "watched"),
         steps=settings.steps,
         batch=settings.batch,
         kept=100,
     )
-    return [*made, ("watched", watched)]
+    yield Job("watched", watched)
 
 
-def importances(cells: int) -> list[float]:
-    """Of the last feature over the others, from 1/10 to 10."""
-    return [float(own) for own in np.logspace(-1, 1, cells)]
-
-
-def chances(cells: int) -> list[float]:
-    """Densities from 1 to 1/100."""
-    return [float(own) for own in np.logspace(0, -2, cells)]
-
-
-def diagrams(run: Run, settings: Settings) -> list[Job]:
-    """Two features in one dimension and three in two: every importance of the last at each density, each from
-    several starts.
+def diagrams(seed: int, settings: Settings) -> Iterator[Job]:
+    """Two features in one dimension and three in two: every importance of the last, from 1/10 of the others'
+    to 10 times as much, at each density from 1 to 1/100, each from several starts.
     """
-    jobs: list[Job] = []
     for name, features in (("phases", 2), ("phases_of_three", 3)):
         others = (1.0,) * (features - 1)
         # three features pair off in three ways, and stay as they began to
         starts = settings.restarts * (features - 1)
-        rows = tuple((*others, own) for own in importances(settings.cells) for _ in range(starts))
-        for level, density in enumerate(chances(settings.cells)):
-            seed = derive(run.seed, name, level)
+        importances = map(float, np.logspace(-1, 1, settings.cells))
+        rows = tuple((*others, importance) for importance in importances for _ in range(starts))
+        for level, density in enumerate(map(float, np.logspace(0, -2, settings.cells))):
             plan = Plan(
                 features,
                 features - 1,
                 density,
                 rows,
                 instances=len(rows),
-                seed=seed,
+                seed=derive(seed, name, level),
                 steps=settings.phase_steps,
                 batch=256,
                 learning_rate=3e-3,
             )
-            jobs.append((name, plan))
-    return jobs
+            yield Job(name, plan)
 
 
-def absolute(run: Run, settings: Settings) -> list[Job]:
+def absolute(seed: int, settings: Settings) -> Iterator[Job]:
     """Absolute values by ReLU neurons, dense to sparse."""
     size = settings.absolute_features
-    return [
-        (
-            "absolute",
-            Plan(
-                size,
-                size,
-                density,
-                (geometric(0.8, size),),
-                seed=derive(run.seed, "absolute", level),
-                steps=settings.absolute_steps,
-                batch=256,
-                learning_rate=3e-3,
-            ),
+    for level, density in enumerate((1.0, 0.3, 0.1, 0.03, 0.01)):
+        plan = Plan(
+            size,
+            size,
+            density,
+            (geometric(0.8, size),),
+            seed=derive(seed, "absolute", level),
+            steps=settings.absolute_steps,
+            batch=256,
+            learning_rate=3e-3,
         )
-        for level, density in enumerate((1.0, 0.3, 0.1, 0.03, 0.01))
-    ]
+        yield Job("absolute", plan)
 
 
-def attack(own: Model, settings: Settings) -> dict[str, float]:
-    """A model's squared error on inputs as they come, and moved to where it is worst."""
-    x_BN = drawn(own.plan, 1, 256, torch.Generator().manual_seed(derive(own.plan.seed, "attack")))[0]
-    plain, worst = (
-        attacked(own.weights_KNM[0], own.bias_KN[0], x_BN, radius=radius) for radius in (0.0, settings.radius)
-    )
-    return {"density": own.plan.density, "plain": plain, "worst": worst}
+STUDY = Study(
+    name="superposition",
+    options=Options,
+    quick=quick,
+    full=full,
+    inputs=lambda options: NoInputs(),
+    study=study,
+    subject=lambda inputs: "toy models",
+)

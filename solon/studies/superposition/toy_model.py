@@ -13,9 +13,11 @@ Shapes: K instances, B inputs, N features, M hidden dimensions, A features of a 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ class Plan:
                 "instances, steps and batch are at least 1"
             )
         if len(self.importance) not in (1, self.instances) or any(
-            len(own) != self.features for own in self.importance
+            len(row) != self.features for row in self.importance
         ):
             raise InputError(
                 f"importances are needed of {self.features} features, once or for each of {self.instances} "
@@ -65,43 +67,57 @@ class Plan:
         if self.relation != "independent" and self.features % 2:
             raise InputError(f"features are tied in pairs; {self.features} is odd")
 
+    @property
+    def sparsity(self) -> float:
+        """Minus the density's logarithm to base 10."""
+        return float(-np.log10(self.density))
+
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """Weights (K, N, M), biases (K, N), each instance's mean loss over the last twentieth of steps (K,), and
-    what was kept on the way: steps and weights (S, K, N, M).
+class ToyModels:
+    """The instances of a plan as they ended: weights (K, N, M), biases (K, N), each instance's mean loss over
+    the last twentieth of steps; and what was kept on the way: steps and weights (S, K, N, M).
     """
 
+    plan: Plan
     weights_KNM: Tensor
     bias_KN: Tensor
-    loss_K: Tensor
+    loss: tuple[float, ...]
     steps: tuple[int, ...]
-    way_SKNM: Tensor
+    snapshots_SKNM: Tensor
+
+    @property
+    def best(self) -> int:
+        """The instance with the lowest loss."""
+        return min(range(len(self.loss)), key=lambda instance: self.loss[instance])
 
 
-def places(total: int, density: float, generator: torch.Generator) -> Tensor:
+Levels = Sequence[ToyModels]  # models of one kind, the densest first
+
+
+def successes(total: int, density: float, generator: torch.Generator) -> Tensor:
     """Where `total` independent trials of probability `density` succeed, in order: exactly so in
     distribution, by as many draws as there are successes.
 
-    >>> found = places(1000, 1.0, torch.Generator().manual_seed(0))
-    >>> len(found), int(found[0]), int(found[-1])
+    >>> trials = successes(1000, 1.0, torch.Generator().manual_seed(0))
+    >>> len(trials), int(trials[0]), int(trials[-1])
     (1000, 0, 999)
     """
     if density >= 1:
         return torch.arange(total)
-    found, last = list[Tensor](), -1
+    chunks, last = list[Tensor](), -1
     while last < total:
         count = int((total - last) * density + 6 * math.sqrt((total - last) * density) + 16)
         uniform = torch.rand(count, generator=generator, dtype=torch.float64).clamp_(min=1e-300)
         gaps = (uniform.log_() / math.log1p(-density)).floor_().to(torch.int64) + 1
         ahead = gaps.cumsum(0) + last
-        found.append(ahead)
+        chunks.append(ahead)
         last = int(ahead[-1])
-    whole = torch.cat(found)
+    whole = torch.cat(chunks)
     return whole[: int(torch.searchsorted(whole, total))]
 
 
-def train(plan: Plan) -> Trained:
+def train(plan: Plan) -> ToyModels:
     """All instances of a plan, AdamW, weights drawn as the authors' notebook draws them."""
     count, features, hidden, size = plan.instances, plan.features, plan.hidden, plan.batch
     generator = torch.Generator().manual_seed(plan.seed)
@@ -113,10 +129,8 @@ def train(plan: Plan) -> Trained:
     optimiser = torch.optim.AdamW(
         [weights_KNM, bias_KN], lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
-    marks = (
-        {round(plan.steps * number / plan.kept) for number in range(1, plan.kept + 1)} if plan.kept else set()
-    )
-    steps, way = list[int](), list[Tensor]()
+    kept = {round(plan.steps * number / plan.kept) for number in range(1, plan.kept + 1)}
+    steps, snapshots_KNM = list[int](), list[Tensor]()
     recent_K, tail = torch.zeros(count), max(1, plan.steps // 20)
     for step in range(1, plan.steps + 1):
         last = step > plan.steps - tail
@@ -126,11 +140,12 @@ def train(plan: Plan) -> Trained:
         optimiser.step()
         if last:
             recent_K += loss_K / tail
-        if step in marks:
+        if step in kept:
             steps.append(step)
-            way.append(weights_KNM.clone())
+            snapshots_KNM.append(weights_KNM.clone())
     empty = torch.zeros(0, count, features, hidden)
-    return Trained(weights_KNM, bias_KN, recent_K, tuple(steps), torch.stack(way) if way else empty)
+    snapshots = torch.stack(snapshots_KNM) if snapshots_KNM else empty
+    return ToyModels(plan, weights_KNM, bias_KN, tuple(recent_K.tolist()), tuple(steps), snapshots)
 
 
 def gradients(
@@ -147,25 +162,27 @@ def gradients(
     zeros where they are not wanted.
     """
     count, features, _ = weights_KNM.shape
-    x_KBN = drawn(plan, count, size, generator)
+    x_KBN = draw_inputs(plan, count, size, generator)
     h_KBM = torch.bmm(x_KBN, weights_KNM)
-    made_KBN = torch.baddbmm(bias_KN[:, None, :], h_KBM, weights_KNM.transpose(1, 2))
+    output_KBN = torch.baddbmm(bias_KN[:, None, :], h_KBM, weights_KNM.transpose(1, 2))
     if not plan.linear:
-        made_KBN.relu_()
-    error_KBN = made_KBN - x_KBN
+        output_KBN.relu_()
+    error_KBN = output_KBN - x_KBN
     losses_K = (error_KBN.square() * importance_K1N).mean(dim=(1, 2)) if loss else torch.zeros(count)
-    pull_KBN = error_KBN.mul_(importance_K1N * (2 / (size * features)))
+    slope_KBN = error_KBN.mul_(importance_K1N * (2 / (size * features)))
     if not plan.linear:
-        pull_KBN.mul_(made_KBN.sign_())  # 1 where the reconstruction is above 0
-    back_KBM = torch.bmm(pull_KBN, weights_KNM)
-    by_weights = torch.baddbmm(torch.bmm(pull_KBN.transpose(1, 2), h_KBM), x_KBN.transpose(1, 2), back_KBM)
-    return by_weights, pull_KBN.sum(dim=1), losses_K
+        slope_KBN.mul_(output_KBN.sign_())  # 1 where the reconstruction is above 0
+    back_KBM = torch.bmm(slope_KBN, weights_KNM)
+    weights_slope = torch.baddbmm(
+        torch.bmm(slope_KBN.transpose(1, 2), h_KBM), x_KBN.transpose(1, 2), back_KBM
+    )
+    return weights_slope, slope_KBN.sum(dim=1), losses_K
 
 
-def drawn(plan: Plan, count: int, size: int, generator: torch.Generator) -> Tensor:
+def draw_inputs(plan: Plan, count: int, size: int, generator: torch.Generator) -> Tensor:
     """Inputs (K, B, N), with zeros in them."""
     if plan.relation == "independent" and plan.density < DENSE:
-        there_A = places(count * size * plan.features, plan.density, generator)
+        there_A = successes(count * size * plan.features, plan.density, generator)
         x = torch.zeros(count, size, plan.features)
         x.view(-1)[there_A] = torch.rand(len(there_A), generator=generator)
         return x
@@ -184,7 +201,7 @@ def geometric(base: float, features: int) -> tuple[float, ...]:
     return tuple(base**number for number in range(features))
 
 
-def train_absolute(plan: Plan) -> Trained:
+def train_absolute(plan: Plan) -> ToyModels:
     """Absolute values computed by ReLU neurons, h = ReLU(W1^T x), |x| ~ ReLU(W2 h + b), of inputs on [-1, 1];
     the weights given back are W1 (K, N, M).
     """
@@ -203,15 +220,16 @@ def train_absolute(plan: Plan) -> Trained:
     )
     recent_K, tail = torch.zeros(count), max(1, plan.steps // 20)
     for step in range(1, plan.steps + 1):
-        size_KBN = drawn(plan, count, plan.batch, generator)
+        size_KBN = draw_inputs(plan, count, plan.batch, generator)
         x_KBN = size_KBN * (torch.randint(0, 2, size_KBN.shape, generator=generator) * 2 - 1)
         with torch.enable_grad():
-            made_KBN = torch.relu(torch.baddbmm(bias_K1N, torch.relu(torch.bmm(x_KBN, into_KNM)), out_KMN))
-            losses_K = ((made_KBN - size_KBN).square() * importance_K1N).mean(dim=(1, 2))
+            output_KBN = torch.relu(torch.baddbmm(bias_K1N, torch.relu(torch.bmm(x_KBN, into_KNM)), out_KMN))
+            losses_K = ((output_KBN - size_KBN).square() * importance_K1N).mean(dim=(1, 2))
         optimiser.zero_grad()
         losses_K.sum().backward()
         optimiser.step()
         if step > plan.steps - tail:
             recent_K += losses_K.detach() / tail
     empty = torch.zeros(0, count, features, hidden)
-    return Trained(into_KNM.detach(), bias_K1N.detach()[:, 0], recent_K, (), empty)
+    loss = tuple(recent_K.tolist())
+    return ToyModels(plan, into_KNM.detach(), bias_K1N.detach()[:, 0], loss, (), empty)
