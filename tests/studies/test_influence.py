@@ -38,9 +38,17 @@ from solon.models.trie import ScoreRequest
 from solon.records.page import page
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.influence.ladder import by_question, datamodelling, digits, network, responses, rungs
-from solon.studies.influence.study import Settings as InfluenceSettings
+from solon.studies.influence.ladder import (
+    approximate,
+    correlations,
+    datamodelling_scores,
+    draw_digits,
+    proximal_responses,
+    train_network,
+)
+from solon.studies.influence.settings import Settings as InfluenceSettings
 from solon.studies.influence.study import study as ladder_study
+from solon.study.conduct import NoInputs
 from solon.tools.explain.report import report as explain_report
 from solon.tools.explain.study import Settings as ExplainSettings
 from solon.tools.explain.study import Source, explain, explain_all
@@ -74,12 +82,12 @@ def test_one_linear_layer_with_one_output_is_solved_exactly() -> None:
 
 
 def test_the_ladder_from_exact_curvature_down() -> None:
-    data = digits(0, rows=300, asked=10)
-    own = rungs(network(data.inputs_NC, data.labels_N, seed=0), data)
-    for ours, peer in zip(own.apart["ekfac"], own.apart["kfac"], strict=True):  # a theorem
+    data = draw_digits(0, rows=300, questions=10)
+    own = approximate(train_network(data.inputs_NC, data.labels_N, seed=0), data)
+    for ours, peer in zip(own.block_errors["ekfac"], own.block_errors["kfac"], strict=True):  # a theorem
         assert ours < peer < 1
-    target = responses(own, data, range(8))
-    near = {name: float(np.mean(by_question(values[:, :8], target))) for name, values in own.scores.items()}
+    target = proximal_responses(own, data, range(8))
+    near = {name: float(np.mean(correlations(values[:, :8], target))) for name, values in own.scores.items()}
     assert near["exact"] > 0.995 and near["blocks"] > 0.75
     assert near["ekfac"] > near["identity"] + 0.1 and near["ekfac"] > 0.3
 
@@ -89,15 +97,15 @@ def test_subsets_that_are_summed_right_are_ranked_right() -> None:
     scores_QN = rng.normal(size=(3, 40))
     subsets = [rng.permutation(40)[:20] for _ in range(30)]
     outcomes = np.stack([scores_QN[:, places].sum(axis=1) for places in subsets])
-    assert datamodelling(scores_QN, subsets, outcomes) == pytest.approx([1.0] * 3)
-    assert datamodelling(-scores_QN, subsets, outcomes) == pytest.approx([-1.0] * 3)
+    assert datamodelling_scores(scores_QN, subsets, outcomes) == pytest.approx([1.0] * 3)
+    assert datamodelling_scores(-scores_QN, subsets, outcomes) == pytest.approx([-1.0] * 3)
 
 
 def test_the_study_survives_being_killed(tmp_path: Path) -> None:
     settings = InfluenceSettings(
-        seeds=1, rows=100, asked=3, points=2, subsets=10, starts=1, sequences=100, queries=3, ranks=(1, 4)
+        seeds=1, rows=100, questions=3, points=2, subsets=10, starts=1, sequences=100, queries=3, ranks=(1, 4)
     )
-    whole = survived(tmp_path, lambda run: ladder_study(run, settings), patience=(1, 4))
+    whole = survived(tmp_path, lambda run: ladder_study(run, settings, NoInputs()), patience=(1, 4))
     lines = {line.split(" | ")[0].strip("| "): line for line in whole.splitlines() if line.startswith("| ")}
     assert "| holds |" in lines["A training row that is the query itself has the highest influence on it"]
     for name in ("layers", "tokens"):

@@ -32,10 +32,11 @@ class Classifier:
     layers: tuple[str, ...]
 
     def start(self) -> Tensor:
-        """(P,)"""
-        return self.joined(dict(self.module.named_parameters()))
+        """The parameters as they are, (P,)."""
+        return self.flatten(dict(self.module.named_parameters()))
 
-    def joined(self, named: Mapping[str, Tensor]) -> Tensor:
+    def flatten(self, named: Mapping[str, Tensor]) -> Tensor:
+        """Named parameters as one vector, (P,)."""
         parts = []
         for name in self.layers:
             weight, bias = named[f"{name}.weight"], named.get(f"{name}.bias")
@@ -46,24 +47,20 @@ class Classifier:
 
     def sizes(self) -> list[tuple[int, int]]:
         """(O, I) of each layer, I with the bias."""
-        own = dict(self.module.named_modules())
-        return [
-            (own[name].weight.shape[0], own[name].weight.shape[1] + (own[name].bias is not None))
-            for name in self.layers
-        ]
+        named = dict(self.module.named_parameters())
+        weights = [(named[f"{name}.weight"], f"{name}.bias" in named) for name in self.layers]
+        return [(weight.shape[0], weight.shape[1] + has_bias) for weight, has_bias in weights]
 
     def logits(self, theta_P: Tensor, inputs_NC: Tensor) -> Tensor:
-        """(N, V)"""
+        """Logits at parameters, (N, V)."""
         named: dict[str, Tensor] = {}
         start = 0
         for name, (outputs, inputs) in zip(self.layers, self.sizes(), strict=True):
-            own = theta_P[start : start + outputs * inputs].view(outputs, inputs)
-            has_bias = dict(self.module.named_modules())[name].bias is not None
-            named |= (
-                {f"{name}.weight": own[:, :-1], f"{name}.bias": own[:, -1]}
-                if has_bias
-                else {f"{name}.weight": own}
-            )
+            matrix = theta_P[start : start + outputs * inputs].view(outputs, inputs)
+            if self.module.get_submodule(name).bias is None:
+                named[f"{name}.weight"] = matrix
+            else:
+                named |= {f"{name}.weight": matrix[:, :-1], f"{name}.bias": matrix[:, -1]}
             start += outputs * inputs
         return torch.as_tensor(functional_call(self.module, named, (inputs_NC,)))
 
@@ -74,7 +71,7 @@ def gauss_newton(model: Classifier, inputs_NC: Tensor) -> Tensor:
     if len(theta_P) > MOST:
         raise InputError(f"a dense matrix of {len(theta_P)} parameters is too large; at most {MOST}")
     inputs_NC = inputs_NC.double()
-    jacobian_NVP = vmap(jacrev(lambda theta, own: model.logits(theta, own[None])[0]), in_dims=(None, 0))(
+    jacobian_NVP = vmap(jacrev(lambda theta, row: model.logits(theta, row[None])[0]), in_dims=(None, 0))(
         theta_P, inputs_NC
     )
     p_NV = model.logits(theta_P, inputs_NC).softmax(dim=-1).detach()
@@ -96,13 +93,13 @@ def block_diagonal(matrix_PP: Tensor, sizes: Sequence[tuple[int, int]]) -> Tenso
 def gradients(model: Classifier, inputs_NC: Tensor, labels_N: Tensor) -> Tensor:
     """Each example's gradient of its loss, (N, P)."""
 
-    def loss(theta: Tensor, own: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(model.logits(theta, own[None]), label[None])
+    def loss(theta: Tensor, row: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(model.logits(theta, row[None]), label[None])
 
-    found: Tensor = vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(
+    gradients_NP: Tensor = vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(
         model.start(), inputs_NC.double(), labels_N
     )
-    return found.detach()
+    return gradients_NP.detach()
 
 
 def response(
@@ -122,7 +119,7 @@ def response(
     start_P, inputs_NC = model.start().detach(), inputs_NC.double()
     before_NV = model.logits(start_P, inputs_NC).log_softmax(dim=-1).detach()
     scale_P = (diagonal_P + damping_P).rsqrt()
-    own, label = example[0].double()[None], torch.tensor([example[1]])
+    input_1C, label = example[0].double()[None], torch.tensor([example[1]])
 
     def objective(shift: np.ndarray) -> tuple[float, np.ndarray]:
         z_P = torch.tensor(shift, requires_grad=True)
@@ -135,7 +132,7 @@ def response(
         )
         value = (
             divergence
-            + weight * F.cross_entropy(model.logits(theta_P, own), label)
+            + weight * F.cross_entropy(model.logits(theta_P, input_1C), label)
             + 0.5 * (damping_P * (scale_P * z_P) ** 2).sum()
         )
         (slope_P,) = torch.autograd.grad(value, z_P)

@@ -40,152 +40,149 @@ class Digits:
 
     @property
     def rows(self) -> list[LabelledVector]:
-        return [(own, int(label)) for own, label in zip(self.inputs_NC, self.labels_N, strict=True)]
+        return [(image, int(label)) for image, label in zip(self.inputs_NC, self.labels_N, strict=True)]
 
     @property
-    def asked(self) -> list[LabelledVector]:
-        return [(own, int(label)) for own, label in zip(self.questions_QC, self.answers_Q, strict=True)]
+    def questions(self) -> list[LabelledVector]:
+        return [(image, int(label)) for image, label in zip(self.questions_QC, self.answers_Q, strict=True)]
 
 
-def digits(seed: int, *, rows: int, asked: int) -> Digits:
-    """Drawn by seed, none both learned from and asked."""
+def draw_digits(seed: int, *, rows: int, questions: int) -> Digits:
+    """Digits drawn by seed, none both learned from and asked."""
     pixels, names = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(pixels))[: rows + asked]
+    order = np.random.default_rng(seed).permutation(len(pixels))[: rows + questions]
     inputs, labels = torch.tensor(pixels[order] / 16, dtype=torch.float32), torch.tensor(names[order])
     return Digits(inputs[:rows], labels[:rows], inputs[rows:], labels[rows:])
 
 
-def network(inputs_NC: Tensor, labels_N: Tensor, *, seed: int, steps: int = 200) -> nn.Sequential:
+def train_network(inputs_NC: Tensor, labels_N: Tensor, *, seed: int, steps: int = 200) -> nn.Sequential:
     """64 - 24 - 10 with tanh, trained on all of them at once."""
     generator = torch.Generator().manual_seed(seed)
-    net = nn.Sequential(nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10))
-    for parameter in net.parameters():
+    network = nn.Sequential(nn.Linear(64, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 10))
+    for parameter in network.parameters():
         bound = parameter.shape[-1] ** -0.5
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, weight_decay=1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2, weight_decay=1e-4)
     for _ in range(steps):
         optimiser.zero_grad()
-        F.cross_entropy(net(inputs_NC), labels_N).backward()
+        F.cross_entropy(network(inputs_NC), labels_N).backward()
         optimiser.step()
-    return net
+    return network
 
 
 @dataclass(frozen=True, slots=True)
-class Rungs:
+class Approximations:
     """Influences (Q, N) by each approximation, from exact curvature down; and how far each layer's factored
     curvature is from its dense block, by Frobenius norms over that of the block.
     """
 
     scores: dict[str, np.ndarray]
-    apart: dict[str, list[float]]
+    block_errors: dict[str, list[float]]
     damping_P: Tensor
     dense_PP: Tensor
     model: Classifier
 
 
-def rungs(net: nn.Sequential, data: Digits) -> Rungs:
+def approximate(network: nn.Sequential, data: Digits) -> Approximations:
     """Every approximation on the same network. Labels are all classes, weighted: curvature without the noise
     of drawing them.
     """
-    layers, objective = linear_layers(net), classification_objective(net)
+    layers, objective = linear_layers(network), classification_objective(network)
     factors = fit_factors(
-        expected_label_objective(net, 10),
+        expected_label_objective(network, 10),
         layers,
-        [(own, label) for own, _ in data.rows for label in range(10)],
+        [(image, label) for image, _ in data.rows for label in range(10)],
     )
-    asked = {m: preconditioned_queries(objective, layers, factors, data.asked, method=m) for m in METHODS}
-    found: dict[str, np.ndarray] = {
-        m: influence(objective, layers, own, data.rows) for m, own in asked.items()
-    }
-    model = Classifier(net.double(), tuple(layers))
+    scores: dict[str, np.ndarray] = {}
+    for method in METHODS:
+        queries = preconditioned_queries(objective, layers, factors, data.questions, method=method)
+        scores[method] = influence(objective, layers, queries, data.rows)
+    model = Classifier(network.double(), tuple(layers))
     dense_PP = gauss_newton(model, data.inputs_NC)
     sizes = model.sizes()
     damping_P = torch.cat(
         [
-            torch.full((o * i,), DAMPING * float(own.values_OI.mean()), dtype=torch.float64)
-            for own, (o, i) in zip(factors.values(), sizes, strict=True)
+            torch.full((o * i,), DAMPING * float(layer.values_OI.mean()), dtype=torch.float64)
+            for layer, (o, i) in zip(factors.values(), sizes, strict=True)
         ]
     )
-    learned, wanted = (
-        gradients(model, data.inputs_NC, data.labels_N),
-        gradients(model, data.questions_QC, data.answers_Q),
-    )
+    rows_NP = gradients(model, data.inputs_NC, data.labels_N)
+    questions_QP = gradients(model, data.questions_QC, data.answers_Q)
     for name, matrix in (("exact", dense_PP), ("blocks", block_diagonal(dense_PP, sizes))):
-        found[name] = (wanted @ torch.linalg.solve(matrix + torch.diag(damping_P), learned.T)).numpy()
-    return Rungs(found, apart(factors, dense_PP, sizes), damping_P, dense_PP, model)
+        scores[name] = (questions_QP @ torch.linalg.solve(matrix + torch.diag(damping_P), rows_NP.T)).numpy()
+    return Approximations(scores, block_errors(factors, dense_PP, sizes), damping_P, dense_PP, model)
 
 
-def apart(
+def block_errors(
     factors: dict[str, Factors], dense_PP: Tensor, sizes: Sequence[tuple[int, int]]
 ) -> dict[str, list[float]]:
     """|dense block - factored| / |dense block| of each layer. EK-FAC's is never above K-FAC's: of all
     matrices with these eigenvectors it is the nearest (George et al. 2018).
     """
-    found: dict[str, list[float]] = {"ekfac": [], "kfac": []}
+    errors: dict[str, list[float]] = {"ekfac": [], "kfac": []}
     start = 0
-    for own, (o, i) in zip(factors.values(), sizes, strict=True):
-        part = dense_PP[start : start + o * i, start : start + o * i]
-        basis = torch.einsum("ab,cd->acbd", own.basis_OO.double(), own.basis_II.double()).reshape(
+    for layer, (o, i) in zip(factors.values(), sizes, strict=True):
+        block = dense_PP[start : start + o * i, start : start + o * i]
+        basis = torch.einsum("ab,cd->acbd", layer.basis_OO.double(), layer.basis_II.double()).reshape(
             o * i, o * i
         )
-        for method in found:
-            values = own.eigenvalues(method).double().flatten()  # type: ignore[arg-type]
-            found[method].append(float((part - (basis * values) @ basis.T).norm() / part.norm()))
+        for method in errors:
+            values = layer.eigenvalues(method).double().flatten()  # type: ignore[arg-type]
+            errors[method].append(float((block - (basis * values) @ basis.T).norm() / block.norm()))
         start += o * i
-    return found
+    return errors
 
 
-def responses(own: Rungs, data: Digits, places: Sequence[int]) -> np.ndarray:
+def proximal_responses(approximations: Approximations, data: Digits, rows: Sequence[int]) -> np.ndarray:
     """How fast each question's log-probability rises with a row's weight, by solving the proximal objective
-    at a weight of -0.1 / N: (Q, places).
+    at a weight of -0.1 / N: (Q, rows).
     """
-    answers, questions = data.answers_Q, data.questions_QC.double()
+    model, answers, questions = approximations.model, data.answers_Q, data.questions_QC.double()
 
     def losses(theta_P: Tensor) -> Tensor:
-        return F.cross_entropy(own.model.logits(theta_P, questions), answers, reduction="none").detach()
+        return F.cross_entropy(model.logits(theta_P, questions), answers, reduction="none").detach()
 
-    before, weight, found = losses(own.model.start()), -0.1 / len(data.rows), []
-    for place in places:
+    before, weight, columns = losses(model.start()), -0.1 / len(data.rows), []
+    for row in rows:
         theta = response(
-            own.model,
+            model,
             data.inputs_NC,
-            data.rows[place],
+            data.rows[row],
             weight=weight,
-            damping_P=own.damping_P,
-            diagonal_P=own.dense_PP.diagonal(),
+            damping_P=approximations.damping_P,
+            diagonal_P=approximations.dense_PP.diagonal(),
         )
-        found.append(-(losses(theta) - before).numpy() / weight)
-    return np.stack(found, axis=1)
+        columns.append(-(losses(theta) - before).numpy() / weight)
+    return np.stack(columns, axis=1)
 
 
-def by_question(first_QN: np.ndarray, second_QN: np.ndarray) -> list[float]:
+def correlations(first_QN: np.ndarray, second_QN: np.ndarray) -> list[float]:
     """Pearson's r of each question's rows."""
     return [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(first_QN, second_QN, strict=True)]
 
 
-def subset(data: Digits, seed: int, number: int) -> np.ndarray:
-    """Half of the rows, by number: their places."""
+def half_of_rows(data: Digits, seed: int, number: int) -> np.ndarray:
+    """The indices of half of the rows, drawn by number."""
     return np.random.default_rng([seed, number]).permutation(len(data.rows))[: len(data.rows) // 2]
 
 
-def trained_again(data: Digits, places: np.ndarray, *, seed: int, starts: int) -> list[float]:
+def retrain(data: Digits, rows: np.ndarray, *, seed: int, starts: int) -> list[float]:
     """Each question's log-probability after training on those rows alone, the mean over so many starts."""
-    found = []
+    logprobs = []
     for start in range(starts):
-        net = network(data.inputs_NC[places], data.labels_N[places], seed=1000 * seed + start)
-        found.append(
-            -F.cross_entropy(net(data.questions_QC), data.answers_Q, reduction="none").detach().numpy()
-        )
-    return [float(own) for own in np.mean(found, axis=0)]
+        network = train_network(data.inputs_NC[rows], data.labels_N[rows], seed=1000 * seed + start)
+        losses = F.cross_entropy(network(data.questions_QC), data.answers_Q, reduction="none")
+        logprobs.append(-losses.detach().numpy())
+    return [float(logprob) for logprob in np.mean(logprobs, axis=0)]
 
 
-def datamodelling(
+def datamodelling_scores(
     scores_QN: np.ndarray, subsets: Sequence[np.ndarray], outcomes_SQ: np.ndarray
 ) -> list[float]:
     """Of each question the rank correlation, over subsets, of the sum of their rows' influences with what
     training on them alone came to.
     """
-    sums_SQ = np.stack([scores_QN[:, places].sum(axis=1) for places in subsets])
+    sums_SQ = np.stack([scores_QN[:, rows].sum(axis=1) for rows in subsets])
     return [
         float(stats.spearmanr(a, b).statistic)
         for a, b in zip(sums_SQ.T, np.asarray(outcomes_SQ).T, strict=True)

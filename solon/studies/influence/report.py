@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solon.records.report import Claim, Figure, Line, Report, Table, number
-from solon.statistics.intervals import Estimate, mean, paired_difference, proportion
-from solon.study.claims import interval, sign
+from solon.records.report import Claim, Figure, Line, Report, Section, Table, number
+from solon.statistics.intervals import mean, paired_difference, proportion
+from solon.studies.influence.settings import Settings
+from solon.studies.influence.small_language import LanguageResults
+from solon.study.claims import banded, exactly, interval
+from solon.study.settings import constants, deviations
 
 RUNGS = {
     "exact": "exact curvature",
@@ -20,197 +22,156 @@ RUNGS = {
     "identity": "gradients alone",
 }
 EXACT = 0.99  # of Pearson's r, and of low-rank queries: nothing is lost
-
-
-@dataclass(slots=True)
-class Findings:
-    """Everything the report prints."""
-
-    apart: dict[str, list[float]] = field(default_factory=dict)  # method -> each layer of each network
-    # rung -> Pearson's r of each question of each network
-    response: dict[str, list[float]] = field(default_factory=dict)
-    again: dict[str, list[float]] = field(default_factory=dict)  # rung -> rank correlation
-    ranks: dict[int, list[float]] = field(default_factory=dict)
-    first: list[bool] = field(default_factory=list)
-    recalled: list[float] = field(default_factory=list)
-    influences: list[list[float]] = field(default_factory=list)
-    layer_error: float = 0.0
-    token_error: float = 0.0
-
-
-def report(settings: Mapping[str, Any], found: Findings) -> Report:
-    summary = (
-        f"{settings['seeds']} networks on digits, {settings['points']} rows and {settings['asked']} "
-        "questions each, against the proximal response and "
-        f"{settings['subsets']} halves trained on alone; a language model of {settings['sequences']} "
-        "sequences.",
-    )
-    tables = (_rung_table(found), _frobenius_table(found), _rank_table(found))
-    return Report(
-        "What influence functions stand for",
-        summary,
-        tuple(_claims(found)),
-        (),
-        tables,
-        tuple(_figures(found)),
-        (),
-        {},
-        DEVIATIONS,
-        {},
-    )
-
+Values = Mapping[str, Sequence[float]]  # approximation -> a number of each question, or layer
 
 DEVIATIONS = (
     "Networks are of 1,834 parameters and transformers of two layers; the paper has 810M to 52B, and "
     "multilayer networks on UCI and MNIST.",
     "On digits labels are all classes, weighted by the model's probability, instead of one drawn: "
     "curvature without that noise.",
-    "Rows, questions and subsets are fewer than the paper's 500 points and 10 seeds; --preset full has 40 "
-    "and 3.",
     "Influences of the last layers' erased outputs (appendix B) and the split of layers into blocks "
     "(appendix A) are not there.",
 )
 
 
-def _claims(found: Findings) -> list[Claim]:
-    claims = []
-    exact = mean(found.response["exact"])
-    claims.append(
-        Claim.of(
-            "response/exact",
-            "Exact curvature meets the proximal response (Pearson's r above 0.99)",
-            exact,
-            sign(exact, EXACT),
-        )
-    )
-    for which, values, words in (
-        ("response", found.response, "the proximal response"),
-        ("again", found.again, "training again"),
-    ):
-        gain = paired_difference(values["ekfac"], values["identity"])
-        claims.append(
-            Claim.of(
-                f"{which}/ekfac",
-                f"EK-FAC is nearer to {words} than gradients alone (difference of correlations)",
-                gain,
-                sign(gain),
-            )
-        )
-        tie = paired_difference(values["ekfac"], values["kfac"])
-        claims.append(Claim.of(f"{which}/kfac", f"EK-FAC is nearer to {words} than K-FAC", tie, sign(tie)))
-    gap = paired_difference(found.apart["kfac"], found.apart["ekfac"])
-    nearer = [k > e for k, e in zip(found.apart["kfac"], found.apart["ekfac"], strict=True)]
-    claims.append(
-        Claim.of(
-            "frobenius",
-            "K-FAC is further from each layer's block than EK-FAC (relative Frobenius norm)",
-            gap,
-            all(nearer),
-        )
-    )
-    for name, error in (("layers", found.layer_error), ("tokens", found.token_error)):
-        words = (
-            f"Influences of {name} add up to the whole (largest error over the largest influence, below 1e-4)"
-        )
-        claims.append(Claim(f"sums/{name}", words, error, error, error, 1, error < 1e-4, "exact"))
-    first = proportion(found.first, clusters=range(len(found.first)))
-    claims.append(
-        Claim.of(
-            "repeats",
-            "A training row that is the query itself has the highest influence on it",
-            first,
-            all(found.first),
-        )
-    )
-    best = max(found.ranks)
-    low = mean(found.ranks[best])
-    claims.append(
-        Claim.of(
-            f"rank/{best}",
-            f"Queries of rank {best} give the whole ranking (Pearson's r above 0.99)",
-            low,
-            sign(low, EXACT),
-        )
-    )
-    recalled = mean(found.recalled)
-    words = "Share of the ten most influential rows among the nearest tenth by TF-IDF; 0.1 by chance"
-    return [*claims, Claim.of("tfidf", words, recalled, sign(recalled, 0.1))]
+@dataclass(frozen=True, slots=True)
+class NetworkResults:
+    """Of one network on digits, by approximation: how far each layer's curvature is from its dense block;
+    Pearson's r with the proximal response, and the rank correlation with training again, of each question.
+    """
+
+    block_errors: Values
+    response: Values
+    retraining: Values
 
 
-def _rung_table(found: Findings) -> Table:
+def report(settings: Settings, networks: Sequence[NetworkResults], language: LanguageResults) -> Report:
+    """The ladder of approximations, their curvature, and the language model."""
+    summary = (
+        f"{settings.seeds} networks on digits, {settings.points} rows and {settings.questions} questions "
+        f"each, against the proximal response and {settings.subsets} halves trained on alone; a language "
+        f"model of {settings.sequences} sequences."
+    )
+    return Report.of(
+        "What influence functions stand for",
+        [summary],
+        [
+            ladder_section(
+                pooled([network.response for network in networks]),
+                pooled([network.retraining for network in networks]),
+            ),
+            curvature_section(pooled([network.block_errors for network in networks])),
+            language_section(language),
+        ],
+        deviations=(*DEVIATIONS, *deviations(settings)),
+        constants=constants(settings),
+    )
+
+
+def pooled(networks: Sequence[Values]) -> dict[str, list[float]]:
+    """The numbers of all networks together."""
+    return {name: [value for values in networks for value in values[name]] for name in networks[0]}
+
+
+def ladder_section(response: Values, retraining: Values) -> Section:
+    """Every approximation against the proximal response and against training again."""
     rows = tuple(
-        (words, interval(mean(found.response[name])), interval(mean(found.again[name])))
+        (words, interval(mean(response[name])), interval(mean(retraining[name])))
         for name, words in RUNGS.items()
     )
+    title = "From exact curvature down"
     columns = (
         "approximation",
         "Pearson's r with the proximal response",
         "rank correlation with training again",
     )
-    return Table(
-        "From exact curvature down",
-        columns,
-        rows,
-        "Means over the questions of all networks; t intervals over questions.",
+    note = "Means over the questions of all networks; t intervals over questions."
+    lines = tuple(
+        replace(banded(label, range(len(RUNGS)), [mean(values[name]) for name in RUNGS]), dots=True)
+        for label, values in (("proximal response", response), ("training again", retraining))
     )
-
-
-def _frobenius_table(found: Findings) -> Table:
-    rows = tuple(
-        (RUNGS[name], number(float(np.mean(own))), number(max(own))) for name, own in found.apart.items()
-    )
-    return Table(
-        "How far factored curvature is from each layer's block",
-        ("approximation", "mean", "largest"),
-        rows,
-        "Over the block's Frobenius norm.",
-    )
-
-
-def _rank_table(found: Findings) -> Table:
-    rows = tuple((str(rank), interval(mean(own)), number(min(own))) for rank, own in found.ranks.items())
-    return Table("Queries of low rank", ("rank", "Pearson's r with the whole", "worst query"), rows)
-
-
-def _figures(found: Findings) -> list[Figure]:
-    names = tuple(RUNGS.values())
-    places = tuple(float(place) for place in range(len(RUNGS)))
-
-    def dots(label: str, values: Mapping[str, list[float]]) -> Line:
-        own: list[Estimate] = [mean(values[name]) for name in RUNGS]
-        return Line(
-            label,
-            places,
-            tuple(e.value for e in own),
-            tuple(e.low for e in own),
-            tuple(e.high for e in own),
-            dots=True,
-        )
-
-    ladder = Figure(
-        "From exact curvature down",
-        "",
-        "correlation",
-        (dots("proximal response", found.response), dots("training again", found.again)),
-        "",
-        names,
-    )
-    tails = []
-    for place, own in enumerate(found.influences[:4]):
-        ordered = np.sort(np.array(own)[np.array(own) > 0])[::-1]
-        share = (np.arange(len(ordered)) + 1) / len(own)
-        tails.append(
-            Line(
-                f"query {place + 1}", tuple(map(float, np.log10(ordered))), tuple(map(float, np.log10(share)))
-            )
-        )
-    return [
-        ladder,
-        Figure(
-            "Tails of influence",
-            "log10 influence",
-            "log10 share of rows above",
-            tuple(tails),
-            "The language model's first queries.",
+    text = "Exact curvature meets the proximal response (Pearson's r above 0.99)"
+    return Section(
+        claims=(
+            Claim.above("response/exact", text, mean(response["exact"]), EXACT),
+            *nearer_claims("response", "the proximal response", response),
+            *nearer_claims("again", "training again", retraining),
         ),
-    ]
+        tables=(Table(title, columns, rows, note),),
+        figures=(Figure(title, "", "correlation", lines, ticks=tuple(RUNGS.values())),),
+    )
+
+
+def nearer_claims(name: str, target: str, values: Values) -> Iterator[Claim]:
+    """Whether EK-FAC is nearer to a target than less is."""
+    yield Claim.above(
+        f"{name}/ekfac",
+        f"EK-FAC is nearer to {target} than gradients alone (difference of correlations)",
+        paired_difference(values["ekfac"], values["identity"]),
+    )
+    yield Claim.above(
+        f"{name}/kfac",
+        f"EK-FAC is nearer to {target} than K-FAC",
+        paired_difference(values["ekfac"], values["kfac"]),
+    )
+
+
+def curvature_section(errors: Values) -> Section:
+    """How far factored curvature is from each layer's dense block; that EK-FAC's is nearer is a theorem."""
+    nearer = all(kfac > ekfac for kfac, ekfac in zip(errors["kfac"], errors["ekfac"], strict=True))
+    gap = paired_difference(errors["kfac"], errors["ekfac"])
+    text = "K-FAC is further from each layer's block than EK-FAC (relative Frobenius norm)"
+    rows = tuple(
+        (RUNGS[name], number(float(np.mean(values))), number(max(values))) for name, values in errors.items()
+    )
+    title = "How far factored curvature is from each layer's block"
+    columns = ("approximation", "mean", "largest")
+    return Section(
+        claims=(Claim.of("frobenius", text, gap, nearer),),
+        tables=(Table(title, columns, rows, "Over the block's Frobenius norm."),),
+    )
+
+
+def language_section(results: LanguageResults) -> Section:
+    """What a language model's influences must satisfy, and how many of them words alone find."""
+    rows = tuple(
+        (str(rank), interval(mean(values)), number(min(values))) for rank, values in results.ranks.items()
+    )
+    columns = ("rank", "Pearson's r with the whole", "worst query")
+    return Section(
+        claims=tuple(language_claims(results)),
+        tables=(Table("Queries of low rank", columns, rows),),
+        figures=(tail_figure(results.influences_QN),),
+    )
+
+
+def language_claims(results: LanguageResults) -> Iterator[Claim]:
+    """Sums, repeats, ranks and words."""
+    for name, error in (("layers", results.layer_error), ("tokens", results.token_error)):
+        text = (
+            f"Influences of {name} add up to the whole (largest error over the largest influence, below 1e-4)"
+        )
+        yield Claim.of(f"sums/{name}", text, exactly(error, "exact", 1), error < 1e-4)
+    yield Claim.of(
+        "repeats",
+        "A training row that is the query itself has the highest influence on it",
+        proportion(results.first, clusters=range(len(results.first))),
+        all(results.first),
+    )
+    rank = max(results.ranks)
+    text = f"Queries of rank {rank} give the whole ranking (Pearson's r above 0.99)"
+    yield Claim.above(f"rank/{rank}", text, mean(results.ranks[rank]), EXACT)
+    text = "Share of the ten most influential rows among the nearest tenth by TF-IDF; 0.1 by chance"
+    yield Claim.above("tfidf", text, mean(results.recalled), 0.1)
+
+
+def tail_figure(influences_QN: np.ndarray) -> Figure:
+    """How many rows have more than an influence, of the first queries."""
+    lines = []
+    for query, scores in enumerate(influences_QN[:4].astype(np.float64)):
+        ordered = np.sort(scores[scores > 0])[::-1]
+        shares = (np.arange(len(ordered)) + 1) / len(scores)
+        x, y = (tuple(map(float, np.log10(values))) for values in (ordered, shares))
+        lines.append(Line(f"query {query + 1}", x, y))
+    note = "The language model's first queries."
+    return Figure("Tails of influence", "log10 influence", "log10 share of rows above", tuple(lines), note)
