@@ -21,9 +21,10 @@ from solon.models.scripted import ScriptedModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.general_assistant.inputs import parsed, public_comparisons, toy_inputs
-from solon.studies.general_assistant.settings import Inputs, Settings, Task
-from solon.studies.general_assistant.study import study
+from solon.studies.general_assistant.inputs import Inputs, Task, public_comparisons, read
+from solon.studies.general_assistant.settings import Settings
+from solon.studies.general_assistant.study import STUDY, study
+from solon.study.fingerprint import Keyed
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 from tests.toy import prompts, speaker
@@ -128,6 +129,8 @@ SMALL = Settings(
     measured=60,
 )
 
+TRUTH = Keyed("the planted truth", toy.gold_reward)
+
 
 def given(model: TorchModel) -> Inputs:
     asked = prompts((*toy.FORBIDDEN, *toy.EVERYDAY), 200, 3)
@@ -135,9 +138,7 @@ def given(model: TorchModel) -> Inputs:
     texts = tuple((prompt, toy.good_reply(prompt)) for prompt in asked[:160])
     tasks = (Task("votes", True, tuple(public_comparisons(1, 60))),)
     public = tuple(public_comparisons(0, 30))
-    return Inputs(
-        (model,), toy.example_dialogues(0), texts, (), asked[160:], tasks, public, human, toy.gold_reward
-    )
+    return Inputs((model,), toy.example_dialogues(0), texts, (), asked[160:], tasks, public, human, TRUTH)
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +200,9 @@ def test_pretraining_helps_at_100_and_stops_mattering_at_10_000(tmp_path: Path) 
     """The planted world of `solon run general_assistant`: distillation closes the gap, and the public's votes
     are worth most where people's comparisons are few.
     """
-    options = parsed([])
+    options = STUDY.defaults("toy")
     with Run.open(tmp_path, "ga", {}, {}, seed=0) as run:
-        report = study(run, options.settings, toy_inputs(options))
+        report = study(run, options.settings, read(options))
     claims = {claim.name: claim for claim in report.claims}
     assert claims["distilled"].low > 0.9
     assert (
@@ -225,7 +226,7 @@ def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps({"colour": "red"}) + "\n")
     for words, said in (
-        (["smollm2"], "--comparisons and --public"),
+        (["smollm2"], "--public: comparisons of the public"),
         (["--comparisons", str(file)], "toy world brings its own"),
         (["smollm2", "--comparisons", str(file), "--public", str(file)], "line 1"),
     ):

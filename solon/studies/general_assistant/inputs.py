@@ -1,16 +1,11 @@
-"""`solon run general_assistant [MODELS]`: A General Language Assistant's study; without a model, on the toy
-world.
-"""
+"""What the study works on: models by size, people's and public comparisons; or the toy world, offline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from solon.data import packaged, toy_world
 from solon.data.exchange import Answer, answer_score, exchange_comparisons, read_public_comparisons
@@ -21,27 +16,18 @@ from solon.data.published import (
     read_prompts,
     split_by_opening,
 )
-from solon.data.rows import comparison_to_row
 from solon.errors import InputError
 from solon.models.torch_model import TorchModel
-from solon.records.run import digest
-from solon.studies.general_assistant.settings import Inputs, Settings, Task, full, quick, toy
-from solon.studies.general_assistant.study import study
-from solon.study.legacy import (
-    StudyOptions,
-    open_models,
-    parse_with_preset,
-    readable,
-    run_study,
-    say,
-    skipped_counts,
-)
+from solon.studies.general_assistant.settings import Settings, quick
+from solon.study.conduct import TOY, is_toy, open_models, readable, skipped_counts
+from solon.study.console import say
+from solon.study.fingerprint import Keyed
+from solon.study.options import Models, StudyOptions
 from solon.study.toy_models import speaker
 from solon.training.fit import shuffled_batch
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
-TOY = ("toy",)
 NOISE = 0.1  # of the toy world's labels
 
 
@@ -51,7 +37,7 @@ class Options(StudyOptions):
     it.
     """
 
-    models: Annotated[tuple[str, ...], tyro.conf.Positional] = TOY
+    models: Models = (TOY,)
     """smollm2, gemma3-270m, model folders or hub ids, the largest last; toy: small transformers and planted
     comparisons, offline
     """
@@ -74,34 +60,103 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=quick)
 
 
-def main(argv: Sequence[str]) -> int:
-    options = parsed(argv)
-    inputs = toy_inputs(options) if options.models == TOY else real_inputs(options)
-    settings, name = options.settings, " ".join(model.name for model in inputs.models)
-    return run_study(
-        options,
-        "general_assistant",
-        asdict(settings),
-        hashes(inputs),
-        name,
-        lambda run: study(run, settings, inputs),
-    )
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Comparisons of one kind: `ranked` where replies are better and worse by degrees, else right and
+    wrong.
+    """
+
+    name: str
+    ranked: bool
+    comparisons: tuple[Comparison, ...]
 
 
-def parsed(argv: Sequence[str]) -> Options:
-    """The flags, over the preset's settings."""
-    presets = {
-        "quick": Options(settings=quick()),
-        "full": Options(preset="full", settings=full()),
-        "toy": Options(settings=toy()),
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the study works on. `models` rise in size; the last is the one that is distilled, and that
+    preference models stand on. `texts` are distilled on; without them, the replies of the prompted model to
+    `prompts` are. `worth`, where there is one, is the truth of a reply to a held-out prompt; without it a
+    preference model of people's comparisons says.
+    """
+
+    models: tuple[TorchModel, ...]
+    context: Conversation
+    texts: tuple[tuple[Conversation, str], ...]
+    prompts: tuple[Conversation, ...]
+    held_out: tuple[Conversation, ...]
+    tasks: tuple[Task, ...]
+    public: tuple[Comparison, ...]
+    human: tuple[Comparison, ...]
+    worth: Keyed[[Conversation, str], float] | None = None
+    counts: tuple[tuple[str, int], ...] = ()
+
+
+def read(options: Options) -> Inputs:
+    """What the flags name. Everything left out is counted."""
+    if is_toy(options):
+        return toy_inputs(options)
+    counts: dict[str, int] = {}
+    files = {
+        "people's comparisons": options.comparisons,
+        "ranked task": options.ranked_task,
+        "binary task": options.binary_task,
     }
-    return parse_with_preset(
-        Options,
-        argv,
-        command="run general_assistant",
-        **presets,
-        is_toy=lambda options: options.models == TOY,
+    readings = {name: read_comparisons(path, axis="") for name, path in files.items() if path is not None}
+    public: list[Comparison] = []
+    for path in options.public:
+        reading = read_public_comparisons(path, seed=options.seed)
+        counts |= skipped_counts(reading, f"public comparisons of {path.parent.name}/{path.name}")
+        public += reading.rows
+    for name, kept in readings.items():
+        counts |= skipped_counts(kept, name)
+    human = readings["people's comparisons"].rows
+    ranked = readings.get("ranked task")
+    tasks = [Task("people", True, human) if ranked is None else Task("ranked", True, ranked.rows)]
+    if "binary task" in readings:
+        tasks.append(Task("binary", False, readings["binary task"].rows))
+    rows: list[Conversation] = []
+    for path in options.prompts:
+        prompts = read_prompts(path)
+        counts |= skipped_counts(prompts, f"prompts of {path.name}")
+        rows += prompts.rows
+    context = read_dialogues(options.context)
+    models = open_models(options.models, options.precision)
+    training, testing = prompts_of(options, rows, context, models[-1], counts)
+    return Inputs(
+        models=models,
+        context=context,
+        texts=(),
+        prompts=training,
+        held_out=testing,
+        tasks=tuple(tasks),
+        public=tuple(public),
+        human=human,
+        counts=tuple(counts.items()),
     )
+
+
+def prompts_of(
+    options: Options,
+    rows: Sequence[Conversation],
+    context: Conversation,
+    model: TorchModel,
+    counts: dict[str, int],
+) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
+    """Prompts to distil on and to hold out, of dialogues that they do not share; all fit behind the
+    context.
+    """
+    fitting = [p for p in rows if readable(model, p.after(context), max_tokens=options.settings.max_tokens)]
+    counts["prompts too long to stand behind the context, left out"] = len(rows) - len(fitting)
+    drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
+    held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
+    if held_out < 8 or len(fitting) - held_out < 16:
+        raise InputError(
+            f"{len(fitting)} prompts fit behind the context; at least 8 to hold out and 16 to distil on "
+            f"are needed, {held_out} were asked for"
+        )
+    testing = next(split_by_opening(drawn, first_human_text, [held_out]))
+    apart = {first_human_text(prompt) for prompt in testing}
+    return tuple(prompt for prompt in drawn if first_human_text(prompt) not in apart), tuple(testing)
 
 
 def toy_inputs(options: Options) -> Inputs:
@@ -134,115 +189,22 @@ def toy_inputs(options: Options) -> Inputs:
         Task("tools", False, tuple(toy_world.tool_comparisons(options.seed + 1, 2400))),
     )
     return Inputs(
-        models,
-        toy_world.example_dialogues(options.seed),
-        texts,
-        (),
-        held_out,
-        tasks,
-        public,
-        human,
-        toy_world.gold_reward,
+        models=models,
+        context=toy_world.example_dialogues(options.seed),
+        texts=texts,
+        prompts=(),
+        held_out=held_out,
+        tasks=tasks,
+        public=public,
+        human=human,
+        worth=Keyed("the planted truth", toy_world.gold_reward),
     )
 
 
 def public_comparisons(seed: int, questions: int) -> list[Comparison]:
     """The toy public's votes, made into comparisons as StackExchange's are."""
-    found = []
+    comparisons = []
     for prompt, answers in toy_world.voted_answers(seed, questions):
         rows = [Answer(text, answer_score(votes, accepted=False)) for text, votes in answers]
-        found += exchange_comparisons(prompt.last, rows, seed=seed)
-    return found
-
-
-def real_inputs(options: Options) -> Inputs:
-    """Files to words. Everything left out is counted."""
-    if options.comparisons is None or not options.public:
-        raise InputError(
-            f"give --comparisons and --public to study {' '.join(options.models)}; or no model, for the "
-            "toy world"
-        )
-    counts: dict[str, int] = {}
-    files = {
-        "people's comparisons": options.comparisons,
-        "ranked task": options.ranked_task,
-        "binary task": options.binary_task,
-    }
-    read = {name: read_comparisons(path, axis="") for name, path in files.items() if path is not None}
-    public: list[Comparison] = []
-    for path in options.public:
-        reading = read_public_comparisons(path, seed=options.seed)
-        counts |= skipped_counts(reading, f"public comparisons of {path.parent.name}/{path.name}")
-        public += reading.rows
-    for name, own in read.items():
-        counts |= skipped_counts(own, name)
-    human = read["people's comparisons"].rows
-    tasks = (
-        [Task("people", True, human)]
-        if "ranked task" not in read
-        else [Task("ranked", True, read["ranked task"].rows)]
-    )
-    tasks += [Task("binary", False, read["binary task"].rows)] if "binary task" in read else []
-    rows: list[Conversation] = []
-    for path in options.prompts:
-        prompts = read_prompts(path)
-        counts |= skipped_counts(prompts, f"prompts of {path.name}")
-        rows += prompts.rows
-    context = read_dialogues(options.context)
-    models = open_models(options.models, options.precision)
-    training, testing = prompts_of(options, rows, context, models[-1], counts)
-    return Inputs(
-        models,
-        context,
-        (),
-        training,
-        testing,
-        tuple(tasks),
-        tuple(public),
-        human,
-        counts=tuple(counts.items()),
-    )
-
-
-def prompts_of(
-    options: Options,
-    rows: Sequence[Conversation],
-    context: Conversation,
-    model: TorchModel,
-    counts: dict[str, int],
-) -> tuple[tuple[Conversation, ...], tuple[Conversation, ...]]:
-    """Prompts to distil on and to hold out, of dialogues that they do not share; all fit behind the
-    context.
-    """
-    fitting = [p for p in rows if readable(model, p.after(context), max_tokens=options.settings.max_tokens)]
-    counts["prompts too long to stand behind the context, left out"] = len(rows) - len(fitting)
-    drawn = shuffled_batch(fitting, size=len(fitting), seed=options.seed, number=1)
-    held_out = options.held_out or min(32 if options.preset == "quick" else 200, len(fitting) // 4)
-    if held_out < 8 or len(fitting) - held_out < 16:
-        raise InputError(
-            f"{len(fitting)} prompts fit behind the context; at least 8 to hold out and 16 to distil on "
-            f"are needed, {held_out} were asked for"
-        )
-    testing = next(split_by_opening(drawn, first_human_text, [held_out]))
-    apart = {first_human_text(prompt) for prompt in testing}
-    return tuple(prompt for prompt in drawn if first_human_text(prompt) not in apart), tuple(testing)
-
-
-def hashes(inputs: Inputs) -> dict[str, str]:
-    """What the run's name depends on beside settings and seed."""
-    found = {
-        "models": digest([model.fingerprint for model in inputs.models]),
-        "context": inputs.context.key,
-        "texts": digest([(prompt.key, reply) for prompt, reply in inputs.texts]),
-        "tasks": digest(
-            [
-                (task.name, task.ranked, [comparison_to_row(c) for c in task.comparisons])
-                for task in inputs.tasks
-            ]
-        ),
-    }
-    for name in ("prompts", "held_out"):
-        found[name] = digest([value.key for value in getattr(inputs, name)])
-    for name in ("public", "human"):
-        found[name] = digest([comparison_to_row(c) for c in getattr(inputs, name)])
-    return found
+        comparisons += exchange_comparisons(prompt.last, rows, seed=seed)
+    return comparisons

@@ -1,23 +1,19 @@
-"""What A General Language Assistant needs: its settings, its presets, and what it works on."""
+"""What can be changed about A General Language Assistant, and its presets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from solon.errors import InputError
-from solon.models.torch_model import TorchModel
-from solon.study.settings import TrainingSettings
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
+from solon.study.settings import TrainingSettings, unpublished
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(TrainingSettings):
-    """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
+    """Every number that can be changed."""
 
-    distil_epochs: float = 1.0
-    distil_learning_rate: float = 3e-4
+    distil_epochs: float = unpublished(1.0)
+    distil_learning_rate: float = unpublished(3e-4)
     """of context distillation, falling linearly to nothing"""
     distil_held_out: int = 100
     """texts that the KL which is left is measured on"""
@@ -25,8 +21,8 @@ class Settings(TrainingSettings):
     """shares of each model's layers that objectives are compared on: sizes"""
     task_rows: int = 1000
     """comparisons of a task that each objective learns from"""
-    objective_epochs: float = 1.0
-    objective_learning_rate: float = 2e-4
+    objective_epochs: float = unpublished(1.0)
+    objective_learning_rate: float = unpublished(2e-4)
     sizes: tuple[int, ...] = (100, 500, 1500)
     """people's comparisons that follow the pretraining of preference models; the most of these is what the
     judge of replies learns from
@@ -35,8 +31,8 @@ class Settings(TrainingSettings):
     """of each number of comparisons"""
     pretraining_rows: int = 0
     """public comparisons to pretrain on at the most; 0: all"""
-    pretraining_epochs: float = 1.0
-    pretraining_learning_rate: float = 2e-4
+    pretraining_epochs: float = unpublished(1.0)
+    pretraining_learning_rate: float = unpublished(2e-4)
     measured: int = 400
     """comparisons to measure with, of each task and of people's, from dialogues of their own"""
 
@@ -101,34 +97,3 @@ def toy() -> Settings:
 def full() -> Settings:
     """The paper's shape."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Comparisons of one kind: `ranked` where replies are better and worse by degrees, else right and
-    wrong.
-    """
-
-    name: str
-    ranked: bool
-    comparisons: tuple[Comparison, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the study works on. `models` rise in size; the last is the one that is distilled, and that
-    preference models stand on. `texts` are distilled on; without them, the replies of the prompted model to
-    `prompts` are. `worth`, where there is one, is the truth of a reply to a held-out prompt; without it a
-    preference model of people's comparisons says.
-    """
-
-    models: tuple[TorchModel, ...]
-    context: Conversation
-    texts: tuple[tuple[Conversation, str], ...]
-    prompts: tuple[Conversation, ...]
-    held_out: tuple[Conversation, ...]
-    tasks: tuple[Task, ...]
-    public: tuple[Comparison, ...]
-    human: tuple[Comparison, ...]
-    worth: Callable[[Conversation, str], float] | None = None
-    counts: tuple[tuple[str, int], ...] = ()
