@@ -334,7 +334,10 @@ def gallery(results: Results, inputs: Inputs) -> Iterator[Exhibit]:
 def deviations(settings: Settings, inputs: Inputs) -> Iterator[str]:
     judge = "the planted truth" if inputs.worth is not None else "a preference model"
     yield "The prompt is our own conversations, shorter than the paper's fourteen."
-    yield "The paper's 221 HHH comparisons, TruthfulQA, alignment-tax and toxicity evaluations are not made here."
+    yield (
+        "The paper's 221 HHH comparisons, TruthfulQA, alignment-tax and toxicity evaluations are not made "
+        "here."
+    )
     yield (
         f"Objectives are compared on {' and '.join(task.name for task in inputs.tasks)}, not on the paper's "
         "six tasks."
