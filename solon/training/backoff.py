@@ -54,6 +54,6 @@ class OutOfMemoryBackoff:
             else:
                 self.halvings += 1
                 free_memory(
-                    f"step {number} starts again with micro-batches of at most {-(-rows // 2)} rows instead "
+                    f"step {number} goes on with micro-batches of at most {-(-rows // 2)} rows instead "
                     f"of {rows}"
                 )
