@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from solon.alignment.feedback import ReplyPair
+from solon.alignment.feedback import ReplyPair, label_contrastive, label_multiple_choice
 from solon.alignment.preference import (
     PairLoss,
     PreferenceModel,
@@ -40,6 +40,12 @@ from solon.words.conversation import Conversation
 
 Reply = TypeVar("Reply", str, Sample)
 Judge = Callable[[Sequence[Conversation], Sequence[Reply]], Sequence[float]]
+
+# how a model is asked to compare, by the flag --label
+LABELLERS: dict[str, Callable[..., list[Comparison]]] = {
+    "contrastive": label_contrastive,
+    "multiple_choice": label_multiple_choice,
+}
 
 
 def slug(name: str) -> str:
@@ -145,9 +151,9 @@ def split_in_halves(pool: Sequence[Comparison]) -> tuple[list[Comparison], list[
     return halves
 
 
-def new_preference_model(base: TorchModel, depth: float) -> PreferenceModel:
+def new_preference_model(base: TorchModel, depth: float, *, name: str = "") -> PreferenceModel:
     """One that has learned nothing, on the first layers (a share) of a copy of a base."""
-    return PreferenceModel("", ScalarModel(first_layers(base.copy().module, depth)), base.dialogue)
+    return PreferenceModel(name, ScalarModel(first_layers(base.copy().module, depth)), base.dialogue)
 
 
 def train_preference_model(
@@ -266,10 +272,12 @@ def mean_reward(
 
 
 def as_they_are(policy: TorchModel, steps: Iterator[Step]) -> Iterator[Step]:
+    """Steps that nobody watches."""
     return steps
 
 
 def no_rows(step: Step) -> Sequence[Row]:
+    """Of a step that nothing is kept of but its metrics."""
     return ()
 
 

@@ -18,11 +18,13 @@ from solon.errors import InputError
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.general_principles.inputs import NOISE, parsed, toy_compare, toy_inputs, toy_traits
-from solon.studies.general_principles.report import Findings, Snapshot, best, declines, scores
-from solon.studies.general_principles.settings import Inputs, Settings
-from solon.studies.general_principles.study import study
+from solon.studies.general_principles.inputs import Inputs, Options, read
+from solon.studies.general_principles.policies import Snapshot, best_step, declines, scores
+from solon.studies.general_principles.settings import Settings
+from solon.studies.general_principles.study import STUDY, study
+from solon.studies.general_principles.toy import NOISE, toy_compare, toy_traits
 from solon.studies.general_principles.traits import Persona, read_persona, read_traits
+from solon.study.conduct import parse_options
 from solon.study.toy_models import attacker
 from solon.words.conversation import Conversation
 from tests.paths import PUBLISHED
@@ -101,6 +103,11 @@ def test_planted_labels_are_wrong_as_often_as_their_kind() -> None:
 
 # the study
 
+
+def parsed(words: list[str]) -> Options:
+    return parse_options(STUDY, words, command="run general_principles")
+
+
 SMALL = Settings(
     weights="full",
     batch=16,
@@ -127,17 +134,16 @@ def given() -> Inputs:
     asked = prompts(toy.EVERYDAY, 60, 0)
     rows = tuple(c for c in toy.comparisons(0, 120) if c.axis == "harmless")
     return Inputs(
-        model,
-        attacker(0, steps=60),
-        traits,
-        toy_compare,
-        "the truth",
-        "",
-        lambda trait, shots: Conversation().human(" ".join(shots[:3])),
-        (Persona("all", tuple(row if row.p_first == 1.0 else row.swapped() for row in rows)),),
-        prompts(toy.FORBIDDEN, 16, 1),
-        asked[:30],
-        asked[30:],
+        model=model,
+        writer=attacker(0, steps=60),
+        traits=traits,
+        compare=toy_compare,
+        judge="the truth",
+        ask=lambda trait, shots: Conversation().human(" ".join(shots[:3])),
+        personas=(Persona("all", tuple(row if row.p_first == 1.0 else row.swapped() for row in rows)),),
+        red_team=prompts(toy.FORBIDDEN, 16, 1),
+        helpful=asked[:30],
+        helpful_held_out=asked[30:],
     )
 
 
@@ -186,7 +192,7 @@ def test_the_general_principle_alone_makes_evasive_and_people_mend_it(tmp_path: 
     """The planted world of `solon run general_principles`."""
     options = parsed([])
     with Run.open(tmp_path, "gp", {}, {}, seed=0) as run:
-        report = study(run, options.settings, toy_inputs(options))
+        report = study(run, options.settings, read(options))
     claims = {claim.name: claim for claim in report.claims}
     assert all(claims[f"personas_{name}"].found > 0.9 for name in ("specific", "general", "general_helpful"))
     assert all(claims[f"elo_{name}"].holds for name in ("specific", "general", "general_helpful"))
@@ -195,14 +201,12 @@ def test_the_general_principle_alone_makes_evasive_and_people_mend_it(tmp_path: 
 
 def test_the_best_step_is_chosen_on_one_half_of_the_questions_and_measured_on_the_other() -> None:
     """Step 1 is best on the odd questions and on the whole, step 2 on the even ones, which choose."""
-    found = Findings(
-        snapshots={
-            ("general", 1): Snapshot({"t": [[0.0], [9.0]]}, []),
-            ("general", 2): Snapshot({"t": [[1.0], [0.5]]}, []),
-        }
-    )
-    assert best(found, "general") == 2
-    assert scores(found.snapshots["general", 2], half=1) == [pytest.approx(0.5 * 400 / math.log(10))]
+    snapshots = {
+        ("general", 1): Snapshot({"t": [[0.0], [9.0]]}, []),
+        ("general", 2): Snapshot({"t": [[1.0], [0.5]]}, []),
+    }
+    assert best_step(snapshots, "general") == 2
+    assert scores(snapshots["general", 2], half=1) == [pytest.approx(0.5 * 400 / math.log(10))]
     assert declines(Snapshot({}, ["I'm sorry, but I can't help with that.", "Sure, here is how."])) == [
         1.0,
         0.0,

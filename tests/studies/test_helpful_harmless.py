@@ -31,10 +31,10 @@ from solon.models.scalar import ScalarModel
 from solon.models.torch_model import TorchModel
 from solon.records.report import markdown
 from solon.records.run import Run
-from solon.studies.helpful_harmless.evidence import Findings
-from solon.studies.helpful_harmless.settings import Inputs, Settings
-from solon.studies.helpful_harmless.study import by_rule, study
-from solon.studies.helpful_harmless.tournament import elo
+from solon.studies.helpful_harmless.inputs import Inputs
+from solon.studies.helpful_harmless.settings import Settings
+from solon.studies.helpful_harmless.study import study
+from solon.studies.helpful_harmless.tournament import by_rule, elo_by_scores
 from solon.study.stages import split_in_halves
 from solon.study.toy_models import planted
 from solon.training.optimiser import Plan
@@ -252,8 +252,8 @@ def test_the_weight_of_an_axis_in_training(model: TorchModel) -> None:
 
 
 def test_a_tournament_without_a_finite_maximum_is_reported_and_not_solved() -> None:
-    found = Findings(scores={"start": {"test_pm": [0.0, 0.0]}, "policy": {"test_pm": [1.0, 1.0]}})
-    ratings, why = elo(found, "test_pm")
+    scores = {"start": {"test_pm": [0.0, 0.0]}, "policy": {"test_pm": [1.0, 1.0]}}
+    ratings, why = elo_by_scores(scores, "test_pm")
     assert not ratings and "no finite maximum" in why
 
 
@@ -282,22 +282,23 @@ SMALL = Settings(
 )
 
 
-def inputs() -> Inputs:
+def inputs(model: TorchModel) -> Inputs:
     asked = prompts(toy.FORBIDDEN, 48, 7)
     return Inputs(
-        tuple(toy.comparisons(0, 480, noise=0.1)),
-        asked[:24],
-        asked[24:],
-        prompts(toy.EVERYDAY, 60, 3),
-        prompts(toy.FORBIDDEN, 40, 3),
-        planted,
-        "the truth",
+        start=model,
+        comparisons=tuple(toy.comparisons(0, 480, noise=0.1)),
+        prompts=asked[:24],
+        held_out=asked[24:],
+        in_distribution=prompts(toy.EVERYDAY, 60, 3),
+        out_of_distribution=prompts(toy.FORBIDDEN, 40, 3),
+        annotate=planted,
+        annotator="the truth",
     )
 
 
 def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> None:
     with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
-        report = study(run, SMALL, inputs(), start=model)
+        report = study(run, SMALL, inputs(model))
     claims = {claim.name: claim for claim in report.claims}
     assert claims["accuracy"].found > 0.7 and claims["accuracy"].holds
     assert claims["helpful_alone_on_harmless"].holds or claims["helpful_alone_on_harmless"].found < 0.7
@@ -318,13 +319,13 @@ def test_the_study_finds_what_was_planted(model: TorchModel, tmp_path: Path) -> 
             stop=lambda: (again / "hh" / run.folder.name / "policy.steps.jsonl").exists(),
         ) as half,
     ):
-        study(half, SMALL, inputs(), start=model)
+        study(half, SMALL, inputs(model))
     with Run.open(again, "hh", {}, {}, seed=0) as rest:
-        assert markdown(study(rest, SMALL, inputs(), start=model)) == markdown(report)
+        assert markdown(study(rest, SMALL, inputs(model))) == markdown(report)
 
 
 def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: Path) -> None:
-    given = inputs()
+    given = inputs(model)
     alone = tuple(c for c in given.comparisons if c.axis == "harmless")
     tie = replace(alone[0], p_first=0.5, first="so", second="not")
     few = replace(
@@ -335,9 +336,7 @@ def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: 
         annotator="",
     )
     with Run.open(tmp_path, "hh", {}, {}, seed=0) as run:
-        report = study(
-            run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few, start=model
-        )
+        report = study(run, replace(SMALL, sizes=(40,), measured=60, policy_steps=3, best_of=1), few)
     said = " ".join(report.warnings)
     assert (
         "mixtures and weights were not studied" in said
@@ -359,12 +358,12 @@ def test_what_is_not_given_is_not_studied_and_said(model: TorchModel, tmp_path: 
             pytest.raises(InputError, match=why),
             Run.open(tmp_path, "few", {"n": len(broken.comparisons)}, {}, seed=0) as run,
         ):
-            study(run, SMALL, broken, start=model)
+            study(run, SMALL, broken)
     with (
         pytest.raises(InputError, match="give such as differ"),
         Run.open(tmp_path, "depths", {}, {}, seed=0) as run,
     ):
-        study(run, replace(SMALL, depths=(0.3, 0.5)), given, start=model)
+        study(run, replace(SMALL, depths=(0.3, 0.5)), given)
 
 
 def test_empty_replies_lose_and_equal_ones_tie() -> None:

@@ -7,53 +7,45 @@ preference; improve the policy against it; measure what changed on prompts that 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from solon.alignment.critique import RevisedReply, revise
-from solon.alignment.feedback import (
-    ReplyPair,
-    label_contrastive,
-    label_multiple_choice,
-    label_with_reasoning,
-)
+from solon.alignment.feedback import ReplyPair
 from solon.alignment.overoptimisation import with_judge_scores
 from solon.alignment.preference import PreferenceModel
-from solon.data.published import first_human_text
-from solon.errors import InputError
 from solon.evaluation.replies import repeated_phrase_rate
 from solon.models.adapters import adapter_layers
 from solon.models.backbones.small import SmallTransformer
 from solon.models.backbones.small_files import save_small
-from solon.models.base import LanguageModel, Sample, Stop, derive
+from solon.models.base import Sample, Stop, derive
 from solon.models.huggingface import export, export_adapter, export_classifier
 from solon.models.torch_model import TorchModel
-from solon.records.codecs import COMPARISONS, DRAFTS, from_sample
+from solon.records.codecs import DRAFTS, from_sample
 from solon.records.files import Row, write_text
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
-from solon.statistics.intervals import Estimate
 from solon.studies.constitutional_ai.estimate import dry_run, estimate
 from solon.studies.constitutional_ai.evidence import (
     HELPFUL,
     Axis,
-    Labels,
-    against_chance,
-    agreement_by_way,
     divergences,
     gain_by_round,
     measure_axis,
     score_unseen,
 )
-from solon.studies.constitutional_ai.inputs import QUESTION, Inputs, Options, read
+from solon.studies.constitutional_ai.feedback import (
+    check_feedback,
+    judge_of,
+    label_pairs,
+    split_people,
+)
+from solon.studies.constitutional_ai.inputs import Inputs, Options, read
 from solon.studies.constitutional_ai.report import Results, report
 from solon.studies.constitutional_ai.settings import Settings, full, quick
 from solon.study.conduct import Study
 from solon.study.stages import (
-    alternated,
-    by_dialogue,
     comparable,
     fine_tune,
     mean_reward,
@@ -66,7 +58,6 @@ from solon.study.stages import (
 from solon.training.fit import Example
 from solon.training.steps import Step
 from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
 
@@ -98,21 +89,15 @@ def align(run: Run, settings: Settings, inputs: Inputs) -> Aligned:
     # 0. where people have compared replies: does the feedback model agree with them? Said before anything
     # rests on it
     people, halves = split_people(inputs, run.seed)
-    agreement, unread = check_feedback(run, people, settings, inputs)
+    agreement, counts = check_feedback(run, people, settings, inputs)
 
     # 1. sample, critique, revise; learn the revisions of all rounds, and helpful replies so as not to forget
     # them
     drafts = run.map("drafts", inputs.prompts, partial(draft, settings, inputs, run.seed), DRAFTS)
     helpful = reply("helpful", inputs.start, inputs.helpful, count=1, temperature=settings.draft_temperature)
-    supervised = fine_tune(
-        run,
-        "supervised",
-        base,
-        supervised_examples(base, drafts, inputs.helpful, helpful),
-        settings,
-        epochs=settings.supervised_epochs,
-        learning_rate=settings.supervised_learning_rate,
-    )
+    examples = supervised_examples(base, drafts, inputs.helpful, helpful)
+    epochs, rate = settings.supervised_epochs, settings.supervised_learning_rate
+    supervised = fine_tune(run, "supervised", base, examples, settings, epochs=epochs, learning_rate=rate)
 
     # 2. two replies of that model to each prompt, compared under a drawn principle by the feedback model
     groups = reply("pairs", supervised, inputs.prompts, count=2)
@@ -146,10 +131,8 @@ def align(run: Run, settings: Settings, inputs: Inputs) -> Aligned:
     # 5. the evidence: three models on prompts that nothing was trained on
     models = {"start": inputs.start, "supervised": supervised, "final": policy}
     axes = measure_models(run, models, judges, settings, inputs)
-    counts = {
-        "people's comparisons too long for the feedback model to compare": unread,
-        "pairs of replies that were equal or empty, not labelled": len(pairs) - len(labels[settings.label]),
-    }
+    unlabelled = len(pairs) - len(labels[settings.label])
+    counts["pairs of replies that were equal or empty, not labelled"] = unlabelled
     results = Results(
         axes=axes,
         kl=divergences(models, axes[0]),
@@ -163,58 +146,6 @@ def align(run: Run, settings: Settings, inputs: Inputs) -> Aligned:
         counts=dict(inputs.counts) | counts,
     )
     return Aligned(report(settings, inputs, results), policy, judges["train_pm"])
-
-
-# 0. people's comparisons
-
-
-def split_people(inputs: Inputs, seed: int) -> tuple[list[Comparison], list[list[Comparison]]]:
-    """People's comparisons: those kept for measuring (ties left out), and two halves that share no dialogue
-    with them or each other.
-
-    Kept are all whose dialogue is among the prompts, and as many more as make a fifth (400 at the most).
-    Raises InputError where a half has fewer than eight.
-    """
-    if not inputs.comparisons:
-        return [], [[], []]
-    prompts = (*inputs.prompts, *inputs.held_out, *inputs.helpful, *inputs.helpful_held_out)
-    among = {first_human_text(prompt) for prompt in prompts}
-    reserved = [c for c in inputs.comparisons if first_human_text(c.prompt) in among]
-    wanted = min(400, len(inputs.comparisons) // 5)
-    halves: list[list[Comparison]] = [[], []]
-    rest = [rows for opening, rows in by_dialogue(inputs.comparisons).items() if opening not in among]
-    for dialogue in random.Random(derive(seed, "halves")).sample(rest, len(rest)):
-        part = reserved if len(reserved) < wanted else min(halves, key=len)
-        part.extend(dialogue)
-    if min(map(len, halves)) < 8:
-        raise InputError(
-            f"{len(inputs.comparisons)} comparisons give {len(reserved)} to measure with and "
-            f"{len(halves[0])} and {len(halves[1])} to learn from; give more, from dialogues that are not "
-            "among the prompts"
-        )
-    return [c for c in reserved if c.p_first != 0.5], [alternated(half) for half in halves]
-
-
-def check_feedback(
-    run: Run, people: Sequence[Comparison], settings: Settings, inputs: Inputs
-) -> tuple[dict[str, Estimate], int]:
-    """How often the feedback model agrees with people, by way of labelling, on the first 200 comparisons that
-    it can read; and how many it cannot.
-    """
-    shown = [c for c in people if is_readable(inputs.feedback, c, settings.max_tokens)]
-    pairs = [ReplyPair(c.prompt, c.first, c.second) for c in shown[:200]]
-    agreement = agreement_by_way(shown, label_pairs(run, "agreement", pairs, settings, inputs))
-    for way, share in agreement.items():
-        run.say(f"{way.replace('_', ' ')} labels agree with people, {against_chance(share)}: {share}")
-    return agreement, len(people) - len(shown)
-
-
-def is_readable(feedback: LanguageModel, comparison: Comparison, max_tokens: int) -> bool:
-    """Whether both replies, a principle and a thought fit the context of a feedback model in this process."""
-    if not isinstance(feedback, TorchModel):
-        return True
-    both = comparison.prompt.assistant(comparison.first).human(comparison.second)
-    return feedback.fits(both, max_tokens=QUESTION + max_tokens)
 
 
 # 1. critique and revision
@@ -260,37 +191,6 @@ def supervised_examples(
         for prompt, text, finished in texts
         if text.strip()
     ]
-
-
-# 2. AI feedback
-
-
-def label_pairs(
-    run: Run, name: str, pairs: Sequence[ReplyPair], settings: Settings, inputs: Inputs
-) -> dict[str, list[Comparison]]:
-    """Labels by multiple choice in both orders, which the position bias is read off, and by the chosen way if
-    another.
-    """
-    seed = derive(run.seed, "labels")
-    ways: dict[str, Labels] = {
-        way: judge_of(inputs.feedback, way, inputs.constitution, seed)
-        for way in ("multiple_choice", "contrastive")
-    }
-    ways["reasoned"] = partial(
-        label_with_reasoning,
-        inputs.feedback,
-        constitution=inputs.constitution,
-        seed=seed,
-        max_tokens=settings.max_tokens,
-    )
-    chosen = dict.fromkeys(("multiple_choice", settings.label))
-    return {way: run.map(f"{name}_{way}", pairs, ways[way], COMPARISONS) for way in chosen}
-
-
-def judge_of(feedback: LanguageModel, way: str, rules: Constitution, seed: int) -> Labels:
-    """The feedback model as a judge under a constitution: contrastive, or else by letter."""
-    ask = label_contrastive if way == "contrastive" else label_multiple_choice
-    return partial(ask, feedback, constitution=rules, seed=seed)
 
 
 # 3. preference models

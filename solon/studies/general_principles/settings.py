@@ -1,35 +1,31 @@
-"""What Specific versus General Principles needs: its settings, its presets, and what it works on."""
+"""What can be changed about the study of specific and general principles, and its presets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solon.alignment.feedback import ReplyPair
 from solon.errors import InputError
-from solon.models.torch_model import TorchModel
-from solon.studies.general_principles.traits import Persona, Traits
-from solon.study.settings import RLSettings
-from solon.words.comparison import Comparison
-from solon.words.constitution import Constitution
-from solon.words.conversation import Conversation
+from solon.study.settings import RLSettings, paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
-    questions_each: int = 200
+    policy_steps: int = paper(500, "steps of reinforcement", default=200)
+    kl_coefficient: float = unpublished(0.001)
+    """of the KL summed over the reply, in nats, inside the reward"""
+    questions_each: int = unpublished(200)
     """questions of each trait, the seeds among them; the rest are written by a model"""
-    shots: int = 5
+    shots: int = unpublished(5)
     """seed questions that it is shown"""
     question_tokens: int = 40
     """the longest question"""
-    held_out_each: int = 13
+    held_out_each: int = paper(13, "held-out questions of each trait")
     """questions of each trait that are only measured on"""
-    pairs_each: int = 4
+    pairs_each: int = unpublished(4)
     """pairs of replies to each question"""
-    evaluation_samples: int = 17
+    evaluation_samples: int = paper(17, "replies to each held-out question")
     """replies to each held-out question"""
     persona_rows: int = 0
     """rows of each persona set that are drawn; 0: all"""
@@ -38,21 +34,9 @@ class Settings(RLSettings):
 
     def __post_init__(self) -> None:
         RLSettings.__post_init__(self)
-        if (
-            min(
-                self.questions_each,
-                self.shots,
-                self.question_tokens,
-                self.held_out_each,
-                self.pairs_each,
-                self.evaluation_samples,
-            )
-            < 1
-        ):
-            raise InputError(
-                "questions_each, shots, question_tokens, held_out_each, pairs_each and evaluation_samples "
-                "must be at least 1"
-            )
+        names = ("questions_each", "shots", "question_tokens", "held_out_each", "pairs_each")
+        if min(getattr(self, name) for name in (*names, "evaluation_samples")) < 1:
+            raise InputError(f"{', '.join(names)} and evaluation_samples must be at least 1")
         if self.questions_each < 2 * self.held_out_each:
             raise InputError(
                 f"{self.questions_each} questions of a trait do not leave half of them to learn from "
@@ -110,26 +94,3 @@ def toy() -> Settings:
 def full() -> Settings:
     """The paper's shape: 65 held-out questions with 17 replies each, several snapshots."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the study works on. `compare` labels pairs under a constitution; `ask` makes the prompt that a
-    model writes a question of a trait from; `helpful` prompts are practised on and `helpful_held_out` ones
-    say whether a policy became evasive; people's `comparisons` are what the third preference model learns
-    besides.
-    """
-
-    model: TorchModel
-    writer: TorchModel
-    traits: Traits
-    compare: Callable[[Sequence[ReplyPair], Constitution], list[Comparison]]
-    judge: str
-    judge_key: str
-    ask: Callable[[str, tuple[str, ...]], Conversation]
-    personas: tuple[Persona, ...]
-    red_team: tuple[Conversation, ...]
-    helpful: tuple[Conversation, ...]
-    helpful_held_out: tuple[Conversation, ...]
-    comparisons: tuple[Comparison, ...] = ()
-    counts: tuple[tuple[str, int], ...] = ()

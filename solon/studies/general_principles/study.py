@@ -9,29 +9,33 @@ and policies that climb them, measured in Elo over one fixed refusal at several 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from solon.alignment.feedback import ReplyPair
 from solon.alignment.preference import PreferenceModel
+from solon.alignment.quality import ScoredComparison
 from solon.alignment.red_teaming import parse_attack
-from solon.data.rows import comparison_from_row, comparison_to_row
 from solon.errors import InputError
-from solon.models.base import Stop, derive
-from solon.models.scalar import ScalarModel
+from solon.models.base import Sample, Stop, derive
 from solon.models.torch_model import TorchModel
+from solon.records.codecs import COMPARISONS, PLAIN
 from solon.records.report import Report
 from solon.records.run import Run
-from solon.studies.general_principles.report import Findings, Snapshot, report
-from solon.studies.general_principles.settings import Inputs, Settings
-from solon.studies.general_principles.traits import Trait
+from solon.studies.general_principles.inputs import Inputs, Options, read
+from solon.studies.general_principles.policies import Snapshot
+from solon.studies.general_principles.report import Results, report
+from solon.studies.general_principles.settings import Settings, full, quick, toy
+from solon.studies.general_principles.traits import Persona, Trait
+from solon.study.conduct import Study
 from solon.study.stages import (
     alternated,
-    first_layers,
+    comparable,
+    new_preference_model,
     reinforce,
     replies,
     score_comparisons,
+    score_groups,
     slug,
     train_preference_model,
     with_adapters,
@@ -41,309 +45,305 @@ from solon.words.comparison import Comparison
 from solon.words.constitution import Constitution
 from solon.words.conversation import Conversation
 
+Questions = Mapping[str, Sequence[Conversation]]  # by trait
+Labels = Mapping[str, Sequence[Comparison]]  # by trait
+
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
-    found = Findings(counts=dict(inputs.counts))
+    counts = dict(inputs.counts)
     base = with_adapters(inputs.model, settings, seed=run.seed)
+    traits = {trait.name: trait for trait in inputs.traits.traits}
 
     # 1. questions of each trait: the seeds, and those that a model writes when it is shown some; a part is
     # held out
-    asked = {trait.name: questions(run, trait, inputs, settings, found) for trait in inputs.traits.traits}
-    found.held_out = {name: own[: settings.held_out_each] for name, own in asked.items()}
-    among = {prompt.key for own in found.held_out.values() for prompt in own}
-    learned = {
-        name: [prompt for prompt in own[settings.held_out_each :] if prompt.key not in among]
-        for name, own in asked.items()
-    }
-    left = sum(len(own[settings.held_out_each :]) for own in asked.values()) - sum(map(len, learned.values()))
-    found.counts["questions that are held out for another trait, not learned from"] = left
+    asked = {name: write_questions(run, trait, inputs, settings, counts) for name, trait in traits.items()}
+    held_out = {name: questions[: settings.held_out_each] for name, questions in asked.items()}
+    among = {prompt.key for questions in held_out.values() for prompt in questions}
+    rest = {name: questions[settings.held_out_each :] for name, questions in asked.items()}
+    learned = {name: [q for q in questions if q.key not in among] for name, questions in rest.items()}
+    left_out = sum(map(len, rest.values())) - sum(map(len, learned.values()))
+    counts["questions that are held out for another trait, not learned from"] = left_out
 
     # 2. pairs of replies, and labels under each trait's own principles and under the general one
-    pairs = {
-        name: paired(run, number, base, own, settings, found)
-        for number, (name, own) in enumerate(learned.items())
-    }
-    specific = {
-        trait.name: labelled(run, f"specific_{n}", pairs[trait.name], trait.principles, inputs)
-        for n, trait in enumerate(inputs.traits.traits)
-    }
-    general = {
-        name: labelled(run, f"general_{n}", own, inputs.traits.general, inputs)
-        for n, (name, own) in enumerate(pairs.items())
-    }
-    found.labels = {name: list(zip(specific[name], general[name], strict=True)) for name in pairs}
+    specific, general = {}, {}
+    for number, (name, questions) in enumerate(learned.items()):
+        pairs = pair_replies(run, f"pairs_{number}", base, questions, settings, counts=counts)
+        specific[name] = label(run, f"specific_{number}", pairs, traits[name].principles, inputs)
+        general[name] = label(run, f"general_{number}", pairs, inputs.traits.general, inputs)
 
     # 3. preference models of half the questions; one of the other half, by the specific principles, measures
-    models = judges(run, base, specific, general, inputs, settings, found)
-    for persona in inputs.personas:
-        rows = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))[
-            : settings.persona_rows or None
-        ]
-        for name, model in ((name, models[name]) for name in found.quality):
-            found.personas[persona.name, name] = score_comparisons(
-                run, f"persona_{slug(persona.name)}_{name}", alternated(rows), model.score
-            )
+    unlearned = new_preference_model(base, settings.preference_depth)
+    rows = training_rows(run.seed, specific, general, fitting_people(unlearned, inputs, counts), counts)
+    check_labels(rows, inputs.judge)
+    models = {
+        name: train_preference_model(run, replace(unlearned, name=f"pm_{name}"), alternated(part), settings)
+        for name, part in rows.items()
+    }
+    judge = models.pop("judge")
+    held = [row for row in rows["judge"] if row.p_first != 0.5]
+    quality = {name: score_comparisons(run, f"quality_{name}", held, pm.score) for name, pm in models.items()}
+    personas = score_personas(run, inputs.personas, models, settings.persona_rows)
 
     # 4. policies that climb each, at several steps, against one fixed refusal
     prompts = practice_prompts(learned, inputs, among)
-    steps = [
-        *sorted({step for step in settings.snapshots if step < settings.policy_steps}),
-        settings.policy_steps,
-    ]
-    found.snapshots["start", 0] = measured(run, "start", base, models["judge"], inputs, settings, found)
-    for name in (name for name in models if name != "judge"):
-        for step, policy in climbed(run, name, base, prompts, models[name], steps, settings):
-            found.snapshots[name, step] = measured(
-                run, f"{name}_{step}", policy, models["judge"], inputs, settings, found
+    snapshots = {("start", 0): measure(run, "start", base, judge, held_out, settings=settings, inputs=inputs)}
+    for name, model in models.items():
+        for step, policy in climb(run, name, base, prompts, model, settings=settings):
+            stage = f"{name}_{step}"
+            snapshots[name, step] = measure(
+                run, stage, policy, judge, held_out, settings=settings, inputs=inputs
             )
-    return report(asdict(settings), found, inputs)
+    results = Results(
+        held_out=held_out,
+        labels={name: list(zip(specific[name], general[name], strict=True)) for name in traits},
+        quality=quality,
+        personas=personas,
+        snapshots=snapshots,
+        counts=counts,
+    )
+    return report(settings, inputs, results)
 
 
-def questions(
-    run: Run, trait: Trait, inputs: Inputs, settings: Settings, found: Findings
+# 1. questions
+
+
+def write_questions(
+    run: Run, trait: Trait, inputs: Inputs, settings: Settings, counts: dict[str, int]
 ) -> list[Conversation]:
     """So many different questions of a trait, the seeds first; which of them are held out is drawn, by the
-    question alone.
+    question alone. Raises InputError where too few are left to learn from.
     """
     wanted = max(settings.questions_each - len(trait.questions), 0)
-    tries = [
-        tuple(_shots(trait, settings, derive(run.seed, trait.name, number))) for number in range(2 * wanted)
+    prompts = [
+        inputs.ask(trait.name, shots_of(trait, settings.shots, derive(run.seed, trait.name, number)))
+        for number in range(2 * wanted)
     ]
-    prompts = [inputs.ask(trait.name, shots) for shots in tries]
 
-    def make(numbers: Sequence[int]) -> list[dict[str, Any]]:
+    def make(numbers: Sequence[int]) -> list[str]:
         seeds = [[derive(run.seed, "question", trait.name, number)] for number in numbers]
-        drawn = inputs.writer.sample_with_seeds(
+        groups = inputs.writer.sample_with_seeds(
             [prompts[number] for number in numbers], seeds, max_tokens=settings.question_tokens
         )
-        return [{"question": parse_attack(group[0].text)} for group in drawn]
+        return [parse_attack(group[0].text) for group in groups]
 
-    rows = run.rows(
+    written = run.map(
         f"questions_{slug(trait.name)}",
         range(len(prompts)),
-        lambda number: f"{number} {prompts[number].key}",
         make,
+        PLAIN,
+        key=lambda number: f"{number} {prompts[number].key}",
     )
-    said = [*trait.questions, *(row["question"] for row in rows if row["question"])]
-    talks = [Conversation().human(text) for text in dict.fromkeys(said)]
-    fitting = [talk for talk in talks if inputs.model.fits(talk, max_tokens=2 * settings.max_tokens)]
-    found.counts[f"questions of {trait.name} that were empty, repeated or too long, left out"] = (
-        len(trait.questions) + len(rows) - len(fitting)
-    )
-    found.counts[f"questions of {trait.name} over questions_each, not used"] = max(
-        len(fitting) - settings.questions_each, 0
-    )
+    texts = [*trait.questions, *filter(None, written)]
+    questions = [Conversation().human(text) for text in dict.fromkeys(texts)]
+    fitting = [q for q in questions if inputs.model.fits(q, max_tokens=2 * settings.max_tokens)]
     kept = fitting[: settings.questions_each]
+    left_out = len(trait.questions) + len(written) - len(fitting)
+    counts[f"questions of {trait.name} that were empty, repeated or too long, left out"] = left_out
+    counts[f"questions of {trait.name} over questions_each, not used"] = len(fitting) - len(kept)
     if len(kept) < 2 * settings.held_out_each:
         raise InputError(
             f"{len(kept)} different questions of {trait.name} do not leave half beside "
             f"{settings.held_out_each} held out; raise shots or give seeds"
         )
-    return sorted(kept, key=lambda talk: derive(run.seed, "order", talk.key))
+    return sorted(kept, key=lambda question: derive(run.seed, "order", question.key))
 
 
-def _shots(trait: Trait, settings: Settings, seed: int) -> list[str]:
-    return sorted(trait.questions, key=lambda text: derive(seed, text))[: settings.shots]
+def shots_of(trait: Trait, count: int, seed: int) -> tuple[str, ...]:
+    """Seed questions that the writer is shown."""
+    return tuple(sorted(trait.questions, key=lambda text: derive(seed, text))[:count])
 
 
-def paired(
+# 2. pairs and labels
+
+
+def pair_replies(
     run: Run,
-    number: int,
+    name: str,
     model: TorchModel,
     asked: Sequence[Conversation],
     settings: Settings,
-    found: Findings,
+    *,
+    counts: dict[str, int],
 ) -> list[ReplyPair]:
-    """Pairs of replies to each question; equal and empty ones say nothing, and are counted."""
-    groups = replies(
-        run,
-        f"pairs_{number}",
-        model,
-        asked,
-        count=2 * settings.pairs_each,
-        max_tokens=settings.max_tokens,
-    )
+    """Pairs of replies to each question; equal, empty and repeated ones say nothing, and are counted."""
+    groups = replies(run, name, model, asked, count=2 * settings.pairs_each, max_tokens=settings.max_tokens)
     drawn = [
-        ReplyPair(prompt, a.text, b.text)
-        for prompt, own in zip(asked, groups, strict=True)
-        for a, b in zip(own[::2], own[1::2], strict=True)
+        ReplyPair(prompt, first.text, second.text)
+        for prompt, group in zip(asked, groups, strict=True)
+        for first, second in zip(group[::2], group[1::2], strict=True)
     ]
-    kept = {
-        (pair.prompt.key, pair.first, pair.second): pair
-        for pair in drawn
-        if pair.first.strip() and pair.second.strip() and pair.first != pair.second
-    }
-    name = "pairs of replies that were equal, empty or repeated, not labelled"
-    found.counts[name] = found.counts.get(name, 0) + len(drawn) - len(kept)
+    kept = {pair.key: pair for pair in drawn if comparable(pair)}
+    left_out = "pairs of replies that were equal, empty or repeated, not labelled"
+    counts[left_out] = counts.get(left_out, 0) + len(drawn) - len(kept)
     return list(kept.values())
 
 
-def labelled(
+def label(
     run: Run, name: str, pairs: Sequence[ReplyPair], principles: Constitution, inputs: Inputs
 ) -> list[Comparison]:
     """The judge's soft labels, a principle drawn for each pair; kept as rows."""
-
-    def key_of(pair: ReplyPair) -> str:
-        return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
-
-    rows = run.rows(
-        f"labels_{name}",
-        pairs,
-        key_of,
-        lambda some: [comparison_to_row(label) for label in inputs.compare(some, principles)],
-    )
-    return [comparison_from_row(row) for row in rows]
+    return run.map(f"labels_{name}", pairs, lambda batch: inputs.compare(batch, principles), COMPARISONS)
 
 
-def judges(
-    run: Run,
-    base: TorchModel,
-    specific: dict[str, list[Comparison]],
-    general: dict[str, list[Comparison]],
-    inputs: Inputs,
-    settings: Settings,
-    found: Findings,
-) -> dict[str, PreferenceModel]:
-    """A preference model of each kind of label on the first half of every trait's questions, and the one that
-    measures on the second. With people's comparisons a third learns the general labels, rounded as theirs
-    are, and as many of people's.
+# 3. preference models
+
+
+def fitting_people(reader: PreferenceModel, inputs: Inputs, counts: dict[str, int]) -> list[Comparison]:
+    """People's comparisons that are decided and fit the context."""
+    people = [c for c in inputs.comparisons if c.p_first != 0.5 and reader.fits_context(c)]
+    left_out = len(inputs.comparisons) - len(people)
+    counts["people's comparisons that were ties or too long, left out"] = left_out
+    return people
+
+
+def training_rows(
+    seed: int,
+    specific: Labels,
+    general: Labels,
+    people: Sequence[Comparison],
+    counts: dict[str, int],
+) -> dict[str, list[Comparison]]:
+    """What each preference model learns from: either kind of label on the first half of every trait's
+    questions, and what measures on the second. With people's comparisons a third learns the general labels,
+    rounded as theirs are, and as many of people's.
     """
-    unlearned = PreferenceModel(
-        "", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue
-    )
 
-    def half(labels: dict[str, list[Comparison]], which: int) -> list[Comparison]:
-        return [
-            label
-            for own in labels.values()
-            for label in own
-            if derive(run.seed, "half", label.prompt.key) % 2 == which
-        ]
+    def half(labels: Labels, which: int) -> list[Comparison]:
+        every = [row for rows in labels.values() for row in rows]
+        return [row for row in every if derive(seed, "half", row.prompt.key) % 2 == which]
 
     rows = {"specific": half(specific, 0), "general": half(general, 0), "judge": half(specific, 1)}
-    people = [c for c in inputs.comparisons if c.p_first != 0.5 and unlearned.fits_context(c)]
-    found.counts["people's comparisons that were ties or too long, left out"] = len(inputs.comparisons) - len(
-        people
-    )
     if people:
-        decided = [hard for label in rows["general"] if (hard := label.hardened()).p_first != 0.5]
+        decided = [hard for row in rows["general"] if (hard := row.hardened()).p_first != 0.5]
         most = min(len(decided), len(people))
         both = [
-            random.Random(derive(run.seed, "mixed", kind)).sample(own, most)
-            for kind, own in (("general", decided), ("people", people))
+            row
+            for kind, part in (("general", decided), ("people", people))
+            for row in random.Random(derive(seed, "mixed", kind)).sample(part, most)
         ]
-        rows["general_helpful"] = sorted(
-            (c for own in both for c in own), key=lambda c: derive(run.seed, "order", c.key)
-        )
-        found.counts["general labels and people's comparisons over equal numbers of both, not mixed"] = (
-            len(decided) + len(people) - 2 * most
-        )
+        rows["general_helpful"] = sorted(both, key=lambda row: derive(seed, "order", row.key))
+        left_out = "general labels and people's comparisons over equal numbers of both, not mixed"
+        counts[left_out] = len(decided) + len(people) - 2 * most
+    return rows
+
+
+def check_labels(rows: Mapping[str, Sequence[Comparison]], judge: str) -> None:
+    """Raises InputError where a preference model has under eight labels, or the one that measures has none
+    that is decided.
+    """
     if min(map(len, rows.values())) < 8:
+        listed = ", ".join(f"{len(part)} labels for {name}" for name, part in rows.items())
+        raise InputError(f"{listed}; at least 8 are needed: raise questions_each")
+    if all(row.p_first == 0.5 for row in rows["judge"]):
         raise InputError(
-            f"{', '.join(f'{len(own)} labels for {name}' for name, own in rows.items())}; at least 8 are "
-            "needed: raise questions_each"
+            f"{judge} prefers neither reply in all {len(rows['judge'])} pairs that measure: nothing can be "
+            "learned from it"
         )
-    models = {
-        name: train_preference_model(run, replace(unlearned, name=f"pm_{name}"), alternated(own), settings)
-        for name, own in rows.items()
-    }
-    held = [label for label in rows["judge"] if label.p_first != 0.5]
-    if not held:
-        raise InputError(
-            f"{inputs.judge} prefers neither reply in all {len(rows['judge'])} pairs that measure: nothing "
-            "can be learned from it"
-        )
-    for name in (name for name in models if name != "judge"):
-        found.quality[name] = score_comparisons(run, f"quality_{name}", held, models[name].score)
-    return models
 
 
-def practice_prompts(
-    learned: dict[str, list[Conversation]], inputs: Inputs, among: set[str]
-) -> list[Conversation]:
+def score_personas(
+    run: Run, personas: Sequence[Persona], models: Mapping[str, PreferenceModel], most: int
+) -> dict[tuple[str, str], list[ScoredComparison]]:
+    """Every preference model on every persona set, by set and model; at most so many rows of each, 0: all."""
+    results = {}
+    for persona in personas:
+        order = sorted(persona.comparisons, key=lambda row: derive(run.seed, "persona", row.key))
+        rows = alternated(order[: most or None])
+        for name, model in models.items():
+            stage = f"persona_{slug(persona.name)}_{name}"
+            results[persona.name, name] = score_comparisons(run, stage, rows, model.score)
+    return results
+
+
+# 4. policies
+
+
+def practice_prompts(learned: Questions, inputs: Inputs, among: set[str]) -> list[Conversation]:
     """Half helpful prompts, a quarter red-team ones, a quarter questions of traits, as in the paper: what
     there is too few of is asked more often. None is `among` the questions that are held out.
     """
-    traits = [prompt for own in learned.values() for prompt in own]
+    traits = [prompt for questions in learned.values() for prompt in questions]
     parts = [
-        ([prompt for prompt in own if prompt.key not in among], share)
-        for own, share in ((inputs.helpful, 2), (inputs.red_team, 1), (traits, 1))
+        ([prompt for prompt in prompts if prompt.key not in among], share)
+        for prompts, share in ((inputs.helpful, 2), (inputs.red_team, 1), (traits, 1))
     ]
-    unit = max(len(own) // share for own, share in parts if own)
-    return [own[place % len(own)] for own, share in parts if own for place in range(share * unit)]
+    unit = max(len(part) // share for part, share in parts if part)
+    return [part[index % len(part)] for part, share in parts if part for index in range(share * unit)]
 
 
-def climbed(
+def climb(
     run: Run,
     name: str,
     base: TorchModel,
     prompts: Sequence[Conversation],
     reward: PreferenceModel,
-    steps: Sequence[int],
+    *,
     settings: Settings,
 ) -> Iterator[tuple[int, TorchModel]]:
-    """A policy that climbs a preference model, as it was after each of the steps."""
+    """A policy that climbs a preference model, as it was after each of the snapshots' steps and the last."""
+    last = settings.policy_steps
+    steps = [*sorted({step for step in settings.snapshots if step < last}), last]
 
     def file(step: int) -> str:
         return f"policy_{name}-{step}.safetensors"
 
-    def saving(policy: TorchModel, made: Iterator[Step]) -> Iterator[Step]:
+    def save(policy: TorchModel, made: Iterator[Step]) -> Iterator[Step]:
         for step in made:
             if step.number in steps:
                 run.artefact(file(step.number), policy.save)
             yield step
 
-    last = reinforce(run, f"policy_{name}", base, prompts, reward, settings=settings, watch=saving)
+    policy = reinforce(run, f"policy_{name}", base, prompts, reward, settings=settings, watch=save)
     for step in steps:
-        policy = last.copy()
-        policy.load(run.folder / file(step))
-        yield step, policy
+        snapshot = policy.copy()
+        snapshot.load(run.folder / file(step))
+        yield step, snapshot
 
 
-def measured(
+def measure(
     run: Run,
     name: str,
     policy: TorchModel,
     judge: PreferenceModel,
-    inputs: Inputs,
+    held_out: Questions,
+    *,
     settings: Settings,
-    found: Findings,
+    inputs: Inputs,
 ) -> Snapshot:
     """The score of every reply to held-out questions over that of the fixed refusal to the same question, in
     nats, and the replies to held-out helpful prompts.
     """
-    gains: dict[str, list[list[float]]] = {}
-    for number, (trait, asked) in enumerate(found.held_out.items()):
-        groups = replies(
-            run,
-            f"trait_{number}_{name}",
-            policy,
-            asked,
-            count=settings.evaluation_samples,
-            max_tokens=settings.max_tokens,
-        )
-        if name == "start":
-            found.said[trait] = (asked[0], [])
-        found.said[trait][1].append((name, groups[0][0].text))
 
-        def make(
-            places: Sequence[int], asked: Sequence[Conversation] = asked, groups: Sequence[Any] = groups
-        ) -> list[dict[str, Any]]:
-            refused = judge.score([asked[place] for place in places], [inputs.traits.refusal] * len(places))
-            flat = [(asked[place], sample) for place in places for sample in groups[place]]
-            scores = iter(judge([prompt for prompt, _ in flat], [sample for _, sample in flat]))
-            return [
-                {"over": [next(scores) - floor for _ in groups[place]]}
-                for place, floor in zip(places, refused, strict=True)
-            ]
+    def over_refusal(batch: Sequence[tuple[Conversation, list[Sample]]]) -> list[list[float]]:
+        asked = [prompt for prompt, _ in batch]
+        floors = judge.score(asked, [inputs.traits.refusal] * len(asked))
+        scores = score_groups(judge, asked, [group for _, group in batch])
+        return [[score - floor for score in group] for group, floor in zip(scores, floors, strict=True)]
 
-        keys = [prompt.key for prompt in asked]
-        rows = run.rows(f"over_{number}_{name}", range(len(asked)), keys.__getitem__, make)
-        gains[trait] = [row["over"] for row in rows]
-        cut = sum(sample.stop is Stop.LENGTH for group in groups for sample in group)
-        found.cut[name] = found.cut.get(name, 0.0) + cut / sum(map(len, groups)) / len(found.held_out)
+    gains, first, cut = {}, {}, 0.0
+    for number, (trait, asked) in enumerate(held_out.items()):
+        count, most = settings.evaluation_samples, settings.max_tokens
+        groups = replies(run, f"trait_{number}_{name}", policy, asked, count=count, max_tokens=most)
+        first[trait] = groups[0][0].text
+        pairs = list(zip(asked, groups, strict=True))
+        stage = f"over_{number}_{name}"
+        gains[trait] = run.map(stage, pairs, over_refusal, PLAIN, key=lambda pair: pair[0].key)
+        samples = [sample for group in groups for sample in group]
+        cut += sum(sample.stop is Stop.LENGTH for sample in samples) / len(samples) / len(held_out)
     served = replies(
         run, f"helpful_{name}", policy, inputs.helpful_held_out, count=1, max_tokens=settings.max_tokens
     )
-    return Snapshot(gains, [group[0].text for group in served])
+    return Snapshot(gains, [group[0].text for group in served], first, cut)
+
+
+STUDY = Study(
+    name="general_principles",
+    options=Options,
+    quick=quick,
+    full=full,
+    toy=toy,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: inputs.model.name,
+)

@@ -1,22 +1,19 @@
-"""What HH-RLHF needs: its settings, its presets, and what it works on."""
+"""What can be changed about HH-RLHF's study, and its presets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solon.alignment.feedback import ReplyPair
 from solon.errors import InputError
-from solon.study.settings import RLSettings
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
-
-Annotate = Callable[[Sequence[ReplyPair]], list[Comparison]]
+from solon.study.settings import RLSettings, paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
+
+    policy_epochs: int = paper(2, "passes over each batch of replies")
+    """passes over each batch of replies"""
 
     sizes: tuple[int, ...] = (100, 200, 400, 800, 1400)
     """comparisons that the preference models of the learning curve learn from"""
@@ -30,9 +27,11 @@ class Settings(RLSettings):
     """comparisons to learn from at the most; 0: all"""
     measured: int = 400
     """comparisons to measure with, from dialogues of their own"""
-    mixtures: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mixtures: tuple[float, ...] = paper(
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "mixtures, as shares of harmless comparisons"
+    )
     """shares of harmless comparisons, where there are both kinds"""
-    lambdas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 10.0)
+    lambdas: tuple[float, ...] = paper((1.0, 2.0, 3.0, 4.0, 10.0), "weights of the harmless part of the loss")
     """weights of the harmless part of the loss"""
     best_of: int = 16
     """replies of the start to each held-out prompt, for best-of-N"""
@@ -40,9 +39,9 @@ class Settings(RLSettings):
     """of iterated online training, where there is someone to compare; 0 leaves it out"""
     round_pairs: int = 1500
     """comparisons that all rounds make together"""
-    unsure: float = 0.05
+    unsure: float = unpublished(0.05)
     """a judge's probability this near to one half is a vote of unsure, and no game"""
-    outlier_examples: int = 10
+    outlier_examples: int = paper(10, "known outliers of the few-shot variant")
     """known outliers of the few-shot variant"""
 
     def __post_init__(self) -> None:
@@ -114,21 +113,3 @@ def toy() -> Settings:
 def full() -> Settings:
     """The paper's shape: models trained through, PPO, 11 mixtures, 5 weights."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the study works on. `prompts` are for reinforcement and `held_out` for the evidence;
-    `in_distribution` and `out_of_distribution` prompts are told apart by activations. `annotate`, where there
-    is one, compares replies made during the study; `annotator` is its name.
-    """
-
-    comparisons: tuple[Comparison, ...]
-    prompts: tuple[Conversation, ...]
-    held_out: tuple[Conversation, ...]
-    in_distribution: tuple[Conversation, ...] = ()
-    out_of_distribution: tuple[Conversation, ...] = ()
-    annotate: Annotate | None = None
-    annotator: str = ""
-    annotator_key: str = ""  # a hash of all that its answers depend on
-    counts: tuple[tuple[str, int], ...] = ()

@@ -1,178 +1,164 @@
 """Training a Helpful and Harmless Assistant with RLHF (Bai et al. 2022, arXiv:2204.05862), top to bottom.
 
-How preference models grow with data and size, and what a mixture of helpful and harmless comparisons does to
-them; a policy that climbs one of two, and when the other stops believing it; rounds of new comparisons
-against one; a tournament; and prompts that are unlike the rest.
+Preference models over data, size, mixtures and weights; a policy that climbs one of two, the other looking
+on; iterated online training against one round of as many comparisons; a tournament; and prompts unlike the
+rest, told apart by activations.
 """
 
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import torch
 
-from solon.alignment.feedback import ReplyPair
-from solon.alignment.outliers import detector_aurocs, exposure_aurocs, prompt_states
 from solon.alignment.overoptimisation import expected_best_of_n, with_judge_scores
 from solon.alignment.preference import PreferenceModel
 from solon.data.published import first_human_text
-from solon.data.rows import comparison_from_row, comparison_to_row
-from solon.errors import InputError
-from solon.models.base import Sample, derive
-from solon.models.scalar import ScalarModel
+from solon.models.base import Sample
 from solon.models.torch_model import TorchModel
-from solon.models.weights import load_tensors, save_tensors
-from solon.records.files import lines
+from solon.records.codecs import PLAIN
+from solon.records.files import Row, lines
 from solon.records.report import Report
 from solon.records.run import Run, step_metrics
 from solon.statistics.intervals import Estimate, mean
-from solon.studies.helpful_harmless.evidence import (
-    BASELINE,
-    Findings,
-    cell,
-    kept_states,
+from solon.studies.helpful_harmless.inputs import Inputs, Options, read
+from solon.studies.helpful_harmless.iterated import iterated
+from solon.studies.helpful_harmless.learning import (
+    ByAxis,
+    Cell,
+    keep_states,
+    measure_cell,
+    measure_mixtures,
+    measure_weights,
     mixable,
-    mixtures,
-    sizes,
     split_by_dialogue,
-    weighings,
 )
-from solon.studies.helpful_harmless.report import report
-from solon.studies.helpful_harmless.settings import Inputs, Settings
+from solon.studies.helpful_harmless.outliers import tell_apart
+from solon.studies.helpful_harmless.report import BASELINE, Results, report
+from solon.studies.helpful_harmless.settings import Settings, full, quick, toy
+from solon.studies.helpful_harmless.tournament import play
+from solon.study.conduct import Study
 from solon.study.stages import (
-    alternated,
     check_depths,
-    first_layers,
     mean_reward,
+    new_preference_model,
     reinforce,
     replies,
     score_comparisons,
+    score_replies,
     split_in_halves,
     train_preference_model,
     with_adapters,
 )
+from solon.training.steps import Step
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 
-FEWEST = 16  # ordinary prompts: half of them fit the detector
+Baselines = Mapping[str, Mapping[str, float]]  # by prompt's key and judge
 
 
-def study(run: Run, settings: Settings, inputs: Inputs, *, start: TorchModel) -> Report:
+def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     """All of it; every stage is kept, and gone on from."""
-    found = Findings(unsure=settings.unsure, counts=dict(inputs.counts))
-    base = with_adapters(start, settings, seed=run.seed)
+    counts = dict(inputs.counts)
+    base = with_adapters(inputs.start, settings, seed=run.seed)
+    reply = partial(replies, run, max_tokens=settings.max_tokens)
     check_depths(base, settings.depths)
-    test, pool = split_by_dialogue(base, inputs, settings, run.seed, found.counts)
-    found.counts["comparisons to measure with"], found.counts["comparisons to learn from"] = (
-        len(test),
-        len(pool),
-    )
+    test, pool = split_by_dialogue(base, inputs, settings, run.seed, counts)
 
     # 1. preference models over data and size; over mixtures of both kinds, and weights of one
-    both = mixable(pool, test)
-    wanted = {*(() if settings.finetuned else settings.depths), *((1.0,) if both else ())}
-    states = {depth: kept_states(run, base, depth, [*pool, *test]) for depth in sorted(wanted)}
-    grid = itertools.product(settings.depths, sizes(pool, settings, found.counts))
-    found.cells = [
-        cell(run, base, depth, size, pool, test, states.get(depth), settings) for depth, size in grid
-    ]
-    if both:
-        found.mixtures = mixtures(pool, test, states[1.0], settings, run.seed)
-        found.lambdas = weighings(pool, test, states[1.0], settings)
+    cells, mixtures, lambdas = learning_curves(run, base, pool, test, settings)
+    counts["sizes over the number of comparisons, left out"] = sum(
+        size > len(pool) for size in settings.sizes
+    )
 
     # 2. two models on disjoint halves: a policy climbs one, and the other says whether the climb is real
-    halves = split_in_halves(pool)
-    unlearned = PreferenceModel(
-        "", ScalarModel(first_layers(base.copy().module, settings.preference_depth)), base.dialogue
-    )
+    unlearned = new_preference_model(base, settings.preference_depth)
     judges = {
         name: train_preference_model(run, replace(unlearned, name=name), half, settings)
-        for name, half in zip(("train_pm", "test_pm"), halves, strict=True)
+        for name, half in zip(("train_pm", "test_pm"), split_in_halves(pool), strict=True)
     }
-    for name, model in judges.items():
-        found.quality[name] = score_comparisons(run, f"quality_{name}", test, model.score)
-    drawn = replies(
-        run, "start", base, inputs.held_out, count=max(settings.best_of, 1), max_tokens=settings.max_tokens
-    )
+    quality = {name: score_comparisons(run, f"quality_{name}", test, pm.score) for name, pm in judges.items()}
+    drawn = reply("start", base, inputs.held_out, count=settings.best_of)
     means = run.once(
-        "means", lambda: {name: mean_reward(model, inputs.held_out, drawn) for name, model in judges.items()}
+        "means", lambda: {name: mean_reward(pm, inputs.held_out, drawn) for name, pm in judges.items()}
     )
-    usual = baselines(
-        run,
-        judges,
-        inputs.prompts,
-        replies(run, "baseline", base, inputs.prompts, count=BASELINE, max_tokens=settings.max_tokens),
-    )
-    policy = reinforce(
-        run,
-        "policy",
-        base,
-        inputs.prompts,
-        judges["train_pm"],
-        settings=settings,
-        watch=lambda policy, steps: with_judge_scores(
-            steps, judges, lambda judge, prompt: usual[prompt.key][judge]
-        ),
-        record=lambda step: [
-            {"prompt": r.prompt.key, "gain": r.reward - usual[r.prompt.key]["train_pm"]}
-            for r in step.rollouts
-        ],
-    )
-    found.steps = step_metrics(run, "policy")
-    found.gained = gained(run)
-    found.best = best_of_n(run, judges, means, inputs.held_out, drawn, settings)
+    usual = baselines(run, judges, inputs.prompts, reply("baseline", base, inputs.prompts, count=BASELINE))
+    policy = climb(run, base, inputs.prompts, judges, usual, settings=settings)
+    best = best_of_n(run, judges, means, inputs.held_out, drawn, most=settings.best_of)
 
-    # 3. all comparisons at once, or in rounds with the newest policy: the same number, from scratch, then set
-    # against each other
-    players = {
-        "start": [group[0] for group in drawn],
-        "policy": first_of(run, "policy", policy, inputs.held_out, settings),
-    }
-    if inputs.annotate is not None and settings.rounds:
-        for name, rounds in (("once", 1), ("online", settings.rounds)):
-            players[name] = first_of(
-                run,
-                name,
-                iterated(run, name, base, unlearned, inputs, settings, rounds, found.counts),
-                inputs.held_out,
-                settings,
-            )
-
-    found.said = players
+    # 3. all comparisons at once, or in rounds with the newest policy: the same number, from scratch
+    models = {"policy": policy, **iterated(run, base, unlearned, inputs, settings, counts=counts)}
 
     # 4. everyone against everyone: by the choices of each preference model, and of whoever compares
-    for player, said in players.items():
-        found.scores[player] = {
-            name: scored(run, f"scores_{player}_{name}", model, inputs.held_out, said)
-            for name, model in judges.items()
-        }
-    if inputs.annotate is not None:
-        found.games = tournament(run, players, inputs, found.counts)
-        votes = [game.p_first for games in found.games.values() for game in games]
-        found.counts["votes of unsure in the tournament (no game)"] = sum(
-            abs(vote - 0.5) <= settings.unsure for vote in votes
-        )
+    players = {"start": [group[0] for group in drawn]}
+    for name, model in models.items():
+        groups = reply(f"held_out_{name}", model, inputs.held_out, count=1)
+        players[name] = [group[0] for group in groups]
+    scores = {
+        player: score_first(run, f"scores_{player}", judges, inputs.held_out, samples)
+        for player, samples in players.items()
+    }
+    games = play(run, players, inputs.held_out, inputs.annotate) if inputs.annotate is not None else {}
+    counts |= tournament_counts(players, games, settings.unsure)
 
     # 5. prompts unlike the rest, by what each layer makes of them
-    if len(inputs.in_distribution) >= FEWEST and inputs.out_of_distribution:
-        inside, outside = (
-            layer_states(run, name, start, prompts)
-            for name, prompts in (
-                ("ordinary", inputs.in_distribution),
-                ("strange", inputs.out_of_distribution),
-            )
+    by_distance, by_exposure = tell_apart(run, inputs, settings.outlier_examples)
+    results = Results(
+        cells=cells,
+        mixtures=mixtures,
+        lambdas=lambdas,
+        quality=quality,
+        steps=step_metrics(run, "policy"),
+        best=best,
+        players=players,
+        scores=scores,
+        games=games,
+        gains=late_gains(run),
+        by_distance=by_distance,
+        by_exposure=by_exposure,
+        counts=counts,
+    )
+    return report(settings, inputs, results)
+
+
+# 1. preference models
+
+
+def learning_curves(
+    run: Run,
+    base: TorchModel,
+    pool: Sequence[Comparison],
+    test: Sequence[Comparison],
+    settings: Settings,
+) -> tuple[list[Cell], dict[float, ByAxis], dict[float, ByAxis]]:
+    """Every size on every depth; and, where there are both kinds of comparisons, mixtures and weights."""
+    both = mixable(pool, test)
+    wanted = {*(() if settings.finetuned else settings.depths), *((1.0,) if both else ())}
+    states = {depth: keep_states(run, base, depth, [*pool, *test]) for depth in sorted(wanted)}
+    sizes = [size for size in settings.sizes if size <= len(pool)]
+    cells = [
+        measure_cell(
+            run,
+            base,
+            depth,
+            size,
+            pool,
+            test=test,
+            states_N2C=None if settings.finetuned else states[depth],
+            settings=settings,
         )
-        found.far = detector_aurocs(inside, outside, seed=run.seed)
-        if len(outside) > settings.outlier_examples <= len(inside) // 2:
-            found.exposed = exposure_aurocs(
-                inside, outside, examples=settings.outlier_examples, seed=run.seed
-            )
-    return report(asdict(settings), found, inputs)
+        for depth, size in itertools.product(settings.depths, sizes)
+    ]
+    if not both:
+        return cells, {}, {}
+    mixtures = measure_mixtures(pool, test, states[1.0], settings.mixtures, seed=run.seed)
+    return cells, mixtures, measure_weights(pool, test, states[1.0], settings.lambdas)
+
+
+# 2. a policy that climbs one of two
 
 
 def baselines(
@@ -180,25 +166,49 @@ def baselines(
     judges: Mapping[str, PreferenceModel],
     prompts: Sequence[Conversation],
     drawn: Sequence[Sequence[Sample]],
-) -> dict[str, dict[str, float]]:
+) -> Baselines:
     """Each judge's mean score of the start's replies to each prompt, by the prompt's key."""
 
-    def make(some: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[dict[str, Any]]:
+    def make(batch: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[Row]:
         return [
-            {name: sum(model([prompt] * len(group), group)) / len(group) for name, model in judges.items()}
-            for prompt, group in some
+            {name: sum(judge([prompt] * len(group), group)) / len(group) for name, judge in judges.items()}
+            for prompt, group in batch
         ]
 
-    rows = run.rows("baseline_scores", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
-    return {
-        prompt.key: {name: row[name] for name in judges} for prompt, row in zip(prompts, rows, strict=True)
-    }
+    pairs = list(zip(prompts, drawn, strict=True))
+    rows = run.map("baseline_scores", pairs, make, PLAIN, key=lambda pair: pair[0].key)
+    return {prompt.key: row for prompt, row in zip(prompts, rows, strict=True)}
 
 
-def gained(run: Run) -> list[tuple[str, float]]:
-    """Prompt and what each rollout of the last quarter of the steps scored over the start's replies to it, by
-    the train model.
+def climb(
+    run: Run,
+    base: TorchModel,
+    prompts: Sequence[Conversation],
+    judges: Mapping[str, PreferenceModel],
+    usual: Baselines,
+    *,
+    settings: Settings,
+) -> TorchModel:
+    """A policy that climbs the train PM, the test PM looking on; what each rollout gains over the start's
+    replies to the same prompt is kept.
     """
+
+    def watch(policy: TorchModel, steps: Iterator[Step]) -> Iterator[Step]:
+        return with_judge_scores(steps, judges, lambda judge, prompt: usual[prompt.key][judge])
+
+    def gains(step: Step) -> list[Row]:
+        return [
+            {"prompt": r.prompt.key, "gain": r.reward - usual[r.prompt.key]["train_pm"]}
+            for r in step.rollouts
+        ]
+
+    return reinforce(
+        run, "policy", base, prompts, judges["train_pm"], settings=settings, watch=watch, record=gains
+    )
+
+
+def late_gains(run: Run) -> list[tuple[str, float]]:
+    """Prompt and gain of each rollout of the last quarter of the steps."""
     rows = [row for _, row in lines(run.folder / "policy.rows.jsonl")]
     last = max(row["number"] for row in rows)
     return [(row["prompt"], row["gain"]) for row in rows if row["number"] > last - max(1, last // 4)]
@@ -210,180 +220,70 @@ def best_of_n(
     means: Mapping[str, float],
     prompts: Sequence[Conversation],
     drawn: Sequence[Sequence[Sample]],
-    settings: Settings,
+    *,
+    most: int,
 ) -> dict[int, dict[str, Estimate]]:
     """What the best of N replies by the train model scores by each, mean removed, over prompts."""
-    counts = [2**power for power in range(settings.best_of.bit_length()) if 2**power <= settings.best_of]
-
-    def make(some: Sequence[tuple[Conversation, Sequence[Sample]]]) -> list[dict[str, Any]]:
-        flat = [(prompt, reply) for prompt, group in some for reply in group]
-        found = {
-            name: iter(model([p for p, _ in flat], [r for _, r in flat])) for name, model in judges.items()
-        }
-        return [{name: [next(own) for _ in group] for name, own in found.items()} for _, group in some]
-
-    rows = run.rows("best_of", list(zip(prompts, drawn, strict=True)), lambda item: item[0].key, make)
+    counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
+    scores = score_replies(run, "best_of", judges, prompts, drawn)
     curves = {
-        name: np.array([expected_best_of_n(row["train_pm"], row[name], counts) for row in rows]) - means[name]
-        for name in judges
+        name: np.array(
+            [
+                expected_best_of_n(chosen_by, values, counts)
+                for chosen_by, values in zip(scores["train_pm"], rows, strict=True)
+            ]
+        )
+        - means[name]
+        for name, rows in scores.items()
     }
     dialogues = [first_human_text(prompt) for prompt in prompts]
     return {
-        count: {name: mean(list(curve[:, place]), clusters=dialogues) for name, curve in curves.items()}
-        for place, count in enumerate(counts)
+        count: {name: mean(list(curve[:, index]), clusters=dialogues) for name, curve in curves.items()}
+        for index, count in enumerate(counts)
     }
 
 
-def iterated(
+# 3 and 4. the players of the tournament
+
+
+def score_first(
     run: Run,
     name: str,
-    base: TorchModel,
-    unlearned: PreferenceModel,
-    inputs: Inputs,
-    settings: Settings,
-    rounds: int,
-    counts: dict[str, int],
-) -> TorchModel:
-    """Rounds of: replies by the newest policy, compared; then a new preference model on all comparisons so
-    far and a new policy, both from scratch. All rounds together make as many comparisons as one round alone
-    would.
-    """
-    policy, known = base, list[Comparison]()
-    for number in range(1, rounds + 1):
-        stage = f"{name}_{number}"
-        known += compared(run, stage, policy, inputs, settings, settings.round_pairs // rounds, counts)
-        if len(known) < 8:
-            raise InputError(
-                f"{settings.round_pairs // rounds} pairs of replies gave {len(known)} that "
-                f"{inputs.annotator} could tell apart; raise round_pairs or max_tokens"
-            )
-        model = train_preference_model(
-            run, replace(unlearned, name=f"{stage}_pm"), alternated(known), settings
+    judges: Mapping[str, PreferenceModel],
+    prompts: Sequence[Conversation],
+    samples: Sequence[Sample],
+) -> dict[str, list[float]]:
+    """Each judge's score of one reply to each prompt."""
+    scores = score_replies(run, name, judges, prompts, [[sample] for sample in samples])
+    return {judge: [score for (score,) in rows] for judge, rows in scores.items()}
+
+
+def tournament_counts(
+    players: Mapping[str, Sequence[Sample]],
+    games: Mapping[tuple[str, str], Sequence[Comparison]],
+    unsure: float,
+) -> dict[str, int]:
+    """What decided no game, or decided it by rule."""
+    if not games:
+        return {}
+    votes = [game.p_first for rows in games.values() for game in rows]
+    empty = {
+        f"empty replies of {player} to held-out prompts (lose to any other)": sum(
+            not sample.text.strip() for sample in samples
         )
-        policy = reinforce(
-            run,
-            f"{stage}_policy",
-            base,
-            inputs.prompts,
-            model,
-            settings=settings,
-            seed=derive(run.seed, stage),
-        )
-    return policy
+        for player, samples in players.items()
+    }
+    tied = sum(abs(vote - 0.5) <= unsure for vote in votes)
+    return empty | {"votes of unsure in the tournament (no game)": tied}
 
 
-def compared(
-    run: Run,
-    name: str,
-    policy: TorchModel,
-    inputs: Inputs,
-    settings: Settings,
-    wanted: int,
-    counts: dict[str, int],
-) -> list[Comparison]:
-    """So many pairs of a policy's replies to prompts of reinforcement, compared; what the annotator was
-    unsure of is left out.
-    """
-    each = -(-wanted // len(inputs.prompts))  # pairs a prompt
-    asked = random.Random(derive(run.seed, name)).sample(inputs.prompts, -(-wanted // each))
-    groups = replies(run, f"{name}_replies", policy, asked, count=2 * each, max_tokens=settings.max_tokens)
-    pairs = [
-        ReplyPair(prompt, a.text, b.text)
-        for prompt, own in zip(asked, groups, strict=True)
-        for a, b in zip(own[::2], own[1::2], strict=True)
-    ]
-    labels = annotated(run, f"{name}_labels", pairs[:wanted], inputs)
-    decided = [label for label in labels if abs(label.p_first - 0.5) > settings.unsure]
-    counts[f"pairs of {name} that were equal, or that {inputs.annotator} was unsure of (not learned)"] = len(
-        labels
-    ) - len(decided)
-    return decided
-
-
-def annotated(run: Run, name: str, pairs: Sequence[ReplyPair], inputs: Inputs) -> list[Comparison]:
-    """What the annotator prefers of each pair, kept as rows. It is not asked where one reply is empty, which
-    loses, or both are alike, which is a tie.
-    """
-    annotate = inputs.annotate
-    if annotate is None:
-        raise AssertionError("there is no one to compare")
-    asked = [pair for pair in pairs if by_rule(pair) is None]
-    rows = run.rows(
-        name, asked, pair_key, lambda some: [comparison_to_row(label) for label in annotate(some)]
-    )
-    answers = iter(comparison_from_row(row) for row in rows)
-    found = []
-    for pair in pairs:
-        ruled = by_rule(pair)
-        found.append(
-            next(answers)
-            if ruled is None
-            else Comparison(pair.prompt, pair.first, pair.second, ruled, "rule")
-        )
-    return found
-
-
-def by_rule(pair: ReplyPair) -> float | None:
-    """P(first better) where it needs no judge."""
-    first, second = bool(pair.first.strip()), bool(pair.second.strip())
-    if first != second:
-        return float(first)
-    return 0.5 if pair.first == pair.second or not first else None
-
-
-def pair_key(pair: ReplyPair) -> str:
-    return Comparison(pair.prompt, pair.first, pair.second, 0.5, "").key
-
-
-def first_of(
-    run: Run, name: str, model: TorchModel, prompts: Sequence[Conversation], settings: Settings
-) -> list[Sample]:
-    groups = replies(run, f"held_out_{name}", model, prompts, count=1, max_tokens=settings.max_tokens)
-    return [group[0] for group in groups]
-
-
-def scored(
-    run: Run, name: str, model: PreferenceModel, prompts: Sequence[Conversation], said: Sequence[Sample]
-) -> list[float]:
-    """The score of one reply to each prompt, kept as rows."""
-
-    def make(some: Sequence[tuple[Conversation, Sample]]) -> list[dict[str, Any]]:
-        return [
-            {"score": score} for score in model([prompt for prompt, _ in some], [reply for _, reply in some])
-        ]
-
-    return [
-        row["score"]
-        for row in run.rows(name, list(zip(prompts, said, strict=True)), lambda item: item[0].key, make)
-    ]
-
-
-def tournament(
-    run: Run, players: Mapping[str, Sequence[Sample]], inputs: Inputs, counts: dict[str, int]
-) -> dict[tuple[str, str], list[Comparison]]:
-    """Every pair of players on every held-out prompt, compared."""
-    found = {}
-    for first, second in itertools.combinations(players, 2):
-        pairs = [
-            ReplyPair(p, a.text, b.text)
-            for p, a, b in zip(inputs.held_out, players[first], players[second], strict=True)
-        ]
-        found[first, second] = annotated(run, f"games_{first}_{second}", pairs, inputs)
-    for player, said in players.items():
-        counts[f"empty replies of {player} to held-out prompts (lose to any other)"] = sum(
-            not reply.text.strip() for reply in said
-        )
-    return found
-
-
-def layer_states(run: Run, name: str, start: TorchModel, prompts: Sequence[Conversation]) -> np.ndarray:
-    """Every layer's mean over each prompt's tokens, (N, L, C), kept."""
-    tokens = [start.dialogue.prompt(prompt) for prompt in prompts]
-    file = f"layers_{name}-{derive(0, *tokens) % 16**8:08x}.safetensors"
-    path = run.artefact(
-        file,
-        lambda path: save_tensors(
-            {"states": torch.from_numpy(prompt_states(start.module, tokens)).float()}, path
-        ),
-    )
-    return np.asarray(load_tensors(path)["states"].double().numpy())
+STUDY = Study(
+    name="helpful_harmless",
+    options=Options,
+    quick=quick,
+    full=full,
+    toy=toy,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: inputs.start.name,
+)
