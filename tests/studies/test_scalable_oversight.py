@@ -4,6 +4,7 @@ found, a killed run, bad input.
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from solon.cli import main
 from solon.errors import InputError
 from solon.statistics.calibration import fixed_bin_calibration_error
-from solon.studies.scalable_oversight.inputs import KNOWS, not_asked, read_people, toy_inputs
-from solon.studies.scalable_oversight.oversight import Given, Person, Simulated, discussed, of_one_kind, vote
-from solon.studies.scalable_oversight.study import Inputs, Settings, study
+from solon.studies.scalable_oversight.inputs import read_people, toy, without_questions
+from solon.studies.scalable_oversight.oversight import Answer, Person, Simulated, discuss, kind_of, vote
+from solon.studies.scalable_oversight.settings import Settings
+from solon.studies.scalable_oversight.study import study
+from solon.studies.scalable_oversight.toy import KNOWS
 from solon.words.question import Problem
 from tests.killed import survived
 
@@ -22,8 +25,8 @@ ANN = Person("a")
 
 def given(
     chosen: int, confidence: float, participant: Person | Simulated = ANN, *, right: bool = True
-) -> Given:
-    return Given(participant, "q", "assisted", chosen, confidence, right, 4)
+) -> Answer:
+    return Answer(participant, "q", "assisted", chosen, confidence, right, 4)
 
 
 def test_votes_are_products_of_what_each_gave_to_each_option() -> None:
@@ -33,13 +36,13 @@ def test_votes_are_products_of_what_each_gave_to_each_option() -> None:
     assert best == 1 and share == pytest.approx(weights[1] / sum(weights))
     assert vote([given(2, 1.0), given(3, 0.8)])[0] == 2  # 100% counts as 99%, and no vote is ever impossible
     with pytest.raises(InputError, match="one question"):
-        vote([given(0, 0.6), Given(Person("b"), "other", "assisted", 0, 0.6, True, 4)])
+        vote([given(0, 0.6), Answer(Person("b"), "other", "assisted", 0, 0.6, True, 4)])
 
 
 def test_people_and_simulations_are_never_one_number() -> None:
     mixed = [given(0, 0.6), given(0, 0.6, Simulated("m", 0))]
     with pytest.raises(InputError, match="person and simulated"):
-        of_one_kind(mixed)
+        kind_of(mixed)
     with pytest.raises(InputError, match="person and simulated"):
         vote(mixed)
     with pytest.raises(InputError, match="a confidence is one of"):
@@ -54,7 +57,7 @@ def test_the_five_bin_error_is_unweighted_and_from_the_centre() -> None:
 
 
 def test_the_assistant_sees_neither_question_nor_options() -> None:
-    inputs = toy_inputs()
+    inputs = toy()
     assert inputs.weak is not None
     seen = []
     strong = inputs.strong
@@ -67,7 +70,7 @@ def test_the_assistant_sees_neither_question_nor_options() -> None:
             seen.extend(prompts)
             return original(prompts, **how)
 
-    discussed(inputs.weak, Watched(), inputs.problems[:4], turns=2, max_tokens=16, seed=0)  # type: ignore[arg-type]
+    discuss(inputs.weak, Watched(), inputs.problems[:4], turns=2, max_tokens=16, seed=0)  # type: ignore[arg-type]
     assert len(seen) == 8
     assert not any("Choices" in turn.text or "Question:" in turn.text for talk in seen for turn in talk.turns)
     assert [len(talk.turns) for talk in seen] == [1] * 4 + [3] * 4
@@ -93,10 +96,7 @@ def people(path: Path) -> Path:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_the_planted_help(tmp_path: Path) -> None:
-    toy = toy_inputs()
-    inputs = Inputs(
-        toy.strong, toy.weak, toy.problems, people=read_people(people(tmp_path / "p.jsonl")), judge=toy.judge
-    )
+    inputs = replace(toy(), people=read_people(people(tmp_path / "p.jsonl")))
     settings = Settings(questions=120, participants=3, turns=1, shots=0, best_of=4, max_tokens=16)
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(1, 5))
@@ -150,4 +150,7 @@ def test_no_example_is_a_question_or_of_its_template() -> None:
         Problem("c", ("x", "y"), ("y",), cluster="t"),
         Problem("d", ("x", "y"), ("y",)),
     ]
-    assert [(own.text, own.options[1]) for own in not_asked(shown, asked_of)] == [("a", "z"), ("d", "y")]
+    assert [(own.text, own.options[1]) for own in without_questions(shown, asked_of)] == [
+        ("a", "z"),
+        ("d", "y"),
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from solon.errors import InputError
@@ -22,6 +22,7 @@ LEVELS = (0.25, 0.42, 0.60, 0.80, 1.00)  # the confidences that a participant ma
 SURE = 0.99  # what "100%" counts as in a vote
 HELP = "You may ask an assistant, who cannot see the question, about anything that helps you answer it."
 Condition = Literal["unassisted", "assisted"]
+Exchange = list[tuple[str, str]]  # messages to the assistant, and its replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ Participant = Person | Simulated
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """One answer: which option, how sure of it (one of five levels), and whether it is right."""
+class Answer:
+    """An answer: which option, how sure of it (one of five levels), and whether it is right."""
 
     participant: Participant
     question: str
@@ -72,12 +73,12 @@ def level(probability: float) -> float:
     >>> level(0.3), level(0.95)
     (0.25, 1.0)
     """
-    return min(LEVELS, key=lambda own: abs(own - probability))
+    return min(LEVELS, key=lambda stated: abs(stated - probability))
 
 
-def of_one_kind(answers: Sequence[Given]) -> str:
+def kind_of(answers: Sequence[Answer]) -> str:
     """The kind of all participants. Raises InputError where people and simulations are together."""
-    kinds = {own.participant.kind for own in answers}
+    kinds = {answer.participant.kind for answer in answers}
     if len(kinds) != 1:
         raise InputError(
             f"answers of {' and '.join(sorted(kinds)) or 'nobody'} cannot be put into one number"
@@ -85,29 +86,34 @@ def of_one_kind(answers: Sequence[Given]) -> str:
     return kinds.pop()
 
 
-def vote(answers: Sequence[Given]) -> tuple[int, float]:
+def vote(answers: Sequence[Answer]) -> tuple[int, float]:
     """The option of the largest product over participants of the probability given to it, and its share; what
     is left of each confidence is spread evenly over the other options, and 100% counts as 99% (section 4.3).
     Raises InputError where the answers are to different questions.
     """
-    of_one_kind(answers)
-    if len({(own.question, own.options, own.condition) for own in answers}) != 1:
+    kind_of(answers)
+    if len({(answer.question, answer.options, answer.condition) for answer in answers}) != 1:
         raise InputError("a vote is over answers to one question in one condition")
     count = answers[0].options
     logs = [0.0] * count
-    for own in answers:
-        sure = min(own.confidence, SURE)
+    for answer in answers:
+        sure = min(answer.confidence, SURE)
         for option in range(count):
-            logs[option] += math.log(sure if option == own.chosen else (1 - sure) / (count - 1))
+            logs[option] += math.log(sure if option == answer.chosen else (1 - sure) / (count - 1))
     top = max(logs)
-    best = logs.index(top)
-    return best, 1 / sum(math.exp(value - top) for value in logs)
+    return logs.index(top), 1 / sum(math.exp(value - top) for value in logs)
 
 
-def asking(problem: Problem, told: Sequence[tuple[str, str]]) -> Conversation:
+def question_of(problem: Problem) -> str:
+    """What names a question: its words and its options, since stems recur."""
+    return "\n".join([problem.text, *problem.options])
+
+
+def asking(problem: Problem, exchange: Exchange) -> Conversation:
     """Where a simulated participant writes its next message to the assistant."""
     before = "".join(
-        f"\n\nYou asked: {asked.strip()}\nThe assistant said: {said.strip()}" for asked, said in told
+        f"\n\nYou asked: {message.strip()}\nThe assistant said: {reply.strip()}"
+        for message, reply in exchange
     )
     text = (
         f"{problem.text}\n{format_choices(problem.options)}\n\n{HELP}{before}\n\nWrite one short question to "
@@ -116,73 +122,45 @@ def asking(problem: Problem, told: Sequence[tuple[str, str]]) -> Conversation:
     return Conversation().human(text).assistant("My question to the assistant:")
 
 
-def helped(problem: Problem, told: Sequence[tuple[str, str]]) -> Problem:
+def assisted(problem: Problem, exchange: Exchange) -> Problem:
     """The question with what the assistant said of it."""
     said = "".join(
-        f"You asked an assistant: {asked.strip()}\nIt said: {answer.strip()}\n\n" for asked, answer in told
+        f"You asked an assistant: {message.strip()}\nIt said: {reply.strip()}\n\n"
+        for message, reply in exchange
     )
-    return Problem(
-        f"{said}{problem.text}",
-        problem.options,
-        problem.answers,
-        problem.cluster,
-        problem.opening,
-        tags=problem.tags,
-    )
+    return replace(problem, text=f"{said}{problem.text}", lettered=True)
 
 
-def question_of(problem: Problem) -> str:
-    """What names a question: its words and its options, since stems recur."""
-    return "\n".join([problem.text, *problem.options])
-
-
-def discussed(
+def discuss(
     weak: Speaker, strong: Speaker, problems: Sequence[Problem], *, turns: int, max_tokens: int, seed: int
-) -> list[list[tuple[str, str]]]:
+) -> list[Exchange]:
     """Each participant's exchange with the assistant, who sees the messages alone: neither question nor
     options.
     """
-    told: list[list[tuple[str, str]]] = [[] for _ in problems]
+    exchanges: list[Exchange] = [[] for _ in problems]
     for turn in range(turns):
-        prompts = [asking(problem, own) for problem, own in zip(problems, told, strict=True)]
+        prompts = [asking(problem, before) for problem, before in zip(problems, exchanges, strict=True)]
         written = weak.sample(prompts, max_tokens=max_tokens, stop=("\n",), seed=derive(seed, "asks", turn))
         messages = [group[0].text.strip() or "Can you tell me more?" for group in written]
-        talks = [_talk(own, message) for own, message in zip(told, messages, strict=True)]
-        replied = strong.sample(talks, max_tokens=max_tokens, seed=derive(seed, "says", turn))
-        told = [
-            [*own, (message, group[0].text.strip())]
-            for own, message, group in zip(told, messages, replied, strict=True)
-        ]
-    return told
+        seen = [_conversation(*pair) for pair in zip(exchanges, messages, strict=True)]
+        replies = strong.sample(seen, max_tokens=max_tokens, seed=derive(seed, "says", turn))
+        for exchange, message, group in zip(exchanges, messages, replies, strict=True):
+            exchange.append((message, group[0].text.strip()))
+    return exchanges
 
 
-def _talk(told: Sequence[tuple[str, str]], message: str) -> Conversation:
-    talk = Conversation()
-    for asked, said in told:
-        talk = talk.human(asked).assistant(said)
-    return talk.human(message)
+def _conversation(exchange: Exchange, message: str) -> Conversation:
+    conversation = Conversation()
+    for asked, said in exchange:
+        conversation = conversation.human(asked).assistant(said)
+    return conversation.human(message)
 
 
-def simulated(
-    weak: LanguageModel,
-    problems: Sequence[Problem],
-    told: Sequence[Sequence[tuple[str, str]]],
-    condition: Condition,
-    participant: Simulated,
-) -> list[Given]:
-    """A simulated participant's answers: its likeliest option, as sure as it believes, to the nearest
-    level.
+def simulate(
+    weak: LanguageModel, problems: Sequence[Problem], exchanges: Sequence[Exchange]
+) -> list[tuple[int, float]]:
+    """A simulated participant's answers: the likeliest option, and the confidence level nearest to what it
+    believes.
     """
-    put = [helped(problem, own) for problem, own in zip(problems, told, strict=True)]
-    return [
-        Given(
-            participant,
-            question_of(problem),
-            condition,
-            row.chosen,
-            level(max(row.belief)),
-            bool(row.correct),
-            len(problem.options),
-        )
-        for problem, row in zip(problems, choice_outcomes(weak, put), strict=True)
-    ]
+    asked = [assisted(problem, exchange) for problem, exchange in zip(problems, exchanges, strict=True)]
+    return [(outcome.chosen, level(max(outcome.belief))) for outcome in choice_outcomes(weak, asked)]

@@ -16,18 +16,22 @@ PAPER = Paper(
         Need("questions_from", "an evaluation with options and answers", "MMLU, or QuALITY"),
         Need(
             "weak",
-            "a model that stands in for people",
-            "any",
-            "simulated participants (then --people is required)",
+            "a model that stands in for people; required without --people",
+            "any model",
+            "simulated participants",
         ),
         Need(
             "people",
-            (
-                "people's answers: rows of participant, condition, question, options, answer, chosen, "
-                "confidence"
-            ),
+            "people's answers, required without --weak: rows of participant, condition, question, options, "
+            "answer, chosen, confidence",
             "your own study",
-            "people (then --weak is required)",
+            "people",
+        ),
+        Need(
+            "examples_from",
+            "another evaluation with options and answers",
+            "MMLU's dev set",
+            "the assistant after worked examples",
         ),
         Need(
             "judge",
