@@ -43,7 +43,8 @@ from solon.models.torch_model import TorchModel
 from solon.statistics.calibration import auroc
 from solon.statistics.logistic import fit_ridge
 from solon.studies.know_what_they_know import toy_facts
-from solon.studies.know_what_they_know.settings import Inputs, Settings, Task, toy
+from solon.studies.know_what_they_know.inputs import Inputs, Task
+from solon.studies.know_what_they_know.settings import Settings, toy
 from solon.studies.know_what_they_know.study import halves, study
 from solon.studies.know_what_they_know.toy_models import knower, sharpened
 from solon.tools.knows.study import shown_with

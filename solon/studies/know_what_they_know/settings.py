@@ -1,30 +1,28 @@
-"""What the study of self-knowledge needs: its settings, its presets, and what it works on."""
+"""What can be changed about the study of self-knowledge, and its presets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from solon.errors import InputError
 from solon.evaluation.knowledge import Method
-from solon.models.torch_model import TorchModel
 from solon.study.outcomes import Form
-from solon.words.question import Problem
+from solon.study.settings import paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
+    """Every number that can be changed."""
 
-    samples: int = 30
+    samples: int = paper(30, "samples of each question")
     """replies to each question at temperature 1; the share of them that is right is the truth of P(IK)"""
     shots: int = 10
     """worked examples before each question with a free reply"""
     choice_shots: int = 0
     """the same before multiple choice"""
-    ideas: int = 5
+    ideas: int = unpublished(5)
     """samples that are shown where P(True) is asked after brainstorming, the judged one among them"""
-    judged_shots: int = 20
+    judged_shots: int = unpublished(20)
     """judged samples of other questions, shown where P(True) is asked with examples from the task itself"""
     questions: int = 1000
     """of each task, drawn by seed"""
@@ -33,19 +31,19 @@ class Settings:
     hidden_options: bool = False
     """do not list options in multiple choice, and score each as it stands"""
     form: Form = "auto"
-    method: Method = "full"
+    method: Method = paper("full", "method of training P(IK) (section 5)")
     """how P(IK) is trained: probe (the head on frozen states), lora (adapters and head), full (the paper's)
     """
-    depth: float = 1.0
+    depth: float = unpublished(1.0)
     """the share of the layers that P(IK) is read after"""
-    batch: int = 256
-    epochs: float = 2.0
-    learning_rate: float = 1e-5
+    batch: int = unpublished(256)
+    epochs: float = unpublished(2.0)
+    learning_rate: float = unpublished(1e-5)
     """of P(IK)'s training where it is no probe"""
-    rank: int = 16
+    rank: int = unpublished(16)
     hard_copies: bool = False
     """each sample a row of its own, as the paper has it, instead of one soft row a question"""
-    threshold: float = 0.5
+    threshold: float = unpublished(0.5)
     """a question counts as known where more than this share of samples is right"""
 
     def __post_init__(self) -> None:
@@ -87,29 +85,3 @@ def toy() -> Settings:
 def full() -> Settings:
     """The paper's shape."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Questions with free replies. `sources` maps a question's text to material that says or hints at its
-    answer, weakest first.
-    """
-
-    name: str
-    problems: tuple[Problem, ...]
-    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the study works on. The first model is the one that is studied; others are crossed with it.
-    `temper` is a model whose calibration one temperature should repair (the first one after reinforcement,
-    say).
-    """
-
-    models: tuple[TorchModel, ...]
-    tasks: tuple[Task, ...]
-    choices: tuple[tuple[str, tuple[Problem, ...]], ...]
-    temper: TorchModel | None = None
-    fixed_prompt: bool = True
-    counts: tuple[tuple[str, int], ...] = ()
