@@ -243,9 +243,10 @@ def measure_speed(model: TorchModel, prompts: Sequence[Conversation]) -> Speed:
     sampling, sampled = max(seconds[1] - seconds[0], 1e-6), max(tokens[1] - tokens[0], 1)
     asked = prompts[:4]
     began = time.monotonic()
-    scored = model.score(asked, [prompt.last or "yes" for prompt in asked])
+    scored = model.score(asked, [prompt.last or "yes" for prompt in asked], truncate=True)
     reading = max(time.monotonic() - began, 1e-6)
-    read = sum(len(sample.tokens) for sample in scored) + round(prompt_tokens(model, asked) * len(asked))
+    read = sum(len(sample.tokens) - sample.cut for sample in scored)
+    read += sum(len(model.dialogue.prompt(prompt)) for prompt in asked)
     basis = f"{sampled} tokens sampled in {sampling:.2g} s and {read} read in {reading:.2g} s just now"
     return Speed(sampled / sampling, read / reading, basis)
 
