@@ -7,7 +7,7 @@ helps. Words have their forms in data/rows.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from solon.alignment.critique import RevisedReply, RevisionRound
@@ -90,6 +90,27 @@ def to_drafts(row: Mapping[str, Any]) -> RevisedReply:
     return RevisedReply(
         from_messages(row["prompt"]), row["first"], tuple(RevisionRound(**turn) for turn in row["rounds"])
     )
+
+
+def fields_codec(kind: Callable[..., Value]) -> Codec[Any, Value]:
+    """The codec of a dataclass whose fields are JSON values, or tuples of them.
+
+    >>> codec = fields_codec(Sample)
+    >>> row = codec.encode("item", Sample((1, 2), "a", (-0.5, -1.0), Stop.LENGTH, "w"))
+    >>> codec.decode(row).tokens
+    (1, 2)
+    """
+
+    def encode(item: Any, value: Any) -> Row:
+        return asdict(value)
+
+    def decode(row: Row) -> Value:
+        fields = {name: value for name, value in row.items() if name != "key"}
+        return kind(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        )
+
+    return Codec(encode, decode)
 
 
 PLAIN: Codec[Any, Any] = Codec(lambda item, value: {"value": value}, lambda row: row["value"])

@@ -234,6 +234,10 @@ class Run:
         self.world.broadcast(None)
         return json.loads(path.read_text())
 
+    def value(self, name: str, make: Callable[[], Value], codec: Codec[str, Value]) -> Value:
+        """A value made once and read back ever after, kept by its codec."""
+        return codec.decode(self.once(name, lambda: codec.encode(name, make())))
+
     def trained(
         self,
         name: str,

@@ -26,8 +26,9 @@ from solon.records.dashboard import dashboard
 from solon.records.run import Run
 from solon.scaling.frontier import TrainingRun, compute_frontier, fit_power_law
 from solon.studies.monosemanticity import toy_language
+from solon.studies.monosemanticity.inputs import Inputs
 from solon.studies.monosemanticity.report import half_point
-from solon.studies.monosemanticity.settings import Inputs, Settings
+from solon.studies.monosemanticity.settings import Settings
 from solon.studies.monosemanticity.study import study
 from solon.studies.monosemanticity.toy_language import FIRST
 from solon.tools.features.report import report as moved_report
@@ -209,7 +210,7 @@ def test_a_page_holds_no_markup_from_words() -> None:
 
 def test_bad_flags_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
-        (["run", "monosemanticity", "smollm2"], "needs --texts"),
+        (["run", "monosemanticity", "smollm2"], "--texts: what the model reads"),
         (
             ["run", "monosemanticity", "smollm2", "--texts", str(tmp_path), "--predicate", "x=["],
             "no regular expression",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,12 +22,12 @@ from solon.interpretability.induction import (
     repeated_sequences,
 )
 from solon.models.base import derive
-from solon.records.codecs import Codec
+from solon.records.codecs import fields_codec
 from solon.records.report import Claim, Figure, Line, Report, Section, Table, number
 from solon.records.run import Run
 from solon.statistics.intervals import mean, paired_difference
 from solon.studies.induction_heads.inputs import GivenModel
-from solon.studies.induction_heads.results import as_fields, keep_scores, prefix_estimate
+from solon.studies.induction_heads.results import keep_scores, prefix_estimate
 from solon.studies.induction_heads.settings import Settings
 from solon.study.claims import interval
 
@@ -63,12 +63,6 @@ class RepeatLosses:
     first_block: tuple[float, ...]
 
 
-LOSSES: Codec[HeadGroup, RepeatLosses] = Codec(
-    lambda group, losses: asdict(losses),
-    lambda row: RepeatLosses(**as_fields({name: value for name, value in row.items() if name != "key"})),
-)
-
-
 def study_given_model(run: Run, settings: Settings, given: GivenModel) -> Report:
     """Scores of every head, then the best induction heads silenced together, beside as many others; every
     stage is kept.
@@ -87,7 +81,7 @@ def study_given_model(run: Run, settings: Settings, given: GivenModel) -> Report
             rows.append(RepeatLosses(*(tuple(part.mean(dim=1).tolist()) for part in parts)))
         return rows
 
-    losses = run.map("silenced", groups, silence, LOSSES, size=1)
+    losses = run.map("silenced", groups, silence, fields_codec(RepeatLosses), size=1)
     strong = int((scores.prefix_LH >= 0.3).sum())
     return Report.of(
         f"Induction heads of {given.model.name}",

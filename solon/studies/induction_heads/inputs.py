@@ -7,18 +7,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.interpretability.stream import pack_tokens
 from solon.models.base import Tokens
 from solon.models.torch_model import TorchModel
 from solon.studies.induction_heads.settings import Settings, quick
 from solon.study.conduct import TOY, is_toy, open_model
 from solon.study.options import StudyOptions
+from solon.study.text_rows import first_tokens, text_rows, tokenizer_of
 
 LENGTH = 64  # tokens of a row on which previous-token heads are scored
 
@@ -70,22 +70,9 @@ def read(options: Options) -> Inputs:
 def given_model(model: TorchModel, texts: tuple[Path, ...], count: int) -> GivenModel:
     """A model with the tokens of middle rank of its vocabulary, and at most `count` rows of text."""
     plain = model.plain()
-    tokenizer: Any = getattr(plain.dialogue, "tokenizer", None)
-    if tokenizer is None:
-        raise InputError(f"{plain.name} has no tokenizer to read text with")
-    # where the model expects one
-    begin = tuple(
-        token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id
-    )
-
-    def encode(text: str) -> list[int]:
-        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return tokens
-
-    packed = pack_tokens(encode, (text for _, text in read_texts(texts)), LENGTH, most=count)
-    rows = tuple((*begin, *row) for row in packed)
-    if not rows:
-        raise InputError(f"the text does not fill one row of {LENGTH} tokens")
+    tokenizer = tokenizer_of(plain)
+    length = LENGTH + len(first_tokens(tokenizer))
+    rows = text_rows(tokenizer, (text for _, text in read_texts(texts)), length, most=count)
     special, size = set(tokenizer.all_special_ids), plain.module.vocabulary
     tokens = tuple(token for token in range(size // 10, size * 9 // 10) if token not in special)
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -62,11 +61,6 @@ def keep_scores(run: Run, name: str, score: Callable[[], HeadScores]) -> HeadSco
     """The scores of all heads, computed once and read back."""
     kept = run.once(name, lambda: {field: array.tolist() for field, array in asdict(score()).items()})
     return HeadScores(**{field: np.array(values) for field, values in kept.items()})
-
-
-def as_fields(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object as the fields of a dataclass that has tuples where the object has lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
 
 
 def prefix_estimate(scores: HeadScores, head: Head) -> Estimate:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +29,14 @@ from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import Tokens, derive
 from solon.models.dialogue import WordDialogue
 from solon.models.torch_model import TorchModel
+from solon.records.codecs import fields_codec
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.induction_heads.given_study import study_given_model
 from solon.studies.induction_heads.inputs import Inputs, Options, read
 from solon.studies.induction_heads.repeats import training_rows
 from solon.studies.induction_heads.report import report
-from solon.studies.induction_heads.results import Ablation, Results, Snapshot, as_fields, keep_scores
+from solon.studies.induction_heads.results import Ablation, Results, Snapshot, keep_scores
 from solon.studies.induction_heads.settings import KINDS, Settings, full, quick
 from solon.study.conduct import Study
 from solon.study.stages import slug
@@ -129,7 +128,7 @@ def snapshot(
 ) -> Snapshot:
     """Everything that is measured of a model at one step."""
 
-    def make() -> dict[str, Any]:
+    def make() -> Snapshot:
         model = start.copy()
         model.load(run.folder / f"{slug(kind)}-{step}.safetensors")
         losses_BT = token_losses(model.module, held_out)
@@ -139,17 +138,17 @@ def snapshot(
         scores = head_scores(model.module, repeats, held_out[-4:])
         rng = random.Random(derive(run.seed, "single"))
         # the same tokens at every step, of every model
-        single = [float(row[rng.randrange(len(row))]) for row in losses_BT]
-        return {
-            "step": step,
-            "loss": float(losses_BT.mean()),
-            "in_context": in_context_scores(losses_BT, early=settings.early, late=settings.late),
-            "prefix": scores.prefix_LH.max(axis=1).tolist(),
-            "previous": scores.previous_LH.max(axis=1).tolist(),
-            "single": single,
-        }
+        single = tuple(float(row[rng.randrange(len(row))]) for row in losses_BT)
+        return Snapshot(
+            step,
+            loss=float(losses_BT.mean()),
+            in_context=tuple(in_context_scores(losses_BT, early=settings.early, late=settings.late)),
+            prefix=tuple(scores.prefix_LH.max(axis=1).tolist()),
+            previous=tuple(scores.previous_LH.max(axis=1).tolist()),
+            single=single,
+        )
 
-    return Snapshot(**as_fields(run.once(f"snapshot_{slug(kind)}_{step}", make)))
+    return run.value(f"snapshot_{slug(kind)}_{step}", make, fields_codec(Snapshot))
 
 
 def score_heads(
@@ -173,7 +172,7 @@ def ablate(
     def in_context(losses_BT: Tensor) -> tuple[float, ...]:
         return tuple(in_context_scores(losses_BT, early=settings.early, late=settings.late))
 
-    def make() -> dict[str, Any]:
+    def make() -> Ablation:
         order = heads_by_score(scores.prefix_LH)
         inducers = [head for head in order if scores.prefix_LH[head] >= INDUCTION] or order[:1]
         repeating = held_out[: len(held_out) // 2]
@@ -182,9 +181,9 @@ def ablate(
         clean = in_context(losses[0][0])
         best, together, *others = (in_context(ablated) for _, ablated in losses)
         mean = tuple(np.mean(others, axis=0).tolist()) if others else clean
-        return asdict(Ablation(clean, best, together, mean, order[0], len(inducers)))
+        return Ablation(clean, best, together, mean, order[0], len(inducers))
 
-    return Ablation(**as_fields(run.once(f"silenced_{slug(kind)}", make)))
+    return run.value(f"silenced_{slug(kind)}", make, fields_codec(Ablation))
 
 
 STUDY = Study(

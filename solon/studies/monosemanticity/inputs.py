@@ -1,39 +1,38 @@
-"""`solon run monosemanticity [MODEL] --texts ...`: a dictionary of a model's features; without a model,
-planted directions and a small model of known words.
-"""
+"""What the study works on: a model and text in its tokens, or a small model of classes of words."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
-from solon.interpretability.stream import pack_tokens
-from solon.models.base import LanguageModel
-from solon.models.load import load_open
+from solon.models.base import LanguageModel, Tokens
+from solon.models.torch_model import TorchModel
 from solon.studies.monosemanticity import toy_language
-from solon.studies.monosemanticity.settings import Inputs, Settings, full, quick, toy
-from solon.studies.monosemanticity.study import study
-from solon.studies.monosemanticity.toy_language import FIRST
-from solon.study.legacy import StudyOptions, model_key, parse_with_preset, run_study, say
+from solon.studies.monosemanticity.settings import Settings, quick
+from solon.studies.monosemanticity.toy_language import CLASSES, FIRST
+from solon.study.conduct import TOY, is_toy, open_model
+from solon.study.console import say
+from solon.study.fingerprint import Keyed
+from solon.study.options import StudyOptions
+from solon.study.text_rows import text_rows, tokenizer_of
 from solon.study.toy_models import language_model
 
-TOY = "toy"
-KINDS: dict[str, Callable[[str], bool]] = {
-    "numbers": lambda text: bool(re.fullmatch(r"\s*\d+", text)),
-    "capitalised words": lambda text: bool(re.fullmatch(r"\s*[A-Z][a-z]+", text)),
-    "opening brackets": lambda text: text.strip() in {"(", "[", "{"},
-    "commas": lambda text: text.strip() == ",",
-    "question marks": lambda text: text.strip() == "?",
-    "line breaks": lambda text: bool(text) and not text.strip() and "\n" in text,
+Predicate = Callable[[str], bool]
+PATTERNS = {  # of a token's text
+    "numbers": r"\s*\d+",
+    "capitalised words": r"\s*[A-Z][a-z]+",
+    "opening brackets": r"\s*[(\[{]\s*",
+    "commas": r"\s*,\s*",
+    "question marks": r"\s*\?\s*",
+    "line breaks": r"\s*\n\s*",
 }
 
 
@@ -60,113 +59,95 @@ class Options(StudyOptions):
     settings: Settings = field(default_factory=quick)
 
 
-def main(argv: Sequence[str]) -> int:
-    presets = {
-        "quick": Options(settings=quick()),
-        "full": Options(preset="full", settings=full()),
-        "toy": Options(settings=toy()),
-    }
-    options = parse_with_preset(
-        Options, argv, command="run monosemanticity", **presets, is_toy=lambda options: options.model == TOY
-    )
-    inputs = toy_inputs(options) if options.model == TOY else real_inputs(options)
-    kinds = sorted(inputs.predicates)
-    hashes = {
-        "model": model_key(inputs.model),
-        "rows": hashlib.sha256(repr(inputs.rows).encode()).hexdigest()[:16],
-        "predicates": repr([kinds, options.predicate]),
-    }
-    if inputs.labeller is not None:
-        hashes["labeller"] = model_key(inputs.labeller)
-    settings = asdict(options.settings)
-    return run_study(
-        options,
-        "monosemanticity",
-        settings,
-        hashes,
-        inputs.model.name,
-        lambda run: study(run, options.settings, inputs),
-    )
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A model, rows of text in its tokens, how a token is spelled, and what is known of tokens: predicates,
+    by name. `steered` are tokens that a predicate's feature should raise where it is clamped high. A
+    `labeller` says what features stand for.
+    """
+
+    model: TorchModel
+    rows: tuple[Tokens, ...]
+    spelled: Callable[[int], str]
+    predicates: Mapping[str, Predicate] = field(default_factory=dict)
+    steered: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    labeller: LanguageModel | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def toy_inputs(options: Options, *, steps: int = 600) -> Inputs:
-    """The small model, and what is known of its words."""
-    say("training a small model")
-    words, settings = toy_language.words(), options.settings
-    rows = toy_language.rows(options.seed, 4000, settings.length)
-    model = language_model(
-        "toy classes",
-        words,
-        toy_language.rows(options.seed + 1, 48 * steps, settings.length),
-        seed=options.seed,
-        width=48,
-    )
-    predicates = {name: (lambda text, name=name: text.startswith(name)) for name in toy_language.CLASSES}
-    steered = {
-        name: frozenset(
-            token + FIRST
-            for token in range(len(words))
-            if toy_language.class_of(token + FIRST) == toy_language.successor(own)
-        )
-        for own, name in enumerate(toy_language.CLASSES)
-    }
-    return Inputs(
-        model,
-        tuple(rows),
-        lambda token: f"{words[token - FIRST]} " if token >= FIRST else "",
-        predicates,
-        steered,
-    )
-
-
-def real_inputs(options: Options) -> Inputs:
-    """Text in the model's own tokens, read and checked before anything runs."""
-    if not options.texts:
-        raise InputError(
-            "a model needs --texts to read: .txt, .zip of texts, rows with a text, or folders of these"
-        )
-    predicates = KINDS | dict(map(parsed, options.predicate))
-    model = load_open(options.model, precision=options.precision, say=say).plain()
-    tokenizer: Any = getattr(model.dialogue, "tokenizer", None)
-    if tokenizer is None:
-        raise InputError(f"{model.name} has no tokenizer to read text with")
-    settings = options.settings
-    wanted = options.tokens or settings.steps * settings.batch
-    most = settings.held_out + max(-(-wanted // (settings.length - settings.skip)), 2 * settings.chunk)
+def read(options: Options) -> Inputs:
+    """Text in the model's own tokens, read and checked before anything runs. Raises InputError where it is
+    too short, the model has no tokenizer, or a predicate is no regular expression.
+    """
+    if is_toy(options):
+        return toy(options.settings.length, options.seed)
+    patterns = PATTERNS | dict(map(name_and_pattern, options.predicate))
+    model = open_model(options.model, options.precision).plain()
+    tokenizer, settings = tokenizer_of(model), options.settings
+    tokens = options.tokens or settings.steps * settings.batch
+    most = settings.held_out + max(-(-tokens // (settings.length - settings.skip)), 2 * settings.chunk)
     documents = list(read_texts(options.texts))
     random.Random(options.seed).shuffle(documents)  # so that a part of the text is a part of all of it
     say(f"reading {len(documents)} documents")
     end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    # where the model expects one
-    begin = tuple(
-        token for token in tokenizer.encode("", add_special_tokens=True) if token == tokenizer.bos_token_id
-    )
-    length = settings.length - len(begin)
     texts = (text for _, text in documents)
-    rows = [
-        (*begin, *row)
-        for row in pack_tokens(
-            lambda text: tokenizer.encode(text, add_special_tokens=False), texts, length, end=end, most=most
-        )
-    ]
-    if not rows:
-        raise InputError(f"{len(documents)} documents do not fill one row of {settings.length} tokens")
-    judge: LanguageModel | None = (
-        load_open(options.labeller, precision=options.precision, say=say) if options.labeller else None
-    )
-    counts = {"documents": len(documents), "rows of text": len(rows)}
+    rows = text_rows(tokenizer, texts, settings.length, most=most, end=end)
+
+    def spelled(token: int) -> str:
+        return str(tokenizer.decode([token]))
+
     return Inputs(
-        model, tuple(rows), lambda token: str(tokenizer.decode([token])), predicates, {}, judge, counts
+        model=model,
+        rows=rows,
+        spelled=Keyed("the model's tokenizer", spelled),
+        predicates={name: matching(pattern) for name, pattern in patterns.items()},
+        labeller=open_model(options.labeller, options.precision) if options.labeller else None,
+        counts={"documents": len(documents), "rows of text": len(rows)},
     )
 
 
-def parsed(text: str) -> tuple[str, Callable[[str], bool]]:
-    """NAME=REGEX. Raises InputError on another form."""
+def matching(pattern: str) -> Predicate:
+    """Whether a text as a whole matches a regular expression."""
+    compiled = re.compile(pattern)
+    return Keyed(pattern, lambda text: bool(compiled.fullmatch(text)))
+
+
+def name_and_pattern(text: str) -> tuple[str, str]:
+    """The parts of NAME=REGEX. Raises InputError on another form.
+
+    >>> name_and_pattern("years=(19|20)..")
+    ('years', '(19|20)..')
+    """
     name, mark, pattern = text.partition("=")
     try:
-        compiled = re.compile(pattern)
+        re.compile(pattern)
     except re.error as error:
         raise InputError(f"--predicate {text!r}: {pattern!r} is no regular expression: {error}") from error
     if not mark or not name.strip() or not pattern:
         raise InputError(f"--predicate {text!r} is not NAME=REGEX")
-    return name.strip(), lambda own: bool(compiled.fullmatch(own))
+    return name.strip(), pattern
+
+
+def toy(length: int, seed: int, *, steps: int = 600) -> Inputs:
+    """A small model of classes of words, and what is known of its words: their classes, and which class
+    follows.
+    """
+    say("training a small model")
+    words = toy_language.words()
+    model = language_model(
+        "toy classes", words, toy_language.rows(seed + 1, 48 * steps, length), seed=seed, width=48
+    )
+
+    def spelled(token: int) -> str:
+        return f"{words[token - FIRST]} " if token >= FIRST else ""
+
+    return Inputs(
+        model=model,
+        rows=tuple(toy_language.rows(seed, 4000, length)),
+        spelled=Keyed("words", spelled),
+        predicates={name: matching(f"{name}.*") for name in CLASSES},
+        steered={
+            name: frozenset(toy_language.tokens_of(toy_language.successor(number)))
+            for number, name in enumerate(CLASSES)
+        },
+    )

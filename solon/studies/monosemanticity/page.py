@@ -1,4 +1,4 @@
-"""The dashboard of a dictionary, made from what its features fire on."""
+"""What is kept of a dictionary: its files in two forms, and a page of what its features fire on."""
 
 from __future__ import annotations
 
@@ -8,147 +8,124 @@ from typing import Any
 import numpy as np
 import torch
 
-from solon.interpretability.autoencoder import Autoencoder
-from solon.interpretability.features import (
-    FeatureActivations,
-    nearest_features,
-    project_directions,
-    sample_by_interval,
-)
-from solon.interpretability.steering import HookSite
+from solon.interpretability.dictionary_files import write_saelens, write_sparsify
+from solon.interpretability.features import nearest_features, project_directions
 from solon.models.activations import direct_logit_attribution
-from solon.models.base import Tokens
 from solon.records.dashboard import dashboard
+from solon.records.files import write_text
+from solon.records.run import Run
+from solon.studies.monosemanticity.results import FeatureLabel
+from solon.studies.monosemanticity.subject import Subject
 
 BEFORE, BEHIND = 14, 6  # tokens around the one that is shown
-INTERVALS, EACH, BARS = 4, 5, 24
-FEWEST = 5  # firings of a feature that is shown
+BARS = 24
+Numbering = Callable[[int], int]  # of the words that are on the page, by token
 
 
-def chosen(found: FeatureActivations, count: int, seed: int) -> list[int]:
-    """Features to look at: half of them the strongest that fire on no more than a twentieth of the tokens,
-    half drawn from the rest that fire at all.
-    """
-    counts_F = np.diff(found.starts_F)
-    alive = np.flatnonzero(counts_F >= FEWEST)
-    heights = {int(own): float(found.of_feature(int(own))[1].max()) for own in alive}
-    rare = [own for own in heights if counts_F[own] <= found.tokens / 20]
-    strongest = sorted(rare, key=lambda own: -heights[own])[: (count + 1) // 2]
-    others = [own for own in heights if own not in set(strongest)]
-    drawn = np.random.default_rng(seed).permutation(np.array(others, dtype=int))[: count - len(strongest)]
-    return [*strongest, *map(int, drawn)]
-
-
-def around(rows: Sequence[Tokens], skip: int, place: int) -> tuple[list[int], int, int]:
-    """(tokens around a place of the sample, which of them the place is, place of the first), the row's first
-    tokens that are skipped left out.
-
-    >>> around([(9, 1, 2), (9, 3, 4)], 1, 3)
-    ([3, 4], 1, 2)
-    """
-    per_row = len(rows[0]) - skip
-    number, offset = divmod(place, per_row)
-    first = max(0, offset - BEFORE)
-    return (
-        list(rows[number][skip + first : skip + offset + BEHIND + 1]),
-        offset - first,
-        number * per_row + first,
+def write_dictionary(
+    run: Run, subject: Subject, shown: Sequence[int], labels: Sequence[FeatureLabel], *, model: str
+) -> None:
+    """The autoencoder in both forms that other libraries read, and its page."""
+    site, autoencoder = subject.site, subject.autoencoder
+    about = {
+        "model_name": model,
+        "hook_name": site.site,
+        "context_size": len(subject.sample.rows[0]),
+        "skipped_first_tokens": site.skip,
+        "longest_activation": site.max_norm,
+    }
+    run.artefact("dictionary", lambda path: write_saelens(autoencoder, path, about))
+    run.artefact("dictionary_sparsify", lambda path: write_sparsify(autoencoder, path, about))
+    notes = (
+        f"{autoencoder.features} features of {model} after layer {site.layer} of {site.backbone.depth}; "
+        f"{len(shown)} are here, half of them the strongest of those that are active at no more than a "
+        "twentieth of tokens, half drawn from the others that are active at all; "
+        f"{subject.activations.tokens} held-out tokens.",
+        "Activations are f |decoder row|, in scaled units. Logits are of the direction straight through "
+        "the final norm and head, up to a factor, less the mean over the features shown.",
     )
-
-
-def levels(found: FeatureActivations, feature: int, seed: int) -> list[tuple[str, list[int]]]:
-    """(title, places) of each interval of activation, highest first."""
-    places, values = found.of_feature(feature)
-    named = []
-    for number, own in enumerate(sample_by_interval(values, intervals=INTERVALS, each=EACH, seed=seed)):
-        high, low = 100 * (INTERVALS - number) // INTERVALS, 100 * (INTERVALS - number - 1) // INTERVALS
-        title = f"{'Highest' if number == 0 else 'Drawn from'} {low} to {high}% of the largest activation"
-        if own:
-            named.append((title, [int(places[place]) for place in own]))
-    return named
+    named = {label.feature: label.label for label in labels}
+    run.artefact(
+        "features.html",
+        lambda path: write_text(path, page(f"Features of {model}", notes, subject, shown, named)),
+    )
 
 
 def page(
-    title: str,
-    notes: Sequence[str],
-    place: HookSite,
-    own: Autoencoder,
-    found: FeatureActivations,
-    rows: Sequence[Tokens],
-    spelled: Callable[[int], str],
-    shown: Sequence[int],
-    labels: Mapping[int, str],
-    seed: int,
+    title: str, notes: Sequence[str], subject: Subject, shown: Sequence[int], labels: Mapping[int, str]
 ) -> str:
     """The page of the features `shown`."""
-    known = dict[int, int]()
+    numbers = dict[int, int]()
 
     def word(token: int) -> int:
-        return known.setdefault(token, len(known))
+        return numbers.setdefault(token, len(numbers))
 
-    logits_KV = direct_logit_attribution(
-        place.backbone, own.decoder_FD.detach()[list(shown)] / own.norms_F[list(shown)][:, None]
-    )
+    autoencoder, chosen = subject.autoencoder, list(shown)
+    directions_KD = autoencoder.decoder_FD.detach()[chosen] / autoencoder.norms_F[chosen][:, None]
+    logits_KV = direct_logit_attribution(subject.site.backbone, directions_KD)
     logits_KV -= logits_KV.mean(dim=0)  # what the directions have in common says nothing of one of them
-    top, bottom = (
-        logits_KV.topk(min(10, logits_KV.shape[1])),
-        logits_KV.topk(min(10, logits_KV.shape[1]), largest=False),
-    )
-    spots = np.array(project_directions(own, shown))
-    low, high = spots.min(axis=0), spots.max(axis=0)
-    spots = 400 * (spots - low) / np.maximum(high - low, 1e-12)
-    features = []
-    for number, feature in enumerate(shown):
-        places, values = found.of_feature(feature)
-        examples = [
-            {
-                "title": name,
-                "examples": [
-                    _example(found, feature, around(rows, place.skip, at), word) for at in chosen_places
-                ],
-            }
-            for name, chosen_places in levels(found, feature, seed)
-        ]
-        largest = float(values.max())
-        features.append(
-            {
-                "id": feature,
-                "label": labels.get(feature, ""),
-                "note": "",
-                "frequency": round(len(places) / found.tokens, 7),
-                "largest": round(largest, 4),
-                "interest": round(
-                    largest if len(places) <= found.tokens / 20 else -len(places) / found.tokens, 4
-                ),
-                "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(),
-                "near": [[n, round(c, 3)] for n, c in nearest_features(own, feature, 6)],
-                "up": _logits(top, number, word),
-                "down": _logits(bottom, number, word),
-                "x": round(float(spots[number, 0]), 1),
-                "y": round(float(spots[number, 1]), 1),
-                "levels": examples,
-            }
-        )
-    return dashboard(title, notes, [spelled(token) for token in known], features)
+    points = np.array(project_directions(autoencoder, shown))
+    low, high = points.min(axis=0), points.max(axis=0)
+    points = 400 * (points - low) / np.maximum(high - low, 1e-12)
+    features = [
+        {
+            **_feature(subject, feature, labels.get(feature, ""), logits_KV[number], word),
+            "x": round(float(points[number, 0]), 1),
+            "y": round(float(points[number, 1]), 1),
+        }
+        for number, feature in enumerate(shown)
+    ]
+    return dashboard(title, notes, [subject.spelled(token) for token in numbers], features)
 
 
-def _logits(found: Any, number: int, word: Callable[[int], int]) -> list[list[float]]:
-    values: torch.Tensor = found.values[number]
+def _feature(
+    subject: Subject, feature: int, label: str, logits_V: torch.Tensor, word: Numbering
+) -> dict[str, Any]:
+    """One feature as the page has it."""
+    positions, values = subject.activations.of_feature(feature)
+    frequency, largest = len(positions) / subject.activations.tokens, float(values.max())
+    levels = [
+        {"title": name, "examples": [_example(subject, feature, position, word) for position in at]}
+        for name, at in subject.examples(feature)
+    ]
+    return {
+        "id": feature,
+        "label": label,
+        "note": "",
+        "frequency": round(frequency, 7),
+        "largest": round(largest, 4),
+        "interest": round(largest if frequency <= 1 / 20 else -frequency, 4),
+        "histogram": np.histogram(values, bins=BARS, range=(0, largest))[0].tolist(),
+        "near": [[n, round(c, 3)] for n, c in nearest_features(subject.autoencoder, feature, 6)],
+        "up": _logits(logits_V, word, largest=True),
+        "down": _logits(logits_V, word, largest=False),
+        "levels": levels,
+    }
+
+
+def _logits(logits_V: torch.Tensor, word: Numbering, *, largest: bool) -> list[list[float]]:
+    top = logits_V.topk(min(10, len(logits_V)), largest=largest)
     return [
         [word(token), round(value, 3)]
-        for token, value in zip(found.indices[number].tolist(), values.tolist(), strict=True)
+        for token, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
 
 
-def _example(
-    found: FeatureActivations, feature: int, near: tuple[list[int], int, int], word: Callable[[int], int]
-) -> dict[str, Any]:
-    tokens, hot, first = near
-    places, values = found.of_feature(feature)
-    span = slice(np.searchsorted(places, first), np.searchsorted(places, first + len(tokens)))
-    heights = dict(zip((places[span] - first).tolist(), values[span].tolist(), strict=True))
+def _example(subject: Subject, feature: int, position: int, word: Numbering) -> dict[str, Any]:
+    """The tokens around a position, and how strongly the feature fires on each; a row's first tokens, which
+    are skipped, are not shown.
+    """
+    skip = subject.site.skip
+    number, offset = divmod(position, subject.per_row)
+    before = min(offset, BEFORE)
+    start = skip + offset - before
+    tokens = subject.sample.rows[number][start : skip + offset + BEHIND + 1]
+    first = position - before
+    positions, values = subject.activations.of_feature(feature)
+    span = slice(np.searchsorted(positions, first), np.searchsorted(positions, first + len(tokens)))
+    heights = dict(zip((positions[span] - first).tolist(), values[span].tolist(), strict=True))
     return {
         "words": [word(token) for token in tokens],
-        "values": [round(heights.get(at, 0.0), 3) for at in range(len(tokens))],
-        "hot": hot,
+        "values": [round(heights.get(index, 0.0), 3) for index in range(len(tokens))],
+        "hot": before,
     }

@@ -1,19 +1,12 @@
-"""What the study of sparse autoencoders needs: its settings, its presets, what it works on, and what it
-finds.
-"""
+"""What can be changed about the study of sparse autoencoders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from solon.errors import InputError
-from solon.interpretability.features import FeatureFit
-from solon.interpretability.steering import Attribution
-from solon.models.base import LanguageModel, Tokens
-from solon.models.torch_model import TorchModel
-from solon.scaling.frontier import TrainingRun
+from solon.study.settings import paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +19,11 @@ class Settings:
     """of each autoencoder; all learn from one stream"""
     l1_coefficients: tuple[float, ...] = (5.0,)
     """of sparsity, every one with every width; the widest with the first of these is looked into"""
-    steps: int = 1000
+    steps: int = paper(200_000, "training steps", default=1000)
     batch: int = 1024
-    learning_rate: float = 1e-3
-    """the April 2024 update has 5e-5 for 200,000 steps; fewer steps want more"""
-    normalisation: Literal["mean_square", "mean_norm"] = "mean_square"
+    learning_rate: float = paper(5e-5, "learning rate", default=1e-3)
+    """fewer steps want more"""
+    normalisation: Literal["mean_square", "mean_norm"] = unpublished("mean_square")
     """what typical length of activations is brought to the root of the width"""
     length: int = 129
     """tokens of a row"""
@@ -92,10 +85,20 @@ class Settings:
                 "widths and three lengths"
             )
 
+    @property
+    def widths(self) -> list[int]:
+        """The number of features of each autoencoder of the bank."""
+        return [features for features in self.features for _ in self.l1_coefficients]
 
-def main_member(settings: Settings) -> int:
-    """The place in the bank of the one that is looked into: the widest, with the first penalty."""
-    return settings.features.index(max(settings.features)) * len(settings.l1_coefficients)
+    @property
+    def penalties(self) -> list[float]:
+        """The penalty of each autoencoder of the bank: every one with every width."""
+        return [penalty for _ in self.features for penalty in self.l1_coefficients]
+
+    @property
+    def main(self) -> int:
+        """The number of the autoencoder that is looked into: the widest, with the first penalty."""
+        return self.widths.index(max(self.features))
 
 
 def quick() -> Settings:
@@ -131,72 +134,3 @@ def full() -> Settings:
         shown=1000,
         prompts=50,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A model, rows of text in its tokens, how a token is spelled, and what is known of tokens: predicates,
-    by name. `steered` are tokens that a predicate's feature should raise where it is clamped high. A
-    `labeller` says what features stand for.
-    """
-
-    model: TorchModel
-    rows: tuple[Tokens, ...]
-    spelled: Callable[[int], str]
-    predicates: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
-    steered: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    labeller: LanguageModel | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One autoencoder of the bank, and what it is worth on held-out rows. Losses in nats a token, by row."""
-
-    features: int
-    l1_coefficient: float
-    explained: float
-    active: float
-    dead: float
-    loss: float
-    recovered: float
-    recovered_over_mean: float
-    clean: tuple[float, ...]
-    reconstructed: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Steered:
-    """The probability of what follows, behind each row: of the model as it is, and with a feature clamped to
-    each strength.
-    """
-
-    plain: list[float]
-    levels: list[tuple[float, list[float]]]
-
-
-@dataclass(slots=True)
-class Findings:
-    """Everything the report prints."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    layer: int = 0
-    depth: int = 0
-    scale: float = 1.0
-    limit: float = 0.0  # length from which activations are left out
-    members: list[Member] = field(default_factory=list)
-    main: int = 0  # the one that is looked into
-    cosines: list[float] = field(default_factory=list)  # of each planted direction, the nearest decoder row's
-    attempts: list[TrainingRun] = field(default_factory=list)
-    complete: dict[int, list[tuple[float, bool]]] = field(
-        default_factory=dict
-    )  # width -> of each planted direction, log(frequency * alive) and found
-    # word, log(frequency * alive), F1 of its best feature
-    words: list[tuple[str, float, float]] = field(default_factory=list)
-    # predicate -> its feature, and how well it goes with it
-    fits: dict[str, tuple[int, FeatureFit]] = field(default_factory=dict)
-    steering: dict[str, Steered] = field(default_factory=dict)  # predicate -> what clamping its feature does
-    untouched: float = 0.0  # how far the error term moved, at most, over its length
-    attributions: list[Attribution] = field(default_factory=list)
-    # feature, label, ratings from the highest interval down
-    labels: list[tuple[int, str, list[float]]] = field(default_factory=list)

@@ -30,19 +30,30 @@ def class_of(token: int) -> int:
     return (token - FIRST) // EACH
 
 
-def successor(own: int) -> int:
-    return (own + 1) % len(CLASSES)
+def tokens_of(number: int) -> range:
+    """The tokens of a class's words.
+
+    >>> tokens_of(1) == range(FIRST + EACH, FIRST + 2 * EACH)
+    True
+    """
+    return range(FIRST + number * EACH, FIRST + (number + 1) * EACH)
+
+
+def successor(number: int) -> int:
+    """The class that mostly follows a class."""
+    return (number + 1) % len(CLASSES)
 
 
 def row(rng: random.Random, length: int) -> Tokens:
     """One text of `length` tokens."""
-    found, own = list[int](), rng.randrange(len(CLASSES))
+    tokens, number = list[int](), rng.randrange(len(CLASSES))
     for _ in range(length):
-        found.append(FIRST + own * EACH + rng.randrange(EACH))
-        own = successor(own) if rng.random() < FOLLOWS else rng.randrange(len(CLASSES))
-    return tuple(found)
+        tokens.append(FIRST + number * EACH + rng.randrange(EACH))
+        number = successor(number) if rng.random() < FOLLOWS else rng.randrange(len(CLASSES))
+    return tuple(tokens)
 
 
 def rows(seed: int, count: int, length: int) -> list[Tokens]:
+    """Texts of one length, drawn by seed."""
     rng = random.Random(f"classes {seed}")
     return [row(rng, length) for _ in range(count)]

@@ -13,8 +13,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from solon.errors import InputError
 from solon.models.backbones.backbone import Backbone
 from solon.models.base import Tokens, derive
 from solon.models.scoring import BATCH_TOKENS, batch_by_tokens, reply_hidden, token_logprobs
-from solon.records.codecs import Codec
 from solon.words.conversation import Conversation
 
 WORDS = (*"0123456789", "+")
@@ -95,13 +93,6 @@ class Ability:
         length.
         """
         return float(np.mean(self.per_token)) ** self.length
-
-
-def _decoded(row: dict[str, Any]) -> Ability:
-    return Ability(tuple(row["loss"]), tuple(row["per_token"]), tuple(row["exact"]), row["length"])
-
-
-ABILITY: Codec[str, Ability] = Codec(lambda name, ability: asdict(ability), _decoded)
 
 
 @torch.inference_mode()

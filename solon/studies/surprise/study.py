@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from solon.models.backbones.small import Shape, SmallTransformer
 from solon.models.base import derive
 from solon.models.dialogue import WordDialogue
 from solon.models.torch_model import TorchModel
+from solon.records.codecs import fields_codec
 from solon.records.report import Report
 from solon.records.run import Run
 from solon.studies.surprise.ability import (
-    ABILITY,
     WORDS,
     Ability,
     Sum,
@@ -51,8 +52,11 @@ def study(run: Run, settings: Settings, inputs: NoInputs) -> Report:
             model.load(run.folder / f"width_{width}-{step}.safetensors")
             for digits, sums in held_out.items():
                 rows = [example(drawn, reverse=settings.reverse_answers) for drawn in sums]
-                name = f"ability_{width}_{step}_{digits}"
-                results.abilities[width, step, digits] = measure(run, name, model, rows)
+                results.abilities[width, step, digits] = run.value(
+                    f"ability_{width}_{step}_{digits}",
+                    partial(measure_ability, model.module, rows),
+                    fields_codec(Ability),
+                )
     return report(settings, results)
 
 
@@ -93,12 +97,6 @@ def train(run: Run, width: int, start: TorchModel, steps: Sequence[int], setting
             yield step
 
     run.trained(f"width_{width}", start, loop, steps=settings.steps)
-
-
-def measure(run: Run, name: str, model: TorchModel, rows: Sequence[Example]) -> Ability:
-    """A checkpoint's ability on sums of one length, kept."""
-    kept = run.once(name, lambda: ABILITY.encode(name, measure_ability(model.module, rows)))
-    return ABILITY.decode(kept)
 
 
 STUDY = Study(
