@@ -193,7 +193,7 @@ def test_texts_are_read_from_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"text": "four"}\n')
     (tmp_path / "c.md").write_text("  \n")
     assert [text for _, text in read_texts([tmp_path])] == ["one\ntwo", "three", "four"]
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match="does not exist"):
         list(read_texts([tmp_path / "none"]))
     (tmp_path / "d.jsonl").write_text('{"question": "x"}\n')
     with pytest.raises(InputError, match="is a text"):

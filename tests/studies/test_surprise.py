@@ -35,7 +35,7 @@ def test_exact_match_is_greedy_decoding_and_loss_is_cross_entropy() -> None:
         assert ability.loss[index] == pytest.approx(
             float(torch.nn.functional.cross_entropy(logits, torch.tensor(answer))), abs=1e-5
         )
-        assert ability.scores_per_token[index] == pytest.approx(
+        assert ability.per_token[index] == pytest.approx(
             float((logits.argmax(-1) == torch.tensor(answer)).float().mean())
         )
         [(_, row, _)] = list(
