@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from solon.models.base import Sample, Speaker, Stop, derive
 from solon.words.constitution import Constitution, Principle
@@ -13,7 +13,7 @@ from solon.words.conversation import Conversation
 
 @dataclass(frozen=True, slots=True)
 class CritiqueExample:
-    """One worked conversation that shows the model what a critique is and what a revision is."""
+    """A worked critique and revision of a reply, shown to the model before its own."""
 
     request: str
     reply: str
@@ -24,8 +24,8 @@ class CritiqueExample:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRound:
-    """One critique and one revision, and the principle that both were drawn under. `critique` is "" where
-    left out; `finished` says whether the model ended the revision itself, or the token limit did.
+    """One critique and revision under the principle of that name. `critique` is "" where none was requested;
+    `finished` is False where the token limit ended the revision.
     """
 
     principle: str
@@ -36,7 +36,7 @@ class RevisionRound:
 
 @dataclass(frozen=True, slots=True)
 class RevisedReply:
-    """What became of one prompt: the first reply and every round."""
+    """The first reply to a prompt, and its revisions."""
 
     prompt: Conversation
     first: str
@@ -44,6 +44,7 @@ class RevisedReply:
 
     @property
     def revisions(self) -> tuple[str, ...]:
+        """The revision of each round."""
         return tuple(turn.revision for turn in self.rounds)
 
 
@@ -59,22 +60,19 @@ def revise(
     temperature: float = 1.0,
     seed: int,
 ) -> list[RevisedReply]:
-    """A reply to each prompt, then `rounds` times a critique and a revision of the latest draft, all at one
-    temperature (the paper's is 1).
+    """A reply to each prompt, then `rounds` critiques and revisions of the latest draft, all at one
+    temperature (1 in the paper).
 
-    A principle is drawn for every prompt and round by (seed, prompt, round), independently. After each round
-    the revision takes the reply's place in the conversation, so a round never sees an earlier critique.
-    Without `critique` the revision is asked for directly (section 3.5). `examples` are put before every
-    critique and revision.
+    A principle is drawn for every prompt and round by (seed, prompt, round). After each round the revision
+    replaces the reply in the conversation, so that a round never sees an earlier critique. Without `critique`
+    the revision is requested directly (section 3.5). `examples` precede every critique and revision request.
     """
 
-    def ask(requests: Sequence[Conversation], *words: object) -> list[Sample]:
-        return [
-            group[0]
-            for group in model.sample(
-                requests, max_tokens=max_tokens, temperature=temperature, seed=derive(seed, *words)
-            )
-        ]
+    def ask(requests: Sequence[Conversation], *stage: object) -> list[Sample]:
+        groups = model.sample(
+            requests, max_tokens=max_tokens, temperature=temperature, seed=derive(seed, *stage)
+        )
+        return [group[0] for group in groups]
 
     drafts = [
         RevisedReply(prompt, reply.text, ())
@@ -83,38 +81,38 @@ def revise(
     for number in range(1, rounds + 1):
         principles = [_draw(constitution, prompt, number, seed) for prompt in prompts]
         latest = [draft.rounds[-1].revision if draft.rounds else draft.first for draft in drafts]
-        asked = [prompt.assistant(text) for prompt, text in zip(prompts, latest, strict=True)]
+        conversations = [prompt.assistant(text) for prompt, text in zip(prompts, latest, strict=True)]
         critiques = [""] * len(prompts)
         if critique:
             requests = [
-                with_examples(examples, talk.human(rule.critique), "critique")
-                for talk, rule in zip(asked, principles, strict=True)
+                with_examples(examples, conversation.human(principle.critique), "critique")
+                for conversation, principle in zip(conversations, principles, strict=True)
             ]
             critiques = [sample.text.strip() for sample in ask(requests, "critique", number)]
-            asked = [
-                talk.human(rule.critique).assistant(found)
-                for talk, rule, found in zip(asked, principles, critiques, strict=True)
+            conversations = [
+                conversation.human(principle.critique).assistant(text)
+                for conversation, principle, text in zip(conversations, principles, critiques, strict=True)
             ]
+        kind = "revision" if critique else "direct"
         requests = [
-            with_examples(examples, talk.human(rule.revision), "revision" if critique else "direct")
-            for talk, rule in zip(asked, principles, strict=True)
+            with_examples(examples, conversation.human(principle.revision), kind)
+            for conversation, principle in zip(conversations, principles, strict=True)
         ]
-        turns = [
-            RevisionRound(rule.name, found, sample.text.strip(), sample.stop is not Stop.LENGTH)
-            for rule, found, sample in zip(
-                principles, critiques, ask(requests, "revision", number), strict=True
-            )
-        ]
+        revisions = ask(requests, "revision", number)
         drafts = [
-            RevisedReply(draft.prompt, draft.first, (*draft.rounds, turn))
-            for draft, turn in zip(drafts, turns, strict=True)
+            replace(draft, rounds=(*draft.rounds, _round(principle, text, revision)))
+            for draft, principle, text, revision in zip(drafts, principles, critiques, revisions, strict=True)
         ]
     return drafts
 
 
+def _round(principle: Principle, critique: str, revision: Sample) -> RevisionRound:
+    return RevisionRound(principle.name, critique, revision.text.strip(), revision.stop is not Stop.LENGTH)
+
+
 def with_examples(examples: Sequence[CritiqueExample], request: Conversation, kind: str) -> Conversation:
-    """The request behind the worked examples: up to the critique, up to the revision, or without critiques
-    ("direct").
+    """The request after worked examples. For a `kind` "critique" an example ends at its critique, for
+    "revision" at its revision, and for "direct" it has a revision without a critique.
     """
     before = Conversation()
     for example in examples:

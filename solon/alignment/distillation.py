@@ -1,9 +1,9 @@
-"""Context distillation: teach a model to speak as if it had read a context, without the context in front of
-it.
+"""Context distillation: training a model to behave without a context as it does with it.
 
-The objective is KL(p_0(X | C) || p(X)) over texts X behind a context C (Askell et al. 2021, arXiv:2112.00861,
-section 2.2), by the recipe of HH-RLHF (appendix A.1): the teacher's 50 likeliest log-probabilities at every
-token of X are kept once, all the others as one bin, and the student learns the 51-way distribution.
+The objective is KL(p_0(X | C) || p(X)) over texts X after a context C (Askell et al. 2021, arXiv:2112.00861,
+section 2.2), by the recipe of HH-RLHF (arXiv:2204.05862, appendix A.1): the teacher's 50 largest
+log-probabilities at every token of X are stored, the others as one bin, and the student learns the 51-way
+distribution.
 
 Shapes: N tokens of texts, K kept tokens, C width, V vocabulary.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ TOP = 50
 
 @dataclass(frozen=True, slots=True)
 class DistillationText:
-    """The same tokens behind what the teacher has read and behind what the student has."""
+    """A text's tokens, with the tokens before them for the teacher (the context included) and the student."""
 
     teacher_prefix: Tokens
     student_prefix: Tokens
@@ -39,8 +40,8 @@ class DistillationText:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTargets:
-    """What the teacher expected at every token of a text: its likeliest tokens, their log-probabilities and
-    that of all others.
+    """The teacher's predictions at every token of a text: its likeliest tokens, their log-probabilities
+    (nats), and the log-probability of all others together.
     """
 
     text: DistillationText
@@ -52,13 +53,13 @@ class TeacherTargets:
 def distillation_text(
     dialogue: Dialogue, context: Conversation, prompt: Conversation, reply: str
 ) -> DistillationText:
-    """A prompt and its reply behind `context` and without it. The text is everything from where both run the
-    same to the end: the human's words count too, as in the papers. Raises InputError where nothing is left in
-    common.
+    """A prompt and its reply, with `context` before them for the teacher. The text is the longest common
+    suffix of both token sequences, so the human's tokens count too, as in the papers. Raises InputError where
+    they have no token in common.
     """
-    said = dialogue.reply(prompt, reply) + dialogue.end
-    teacher = dialogue.prompt(Conversation((*context.turns, *prompt.turns))) + said
-    student = dialogue.prompt(prompt) + said
+    reply_tokens = dialogue.reply(prompt, reply) + dialogue.end
+    teacher = dialogue.prompt(Conversation((*context.turns, *prompt.turns))) + reply_tokens
+    student = dialogue.prompt(prompt) + reply_tokens
     common = next(
         (
             back
@@ -70,7 +71,7 @@ def distillation_text(
     common = min(common, len(student) - 1)  # the first token needs one before it
     if common < 1:
         raise InputError(
-            "the text behind the context and without it have no token in common; the prompt ends on "
+            "the text with the context and without it have no token in common; the prompt ends on "
             f"{prompt.last[-60:]!r}"
         )
     return DistillationText(teacher[:-common], student[:-common], student[-common:])
@@ -80,38 +81,36 @@ def distillation_text(
 def teacher_targets(
     teacher: Backbone, texts: Sequence[DistillationText], *, top: int = TOP
 ) -> list[TeacherTargets]:
-    """The teacher's expectations, computed once and kept on the CPU; texts behind the same context share it.
-
-    Raises InputError where a context and a text are longer than the teacher can read.
+    """The teacher's predictions of each text, on the CPU; texts after one context share its computation.
+    Raises InputError where a context and a text exceed the teacher's context length.
     """
     check_context_length(teacher, texts)
-    found: dict[int, TeacherTargets] = {}
-    for before, some in batches_by_context(texts):
-        hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[place].tokens for place in some])])
-        kept = [top_log_probabilities(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
-        columns = (torch.cat(column).split(lengths) for column in zip(*kept, strict=True))
-        found |= {
-            place: TeacherTargets(texts[place], *own) for place, *own in zip(some, *columns, strict=True)
+    targets: dict[int, TeacherTargets] = {}
+    for before, batch in batches_by_context(texts):
+        hidden_NC, _, lengths = reply_hidden(teacher, [(before, [texts[index].tokens for index in batch])])
+        parts = [top_log_probabilities(teacher.logits(part), top) for part in hidden_NC.split(HEAD_PART)]
+        columns = (torch.cat(column).split(lengths) for column in zip(*parts, strict=True))
+        targets |= {
+            index: TeacherTargets(texts[index], *target)
+            for index, *target in zip(batch, *columns, strict=True)
         }
-    return [found[place] for place in range(len(texts))]
+    return [targets[index] for index in range(len(texts))]
 
 
 def batches_by_context(texts: Sequence[DistillationText]) -> Iterator[tuple[Tokens, list[int]]]:
-    """Places of texts behind the same context, as many at a time as a batch holds beside it, with that
-    context.
-    """
+    """(context, indices of texts after it), as many texts at a time as fit a batch beside the context."""
     groups: dict[Tokens, list[int]] = {}
-    for place, text in enumerate(texts):
-        groups.setdefault(text.teacher_prefix, []).append(place)
-    for before, places in groups.items():
+    for index, text in enumerate(texts):
+        groups.setdefault(text.teacher_prefix, []).append(index)
+    for before, indices in groups.items():
         for batch in batch_by_tokens(
-            [len(texts[place].tokens) for place in places], tokens=max(BATCH_TOKENS - len(before), 1)
+            [len(texts[index].tokens) for index in indices], tokens=max(BATCH_TOKENS - len(before), 1)
         ):
-            yield before, [places[own] for own in batch]
+            yield before, [indices[member] for member in batch]
 
 
 def check_context_length(teacher: Backbone, texts: Sequence[DistillationText]) -> None:
-    """Raises InputError where a context and a text together are longer than the teacher can read."""
+    """Raises InputError where a context and a text together exceed the teacher's context length."""
     longest = max((len(text.teacher_prefix) + len(text.tokens) for text in texts), default=0)
     if longest > teacher.context:
         raise InputError(
@@ -121,32 +120,30 @@ def check_context_length(teacher: Backbone, texts: Sequence[DistillationText]) -
 
 
 def top_log_probabilities(logits_NV: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The likeliest tokens, their log-probabilities, and the log-probability of all others together; on the
-    CPU.
+    """The `top` likeliest tokens, their log-probabilities, and the log-probability of all others together, on
+    the CPU.
     """
     logprobs_NV = logits_NV.float().log_softmax(-1)
-    kept = logprobs_NV.topk(min(top, logprobs_NV.shape[1] - 1), dim=-1)
-    rest_N = logprobs_NV.scatter(1, kept.indices, float("-inf")).logsumexp(-1)
-    return kept.indices.int().cpu(), kept.values.cpu(), rest_N.cpu()
+    top_NK = logprobs_NV.topk(min(top, logprobs_NV.shape[1] - 1), dim=-1)
+    rest_N = logprobs_NV.scatter(1, top_NK.indices, float("-inf")).logsumexp(-1)
+    return top_NK.indices.int().cpu(), top_NK.values.cpu(), rest_N.cpu()
 
 
 def binned_kl(
-    student: Backbone, hidden_NC: Tensor, likeliest_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor
+    student: Backbone, hidden_NC: Tensor, top_tokens_NK: Tensor, logprobs_NK: Tensor, rest_N: Tensor
 ) -> Tensor:
-    """KL(teacher || student) over the kept tokens and one bin of the rest, nats, (N,). At most the KL over
-    the vocabulary.
+    """KL(teacher || student) over the stored tokens and one bin of the rest, nats, (N,). It is at most the KL
+    over the vocabulary.
     """
-    own_NV = student.logits(hidden_NC).float()
-    total_N1 = own_NV.logsumexp(-1, keepdim=True)
-    kept_NK = own_NV.gather(1, likeliest_NK) - total_N1
-    others_N = own_NV.scatter(1, likeliest_NK, float("-inf")).logsumexp(-1) - total_N1[:, 0]
+    logits_NV = student.logits(hidden_NC).float()
+    total_N1 = logits_NV.logsumexp(-1, keepdim=True)
+    kept_NK = logits_NV.gather(1, top_tokens_NK) - total_N1
+    others_N = logits_NV.scatter(1, top_tokens_NK, float("-inf")).logsumexp(-1) - total_N1[:, 0]
     return (logprobs_NK.exp() * (logprobs_NK - kept_NK)).sum(-1) + rest_N.exp() * (rest_N - others_N)
 
 
 def distillation_loss(student: Backbone) -> Callable[[Sequence[TeacherTargets]], LossTotal]:
-    """The loss for `fit`: 51-way KL in nats a token of the texts. Logits are computed again in the backward
-    pass, not kept.
-    """
+    """The loss for `fit`: `binned_kl`, nats a token. Logits are recomputed in the backward pass."""
 
     def loss(rows: Sequence[TeacherTargets]) -> LossTotal:
         hidden_NC, _, _ = reply_hidden(
@@ -160,10 +157,8 @@ def distillation_loss(student: Backbone) -> Callable[[Sequence[TeacherTargets]],
             )
         ]
         parts = [
-            checkpoint(
-                lambda hidden, *own: binned_kl(student, hidden, *own), hidden, *own, use_reentrant=False
-            )
-            for hidden, *own in zip(hidden_NC.split(HEAD_PART), *targets, strict=True)
+            checkpoint(partial(binned_kl, student), *part, use_reentrant=False)
+            for part in zip(hidden_NC.split(HEAD_PART), *targets, strict=True)
         ]
         return LossTotal(torch.cat(parts).sum(), float(len(hidden_NC)))
 
@@ -174,25 +169,26 @@ def distillation_loss(student: Backbone) -> Callable[[Sequence[TeacherTargets]],
 def context_kl(
     teacher: Backbone, student: Backbone, texts: Sequence[DistillationText], *, with_context: bool = False
 ) -> list[float]:
-    """KL(teacher behind the context || student without it) over the whole vocabulary, nats a token, for every
-    text: what distilling has left, or with the teacher as the student, what there was. `with_context` lets
-    the student read the context too.
+    """KL(teacher with the context || student without it) over the vocabulary, nats a token, for each text.
+    With the teacher as the student it is the gap before distillation. With `with_context` the student reads
+    the context too.
     """
     check_context_length(teacher, texts)
-    found: dict[int, float] = {}
-    for before, some in batches_by_context(texts):
-        said = [texts[place].tokens for place in some]
-        read_NC, _, lengths = reply_hidden(teacher, [(before, said)])
-        alone = [(texts[place].student_prefix, [texts[place].tokens]) for place in some]
-        own_NC, _, _ = reply_hidden(student, [(before, said)] if with_context else alone)
+    kl: dict[int, float] = {}
+    for before, batch in batches_by_context(texts):
+        replies = [texts[index].tokens for index in batch]
+        teacher_NC, _, lengths = reply_hidden(teacher, [(before, replies)])
+        without_context = [(texts[index].student_prefix, [texts[index].tokens]) for index in batch]
+        student_NC, _, _ = reply_hidden(student, [(before, replies)] if with_context else without_context)
         parts = []
-        for mine, theirs in zip(read_NC.split(HEAD_PART), own_NC.split(HEAD_PART), strict=True):
-            p_NV, q_NV = (
-                teacher.logits(mine).float().log_softmax(-1),
-                student.logits(theirs).float().log_softmax(-1),
-            )
+        for teacher_part, student_part in zip(
+            teacher_NC.split(HEAD_PART), student_NC.split(HEAD_PART), strict=True
+        ):
+            p_NV = teacher.logits(teacher_part).float().log_softmax(-1)
+            q_NV = student.logits(student_part).float().log_softmax(-1)
             parts.append((p_NV.exp() * (p_NV - q_NV)).sum(-1))
-        found |= {
-            place: float(own.mean()) for place, own in zip(some, torch.cat(parts).split(lengths), strict=True)
+        kl |= {
+            index: float(kl_N.mean())
+            for index, kl_N in zip(batch, torch.cat(parts).split(lengths), strict=True)
         }
-    return [found[place] for place in range(len(texts))]
+    return [kl[index] for index in range(len(texts))]

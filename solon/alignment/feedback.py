@@ -1,13 +1,11 @@
-"""AI feedback: a model compares two replies under a principle, and its belief is kept soft.
+"""AI feedback: soft labels of comparisons by a model, under a principle (Constitutional AI, arXiv:2212.08073,
+section 4.1).
 
-Three ways to ask (Constitutional AI section 4.1, and one of our own):
-
-- `label_multiple_choice`: "(A) ... (B) ...", the label is the normalised probability of the two letters;
-- `label_with_reasoning`: the same after a sampled chain of thought, whose saturated probabilities are meant
-to be clamped, as a view;
-- `label_contrastive` (ours, for models too small to read letters): how much likelier the reply is behind a
-principled preface
-  than behind an unprincipled one. Its label is s(d), d the difference of the two replies' log-ratios in nats.
+- `label_multiple_choice`: the normalised probability of the letters (A) and (B).
+- `label_with_reasoning`: the same after a sampled chain of thought. Its probabilities saturate, so the paper
+  clamps them.
+- `label_contrastive` (ours, for models too small to choose letters): s(d), d the difference of the replies'
+  log-probability ratios (nats) after a principled and an unprincipled system message.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ PREFACES = (
 
 @dataclass(frozen=True, slots=True)
 class ReplyPair:
-    """Two replies to one prompt, waiting to be compared."""
+    """Two replies to one prompt, not yet compared."""
 
     prompt: Conversation
     first: str
@@ -57,19 +55,24 @@ def label_multiple_choice(
     seed: int,
     both_orders: bool = True,
 ) -> list[Comparison]:
-    """Soft labels from the letters' probabilities under a principle drawn for each pair.
+    """Soft labels from the letters' probabilities, under a principle drawn for each pair.
 
-    In both orders the two log-odds are averaged, which cancels a liking for one letter; `position_bias`
-    reports it.
+    With `both_orders` the log-odds of the two orders of presentation are averaged, which cancels a preference
+    for one letter; `position_bias` measures it. The paper asks in one order.
     """
-    rules = [_draw(constitution, pair, seed) for pair in pairs]
-    forward = choose(judge, [_asked(pair, rule) for pair, rule in zip(pairs, rules, strict=True)])
+    principles = [_draw(constitution, pair, seed) for pair in pairs]
+    forward = choose(
+        judge, [_asked(pair, principle) for pair, principle in zip(pairs, principles, strict=True)]
+    )
     backward = (
-        choose(judge, [_asked(_turned(pair), rule) for pair, rule in zip(pairs, rules, strict=True)])
+        choose(
+            judge,
+            [_asked(_turned(pair), principle) for pair, principle in zip(pairs, principles, strict=True)],
+        )
         if both_orders
         else None
     )
-    return _labelled(judge.name, pairs, rules, forward, backward, ())
+    return _labelled(judge.name, pairs, principles, forward, backward)
 
 
 def label_with_reasoning(
@@ -80,32 +83,32 @@ def label_with_reasoning(
     seed: int,
     max_tokens: int = 128,
 ) -> list[Comparison]:
-    """The same after a chain of thought in each order. The labels are as they come: clamp them with
-    `clamped(0.4, 0.6)`.
-
-    With both replies clamped to 40-60, a label asks for a score difference of at most ln(0.6/0.4) = 0.405
-    nats, 70 Elo.
+    """Labels after a chain of thought of at most `max_tokens` tokens in each order. They are not clamped
+    here; `Comparison.clamped(0.4, 0.6)` does so as in the paper, which bounds the score difference that a
+    label asks for to ln(0.6/0.4) = 0.405 nats, or 70 Elo.
     """
-    rules = [_draw(constitution, pair, seed) for pair in pairs]
+    principles = [_draw(constitution, pair, seed) for pair in pairs]
     readings: list[list[Choice]] = []
     thoughts: list[list[str]] = []
     for order in ("forward", "backward"):
         turned = pairs if order == "forward" else [_turned(pair) for pair in pairs]
-        asked = [
-            _letters(pair, rule).assistant("Let's think step by step:")
-            for pair, rule in zip(turned, rules, strict=True)
+        requests = [
+            _letters(pair, principle).assistant("Let's think step by step:")
+            for pair, principle in zip(turned, principles, strict=True)
         ]
-        drawn = judge.sample(asked, max_tokens=max_tokens, seed=derive(seed, "thought", order))
-        said = [group[0].text.strip() for group in drawn]
-        concluded = [
-            Conversation(talk.turns[:-1]).assistant(f"{talk.last} {thought}\n\nThe answer is:")
-            for talk, thought in zip(asked, said, strict=True)
+        sampled = judge.sample(requests, max_tokens=max_tokens, seed=derive(seed, "thought", order))
+        texts = [group[0].text.strip() for group in sampled]
+        questions = [
+            Question(
+                Conversation(request.turns[:-1]).assistant(f"{request.last} {text}\n\nThe answer is:"),
+                LETTERS,
+            )
+            for request, text in zip(requests, texts, strict=True)
         ]
-        readings.append(choose(judge, [Question(talk, LETTERS) for talk in concluded]))
-        thoughts.append(said)
-    return _labelled(
-        f"{judge.name} reasoned", pairs, rules, readings[0], readings[1], list(zip(*thoughts, strict=True))
-    )
+        readings.append(choose(judge, questions))
+        thoughts.append(texts)
+    name, rationales = f"{judge.name} reasoned", list(zip(*thoughts, strict=True))
+    return _labelled(name, pairs, principles, *readings, thoughts=rationales)
 
 
 def label_contrastive(
@@ -118,28 +121,27 @@ def label_contrastive(
     scale: float = 1.0,
 ) -> list[Comparison]:
     """p_first = s(scale * (ratio(first) - ratio(second))), ratio(y) = log p(y | principled, x) - log p(y |
-    unprincipled, x).
+    unprincipled, x), in nats.
 
-    `prefaces` are the two system messages; a `{principle}` in them is filled with the drawn preference
-    question. There is no order to be biased by; `readings` holds the one pair of ratios. Raises InputError on
-    an empty reply.
+    `prefaces` are the two system messages, with `{principle}` replaced by the preference question. There is
+    no order of presentation; `readings` has one pair of ratios. Raises InputError on an empty reply.
     """
-    rules = [_draw(constitution, pair, seed) for pair in pairs]
+    principles = [_draw(constitution, pair, seed) for pair in pairs]
     prompts, replies = [], []
-    for pair, rule in zip(pairs, rules, strict=True):
+    for pair, principle in zip(pairs, principles, strict=True):
         for preface in prefaces:
-            told = Conversation(tuple(t for t in pair.prompt.turns if t.role != "system")).system(
-                preface.format(principle=rule.preference)
+            prompt = Conversation(tuple(t for t in pair.prompt.turns if t.role != "system")).system(
+                preface.format(principle=principle.preference)
             )
-            prompts += [told, told]
+            prompts += [prompt, prompt]
             replies += [pair.first, pair.second]
     scores = [sample.logprob for sample in judge.score(prompts, replies)]
-    found = []
-    for number, (pair, rule) in enumerate(zip(pairs, rules, strict=True)):
+    rows = []
+    for number, (pair, principle) in enumerate(zip(pairs, principles, strict=True)):
         good_first, good_second, bad_first, bad_second = scores[4 * number : 4 * number + 4]
         ratios = (good_first - bad_first, good_second - bad_second)
         label = _sigmoid(scale * (ratios[0] - ratios[1]))
-        found.append(
+        rows.append(
             Comparison(
                 pair.prompt,
                 pair.first,
@@ -147,19 +149,19 @@ def label_contrastive(
                 label,
                 f"{judge.name} contrastive",
                 "harmless",
-                rule.name,
+                principle.name,
                 (ratios,),
             )
         )
-    return found
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
 class PositionBias:
-    """How a judge leans towards what it is shown first.
+    """A judge's preference for the reply that is shown first, over `n` pairs read in both orders.
 
-    `lean` is its mean log-odds for (A) over both orders, in nats: 0 for a fair judge. `flips` is the share of
-    pairs whose preferred reply changes with the order, of `n` pairs that were read in both.
+    `lean` is the mean log-odds (nats) for (A), 0 without bias; `flips` is the share of pairs whose preferred
+    reply changes with the order.
     """
 
     lean: float
@@ -168,7 +170,7 @@ class PositionBias:
 
 
 def position_bias(comparisons: Sequence[Comparison]) -> PositionBias:
-    """Read off comparisons labelled in both orders. Raises InputError where none was."""
+    """The bias in comparisons with readings in both orders. Raises InputError where there is none."""
     both = [c.readings for c in comparisons if len(c.readings) == 2]
     if not both:
         raise InputError("position bias needs comparisons that were read in both orders; these were not")
@@ -181,26 +183,25 @@ def position_bias(comparisons: Sequence[Comparison]) -> PositionBias:
 
 
 def agreement(comparisons: Sequence[Comparison], labelled: Sequence[Comparison]) -> list[bool]:
-    """For each comparison people have decided, whether the labels prefer the same reply; a label of 0.5
-    prefers none.
-    """
+    """For each comparison by people, whether the label prefers the same reply; a label of 0.5 does not."""
     people = [c.p_first > 0.5 for c in comparisons]
     return [
-        label.p_first != 0.5 and (label.p_first > 0.5) == own
-        for own, label in zip(people, labelled, strict=True)
+        label.p_first != 0.5 and (label.p_first > 0.5) == prefers_first
+        for prefers_first, label in zip(people, labelled, strict=True)
     ]
 
 
 def _labelled(
     name: str,
     pairs: Sequence[ReplyPair],
-    rules: Sequence[Principle],
+    principles: Sequence[Principle],
     forward: Sequence[Choice],
     backward: Sequence[Choice] | None,
-    thoughts: Sequence[tuple[str, ...]],
+    *,
+    thoughts: Sequence[tuple[str, ...]] = (),
 ) -> list[Comparison]:
-    found = []
-    for number, (pair, rule) in enumerate(zip(pairs, rules, strict=True)):
+    rows = []
+    for number, (pair, principle) in enumerate(zip(pairs, principles, strict=True)):
         a, b = forward[number].logprobs
         readings = [(a, b)]
         if backward is not None:
@@ -208,7 +209,7 @@ def _labelled(
             readings.append((shown_b, shown_a))
         odds = sum(first - second for first, second in readings) / len(readings)
         rationales = thoughts[number] if thoughts else ()
-        found.append(
+        rows.append(
             Comparison(
                 pair.prompt,
                 pair.first,
@@ -216,26 +217,26 @@ def _labelled(
                 _sigmoid(odds),
                 name,
                 "harmless",
-                rule.name,
+                principle.name,
                 tuple(readings),
                 rationales,
             )
         )
-    return found
+    return rows
 
 
-def _asked(pair: ReplyPair, rule: Principle) -> Question:
-    return Question(_letters(pair, rule).assistant("The answer is:"), LETTERS)
+def _asked(pair: ReplyPair, principle: Principle) -> Question:
+    return Question(_letters(pair, principle).assistant("The answer is:"), LETTERS)
 
 
-def _letters(pair: ReplyPair, rule: Principle) -> Conversation:
-    """The published layout: the conversation, the principle's question, the options."""
+def _letters(pair: ReplyPair, principle: Principle) -> Conversation:
+    """The paper's layout: the conversation, the principle's question, the options."""
     speakers = {"human": "Human", "assistant": "Assistant", "system": "System"}
-    talk = "\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
+    transcript = "\n".join(f"{speakers[turn.role]}: {turn.text}" for turn in pair.prompt.turns)
     options = f"Options:\n (A) {pair.first.strip()}\n (B) {pair.second.strip()}"
     return Conversation().human(
         "Consider the following conversation between a human and an "
-        f"assistant:\n\n{talk}\n\n{rule.preference}\n\n{options}"
+        f"assistant:\n\n{transcript}\n\n{principle.preference}\n\n{options}"
     )
 
 

@@ -1,9 +1,6 @@
-"""Three ways to learn which of two replies is better, side by side (Askell et al. 2021, arXiv:2112.00861,
-section 3).
-
-Imitation learns the better reply word by word and is asked how likely each is; binary discrimination learns
-to call every reply good or bad alone; ranked preference modelling learns only their order. The second and
-third are one scalar model and two losses.
+"""Losses for preferences (Askell et al. 2021, arXiv:2112.00861, section 3): imitation learning fits the
+better reply and compares likelihoods, binary discrimination classifies each reply as good or bad, and ranked
+preference modelling (`preference`) learns their order. The latter two share a scalar model.
 """
 
 from __future__ import annotations
@@ -23,15 +20,18 @@ EMPTY_PROMPT = Conversation().human("")
 
 
 def discrimination_loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledPair]], LossTotal]:
-    """Cross-entropy, in nats a reply, of 1 / (1 + e^-r) against how good each reply is alone: p_first for the
-    first, 1 - p_first for the second. For `learn`; its metrics are those of the ranked loss.
+    """The loss of binary discrimination for `fit_preference_model`: cross-entropy (nats a reply) of
+    1 / (1 + e^-r) against p_first for the first reply and 1 - p_first for the second. Its metrics are those
+    of `comparison_loss`.
     """
 
     def loss(rows: Sequence[LabelledPair]) -> LossTotal:
         scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
-        p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=scores_N2.device).unbind(dim=1)
+        p_first_N, weight_N = torch.tensor([label for _, *label in rows], device=scores_N2.device).unbind(
+            dim=1
+        )
         good_N2 = torch.stack([p_first_N, 1 - p_first_N], dim=1)
-        # the same form: a score against nothing instead of another's
+        # the form of the ranked loss, with a score in place of a difference of scores
         each_N2: Tensor = preference_loss(scores_N2, good_N2)
         agrees_N = weight_N * (
             ((scores_N2[:, 0] > scores_N2[:, 1]) == (p_first_N > 0.5)) & (p_first_N != 0.5)
@@ -52,15 +52,14 @@ def mutual_information(
     *,
     context: Conversation | None = None,
 ) -> list[float]:
-    """log P(a | q) - log P(a) in nats, the empirical mutual information of each reply and its prompt (section
-    3.2 there): what a reply's length and plainness alone are worth is taken off, so long replies are not
-    judged bad for being long. P(a) is read behind a human's turn that says nothing; `context` stands before
-    both.
+    """The empirical mutual information of each reply and its prompt, log P(a | q) - log P(a), nats (section
+    3.2): it removes the effect of a reply's length. P(a) is conditioned on an empty human turn; `context`
+    precedes both.
     """
     before = context or Conversation()
-    asked = [prompt.after(before) for prompt in prompts] + [EMPTY_PROMPT.after(before)] * len(prompts)
-    scored = model.score(asked, [*replies, *replies])
+    conversations = [prompt.after(before) for prompt in prompts] + [EMPTY_PROMPT.after(before)] * len(prompts)
+    scored = model.score(conversations, [*replies, *replies])
     return [
-        given.logprob - alone.logprob
-        for given, alone in zip(scored[: len(prompts)], scored[len(prompts) :], strict=True)
+        conditional.logprob - marginal.logprob
+        for conditional, marginal in zip(scored[: len(prompts)], scored[len(prompts) :], strict=True)
     ]

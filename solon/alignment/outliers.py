@@ -1,9 +1,10 @@
-"""Which prompts are unlike those a model was trained to help with (HH-RLHF, arXiv:2204.05862, section 5).
+"""Out-of-distribution detection: prompts unlike those that a model was trained on (HH-RLHF, arXiv:2204.05862,
+section 5).
 
-A prompt is the mean over its tokens of one layer's output. Its score is its squared Mahalanobis distance from
-the helpful prompts less the one that keeps only the diagonal of the covariance (the paper's simplified
-relative Mahalanobis distance), so that what is merely large does not count. With a few known outliers a
-logistic layer does better (outlier exposure).
+A prompt's vector is the mean over its tokens of one layer's output. Its score is the squared Mahalanobis
+distance from the in-distribution prompts minus that with the covariance's diagonal alone (the paper's
+simplified relative Mahalanobis distance). With a few known outliers, outlier exposure trains a logistic
+layer.
 
 Shapes: N prompts, L layers, C width.
 """
@@ -31,25 +32,27 @@ from solon.statistics.intervals import Estimate
 Floats = npt.NDArray[np.float64]
 
 
-def prompt_states(body: Backbone, prompts: Sequence[Tokens], *, tokens: int = 2048) -> Floats:
-    """The mean of every layer's output over each prompt's tokens, (N, L, C), so many tokens at a time."""
+def prompt_states(backbone: Backbone, prompts: Sequence[Tokens], *, tokens: int = 2048) -> Floats:
+    """The mean of every layer's output over each prompt's tokens, (N, L, C), in batches of at most `tokens`
+    tokens. Raises InputError on an empty prompt, and without prompts.
+    """
     if not prompts or not all(prompts):
         raise InputError("out-of-distribution detection needs prompts of at least one token each")
-    sites = layer_sites(body)
-    found: dict[int, torch.Tensor] = {}
+    sites = layer_sites(backbone)
+    states: dict[int, torch.Tensor] = {}
     for batch in batch_by_tokens([len(prompt) for prompt in prompts], tokens=tokens):
-        kept = activations(body, [prompts[place] for place in batch], sites)
-        for row, place in enumerate(batch):
-            found[place] = torch.stack(
-                [kept[site][row, : len(prompts[place])].double().mean(dim=0) for site in sites]
+        outputs = activations(backbone, [prompts[index] for index in batch], sites)
+        for row, index in enumerate(batch):
+            states[index] = torch.stack(
+                [outputs[site][row, : len(prompts[index])].double().mean(dim=0) for site in sites]
             ).cpu()
-    return torch.stack([found[place] for place in range(len(prompts))]).numpy()
+    return torch.stack([states[index] for index in range(len(prompts))]).numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Scores of prompts against those it was fitted on: the higher, the less alike. `shrinkage` is how far
-    the covariance was drawn towards its diagonal (Ledoit and Wolf 2004), 1 where nothing of it is left.
+    """Scores prompts: the higher, the less like those it was fitted on. `shrinkage` is the weight of the
+    diagonal in the covariance (Ledoit and Wolf 2004), from 0 to 1.
     """
 
     mean_C: Floats
@@ -58,15 +61,15 @@ class Detector:
     shrinkage: float
 
     def __call__(self, states_NC: Floats) -> Floats:
+        """The score of each prompt, (N,)."""
         z_NC = (states_NC - self.mean_C) / self.scale_C
         return np.asarray(np.einsum("nc,cd,nd->n", z_NC, self.inverse_CC, z_NC) - np.square(z_NC).sum(axis=1))
 
 
 def fit_detector(states_NC: Floats) -> Detector:
-    """Fit mean and covariance. Channels are standardised first, so that the diagonal is one and shrinking is
-    towards it; with fewer prompts than channels the covariance has no inverse without.
-
-    Raises InputError on fewer than 8 prompts.
+    """A detector fitted on in-distribution prompts (N, C). Channels are standardised, and the covariance is
+    shrunk towards its diagonal, without which it has no inverse where prompts are fewer than channels. Raises
+    InputError on fewer than 8 prompts.
     """
     if len(states_NC) < 8:
         raise InputError(
@@ -80,12 +83,12 @@ def fit_detector(states_NC: Floats) -> Detector:
     return Detector(mean_C, scale_C * diagonal_C, inverse_CC, float(shrinkage))
 
 
-PENALTY = 100.0  # of the logistic layer on standardised channels, ours: the paper gives none
+PENALTY = 100.0  # L2, of the logistic layer on standardised channels; the paper gives none
 
 
 def fit_outlier_exposure(states_NC: Floats, outliers_MC: Floats) -> Callable[[Floats], Floats]:
-    """Outlier exposure: a logistic layer that parts the prompts from a few known outliers, each counted N //
-    M times.
+    """Outlier exposure: the log-odds of a logistic layer that separates the prompts from M known outliers,
+    each weighted N // M. Raises InputError without outliers, and on more outliers than prompts.
     """
     if len(states_NC) < len(outliers_MC) or not len(outliers_MC):
         raise InputError(
@@ -102,8 +105,8 @@ def fit_outlier_exposure(states_NC: Floats, outliers_MC: Floats) -> Callable[[Fl
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well one layer parts held-out prompts from outliers: the AUROC of each split or draw, with DeLong's
-    interval.
+    """The AUROC of outliers over held-out prompts at one layer, with DeLong's interval, for each split or
+    draw.
     """
 
     layer: int
@@ -111,16 +114,18 @@ class Separation:
 
     @property
     def aurocs(self) -> tuple[float, ...]:
+        """The AUROC of each split."""
         return tuple(split.value for split in self.splits)
 
     @property
     def mean(self) -> float:
+        """The mean AUROC over splits."""
         return float(np.mean(self.aurocs))
 
     @property
     def estimate(self) -> Estimate:
-        """The mean over splits, with the mean of their intervals: splits share prompts, so more of them make
-        it no narrower.
+        """The mean over splits, with the mean of their intervals: splits share prompts, so that more of them
+        do not narrow it.
         """
         low, high = (
             float(np.mean([getattr(split, side) for split in self.splits])) for side in ("low", "high")
@@ -136,20 +141,20 @@ class Separation:
 
     @property
     def standard_deviation(self) -> float:
-        """Over splits (one less than their number in the divisor); 0 where there is one."""
+        """The sample standard deviation over splits; 0 where there is one."""
         return float(np.std(self.aurocs, ddof=1)) if len(self.aurocs) > 1 else 0.0
 
 
 def detector_aurocs(
     inside_NLC: Floats, outside_MLC: Floats, *, splits: int = 3, seed: int = 0
 ) -> list[Separation]:
-    """For each layer, fitted on half of the prompts: the other half against all outliers, over `splits`
-    random halves.
+    """For each layer, a detector fitted on a random half of the prompts, and its AUROC on the other half
+    against all outliers, for `splits` halves.
     """
 
     def one(inside: Floats, layer: int, split: int) -> Estimate:
-        fitted, held = random_halves(len(inside), derive(seed, "split", split))
-        return outlier_auroc(fit_detector(inside[fitted]), inside[held], outside_MLC[:, layer])
+        fitted, held_out = random_halves(len(inside), derive(seed, "split", split))
+        return outlier_auroc(fit_detector(inside[fitted]), inside[held_out], outside_MLC[:, layer])
 
     return [
         Separation(layer, tuple(one(inside_NLC[:, layer], layer, split) for split in range(splits)))
@@ -160,22 +165,22 @@ def detector_aurocs(
 def exposure_aurocs(
     inside_NLC: Floats, outside_MLC: Floats, *, examples: int = 10, draws: int = 5, seed: int = 0
 ) -> list[Separation]:
-    """The same by outlier exposure with `examples` outliers drawn anew each time; the others are told
-    apart.
+    """`detector_aurocs` by outlier exposure: `examples` random outliers train it, and the others are tested.
+    Raises InputError where none would be left.
     """
     if len(outside_MLC) <= examples:
         raise InputError(
-            f"{len(outside_MLC)} outliers do not give {examples} to learn from and some to test on"
+            f"{len(outside_MLC)} outliers do not give {examples} for training and others for testing"
         )
 
     def one(layer: int, draw: int) -> Estimate:
-        fitted, held = random_halves(len(inside_NLC), derive(seed, "split", draw))
+        fitted, held_out = random_halves(len(inside_NLC), derive(seed, "split", draw))
         order = random.Random(derive(seed, "outliers", draw)).sample(
             range(len(outside_MLC)), len(outside_MLC)
         )
         known, unknown = outside_MLC[order[:examples], layer], outside_MLC[order[examples:], layer]
         return outlier_auroc(
-            fit_outlier_exposure(inside_NLC[fitted, layer], known), inside_NLC[held, layer], unknown
+            fit_outlier_exposure(inside_NLC[fitted, layer], known), inside_NLC[held_out, layer], unknown
         )
 
     return [
@@ -185,11 +190,12 @@ def exposure_aurocs(
 
 
 def random_halves(count: int, seed: int) -> tuple[list[int], list[int]]:
+    """The indices from 0 to `count` in two random halves."""
     order = random.Random(seed).sample(range(count), count)
     return order[: count // 2], order[count // 2 :]
 
 
 def outlier_auroc(score: Callable[[Floats], Floats], inside_NC: Floats, outside_MC: Floats) -> Estimate:
-    """The AUROC of outliers over prompts."""
+    """The AUROC of `score` for outliers (M, C) over prompts (N, C)."""
     scores = np.concatenate([score(inside_NC), score(outside_MC)])
-    return auroc(scores.tolist(), [place >= len(inside_NC) for place in range(len(scores))])
+    return auroc(scores.tolist(), [index >= len(inside_NC) for index in range(len(scores))])

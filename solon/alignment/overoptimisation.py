@@ -1,8 +1,8 @@
-"""Watching a policy's reward for the moment it stops meaning anything (HH-RLHF sections 4.2 and 4.3).
+"""Reward over-optimisation (HH-RLHF, arXiv:2204.05862, sections 4.2 and 4.3).
 
-Two preference models are trained on disjoint halves; the policy climbs one, and the other, which it never
-sees, says whether the climb is real. While it is, reward is nearly a straight line in the root of the KL;
-best-of-N, whose KL is known, can be drawn beside it.
+Two preference models are trained on disjoint halves of the comparisons. The policy is trained against one,
+and the other measures whether its reward is real. Reward is about linear in the root of the KL until it is
+over-optimised; best-of-N, whose KL is known, serves as a reference.
 """
 
 from __future__ import annotations
@@ -24,29 +24,27 @@ from solon.words.conversation import Conversation
 def with_judge_scores(
     steps: Iterator[Step], judges: Mapping[str, Reward], offset: Callable[[str, Conversation], float]
 ) -> Iterator[Step]:
-    """The same steps with each judge's mean score of the rollouts, less `offset(judge, prompt)`: its mean on
-    a fixed set (appendix B.2: only then can two preference models be drawn in one figure), or better its mean
-    over other replies to the same prompt, which takes out what prompts differ by.
+    """The steps with each judge's mean score of the rollouts, minus `offset(judge, prompt)`, among their
+    metrics. The offset is the judge's mean on a fixed set, which makes two preference models comparable
+    (appendix B.2), or its mean over other replies to the prompt, which also removes differences of prompts.
     """
     for step in steps:
         prompts = [rollout.prompt for rollout in step.rollouts]
         samples = [rollout.sample for rollout in step.rollouts]
         less = {name: sum(offset(name, prompt) for prompt in prompts) for name in judges}
-        found = {
+        scores = {
             name: (sum(judge(prompts, samples)) - less[name]) / len(samples) for name, judge in judges.items()
         }
-        yield replace(step, metrics={**step.metrics, **found})
+        yield replace(step, metrics={**step.metrics, **scores})
 
 
 def overoptimisation_warning(
     train: Sequence[float], test: Sequence[float], *, shortest: int = 8, threshold: float = 3.0
 ) -> str | None:
-    """A warning in plain words where, over some stretch of steps, the train score rose while the test
-    score fell.
+    """A warning where the train score rose while the test score fell over some window of steps; else None.
 
-    Stretches are of 8, 16, 32 ... steps and the whole; a trend is a straight line more than `threshold`
-    standard errors from level, and both must be, so noise does not set it off. The longest stretch, then
-    the latest, is named. None where there is none, or too few steps to tell.
+    Windows have `shortest`, twice as many, four times as many ... steps, and all. Both fitted slopes must be
+    more than `threshold` standard errors from 0. The longest such window is named, the latest of several.
 
     >>> overoptimisation_warning(range(20), range(20)) is None
     True
@@ -70,7 +68,7 @@ def overoptimisation_warning(
 
 
 def _trend(values: Sequence[float]) -> tuple[float, float]:
-    """The fitted change from first to last, and its slope in standard errors."""
+    """The fitted change from first to last value, and its slope in standard errors."""
     fitted = stats.linregress(range(len(values)), values)
     size = float(fitted.slope) / max(float(fitted.stderr), 1e-12)
     return float(fitted.slope) * (len(values) - 1), size
@@ -78,8 +76,8 @@ def _trend(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class SqrtKLLaw:
-    """reward = a + b sqrt(KL), as far as it holds. `ends` is the KL (nats) at which the line bends down; None
-    where the points show no bend. `n` points were fitted.
+    """reward = a + b sqrt(KL), fitted to `n` points. `bend_kl` is the KL (nats) at which the line bends down;
+    None where the points show no bend.
     """
 
     a: float
@@ -88,20 +86,20 @@ class SqrtKLLaw:
     n: int
 
     def at(self, kl: float) -> float:
-        """The reward that the line gives at a KL in nats."""
+        """The line's reward at a KL in nats."""
         return self.a + self.b.value * math.sqrt(kl)
 
 
 def fit_sqrt_kl_law(
     kl: Sequence[float], reward: Sequence[float], *, shortest: int = 6, level: float = 0.01
 ) -> SqrtKLLaw:
-    """Fit the law by least squares (HH-RLHF section 4.3; the KL is summed over the reply, in nats), the
-    interval on b Student's t.
+    """Least squares of reward on sqrt(KL), the KL summed over the reply, in nats (HH-RLHF section 4.3), with
+    Student's t interval on b.
 
-    Linearity ends at the knot of the best broken line, y = a + b x - c max(0, x - knot), with at least
-    `shortest` points before it and three after, if c is above zero by an F test at `level` shared out among
-    the knots (Bonferroni); a and b are then those before the knot. Raises InputError on fewer than `shortest`
-    points, a negative KL, or a KL that never moves.
+    The bend is the knot of the best broken line, y = a + b x - c max(0, x - knot), with at least `shortest`
+    points before it and three after, where c > 0 by an F test at `level` divided by the number of knots
+    (Bonferroni); a and b are then those before the knot. Raises InputError on fewer than `shortest` points, a
+    negative KL, or a constant KL.
     """
     x, y = np.sqrt(np.maximum(np.asarray(kl, dtype=np.float64), 0.0)), np.asarray(reward, dtype=np.float64)
     if (
@@ -115,13 +113,13 @@ def fit_sqrt_kl_law(
             f"and {len(reward)}"
         )
     if np.ptp(x) == 0:
-        raise InputError("the KL never moved, so nothing can be said of reward against it")
+        raise InputError("the KL never changes, so no law of the reward can be fitted")
     straight = _least_squares(x, y, None)
     knots = (
         [float(knot) for knot in np.unique(np.sort(x)[shortest - 1 : -3])] if len(x) > shortest + 3 else []
     )
     broken, knot = min(
-        ((_least_squares(x, y, own), own) for own in knots),
+        ((_least_squares(x, y, candidate), candidate) for candidate in knots),
         key=lambda pair: pair[0].error,
         default=(straight, None),
     )
@@ -145,7 +143,7 @@ def fit_sqrt_kl_law(
 @dataclass(frozen=True, slots=True)
 class _Fitted:
     weights: np.ndarray
-    error: float  # the sum of squares that is left
+    error: float  # the residual sum of squares
     slope_error: float
 
 
@@ -162,9 +160,9 @@ def _least_squares(x: np.ndarray, y: np.ndarray, knot: float | None) -> _Fitted:
 def expected_best_of_n(
     scores: Sequence[float], values: Sequence[float], counts: Sequence[int]
 ) -> list[float]:
-    """The expected value of the best of N draws by score, for each N: exact over all subsets of the samples
-    given, by order statistics, so that one set of samples gives every N without bias. Ties share their
-    places. N may not exceed the samples.
+    """The expected `values` of the sample with the best of N `scores`, for each N in `counts`: the exact mean
+    over all subsets of the samples, by order statistics. Equal scores share their mean value. Raises
+    InputError where N is not from 1 to the number of samples.
 
     >>> expected_best_of_n([1.0, 2.0, 3.0], [10.0, 20.0, 60.0], [1, 2, 3])
     [30.0, 46.666666666666664, 60.0]
@@ -180,15 +178,15 @@ def expected_best_of_n(
         sorted_values[same] = sorted_values[same].mean()
     size = len(scores)
     return [
-        sum(math.comb(place, n - 1) * float(value) for place, value in enumerate(sorted_values))
+        sum(math.comb(rank, n - 1) * float(value) for rank, value in enumerate(sorted_values))
         / math.comb(size, n)
         for n in counts
     ]
 
 
 def best_of_n_kl(count: int, *, tight: bool) -> float:
-    """The KL of best-of-N from the policy it draws from, in nats: log N - (N - 1) / N (`tight`, exact where
-    no two replies score alike), or log N, as HH-RLHF draws it.
+    """The KL (nats) of best-of-N from the policy it samples: log N - (N - 1) / N with `tight`, exact where no
+    two replies have one score; else log N, as in HH-RLHF's figures.
 
     >>> round(best_of_n_kl(16, tight=True), 2), round(best_of_n_kl(16, tight=False), 2)
     (1.84, 2.77)

@@ -1,8 +1,8 @@
-"""A preference model: learned from comparisons, used as a reward (HH-RLHF section 2; Constitutional AI
-section 4).
+"""Preference models: trained on comparisons, used as rewards (HH-RLHF, arXiv:2204.05862, section 2;
+Constitutional AI, arXiv:2212.08073, section 4).
 
-The score is a scalar read at an end-of-context token: the last of those that open the human's next turn. Only
-differences of scores mean anything; they are in nats: P(first better) = 1 / (1 + exp(r_second - r_first)),
+The score is read at the end-of-context token, the last of the tokens that open the human's next turn. Only
+differences of scores have a meaning. They are in nats: P(first better) = 1 / (1 + exp(r_second - r_first)),
 and one nat is 173.7 Elo.
 """
 
@@ -39,8 +39,8 @@ PairLoss = Callable[[ScalarModel], Callable[[Sequence[LabelledPair]], LossTotal]
 
 @dataclass(frozen=True, slots=True)
 class PreferenceModel:
-    """A scalar model and the dialogue form it reads. Callable as a reward on sampled tokens, never
-    re-tokenised.
+    """A scalar model with its dialogue format. As a callable it is a reward of sampled tokens, which are not
+    tokenised again.
     """
 
     name: str
@@ -48,18 +48,21 @@ class PreferenceModel:
     dialogue: Dialogue
 
     def __call__(self, prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
+        """The score of each sample."""
         return self._scores(
             [self._sampled(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)]
         )
 
     def _sampled(self, prompt: Conversation, sample: Sample) -> tuple[Tokens, Tokens]:
-        """A reply's own tokens; one that ended on a stop string is read without it, as text is."""
+        """The tokens of prompt and sample. A sample that ended on a stop string is read as its text, without
+        the string.
+        """
         if sample.stop is Stop.STRING:
             return self._pair(prompt, sample.text)
         return self.dialogue.prompt(prompt), self._closed(sample.tokens)
 
     def score(self, prompts: Sequence[Conversation], replies: Sequence[str]) -> list[float]:
-        """The score of each reply given as text."""
+        """The score of each reply, from its text."""
         return self._scores(
             [self._pair(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
         )
@@ -76,29 +79,30 @@ class PreferenceModel:
         return [first - second for first, second in zip(scores[::2], scores[1::2], strict=True)]
 
     def copy(self) -> PreferenceModel:
-        """Its own trainable weights and head, on the same frozen base."""
+        """A copy with trainable weights and head of its own, on the same frozen base."""
         return PreferenceModel(self.name, self.scalar.copy(), self.dialogue)
 
     def save(self, path: Path) -> None:
-        """The weights that train, head included (safetensors)."""
+        """Writes the trained weights, head included (safetensors)."""
         save_trained(self.scalar, path)
 
     def load(self, path: Path) -> None:
+        """Reads what `save` wrote, in place."""
         load_trained(self.scalar, path)
 
     def group(self, comparison: Comparison) -> Group:
-        """Both replies behind their one prompt."""
+        """The tokens of the prompt and of both replies."""
         prompt, first = self._pair(comparison.prompt, comparison.first)
         return prompt, [first, self._pair(comparison.prompt, comparison.second)[1]]
 
     def fits_context(self, comparison: Comparison) -> bool:
-        """Whether both sides fit the context; what does not is left out and counted by the caller."""
+        """Whether both sides fit the context length."""
         prompt, replies = self.group(comparison)
         return len(prompt) + max(map(len, replies)) <= self.scalar.backbone.context
 
     def _closed(self, tokens: Tokens) -> Tokens:
-        said = tokens[:-1] if tokens and tokens[-1] in self.dialogue.ends else tokens
-        return (*said, *self.dialogue.context_end)
+        content = tokens[:-1] if tokens and tokens[-1] in self.dialogue.ends else tokens
+        return (*content, *self.dialogue.context_end)
 
     def _pair(self, prompt: Conversation, reply: str) -> tuple[Tokens, Tokens]:
         return self.dialogue.prompt(prompt), self._closed(self.dialogue.reply(prompt, reply))
@@ -106,13 +110,13 @@ class PreferenceModel:
     @torch.inference_mode()
     def _scores(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
         groups = group_by_prompt(pairs)
-        found: dict[int, list[float]] = {}
+        scores_by_group: dict[int, list[float]] = {}
         tokens = tokens_per_pass(self.scalar.backbone.device)
         for batch in batch_by_tokens([group_length(group) for group in groups], tokens=tokens):
-            scores = iter(self.scalar.reply_scores([groups[place] for place in batch]).tolist())
-            for place in batch:
-                found[place] = [next(scores) for _ in groups[place][1]]
-        return [score for place in range(len(groups)) for score in found[place]]
+            scores = iter(self.scalar.reply_scores([groups[index] for index in batch]).tolist())
+            for index in batch:
+                scores_by_group[index] = [next(scores) for _ in groups[index][1]]
+        return [score for index in range(len(groups)) for score in scores_by_group[index]]
 
 
 def fit_preference_model(
@@ -128,10 +132,10 @@ def fit_preference_model(
     state: Mapping[str, Tensor] | None = None,
     world: World = SINGLE_PROCESS,
 ) -> Iterator[Step]:
-    """Train in place on soft labels, `size` comparisons a step. Metrics: loss (nats) and agreement with the
-    labels before the step, ties left out. `weights` are those of each axis in the loss, 1 where none is
-    given: HH-RLHF's lambda is that of "harmless" (section 3.4 there: L_helpful + lambda L_harmless). `loss`
-    is `comparison_loss` unless another is given.
+    """Trains in place on soft labels, `size` comparisons a step. Metrics before each step: loss (nats) and
+    agreement with the labels, ties excluded. `weights` are the loss weights by axis, 1 by default; HH-RLHF's
+    lambda is that of "harmless" (section 3.4: L_helpful + lambda L_harmless). `loss` is `comparison_loss` by
+    default.
     """
     rows = [(model.group(c), c.p_first, (weights or {}).get(c.axis, 1.0)) for c in comparisons]
 
@@ -148,12 +152,12 @@ def fit_preference_model(
 
 
 def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledPair]], LossTotal]:
-    """The preference loss, the prompt of a comparison computed once for both replies."""
+    """The weighted preference loss (nats a comparison); a prompt is computed once for both replies."""
 
     def loss(rows: Sequence[LabelledPair]) -> LossTotal:
         scores_N2 = scalar.reply_scores([group for group, _, _ in rows]).view(-1, 2)
         difference_N = scores_N2[:, 0] - scores_N2[:, 1]
-        p_first_N, weight_N = torch.tensor([own for _, *own in rows], device=difference_N.device).unbind(
+        p_first_N, weight_N = torch.tensor([label for _, *label in rows], device=difference_N.device).unbind(
             dim=1
         )
         agrees_N = weight_N * (((difference_N > 0) == (p_first_N > 0.5)) & (p_first_N != 0.5))
@@ -169,14 +173,14 @@ def comparison_loss(scalar: ScalarModel) -> Callable[[Sequence[LabelledPair]], L
 def init_head(
     model: PreferenceModel, comparisons: Sequence[Comparison], *, penalties: Sequence[float] = PENALTIES
 ) -> None:
-    """Set the head, in place, to the ridge-logistic solution on the frozen body's end-of-context states.
+    """Sets the head, in place, to the cross-validated ridge-logistic solution on frozen end-of-context
+    states.
 
-    Ours, not the papers': with a thousand comparisons a head that starts at zero spends the one pass that
-    there is on finding its direction. The penalty is the one of least loss in four-fold cross-validation on
-    these comparisons. Raises InputError on no comparison.
+    This is ours, not the papers': with few comparisons a head that starts at zero spends the single epoch on
+    finding its direction. Raises InputError without comparisons.
     """
     if not comparisons:
-        raise InputError("a head cannot be started from no comparisons")
+        raise InputError("a head cannot be fitted without comparisons")
     weights_C = ridge_head(
         end_states(model, comparisons), np.array([c.p_first for c in comparisons]), penalties=penalties
     )
@@ -185,20 +189,20 @@ def init_head(
 
 
 def end_states(model: PreferenceModel, comparisons: Sequence[Comparison]) -> np.ndarray:
-    """The states that the head reads for both replies of every comparison, (N, 2, C)."""
+    """The end-of-context states of both replies of every comparison, (N, 2, C)."""
     groups = [model.group(comparison) for comparison in comparisons]
     states: dict[int, Tensor] = {}
     tokens = tokens_per_pass(model.scalar.backbone.device)
     with torch.inference_mode():
         for batch in batch_by_tokens([group_length(group) for group in groups], tokens=tokens):
             found_N2C = (
-                model.scalar.reply_states([groups[place] for place in batch])
+                model.scalar.reply_states([groups[index] for index in batch])
                 .double()
                 .cpu()
                 .view(len(batch), 2, -1)
             )
             states |= dict(zip(batch, found_N2C, strict=True))
-    return torch.stack([states[place] for place in range(len(groups))]).numpy()
+    return torch.stack([states[index] for index in range(len(groups))]).numpy()
 
 
 def ridge_head(
@@ -207,8 +211,8 @@ def ridge_head(
     weight_N: np.ndarray | None = None,
     penalties: Sequence[float] = PENALTIES,
 ) -> np.ndarray:
-    """Weights (C,) of least soft-label preference loss, each comparison weighted, with a ridge on
-    standardised states whose penalty is cross-validated.
+    """Head weights (C,) with the least weighted preference loss on soft labels, and a ridge on standardised
+    states whose penalty is cross-validated.
     """
     weight_N = np.ones(len(p_first_N)) if weight_N is None else weight_N
     scale_C = np.maximum(states_N2C.reshape(-1, states_N2C.shape[-1]).std(axis=0), 1e-6)

@@ -1,6 +1,4 @@
-"""How good a preference model is on comparisons that it never saw (HH-RLHF section 3, which all of this is
-from).
-"""
+"""The quality of a preference model on held-out comparisons (HH-RLHF, arXiv:2204.05862, section 3)."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ from solon.words.comparison import Comparison
 
 @dataclass(frozen=True, slots=True)
 class ScoredComparison:
-    """One comparison and what a preference model gave each side, in nats. `turn` counts the human's turns up
-    to the replies; `dialogue` names what it is clustered by; `longer` is by how many words the first reply is
+    """One comparison with a preference model's scores of both sides (nats). `turn` is the number of human
+    turns in the prompt, `dialogue` the cluster, and `longer` the number of words by which the first reply is
     longer.
     """
 
@@ -32,15 +30,17 @@ class ScoredComparison:
 
     @property
     def right(self) -> bool:
+        """Whether the model prefers the reply that the label prefers."""
         return (self.first > self.second) == (self.p_first > 0.5)
 
     @property
     def confidence(self) -> float:
-        """What the model says of its own choice: 1 / (1 + e^-|d|)."""
+        """The model's probability of its preferred reply: 1 / (1 + e^-|d|)."""
         return 1 / (1 + math.exp(-abs(self.first - self.second)))
 
 
 def scored_comparison(comparison: Comparison, first: float, second: float) -> ScoredComparison:
+    """A comparison with the scores of both sides, clustered by the first human turn."""
     turns = [turn for turn in comparison.prompt.turns if turn.role == "human"]
     opening = turns[0].text if turns else ""
     longer = len(comparison.first.split()) - len(comparison.second.split())
@@ -48,13 +48,13 @@ def scored_comparison(comparison: Comparison, first: float, second: float) -> Sc
 
 
 def accuracy(rows: Sequence[ScoredComparison]) -> Estimate:
-    """How often the better reply has the higher score, clustered by dialogue."""
+    """The share of comparisons whose better reply has the higher score, clustered by dialogue."""
     return proportion([row.right for row in rows], clusters=[row.dialogue for row in rows])
 
 
 def accuracy_difference(first: Sequence[ScoredComparison], second: Sequence[ScoredComparison]) -> Estimate:
-    """How much more often the first model is right than the second on the same comparisons, paired and
-    clustered by dialogue.
+    """The accuracy of the first model minus that of the second on the same comparisons, paired and clustered
+    by dialogue.
     """
     return paired_difference(
         [float(row.right) for row in first],
@@ -64,20 +64,20 @@ def accuracy_difference(first: Sequence[ScoredComparison], second: Sequence[Scor
 
 
 def accuracy_by_turn(rows: Sequence[ScoredComparison], *, most: int = 4) -> dict[int, Estimate]:
-    """Accuracy by the turn compared; the last entry is of that turn and all later ones."""
+    """Accuracy by turn; the entry of turn `most` includes all later turns."""
     groups: dict[int, list[ScoredComparison]] = {}
     for row in rows:
         groups.setdefault(min(row.turn, most), []).append(row)
-    return {turn: accuracy(own) for turn, own in sorted(groups.items())}
+    return {turn: accuracy(members) for turn, members in sorted(groups.items())}
 
 
 def bin_count(rows: Sequence[ScoredComparison]) -> int:
-    """Ten, or fewer where they would hold under twenty comparisons each."""
+    """Ten, or fewer where bins would have under twenty comparisons each, and at least two."""
     return min(10, max(2, len(rows) // 20))
 
 
 def calibration_chart(rows: Sequence[ScoredComparison]) -> list[Bin]:
-    """Accuracy against stated confidence in equal-count bins: calibrated where it is 1 / (1 + e^-d)."""
+    """Accuracy by confidence in equal-count bins; a calibrated model's accuracy equals its confidence."""
     return equal_count_bins(
         [row.confidence for row in rows], [row.right for row in rows], count=bin_count(rows)
     )
@@ -90,41 +90,40 @@ def calibration_error(rows: Sequence[ScoredComparison]) -> Estimate:
     """
     count = bin_count(rows)
 
-    def error(places: np.ndarray) -> float:
-        some = [rows[int(place)] for place in places]
+    def error(indices: np.ndarray) -> float:
+        sample = [rows[int(index)] for index in indices]
         return expected_calibration_error(
-            [row.confidence for row in some], [row.right for row in some], count=count
+            [row.confidence for row in sample], [row.right for row in sample], count=count
         )
 
-    found = bootstrap(
-        [float(place) for place in range(len(rows))],
+    estimate = bootstrap(
+        [float(index) for index in range(len(rows))],
         error,
         clusters=[row.dialogue for row in rows],
         resamples=500,
     )
-    return replace(found, low=min(found.low, found.value))
+    return replace(estimate, low=min(estimate.low, estimate.value))
 
 
 def accuracy_above_quantile(
     rows: Sequence[ScoredComparison], *, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75)
 ) -> dict[float, Estimate]:
-    """Accuracy among the comparisons of which both sides score above a quantile of all scores: where a policy
-    that climbs the model will have to tell replies apart. Quantiles with fewer than ten comparisons above
-    them are left out.
+    """Accuracy among comparisons whose sides both score above a quantile of all scores, where a trained
+    policy's replies lie. Quantiles with fewer than ten such comparisons are left out.
     """
     scores = [score for row in rows for score in (row.first, row.second)]
-    found = {}
+    accuracies = {}
     for share in shares:
         border = -math.inf if share == 0 else float(np.quantile(scores, share))
         high = [row for row in rows if min(row.first, row.second) > border]
         if len(high) >= 10:
-            found[share] = accuracy(high)
-    return found
+            accuracies[share] = accuracy(high)
+    return accuracies
 
 
 def length_correlation(rows: Sequence[ScoredComparison]) -> Estimate | None:
-    """Of score differences with differences of length in words, about zero: which side comes first does not
-    matter. None where one of them never varies.
+    """The correlation of score differences with differences of length in words, about zero, so that the order
+    of sides does not matter. None where one of them is constant.
     """
     leaning, longer = [row.first - row.second for row in rows], [float(row.longer) for row in rows]
     varied = len(rows) > 3 and len(set(leaning)) > 1 and len(set(longer)) > 1

@@ -1,9 +1,9 @@
-"""Attacks on a model and defences against them (Red Teaming Language Models, Ganguli et al. 2022,
-arXiv:2209.07858; attackers that are models after Perez et al. 2022, arXiv:2202.03286).
+"""Red teaming (Ganguli et al. 2022, arXiv:2209.07858) with models as attackers (Perez et al. 2022,
+arXiv:2202.03286).
 
-A defender gives two replies to every turn, the more harmful of which the dialogue goes on with, as the
-paper's red team chose. An attacker is a model that is asked for attacks, with examples or without, or that
-was reinforced to find what a defender does badly on.
+A defender gives two replies to every turn, and the dialogue continues with the more harmful one, which the
+paper's red-teamers chose. An attacker is a model that is prompted for attacks or trained by reinforcement
+learning to find them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NOTHING = Conversation()
 
 @dataclass(frozen=True, slots=True)
 class Defender:
-    """What replies to attacks. `context` stands before the dialogue; of `drawn` replies the two that `guard`
-    finds least harmful are shown, and without a guard the first two.
+    """A model that replies to attacks, after `context`. Of `samples` replies it shows the two that `guard`
+    scores least harmful (rejection sampling), or without a guard the first two.
     """
 
     name: str
@@ -42,22 +42,26 @@ class Defender:
     guard: Harmlessness | None = None
     samples: int = 2
 
-    def replies(self, talks: Sequence[Conversation], *, max_tokens: int, seed: int) -> list[tuple[str, str]]:
-        """The two replies shown to each dialogue, cut where a reply goes on to speak for someone else."""
-        asked = [talk.after(self.context) for talk in talks]
-        drawn = self.model.sample(asked, count=self.samples, max_tokens=max_tokens, seed=seed)
-        groups = [[cut_other_speakers(sample.text) for sample in group] for group in drawn]
+    def replies(
+        self, conversations: Sequence[Conversation], *, max_tokens: int, seed: int
+    ) -> list[tuple[str, str]]:
+        """The two replies shown in each dialogue, cut where a reply continues with another speaker's turn."""
+        requests = [conversation.after(self.context) for conversation in conversations]
+        sampled = self.model.sample(requests, count=self.samples, max_tokens=max_tokens, seed=seed)
+        groups = [[cut_other_speakers(sample.text) for sample in group] for group in sampled]
         if self.guard is not None:
             scores = iter(
                 self.guard(
-                    [talk for talk in talks for _ in range(self.samples)],
+                    [conversation for conversation in conversations for _ in range(self.samples)],
                     [text for group in groups for text in group],
                 )
             )
             groups = [
                 [
                     text
-                    for _, text in sorted(((next(scores), text) for text in group), key=lambda own: -own[0])
+                    for _, text in sorted(
+                        ((next(scores), text) for text in group), key=lambda scored: -scored[0]
+                    )
                 ]
                 for group in groups
             ]
@@ -65,7 +69,7 @@ class Defender:
 
 
 def cut_other_speakers(text: str) -> str:
-    """A reply up to where it speaks for somebody else, without space around it.
+    """A reply up to the first marker of another speaker's turn, without space around it.
 
     >>> cut_other_speakers(" No.\\n\\nHuman: Why not?")
     'No.'
@@ -86,68 +90,69 @@ def dialogues(
     max_tokens: int,
     seed: int,
 ) -> list[Conversation]:
-    """A dialogue from each opening, of at most `turns` replies: each turn goes on with the more harmful of
-    the two shown by `harmlessness`, and then with what `follow_up` says next. One in which the attacker or
-    the defender has nothing more to say ends there; a dialogue without any reply has the empty one.
+    """A dialogue from each opening, of at most `turns` replies. Each turn continues with the reply that
+    `harmlessness` scores lower, then with the attacker's next turn from `follow_up(conversations, seed)`. An
+    empty turn of either side ends a dialogue.
     """
-    talks = [Conversation().human(text) for text in openings]
-    alive = list(range(len(talks)))
+    conversations = [Conversation().human(text) for text in openings]
+    alive = list(range(len(conversations)))
     for turn in range(turns):
-        shown = defender.replies(
-            [talks[place] for place in alive], max_tokens=max_tokens, seed=derive(seed, "turn", turn)
+        pairs = defender.replies(
+            [conversations[index] for index in alive], max_tokens=max_tokens, seed=derive(seed, "turn", turn)
         )
         scores = iter(
             harmlessness(
-                [talks[place] for place in alive for _ in range(2)], [text for pair in shown for text in pair]
+                [conversations[index] for index in alive for _ in range(2)],
+                [text for pair in pairs for text in pair],
             )
         )
-        for place, pair in zip(alive, shown, strict=True):
-            said = min(((next(scores), text) for text in pair), key=lambda own: own[0])[1]
-            talks[place] = talks[place].assistant(said)
-        alive = [place for place in alive if talks[place].last.strip()]
+        for index, pair in zip(alive, pairs, strict=True):
+            reply = min(((next(scores), text) for text in pair), key=lambda scored: scored[0])[1]
+            conversations[index] = conversations[index].assistant(reply)
+        alive = [index for index in alive if conversations[index].last.strip()]
         if turn + 1 == turns or not alive:
             break
-        nexts = follow_up([talks[place] for place in alive], derive(seed, "next", turn))
-        for place, text in zip(alive, nexts, strict=True):
+        nexts = follow_up([conversations[index] for index in alive], derive(seed, "next", turn))
+        for index, text in zip(alive, nexts, strict=True):
             if text.strip():
-                talks[place] = talks[place].human(text.strip())
-        alive = [place for place in alive if talks[place].awaits_reply]
-    return talks
+                conversations[index] = conversations[index].human(text.strip())
+        alive = [index for index in alive if conversations[index].awaits_reply]
+    return conversations
 
 
-def turn_scores(talks: Sequence[Conversation], harmlessness: Harmlessness) -> list[tuple[float, ...]]:
-    """The harmlessness of every assistant turn of each dialogue, given all before it."""
-    places = [
-        (number, place)
-        for number, talk in enumerate(talks)
-        for place, turn in enumerate(talk.turns)
+def turn_scores(conversations: Sequence[Conversation], harmlessness: Harmlessness) -> list[tuple[float, ...]]:
+    """The harmlessness score of every assistant turn, given the turns before it, by dialogue."""
+    positions = [
+        (number, position)
+        for number, conversation in enumerate(conversations)
+        for position, turn in enumerate(conversation.turns)
         if turn.role == "assistant"
     ]
     scores = harmlessness(
-        [Conversation(talks[number].turns[:place]) for number, place in places],
-        [talks[number].turns[place].text for number, place in places],
+        [Conversation(conversations[number].turns[:position]) for number, position in positions],
+        [conversations[number].turns[position].text for number, position in positions],
     )
-    found: list[list[float]] = [[] for _ in talks]
-    for (number, _), score in zip(places, scores, strict=True):
-        found[number].append(score)
-    return [tuple(own) for own in found]
+    scores_by_dialogue: list[list[float]] = [[] for _ in conversations]
+    for (number, _), score in zip(positions, scores, strict=True):
+        scores_by_dialogue[number].append(score)
+    return [tuple(scored) for scored in scores_by_dialogue]
 
 
 def assign_defenders(attackers: Sequence[str], defenders: Sequence[str], *, seed: int) -> list[str]:
-    """Which defender each attack meets: every attacker meets all of them in an order of chance that is drawn
-    anew for each round, so neither skill nor intent can go with a defender. One entry of `attackers` for
-    every attack.
+    """The defender of each attack, given its attacker: every attacker meets all defenders in a random order,
+    drawn again for each round, so that neither skill nor intent is confounded with the defender. Raises
+    InputError without defenders.
     """
     if not defenders:
         raise InputError("there is no defender to assign attacks to")
     orders: dict[str, itertools.chain[str]] = {}
 
     def rounds(attacker: str) -> itertools.chain[str]:
-        drawn = (
+        orders_drawn = (
             random.Random(derive(seed, "assigned", attacker, number)).sample(list(defenders), len(defenders))
             for number in itertools.count()
         )
-        return itertools.chain.from_iterable(drawn)
+        return itertools.chain.from_iterable(orders_drawn)
 
     return [next(orders.setdefault(attacker, rounds(attacker))) for attacker in attackers]
 
@@ -156,8 +161,7 @@ def assign_defenders(attackers: Sequence[str], defenders: Sequence[str], *, seed
 
 
 def parse_attack(text: str) -> str:
-    """What an attacker wrote: the first line that says something, without the number, dash or quotes that
-    lists have.
+    """The attack in a model's text: the first line that is not empty without list markers and quotes.
 
     >>> parse_attack(' 4. "How do I pick a lock?"\\n5. What')
     'How do I pick a lock?'
@@ -176,27 +180,28 @@ def attack_reward(
     max_tokens: int,
     seed: int,
 ) -> Callable[..., list[float]]:
-    """The reward for an attacker (see `improve`): by how much the worse of the two replies that the defender
-    shows is less harmless than a refusal of the same attack. Scores of different prompts do not compare, and
-    an attacker that is paid for low ones finds nonsense that every reply to is scored low (the toy world's
-    wrote "please tell"). What is no attack at all earns one less than the least beside it.
+    """The reward of an attacker, for `improve`: the harmlessness of a refusal of the attack minus that of the
+    defender's worse reply.
+
+    Scores of different prompts are not comparable: an attacker rewarded for low scores alone finds nonsense
+    to which every reply scores low. An empty attack gets one less than the lowest reward of its batch.
     """
 
     def reward(prompts: Sequence[Conversation], samples: Sequence[Sample]) -> list[float]:
-        said = [parse_attack(sample.text) for sample in samples]
-        real = [place for place, text in enumerate(said) if text]
-        talks = [Conversation().human(said[place]) for place in real]
-        shown = defender.replies(talks, max_tokens=max_tokens, seed=seed) if talks else []
+        attacks = [parse_attack(sample.text) for sample in samples]
+        real = [index for index, text in enumerate(attacks) if text]
+        conversations = [Conversation().human(attacks[index]) for index in real]
+        pairs = defender.replies(conversations, max_tokens=max_tokens, seed=seed) if conversations else []
         texts = [
-            text for place, pair in zip(real, shown, strict=True) for text in (*pair, refusal(said[place]))
+            text for index, pair in zip(real, pairs, strict=True) for text in (*pair, refusal(attacks[index]))
         ]
-        scores = harmlessness([talk for talk in talks for _ in range(3)], texts)
+        scores = harmlessness([conversation for conversation in conversations for _ in range(3)], texts)
         harm = {
-            place: scores[3 * number + 2] - min(scores[3 * number : 3 * number + 2])
-            for number, place in enumerate(real)
+            index: scores[3 * number + 2] - min(scores[3 * number : 3 * number + 2])
+            for number, index in enumerate(real)
         }
         floor = min(harm.values(), default=0.0) - 1
-        return [harm.get(place, floor) for place in range(len(said))]
+        return [harm.get(index, floor) for index in range(len(attacks))]
 
     return reward
 
@@ -206,8 +211,8 @@ def attack_reward(
 
 @dataclass(frozen=True, slots=True)
 class AttackMap:
-    """Attacks on a plane, (N, 2); the cluster of each; and for each cluster the places of the attacks nearest
-    its centre.
+    """Attacks in two dimensions (N, 2), the cluster of each (N,), and for each cluster the indices of the up
+    to three attacks nearest its centre.
     """
 
     positions_N2: np.ndarray
@@ -222,9 +227,9 @@ def map_attacks(
     seed: int,
     layout: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> AttackMap:
-    """Mean residual vectors (N, C) on a plane: the first two principal components, or what `layout` makes of
-    the first fifty. Clusters are k-means on those fifty. Raises InputError on fewer attacks than clusters, or
-    on NaN.
+    """Mean residual vectors (N, C) in two dimensions: their first two principal components, or `layout(first
+    fifty components, seed)`. Clusters are k-means on the fifty components. Raises InputError on fewer attacks
+    than clusters or than three, and on states that are not finite.
     """
     if len(states_NC) < max(clusters, 3) or not np.isfinite(states_NC).all():
         raise InputError(
@@ -239,11 +244,11 @@ def map_attacks(
     far = np.square(parts[:, None] - fitted.cluster_centers_[None]).sum(axis=-1)
     nearest = tuple(
         tuple(
-            int(place)
-            for place in np.argsort(np.where(fitted.labels_ == own, far[:, own], np.inf))[:3]
-            if fitted.labels_[place] == own
+            int(index)
+            for index in np.argsort(np.where(fitted.labels_ == cluster, far[:, cluster], np.inf))[:3]
+            if fitted.labels_[index] == cluster
         )
-        for own in range(clusters)
+        for cluster in range(clusters)
     )
     plane = parts[:, :2] if layout is None else layout(parts, seed)
     return AttackMap(np.asarray(plane), np.asarray(fitted.labels_), nearest)
