@@ -264,7 +264,7 @@ def influence(sizes: Sizes) -> Iterator[Line]:
     rows = [(words(rng, 1), words(rng, sizes.tokens - 1)) for _ in range(2 * sizes.rows)]
     layers = linear_layers(body, [f"layers.{layer}.mlp" for layer in (0, sizes.layers - 1)])
     objective, half = language_objective(body), torch.bfloat16
-    ours = partial(fit_factors, objective, layers, rows, tokens=16384, dtype=half, turning=half)
+    ours = partial(fit_factors, objective, layers, rows, tokens=16384, dtype=half, rotation_dtype=half)
     ratio, note = compare(
         "influence factors, bfloat16",
         ours,

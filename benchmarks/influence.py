@@ -131,7 +131,7 @@ def main() -> None:
     def apart(own: np.ndarray) -> str:
         return f"{np.abs(own - theirs).max() / np.abs(theirs).max():.1e}"
 
-    factors = fit_factors(objective, layers, rows, labels="given", turning=half)
+    factors = fit_factors(objective, layers, rows, labels="given", rotation_dtype=half)
     turned = apart(our_scores(whole))
     factors = fit_factors(objective, layers, rows, labels="given")
     exact = apart(our_scores(whole))
@@ -144,14 +144,14 @@ def main() -> None:
         ),
         alternating(
             "factors, turned in bfloat16",
-            lambda: fit_factors(objective, layers, rows, turning=half),
+            lambda: fit_factors(objective, layers, rows, rotation_dtype=half),
             lambda: peer_fit("drawn", None),
             runs=options.runs,
         ),
         alternating("scores", lambda: our_scores(whole), lambda: peer_scores(None), runs=options.runs),
         alternating(
             "factors, both in bfloat16",
-            lambda: fit_factors(objective, layers, rows, dtype=half, turning=half),
+            lambda: fit_factors(objective, layers, rows, dtype=half, rotation_dtype=half),
             lambda: peer_fit("drawn", half),
             runs=options.runs,
         ),

@@ -1,9 +1,9 @@
-"""Autoencoders as folders that other libraries read and write. No pickle, no code from a folder.
+"""Autoencoders in the folder formats of SAELens and sparsify. No pickle is loaded and no code is run.
 
-SAELens: cfg.json beside sae_weights.safetensors (W_enc (D, F), b_enc, W_dec (F, D), b_dec). sparsify:
-cfg.json beside sae.safetensors (encoder.weight (F, D), encoder.bias, W_dec (F, D), b_dec), whose encoder
-takes b_dec off its input first. What is written has the scale folded in, so that it takes activations as the
-model has them; the scale it was trained at is kept beside it.
+SAELens: cfg.json and sae_weights.safetensors (W_enc (D, F), b_enc, W_dec (F, D), b_dec). sparsify: cfg.json
+and sae.safetensors (encoder.weight (F, D), encoder.bias, W_dec (F, D), b_dec), whose encoder first subtracts
+b_dec from its input. The scale is folded into the written weights, so that they take unscaled activations;
+the trained scale is in the metadata.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from solon.models.weights import load_tensors, save_tensors
 SAELENS, SPARSIFY = "sae_weights.safetensors", "sae.safetensors"
 
 
-def write_saelens(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
-    """`about` is kept as metadata: model_name, hook_name and the like. Raises InputError on a kind that
-    SAELens keeps in another form.
+def write_saelens(autoencoder: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
+    """Writes an autoencoder for SAELens, with `about` (model_name, hook_name and the like) as metadata.
+    Raises InputError on a TopK autoencoder, which SAELens defines differently.
     """
-    if own.top_k is not None:
+    if autoencoder.top_k is not None:
         raise InputError(
             "a TopK autoencoder is not written to SAELens, which finds the highest after weighting by "
             "decoder norms; write it to sparsify"
         )
-    plain, jumps = own.folded(), bool(own.threshold_F.any())
+    plain, jumps = autoencoder.folded(), bool(autoencoder.threshold_F.any())
     tensors = {
         "W_enc": plain.encoder_FD.detach().T,
         "b_enc": plain.encoder_bias_F.detach(),
@@ -41,25 +41,25 @@ def write_saelens(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> N
     } | ({"threshold": plain.threshold_F} if jumps else {})
     config = {
         "architecture": "jumprelu" if jumps else "standard",
-        "d_in": own.width,
-        "d_sae": own.features,
+        "d_in": autoencoder.width,
+        "d_sae": autoencoder.features,
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {**about, "trained_scale": float(own.scale)},
+        "metadata": {**about, "trained_scale": float(autoencoder.scale)},
     }
     _write(folder, SAELENS, tensors, config)
 
 
-def write_sparsify(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
-    """A ReLU is written as a TopK that keeps all features, which gives the same numbers and takes longer.
-    Raises InputError on a JumpReLU.
+def write_sparsify(autoencoder: Autoencoder, folder: Path, about: Mapping[str, Any]) -> None:
+    """Writes an autoencoder for sparsify, with `about` as metadata. A ReLU becomes a TopK of all features,
+    which computes the same and is slower. Raises InputError on a JumpReLU.
     """
-    if bool(own.threshold_F.any()):
+    if bool(autoencoder.threshold_F.any()):
         raise InputError("sparsify has no JumpReLU; write this autoencoder to SAELens")
-    plain = own.folded()
+    plain = autoencoder.folded()
     bias_F = plain.encoder_bias_F.detach() + plain.encoder_FD.detach() @ plain.decoder_bias_D.detach()
     tensors = {
         "encoder.weight": plain.encoder_FD.detach(),
@@ -71,28 +71,28 @@ def write_sparsify(own: Autoencoder, folder: Path, about: Mapping[str, Any]) -> 
         "activation": "topk",
         "expansion_factor": 0,
         "normalize_decoder": False,
-        "num_latents": own.features,
-        "k": own.top_k or own.features,
+        "num_latents": autoencoder.features,
+        "k": autoencoder.top_k or autoencoder.features,
         "multi_topk": False,
         "skip_connection": False,
         "transcode": False,
-        "d_in": own.width,
-        "metadata": {**about, "trained_scale": float(own.scale)},
+        "d_in": autoencoder.width,
+        "metadata": {**about, "trained_scale": float(autoencoder.scale)},
     }
     _write(folder, SPARSIFY, tensors, config)
 
 
 def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors({key: own.contiguous() for key, own in tensors.items()}, folder / name)
+    save_tensors({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
     (folder / "cfg.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
-    """An autoencoder in either form, and its configuration. Read: SAELens' standard, topk (of unweighted
-    features) and jumprelu; sparsify's topk.
+    """An autoencoder in either format, and its configuration. Supported: SAELens' standard, jumprelu and topk
+    (of unweighted features), and sparsify's topk.
 
-    Raises InputError on what is not there, kinds that are not read (gated, transcoders, layer norms and
+    Raises InputError on missing files and tensors, unsupported kinds (gated, transcoders, normalisation or
     rescaling at run time), and shapes that disagree.
     """
     try:
@@ -116,13 +116,13 @@ def read_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
 
 
 def _of_saelens(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Autoencoder:
-    kind, wanted = (
+    kind, expected = (
         config.get("architecture", "standard"),
         {"normalize_activations": "none", "reshape_activations": "none"},
     )
     odd = [
         f"{name} {config[name]!r}"
-        for name, value in wanted.items()
+        for name, value in expected.items()
         if config.get(name, value) not in (value, None)
     ]
     if kind not in ("standard", "topk", "jumprelu") or odd:
@@ -140,13 +140,13 @@ def _of_saelens(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Aut
     bias_F = tensors["b_enc"].float()
     if config.get("apply_b_dec_to_input", True):
         bias_F = bias_F - tensors["b_dec"].float() @ tensors["W_enc"].float()
-    return _made(
+    return _autoencoder(
         tensors["W_enc"].T,
         bias_F,
         tensors["W_dec"],
         tensors["b_dec"],
-        tensors.get("threshold"),
-        int(config["k"]) if kind == "topk" else None,
+        threshold_F=tensors.get("threshold"),
+        top_k=int(config["k"]) if kind == "topk" else None,
     )
 
 
@@ -155,22 +155,22 @@ def _of_sparsify(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Au
         raise InputError("of sparsify's autoencoders only TopK without a skip connection is read")
     top_k, features = int(config["k"]), len(tensors["W_dec"])
     bias_F = tensors["encoder.bias"].float() - tensors["encoder.weight"].float() @ tensors["b_dec"].float()
-    return _made(
+    return _autoencoder(
         tensors["encoder.weight"],
         bias_F,
         tensors["W_dec"],
         tensors["b_dec"],
-        None,
-        top_k if top_k < features else None,
+        top_k=top_k if top_k < features else None,
     )
 
 
-def _made(
+def _autoencoder(
     encoder_FD: Tensor,
     bias_F: Tensor,
     decoder_FD: Tensor,
     decoder_bias_D: Tensor,
-    threshold_F: Tensor | None,
+    *,
+    threshold_F: Tensor | None = None,
     top_k: int | None,
 ) -> Autoencoder:
     features, width = decoder_FD.shape
@@ -179,14 +179,16 @@ def _made(
         or bias_F.shape != (features,)
         or decoder_bias_D.shape != (width,)
     ):
-        shapes = ", ".join(str(tuple(own.shape)) for own in (encoder_FD, bias_F, decoder_FD, decoder_bias_D))
+        shapes = ", ".join(
+            str(tuple(tensor.shape)) for tensor in (encoder_FD, bias_F, decoder_FD, decoder_bias_D)
+        )
         raise InputError(f"encoder, its bias, decoder and its bias do not fit together: {shapes}")
-    own = Autoencoder(width, features, seed=0, top_k=top_k)
+    autoencoder = Autoencoder(width, features, seed=0, top_k=top_k)
     with torch.no_grad():
-        own.encoder_FD.copy_(encoder_FD)
-        own.encoder_bias_F.copy_(bias_F)
-        own.decoder_FD.copy_(decoder_FD)
-        own.decoder_bias_D.copy_(decoder_bias_D)
+        autoencoder.encoder_FD.copy_(encoder_FD)
+        autoencoder.encoder_bias_F.copy_(bias_F)
+        autoencoder.decoder_FD.copy_(decoder_FD)
+        autoencoder.decoder_bias_D.copy_(decoder_bias_D)
         if threshold_F is not None:
-            own.threshold_F.copy_(threshold_F.clamp(min=0))  # a feature below 0 is none there either
-    return own
+            autoencoder.threshold_F.copy_(threshold_F.clamp(min=0))  # a feature below 0 is none there either
+    return autoencoder

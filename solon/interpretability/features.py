@@ -1,7 +1,7 @@
-"""What features fire on: everything a dashboard shows, and how specific and how sensitive a feature is to
-something that is known of each token.
+"""Feature activations on a sample of tokens, and the specificity and sensitivity of features to known
+properties of tokens.
 
-Shapes: B activations, F features, P places (tokens of the sample, in the order of its rows), N firings.
+Shapes: B activations, F features, P positions (tokens of the sample, in order), N activations above 0.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class FeatureActivations:
-    """Every activation above 0 on a sample of `tokens` places, feature by feature, each feature's in the
-    order of places.
+    """All activations above 0 on a sample of `tokens` tokens, by feature and then by position. Those of
+    feature i are at `starts_F[i]` to `starts_F[i + 1]`.
     """
 
     tokens: int
@@ -36,11 +36,12 @@ class FeatureActivations:
     values_N: Floats
 
     def of_feature(self, feature: int) -> tuple[Ints, Floats]:
+        """Positions and values of one feature's activations."""
         span = slice(self.starts_F[feature], self.starts_F[feature + 1])
         return self.positions_N[span], self.values_N[span]
 
     def at_positions(self, kept_P: Flags) -> FeatureActivations:
-        """Those at some places alone; places keep their numbers."""
+        """The activations at the positions of a mask (P,); positions keep their numbers."""
         kept_N = kept_P[self.positions_N]
         before = np.concatenate([[0], np.cumsum(kept_N)])
         return FeatureActivations(
@@ -50,65 +51,65 @@ class FeatureActivations:
 
 @torch.no_grad()
 def feature_activations(
-    own: Autoencoder, sample: Iterable[Tensor], *, limit: float = math.inf
+    autoencoder: Autoencoder, sample: Iterable[Tensor], *, max_norm: float = math.inf
 ) -> FeatureActivations:
-    """Of activations (B, D) as the model has them, a few at a time, in order; none at those longer than
-    `limit`. Values are f times |W_dec,i|.
+    """The feature activations of batches of unscaled activations (B, D), in order; none where an activation's
+    norm exceeds `max_norm`. Values are f_i |W_dec,i|.
     """
-    places, features, values = list[Ints](), list[Ints](), list[Floats]()
-    tokens, norms_F = 0, own.norms_F
+    positions, features, values = list[Ints](), list[Ints](), list[Floats]()
+    tokens, norms_F = 0, autoencoder.norms_F
     for x_BD in sample:
-        if own.top_k is None and not bool(own.threshold_F.any()):
-            on = active_pairs(own, x_BD * own.scale)
+        if autoencoder.top_k is None and not bool(autoencoder.threshold_F.any()):
+            on = active_pairs(autoencoder, x_BD * autoencoder.scale)
             rows, which, heights = on.rows_N, on.features_N, on.values_N
         else:
-            f_BF = own.encode(x_BD)
+            f_BF = autoencoder.encode(x_BD)
             rows, which = f_BF.nonzero(as_tuple=True)
             heights = f_BF[rows, which]
-        if limit < math.inf:
-            kept = (x_BD.norm(dim=1) <= limit)[rows]
-            rows, which, heights = rows[kept], which[kept], heights[kept]
-        places.append(rows.numpy() + tokens)
+        if max_norm < math.inf:
+            within = (x_BD.norm(dim=1) <= max_norm)[rows]
+            rows, which, heights = rows[within], which[within], heights[within]
+        positions.append(rows.numpy() + tokens)
         features.append(which.numpy())
         values.append((heights * norms_F[which]).numpy())
         tokens += len(x_BD)
     which_N = np.concatenate(features) if features else np.zeros(0, dtype=np.int64)
     order = np.argsort(which_N, kind="stable")
-    starts = np.searchsorted(which_N[order], np.arange(own.features + 1))
-    return FeatureActivations(tokens, starts, np.concatenate(places)[order], np.concatenate(values)[order])
+    starts = np.searchsorted(which_N[order], np.arange(autoencoder.features + 1))
+    return FeatureActivations(tokens, starts, np.concatenate(positions)[order], np.concatenate(values)[order])
 
 
 def sample_by_interval(values_N: Floats, *, intervals: int, each: int, seed: int) -> list[list[int]]:
-    """Places in `values` of up to `each` firings from every interval of equal width below the highest,
-    highest interval first; in the first they are the highest, in the others drawn.
+    """Indices of up to `each` values from each of `intervals` intervals of equal width from 0 to the maximum,
+    highest interval first: the largest values of the first, a random sample of the others.
     """
     if not len(values_N):
         return []
     rng = np.random.default_rng(seed)
     top = float(values_N.max())
     level_N = np.minimum((values_N / top * intervals).astype(int), intervals - 1)
-    found = []
+    examples = []
     for level in reversed(range(intervals)):
-        own = np.flatnonzero(level_N == level)
-        highest = own[np.argsort(-values_N[own], kind="stable")][:each]
-        found.append(
+        members = np.flatnonzero(level_N == level)
+        highest = members[np.argsort(-values_N[members], kind="stable")][:each]
+        examples.append(
             [
-                int(place)
-                for place in (
+                int(index)
+                for index in (
                     highest
-                    if level == intervals - 1 or len(own) <= each
-                    else rng.choice(own, each, replace=False)
+                    if level == intervals - 1 or len(members) <= each
+                    else rng.choice(members, each, replace=False)
                 )
             ]
         )
-    return found
+    return examples
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureFit:
-    """How a feature goes with something that is true or false of each place: the share of firings at which it
-    is true, by interval of activation (lowest first; None where there is no firing), and the share of true
-    places at which the feature fires.
+    """A feature as a detector of a property of positions. `specificity` is the share of its activations where
+    the property is true, by interval of activation, lowest first (None without activations); `sensitivity` is
+    the share of true positions where the feature is active.
     """
 
     specificity: tuple[Estimate | None, ...]
@@ -116,25 +117,31 @@ class FeatureFit:
 
     @property
     def top(self) -> Estimate | None:
-        """Specificity in the highest interval that has ten firings; where none has, in the highest that has
-        one.
-        """
-        held = [own for own in reversed(self.specificity) if own is not None]
-        return next((own for own in held if own.n >= 10), held[0] if held else None)
+        """Specificity in the highest interval with ten activations, else in the highest with any."""
+        estimates = [estimate for estimate in reversed(self.specificity) if estimate is not None]
+        return next(
+            (estimate for estimate in estimates if estimate.n >= 10), estimates[0] if estimates else None
+        )
 
 
-def feature_fit(found: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5) -> FeatureFit:
-    """Wilson intervals over places, which are not independent within a text: they are a little narrow."""
-    places, values = found.of_feature(feature)
+def feature_fit(
+    activations: FeatureActivations, feature: int, true_P: Flags, *, intervals: int = 5
+) -> FeatureFit:
+    """How one feature detects a property (P,). Wilson intervals over positions, which are dependent within a
+    text, so that intervals are somewhat too narrow.
+    """
+    positions, values = activations.of_feature(feature)
     level = (
         np.minimum((values / values.max() * intervals).astype(int), intervals - 1)
         if len(values)
         else np.zeros(0, dtype=int)
     )
-    hit = true_P[places]
+    hit = true_P[positions]
     shares = [
-        wilson(float(hit[level == own].sum()), int((level == own).sum())) if (level == own).any() else None
-        for own in range(intervals)
+        wilson(float(hit[level == interval].sum()), int((level == interval).sum()))
+        if (level == interval).any()
+        else None
+        for interval in range(intervals)
     ]
     there = int(true_P.sum())
     return FeatureFit(tuple(shares), wilson(float(hit.sum()), there) if there else None)
@@ -142,8 +149,8 @@ def feature_fit(found: FeatureActivations, feature: int, true_P: Flags, *, inter
 
 @dataclass(frozen=True, slots=True)
 class ConceptMatch:
-    """The feature that goes best with a set of places: the share of its activation that falls on them, and
-    the share of them at which it fires.
+    """The feature that best matches a set of positions: the share of its total activation on them, and the
+    share of them where it is active.
     """
 
     feature: int
@@ -152,46 +159,46 @@ class ConceptMatch:
 
     @property
     def score(self) -> float:
-        """Their harmonic mean (F1)."""
+        """The harmonic mean of precision and recall (F1)."""
         return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-30)
 
 
-def best_features(found: FeatureActivations, truths: Sequence[Ints]) -> list[ConceptMatch]:
-    """For each set of places (at least one in each), the feature with the highest F1; of those within a
-    thousandth of it, the most active: an autoencoder that is wider than it need be splits one feature into
-    several alike.
+def best_features(activations: FeatureActivations, truths: Sequence[Ints]) -> list[ConceptMatch]:
+    """For each non-empty set of positions, the feature with the highest F1. Of features within 0.001 of it,
+    the most active: a wide autoencoder splits one feature into several similar ones.
     """
-    features, size = len(found.starts_F) - 1, found.tokens
-    which_N = np.repeat(np.arange(features), np.diff(found.starts_F))
+    features, size = len(activations.starts_F) - 1, activations.tokens
+    which_N = np.repeat(np.arange(features), np.diff(activations.starts_F))
     values_PF = scipy.sparse.csr_matrix(
-        (found.values_N, (found.positions_N, which_N)), shape=(size, features)
+        (activations.values_N, (activations.positions_N, which_N)), shape=(size, features)
     )
     whole_F = np.maximum(np.asarray(values_PF.sum(axis=0)).ravel(), 1e-30)
     best = []
-    for places in truths:
-        own_KF = values_PF[places]
+    for positions in truths:
+        own_KF = values_PF[positions]
         precision_F = np.asarray(own_KF.sum(axis=0)).ravel() / whole_F
-        recall_F = own_KF.getnnz(axis=0) / len(places)
+        recall_F = own_KF.getnnz(axis=0) / len(positions)
         score_F = 2 * precision_F * recall_F / np.maximum(precision_F + recall_F, 1e-30)
         feature = int(np.where(score_F >= score_F.max() - 1e-3, whole_F, -1.0).argmax())
         best.append(ConceptMatch(feature, float(precision_F[feature]), float(recall_F[feature])))
     return best
 
 
-def nearest_features(own: Autoencoder, feature: int, count: int) -> list[tuple[int, float]]:
-    """The features whose decoder directions are nearest by cosine, nearest first, itself left out."""
-    unit_FD = own.decoder_FD.detach() / own.norms_F.clamp(min=1e-12)[:, None]
+def nearest_features(autoencoder: Autoencoder, feature: int, count: int) -> list[tuple[int, float]]:
+    """(feature, cosine) of the `count` other features with the nearest decoder directions, nearest first."""
+    unit_FD = autoencoder.decoder_FD.detach() / autoencoder.norms_F.clamp(min=1e-12)[:, None]
     cosine_F = unit_FD @ unit_FD[feature]
     cosine_F[feature] = -2.0
-    best = cosine_F.topk(min(count, own.features - 1))
+    best = cosine_F.topk(min(count, autoencoder.features - 1))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
-def project_directions(own: Autoencoder, features: Sequence[int]) -> list[tuple[float, float]]:
-    """Two principal components of the features' directions: a map that needs no other library. Distances in
-    it say less than cosines.
-    """
-    rows = own.decoder_FD.detach()[list(features)] / own.norms_F[list(features)].clamp(min=1e-12)[:, None]
+def project_directions(autoencoder: Autoencoder, features: Sequence[int]) -> list[tuple[float, float]]:
+    """The first two principal components of the features' unit directions, for a map."""
+    rows = (
+        autoencoder.decoder_FD.detach()[list(features)]
+        / autoencoder.norms_F[list(features)].clamp(min=1e-12)[:, None]
+    )
     rows = (rows - rows.mean(dim=0)).double()
     _, _, v = torch.linalg.svd(rows, full_matrices=False)
     axes = v[:2] * torch.where(v[:2].sum(dim=1, keepdim=True) < 0, -1.0, 1.0)

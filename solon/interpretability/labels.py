@@ -1,9 +1,9 @@
-"""What a feature stands for, said by a model and rated by one (Scaling Monosemanticity, "Assessing feature
-interpretability").
+"""Descriptions of features by a model, and their ratings by a judge (Scaling Monosemanticity, "Assessing
+feature interpretability").
 
-A model is shown texts in which the feature fires, the token that fires most marked, and says what they share.
-A judge then rates on the paper's scale of 0 to 3 how well that label goes with a text, as a belief over the
-four numbers, so that ratings are expectations and not draws.
+A model sees passages with the token of highest activation marked and describes what they share. A judge rates
+on the paper's scale from 0 to 3 how well the description fits a passage. A rating is the expectation over the
+judge's probabilities of the four numbers, not a sample.
 """
 
 from __future__ import annotations
@@ -30,29 +30,31 @@ RATING_PROMPT = (
 SCALE = ("0", "1", "2", "3")
 
 
-def mark_token(words: Sequence[str], place: int) -> str:
-    """A passage with one of its tokens marked.
+def mark_token(words: Sequence[str], index: int) -> str:
+    """A passage with the token at `index` marked.
 
     >>> mark_token(["to", " the", " lake"], 1)
     'to<< the>> lake'
     """
-    return "".join([*words[:place], f"<<{words[place]}>>", *words[place + 1 :]])
+    return "".join([*words[:index], f"<<{words[index]}>>", *words[index + 1 :]])
 
 
 def describe_features(
     speaker: Speaker, passages: Sequence[Sequence[str]], *, max_tokens: int = 30, seed: int = 0
 ) -> list[str]:
-    """A label for each feature from its marked passages: the first line that is said, greedily; empty where
-    nothing is.
+    """A description of each feature from its marked passages: the first line of a greedy reply, empty where
+    the reply is.
     """
     prompts = [
         Conversation().human(
-            DESCRIBE_PROMPT.format(passages="\n\n".join(f"{n + 1}. {text}" for n, text in enumerate(own)))
+            DESCRIBE_PROMPT.format(passages="\n\n".join(f"{n + 1}. {text}" for n, text in enumerate(group)))
         )
-        for own in passages
+        for group in passages
     ]
-    drawn = speaker.sample(prompts, max_tokens=max_tokens, temperature=0.0, seed=seed)
-    return [next((line.strip() for line in own[0].text.splitlines() if line.strip()), "") for own in drawn]
+    sampled = speaker.sample(prompts, max_tokens=max_tokens, temperature=0.0, seed=seed)
+    return [
+        next((line.strip() for line in group[0].text.splitlines() if line.strip()), "") for group in sampled
+    ]
 
 
 def rate_labels(judge: LanguageModel, labels: Sequence[str], passages: Sequence[str]) -> list[float]:
@@ -61,4 +63,4 @@ def rate_labels(judge: LanguageModel, labels: Sequence[str], passages: Sequence[
         Question(Conversation().human(RATING_PROMPT.format(label=label, passage=passage)), SCALE)
         for label, passage in zip(labels, passages, strict=True)
     ]
-    return [sum(rating * p for rating, p in enumerate(own.belief)) for own in choose(judge, questions)]
+    return [sum(rating * p for rating, p in enumerate(choice.belief)) for choice in choose(judge, questions)]

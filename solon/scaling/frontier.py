@@ -1,6 +1,4 @@
-"""The lowest loss for each amount of compute, and the power law that it follows (Scaling Monosemanticity,
-"Scaling laws").
-"""
+"""The compute frontier of training runs, and its power law (Scaling Monosemanticity, "Scaling laws")."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from solon.statistics.intervals import Estimate, regression
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One training: features, steps, the compute of both, and the loss it ended on."""
+    """One training run: features, steps, compute (in any unit), and the final loss."""
 
     features: int
     steps: int
@@ -24,24 +22,22 @@ class TrainingRun:
 
 
 def compute_frontier(attempts: Sequence[TrainingRun]) -> list[TrainingRun]:
-    """Those attempts that no other beats at as much compute or less, cheapest first.
+    """The runs with a lower loss than every run of as much compute or less, cheapest first.
 
     >>> runs = [TrainingRun(1, 1, 1, 5), TrainingRun(1, 2, 2, 6), TrainingRun(2, 2, 4, 3)]
     >>> [run.loss for run in compute_frontier(runs)]
     [5, 3]
     """
     best: list[TrainingRun] = []
-    for own in sorted(attempts, key=lambda own: (own.compute, own.loss)):
-        if not best or own.loss < best[-1].loss:
-            best.append(own)
+    for run in sorted(attempts, key=lambda candidate: (candidate.compute, candidate.loss)):
+        if not best or run.loss < best[-1].loss:
+            best.append(run)
     return best
 
 
 @dataclass(frozen=True, slots=True)
 class PowerLaw:
-    """value = scale * compute ** exponent, fitted to logarithms by least squares; t intervals, where there
-    are three points.
-    """
+    """value = scale * compute ** exponent, with the interval of the exponent and R^2 in logarithms."""
 
     scale: float
     exponent: Estimate
@@ -49,7 +45,9 @@ class PowerLaw:
 
 
 def fit_power_law(compute: Sequence[float], values: Sequence[float]) -> PowerLaw:
-    """Raises InputError on fewer than three points, and on what is not above 0."""
+    """Least squares in logarithms, with the interval of `regression` on the exponent. Raises InputError on
+    fewer than three points, and on values that are not above 0.
+    """
     if len(compute) < 3 or min(*compute, *values) <= 0:
         raise InputError(f"a power law needs three points above 0; found {len(compute)}")
     x, y = np.log(np.array(compute)), np.log(np.array(values))

@@ -201,7 +201,7 @@ def test_what_is_kept_between_the_passes_changes_nothing_and_turning_first_or_la
     layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
     kept, again = (
         fit_factors(objective, layers, rows, tokens=64),
-        fit_factors(objective, layers, rows, tokens=64, kept=0),
+        fit_factors(objective, layers, rows, tokens=64, cache_bytes=0),
     )
     for name in layers:
         assert torch.equal(kept[name].values_OI, again[name].values_OI)
@@ -220,7 +220,7 @@ def test_bfloat16_passes_keep_the_order_and_nearly_the_scores() -> None:
     layers, objective = linear_layers(body, ["mlp"]), language_objective(body)
     factors = fit_factors(objective, layers, rows, labels="given")
     rounded = fit_factors(objective, layers, rows, labels="given", dtype=torch.bfloat16)
-    turned = fit_factors(objective, layers, rows, labels="given", turning=torch.bfloat16)
+    turned = fit_factors(objective, layers, rows, labels="given", rotation_dtype=torch.bfloat16)
     for name in layers:
         assert torch.equal(factors[name].basis_II, turned[name].basis_II)
         apart = (factors[name].values_OI - turned[name].values_OI).abs().max()

@@ -51,7 +51,7 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     sample = Sample(tuple(held_out), harvest(range(len(held_out))), scaling.limit)
     autoencoders = measure_bank(run, settings, site, bank, sample)
     main = list(bank)[settings.main]
-    activations = feature_activations(main, sample.activations.split(4096), limit=scaling.limit)
+    activations = feature_activations(main, sample.activations.split(4096), max_norm=scaling.limit)
     shown = select_features(activations, settings.shown, run.seed)
     if not shown:
         raise InputError(

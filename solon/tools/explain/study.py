@@ -219,7 +219,7 @@ def kept_factors(
             ordered[: settings.fit_rows or None],
             seed=run.seed,
             tokens=settings.tokens,
-            turning=settings.dtype,
+            rotation_dtype=settings.dtype,
             progress=progress,
         )
         with temporary(path) as partial:
