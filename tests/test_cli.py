@@ -60,7 +60,7 @@ def test_every_paper_is_listed_with_its_state(capsys: pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "toy"
-    save_small(speaker(0, steps=60), folder)
+    save_small(speaker(0), folder)
     return folder
 
 

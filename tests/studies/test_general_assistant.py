@@ -143,7 +143,7 @@ def given(model: TorchModel) -> Inputs:
 
 @pytest.fixture(scope="module")
 def model() -> TorchModel:
-    return speaker(0, steps=80, words=("GOOD:", "BAD:"), shown=0.4, blank=0.05)
+    return speaker(0, steps=80, words=("GOOD:", "BAD:"), in_context_share=0.4, unprompted_share=0.05)
 
 
 def test_a_killed_study_ends_on_the_same_report(model: TorchModel, tmp_path: Path) -> None:

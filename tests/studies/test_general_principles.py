@@ -25,10 +25,9 @@ from solon.studies.general_principles.study import STUDY, study
 from solon.studies.general_principles.toy import NOISE, toy_compare, toy_traits
 from solon.studies.general_principles.traits import Persona, read_persona, read_traits
 from solon.study.conduct import parse_options
-from solon.study.toy_models import attacker
 from solon.words.conversation import Conversation
 from tests.paths import PUBLISHED
-from tests.toy import prompts, speaker
+from tests.toy import attacker, prompts, speaker
 
 # files
 
@@ -130,7 +129,7 @@ SMALL = Settings(
 @pytest.fixture(scope="module")
 def given() -> Inputs:
     traits = toy_traits()
-    model: TorchModel = speaker(0, steps=100)
+    model: TorchModel = speaker(0)
     asked = prompts(toy.EVERYDAY, 60, 0)
     rows = tuple(c for c in toy.comparisons(0, 120) if c.axis == "harmless")
     return Inputs(

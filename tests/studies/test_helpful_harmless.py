@@ -38,12 +38,13 @@ from solon.studies.helpful_harmless.tournament import by_rule, elo_by_scores
 from solon.study.stages import split_in_halves
 from solon.study.toy_models import planted
 from solon.training.optimiser import Plan
+from solon.words.comparison import Comparison
 from tests.toy import prompts, speaker
 
 
 @pytest.fixture(scope="module")
 def model() -> TorchModel:
-    return speaker(0, steps=150)
+    return speaker(0)
 
 
 # the root law
@@ -195,11 +196,19 @@ def test_quality_of_a_calibrated_judge() -> None:
 
 
 def test_a_preference_model_reaches_the_rate_of_noisy_labels(model: TorchModel) -> None:
-    """A fifth of the labels are wrong: the best there is is right on 80% of them, and on all of the truth."""
+    """A fifth of the labels are wrong: the best there is is right on 80% of them, and on all of the truth.
+    Only comparisons of helping with declining: which tool goes with which deed takes a model of this size
+    longer to learn from such labels.
+    """
+
+    def clear(seed: int, count: int) -> list[Comparison]:
+        drawn = toy.comparisons(seed, 2 * count, noise=0.2)
+        return [c for c in drawn if "sorry" in c.first + c.second][:count]
+
     pm = PreferenceModel("", ScalarModel(model.unfrozen().module), model.dialogue)
-    learned, held = toy.comparisons(0, 3200, noise=0.2), toy.comparisons(1, 400, noise=0.2)
+    learned, held = clear(0, 3200), clear(1, 1000)
     for _ in fit_preference_model(
-        pm, learned, plan=Plan(150, 1e-3, warmup=10, schedule="linear"), size=32, seed=0
+        pm, learned, plan=Plan(100, 1e-3, warmup=10, schedule="linear"), size=32, seed=0
     ):
         pass
     differences = pm.differences(held)
@@ -208,8 +217,8 @@ def test_a_preference_model_reaches_the_rate_of_noisy_labels(model: TorchModel) 
         (d > 0) == (toy.gold_reward(c.prompt, c.first) > toy.gold_reward(c.prompt, c.second))
         for d, c in zip(differences, held, strict=True)
     ]
-    assert sum(true) / 400 > 0.93
-    assert sum(right) / 400 == pytest.approx(0.8, abs=0.05)
+    assert sum(true) / 1000 > 0.97
+    assert sum(right) / 1000 == pytest.approx(0.8, abs=0.04)
 
 
 def test_weights_of_the_loss(model: TorchModel) -> None:
@@ -275,7 +284,7 @@ SMALL = Settings(
     policy_steps=10,
     policy_prompts=8,
     policy_epochs=1,
-    policy_learning_rate=1e-3,
+    policy_learning_rate=3e-4,  # at 1e-3 all policies become perfect, and no game has a winner
     best_of=8,
     rounds=2,
     round_pairs=64,
@@ -283,7 +292,7 @@ SMALL = Settings(
 
 
 def inputs(model: TorchModel) -> Inputs:
-    asked = prompts(toy.FORBIDDEN, 48, 7)
+    asked = prompts(toy.FORBIDDEN, 84, 7)
     return Inputs(
         start=model,
         comparisons=tuple(toy.comparisons(0, 480, noise=0.1)),

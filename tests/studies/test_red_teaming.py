@@ -36,10 +36,10 @@ from solon.statistics.intervals import mean, regression
 from solon.studies.red_teaming.inputs import parsed, toy_harmed, toy_inputs, toy_refusal
 from solon.studies.red_teaming.settings import Inputs, Settings
 from solon.studies.red_teaming.study import study
-from solon.study.toy_models import attacker, trained
+from solon.study.toy_models import trained
 from solon.words.conversation import Conversation, read_transcript
 from tests.paths import PUBLISHED
-from tests.toy import prompts, speaker
+from tests.toy import attacker, prompts, speaker
 
 
 def harm(
@@ -324,7 +324,7 @@ SMALL = Settings(
 def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
-        (speaker(0, steps=120, shown=0.4),),
+        (speaker(0, steps=120, in_context_share=0.4),),
         toy.example_dialogues(0, declines=False),
         toy.example_dialogues(0),
         tuple(toy.comparisons(0, 300)),

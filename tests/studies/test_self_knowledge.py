@@ -46,28 +46,29 @@ from solon.studies.know_what_they_know import toy_facts
 from solon.studies.know_what_they_know.inputs import Inputs, Task
 from solon.studies.know_what_they_know.settings import Settings, toy
 from solon.studies.know_what_they_know.study import halves, study
-from solon.studies.know_what_they_know.toy_models import knower, sharpened
+from solon.studies.know_what_they_know.toy_models import sharpened
 from solon.tools.knows.study import shown_with
 from solon.training.optimiser import Plan
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, human_turn, to_question
 from tests.killed import survived
+from tests.toy import facts, is_planted, knower
 
 
 @pytest.fixture(scope="module")
 def taught() -> TorchModel:
     """Knows half of the facts; neither judges nor reads sources."""
-    return knower(0, steps=600, judged=0.0, sourced=0.0, rate=6e-3)
+    return knower()
 
 
 def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_from(
     taught: TorchModel,
 ) -> None:
-    problems = [own for task in toy_facts.TASKS for own in toy_facts.questions(task)]
+    problems = [problem for task in toy_facts.TASKS for problem in facts(task)]
     drawn = sample_answers(taught, problems, examples=(), samples=30, seed=1)
-    planted = [toy_facts.taught(own.text.split()[4], own.tags["subject"], seed=0) for own in problems]
+    planted = [is_planted(problem) for problem in problems]
     share = np.array([own.share for own in drawn])
-    assert share[planted].mean() > 0.35 and share[~np.array(planted)].mean() < 0.2
+    assert share[planted].mean() > 0.9 and share[~np.array(planted)].mean() < 0.2
     learned, held = halves(problems, seed=0)
     assert not {problems[p].cluster for p in learned} & {problems[p].cluster for p in held}
     for method in ("probe", "lora"):
@@ -86,10 +87,7 @@ def test_planted_knowledge_is_recovered_on_questions_that_nothing_was_learned_fr
 
 
 def test_states_behind_a_shared_beginning_are_those_of_whole_rows(taught: TorchModel) -> None:
-    rows = [
-        taught.dialogue.prompt(to_question(own, toy_facts.questions("town")[:3]).prompt)
-        for own in toy_facts.questions("colour")[:5]
-    ]
+    rows = [taught.dialogue.prompt(to_question(own, facts("town")[:3]).prompt) for own in facts("colour")[:5]]
     with torch.inference_mode():
         whole = torch.cat([ScalarModel(taught.module).reply_states([(row, [()])]) for row in rows])
     assert torch.allclose(last_hidden_states(taught.module, rows), whole, atol=1e-4)
@@ -229,7 +227,7 @@ def test_plain_text_is_a_line_for_each_side_and_a_blank_one_between() -> None:
 
 
 def test_a_planted_sharpness_is_undone_by_its_temperature(taught: TorchModel) -> None:
-    problems = [hidden_options(toy_facts.with_options(own)) for own in toy_facts.questions("colour")]
+    problems = [hidden_options(toy_facts.with_options(own)) for own in facts("colour")[:40]]
     plain, sharp = (
         fit_temperature(choice_outcomes(model, problems)) for model in (taught, sharpened(taught, 2.5))
     )
@@ -296,11 +294,11 @@ def folder(taught: TorchModel, tmp_path_factory: pytest.TempPathFactory) -> Path
     return found
 
 
-def facts(path: Path) -> Path:
+def written(path: Path) -> Path:
     rows = [
         {"question": own.text.removeprefix("Question: "), "answers": list(own.answers)}
         for task in toy_facts.TASKS
-        for own in toy_facts.questions(task)
+        for own in facts(task)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -310,7 +308,7 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    questions = facts(tmp_path / "facts.jsonl")
+    questions = written(tmp_path / "facts.jsonl")
 
     def last(*words: str) -> dict[str, Any]:
         assert main(["knows", *words, "--json"]) == 0
@@ -336,20 +334,17 @@ def test_a_fitted_model_answers_what_it_knows_and_declines_the_rest(
     claims = {claim["name"]: claim for claim in found["claims"]}
     assert claims["auroc"]["found"] > 0.85 and 0 < claims["coverage"]["found"] < 1
     kept = Path(found["run"]) / "model"
-    told = [
-        last(str(kept), "--ask", own.text.removeprefix("Question: "))
-        for own in toy_facts.questions("colour")[:12]
-    ]
+    told = [last(str(kept), "--ask", own.text.removeprefix("Question: ")) for own in facts("colour")[:12]]
     assert {row["answers"] for row in told} == {True, False}  # survives reload, and both happen
     rows = [
         json.loads(line) for line in (Path(found["run"]) / "confidence_p_ik.jsonl").read_text().splitlines()
     ]
-    known = {round(row["p"], 4) for row in rows}
+    known = {round(row["value"], 4) for row in rows}
     assert all(round(row["confidence"], 4) in known for row in told)
     ended = last(str(kept), "--questions", str(questions))
     assert (
-        ended["questions"] == 120
-        and 0 < ended["answered"] < 120
+        ended["questions"] == 300
+        and 0 < ended["answered"] < 300
         and ended["wrong"] / ended["answered"] < 0.45
     )
 
