@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/solon align smollm2 --preset quick
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup
 
 check: setup
 	$(BIN)/ruff check solon tests benchmarks

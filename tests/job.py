@@ -43,6 +43,7 @@ SETTINGS = Settings(
 
 
 def main(root: Path) -> None:
+    """The whole job in a folder, by this process or by all that torchrun started."""
     torch.set_num_threads(1)
     dialogue = WordDialogue(toy.vocabulary())
     start = TorchModel(

@@ -1,11 +1,7 @@
-"""What tests/test_parallel.py starts by torchrun: a tiny model trained in every way, alone or by several
-processes.
+"""A tiny model trained in every way, alone or by several processes, for tests/test_parallel.py."""
 
-python -m tests.parallel_job FOLDER whole|resume
-"""
-
+import os
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,9 +93,12 @@ TASKS = {
 }
 
 
-def main() -> None:
-    folder, resume = Path(sys.argv[1]), sys.argv[2] == "resume"
+def train_all(folder: Path, *, resume: bool) -> None:
+    """Train by every task, and write the weights that it ends on. Two processes keep the state half way,
+    which is what others go on from.
+    """
     torch.set_num_threads(1)
+    kind = "resume" if resume else "whole"
     with init_distributed() as world:
         for name, task in TASKS.items():
             for step in task(world, load_state(folder / f"{name}.half") if resume else None):
@@ -109,10 +108,12 @@ def main() -> None:
             if world.rank == 0:
                 save_tensors(
                     {**ended, "loss": torch.tensor(step.metrics["loss"])},
-                    folder / f"{name}.{sys.argv[2]}{world.size}.safetensors",
+                    folder / f"{name}.{kind}{world.size}.safetensors",
                 )
 
 
-if __name__ == "__main__":
-    main()
+def process(rank: int, environment: dict[str, str], folder: Path, resume: bool) -> None:
+    """One of several processes, as torchrun would start it."""
+    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    train_all(folder, resume=resume)
     shutdown(0)
