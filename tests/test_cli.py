@@ -256,7 +256,7 @@ def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
     assert solon("export", run.name, str(tmp_path / "out"), "--runs", str(tmp_path)).returncode == 0
     assert (tmp_path / "out/pairs.jsonl").exists()
     assert "finished" not in solon("show", "--runs", str(tmp_path)).stdout
-    assert "What was found" in solon("show", run.name, "--runs", str(tmp_path)).stdout
+    assert "95% interval" in solon("show", run.name, "--runs", str(tmp_path)).stdout  # as the terminal shows it
 
 
 def test_a_sweep_averages_claims_over_seeds(
