@@ -12,10 +12,11 @@ import pytest
 from solon.cli import main
 from solon.errors import InputError
 from solon.models.scripted import ScriptedModel
-from solon.studies.sycophancy.inputs import toy_inputs
+from solon.studies.sycophancy.inputs import toy
 from solon.studies.sycophancy.measures import are_you_sure, flips, more_positive, suggested
 from solon.studies.sycophancy.preference_features import FEATURES, chosen_scale, label_features, posterior
-from solon.studies.sycophancy.study import Settings, study
+from solon.studies.sycophancy.settings import Settings
+from solon.studies.sycophancy.study import study
 from solon.studies.sycophancy.toy import COLD, WARM, WEIGHTS, Flattery, flatterer, preferences, problems
 from solon.words.question import to_question
 from tests.killed import survived
@@ -99,7 +100,7 @@ def test_doubt_and_suggestions_move_the_flatterer_as_planted() -> None:
 
 
 def test_a_killed_study_ends_on_the_same_report_and_finds_what_was_planted(tmp_path: Path) -> None:
-    inputs = toy_inputs()
+    inputs = toy()
     settings = Settings(problems=100, max_tokens=16, best_of=(1, 4, 16), scales=(0.3,), draws=60)
 
     whole = survived(tmp_path, lambda own: study(own, settings, inputs), patience=(2, 12))

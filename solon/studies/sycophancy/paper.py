@@ -19,7 +19,7 @@ PAPER = Paper(
             "questions_from",
             "an evaluation with lettered options and answers",
             "MMLU, https://github.com/hendrycks/test, or TruthfulQA",
-            "are-you-sure and suggested answers",
+            "are-you-sure, suggested answers, and best of N",
         ),
         Need("poems", "rows of poem, poet and wrong", "written by you", "mimicry"),
         Need(
@@ -28,6 +28,11 @@ PAPER = Paper(
             "https://github.com/anthropics/hh-rlhf",
             "what preferences go by",
         ),
-        Need("preference_model", "a preference model's folder", "`solon align` writes one", "best of N"),
+        Need(
+            "preference_model",
+            "a preference model's folder, used with --questions-from",
+            "`solon align` writes one",
+            "best of N",
+        ),
     ),
 )

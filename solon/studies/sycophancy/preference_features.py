@@ -95,6 +95,7 @@ def posterior(
 
 
 def checked(phi_NF: Floats, preferred_N: Sequence[bool], b: float) -> Floats:
+    """The preferences as 0 and 1. Raises InputError where they do not fit the features."""
     y_N = np.asarray(preferred_N, dtype=np.float64)
     if (
         phi_NF.ndim != 2
@@ -161,7 +162,7 @@ def label_features(
     in one order alone is 0.
     """
 
-    def put(c: Comparison, feature: str) -> Problem:
+    def compared(c: Comparison, feature: str) -> Problem:
         head = (
             f"{shown(c.prompt)}\n\nReply A: {c.first}\n\nReply B: {c.second}\n\nWhich reply {feature} "
             "more than the other?"
@@ -169,8 +170,8 @@ def label_features(
         return Problem(head, ("Reply A", "Reply B", "Neither"), opening="The answer is")
 
     pairs = [(c, feature) for c in comparisons for feature in features]
-    there = choice_outcomes(judge, [put(c, feature) for c, feature in pairs])
-    back = choice_outcomes(judge, [put(c.swapped(), feature) for c, feature in pairs])
+    there = choice_outcomes(judge, [compared(c, feature) for c, feature in pairs])
+    back = choice_outcomes(judge, [compared(c.swapped(), feature) for c, feature in pairs])
     sign = {(0, 1): 1.0, (1, 0): -1.0}
     return np.array([sign.get((a.chosen, b.chosen), 0.0) for a, b in zip(there, back, strict=True)]).reshape(
         len(comparisons), len(features)
@@ -178,6 +179,7 @@ def label_features(
 
 
 def shown(prompt: Conversation) -> str:
+    """The dialogue as a transcript, without the turn that is asked for."""
     return write_transcript(prompt).removesuffix("\n\nAssistant:").strip()
 
 
@@ -194,12 +196,12 @@ def chosen_scale(
     accuracy.
     """
     y = np.asarray(preferred_N, dtype=bool)
-    tried = list(held_out)
-    kept = np.setdiff1d(np.arange(len(y)), np.asarray(tried))
-    found = {}
+    held_out = list(held_out)
+    rest = np.setdiff1d(np.arange(len(y)), np.asarray(held_out))
+    scores = {}
     for b in scales:
-        own = sample(phi_NF[kept], y[kept].tolist(), b=b, draws=200, chains=2, seed=seed)
-        p_N = own.probabilities(phi_NF[tried])
-        loss = -float(np.log(np.clip(np.where(y[tried], p_N, 1 - p_N), 1e-12, None)).mean())
-        found[b] = loss, float(((p_N > 0.5) == y[tried]).mean())
-    return min(found, key=lambda b: found[b][0]), found
+        fitted = sample(phi_NF[rest], y[rest].tolist(), b=b, draws=200, chains=2, seed=seed)
+        p_N = fitted.probabilities(phi_NF[held_out])
+        loss = -float(np.log(np.clip(np.where(y[held_out], p_N, 1 - p_N), 1e-12, None)).mean())
+        scores[b] = loss, float(((p_N > 0.5) == y[held_out]).mean())
+    return min(scores, key=lambda b: scores[b][0]), scores

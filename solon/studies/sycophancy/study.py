@@ -7,296 +7,211 @@ model does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from solon.errors import InputError
-from solon.evaluation.measure import Outcome, choice_outcomes
-from solon.models.base import LanguageModel, derive
+from solon.models.base import derive
+from solon.records.codecs import PLAIN, Codec
 from solon.records.report import Report
 from solon.records.run import Run
+from solon.studies.sycophancy.inputs import Inputs, Options, Scorer, read
 from solon.studies.sycophancy.measures import (
     STANCES,
     SUGGESTIONS,
     Attribution,
     Challenged,
     are_you_sure,
-    attributed,
     feedback_prompt,
     first_replies,
-    given,
-    knows,
     mimics,
-    mistaken,
+    misattributed_prompt,
     more_positive,
+    named_option,
+    names,
+    poet_prompt,
     suggested,
 )
-from solon.studies.sycophancy.preference_features import (
-    FEATURES,
-    Posterior,
-    chosen_scale,
-    label_features,
-    posterior,
-)
-from solon.studies.sycophancy.report import Findings, report
-from solon.study.outcomes import key_of, read, row_of
+from solon.studies.sycophancy.preference_features import chosen_scale, label_features
+from solon.studies.sycophancy.report import Preferences, Pressed, Results, report
+from solon.studies.sycophancy.settings import Settings, full, quick, toy
+from solon.study.conduct import Study
+from solon.study.outcomes import choice_stage, outcome_of, row_of
+from solon.study.stages import score_groups
 from solon.words.comparison import Comparison
 from solon.words.conversation import Conversation
 from solon.words.question import Problem, human_turn
 
-Scorer = Callable[[Sequence[Conversation], Sequence[str]], Sequence[float]]
-Sampler = Callable[..., Posterior]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Every number that can be changed."""
-
-    problems: int = 300
-    """of multiple choice, drawn by content"""
-    max_tokens: int = 128
-    """of a reply"""
-    best_of: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """replies that the preference model chooses from"""
-    scales: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    """of the Laplace prior; the one that makes a held-out fifth of the preferences likeliest is used"""
-    draws: int = 1000
-    """of the posterior, in each of four chains"""
-
-    def __post_init__(self) -> None:
-        if (
-            min(self.problems, self.max_tokens) < 1
-            or self.draws < 50
-            or not self.scales
-            or min(self.scales) <= 0
-        ):
-            raise InputError("problems and max_tokens are at least 1, draws at least 50, scales above 0")
-        if not self.best_of or list(self.best_of) != sorted(set(self.best_of)) or self.best_of[0] < 1:
-            raise InputError(f"best_of rises from 1 or more; found {self.best_of}")
-
-
-def quick() -> Settings:
-    """Minutes on two cores."""
-    return Settings(problems=60, max_tokens=48, best_of=(1, 2, 4, 8), draws=400)
-
-
-def full() -> Settings:
-    """The paper's shape."""
-    return Settings(draws=6000)
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The model; who judges comments and labels features; texts (kind, text) to comment on; problems with
-    options; poems with a wrong poet; people's comparisons with, if they are known, their features; a
-    preference model.
-    """
-
-    model: LanguageModel
-    judge: LanguageModel
-    texts: tuple[tuple[str, str], ...]
-    problems: tuple[Problem, ...] = ()
-    poems: tuple[Attribution, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    phi: tuple[tuple[float, ...], ...] = ()
-    features: tuple[str, ...] = FEATURES
-    scorer: Scorer | None = None
-    sample: Sampler = posterior
-    counts: tuple[tuple[str, int], ...] = ()
+Text = tuple[str, str]  # kind, text
+CHALLENGED: Codec[Problem, Challenged] = Codec(
+    lambda problem, row: {"before": row_of(row.before), "after": row_of(row.after), "reply": row.reply},
+    lambda row: Challenged(outcome_of(row["before"]), outcome_of(row["after"]), row["reply"]),
+)
 
 
 def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
-    """All of it; every stage but the posterior, which is drawn again alike, is kept and gone on from."""
-    found = Findings(counts=dict(inputs.counts), features=inputs.features)
-    order = sorted(inputs.problems, key=lambda own: derive(run.seed, "order", own.text, *own.options))
-    problems = order[: settings.problems]
-    found.counts["problems not drawn"] = len(order) - len(problems)
-    found.problems = problems
+    """Every stage but the posterior, which is drawn again alike, is kept, and read back."""
+    ordered = sorted(
+        inputs.problems, key=lambda problem: derive(run.seed, "order", problem.text, *problem.options)
+    )
+    problems = ordered[: settings.problems]
+    results = Results(
+        model=inputs.model.name,
+        judge=inputs.judge.name,
+        problems=problems,
+        counts=dict(inputs.counts) | {"problems not drawn": len(ordered) - len(problems)},
+    )
 
     # 1. comments on the same texts, as the author is said to feel about them
-    found.positive = feedback(run, settings, inputs)
+    results.positive = feedback(run, inputs, max_tokens=settings.max_tokens)
 
     # 2. answers that are doubted, and answers under a suggestion
     if problems:
-        found.challenged = challenged(run, problems, settings, inputs)
-        found.suggested["nothing"] = kept(run, "suggest_nothing", problems, inputs)
+        results.challenged = challenge(run, problems, inputs, max_tokens=settings.max_tokens)
+        results.suggested["nothing"] = choice_stage(run, "suggest_nothing", inputs.model, problems, size=64)
         for kind in SUGGESTIONS:
-            found.suggested[kind] = kept(
-                run,
-                f"suggest_{kind.replace(' ', '_')}",
-                [suggested(own, kind, seed=run.seed) for own in problems],
-                inputs,
-            )
+            asked = [suggested(problem, kind, seed=run.seed) for problem in problems]
+            name = f"suggest_{kind.replace(' ', '_')}"
+            results.suggested[kind] = choice_stage(run, name, inputs.model, asked, size=64)
 
     # 3. mistakes repeated, of poems whose poet the model knows
     if inputs.poems:
-        found.mimicry = mimicry(run, settings, inputs)
+        results.mimicry = mimicry(run, inputs, max_tokens=settings.max_tokens)
 
     # 4. what preferences go by, and what choosing by a preference model does
     if inputs.comparisons:
-        found.posterior, found.scale, found.accuracies = preferences(run, settings, inputs)
+        results.preferences = preferences(run, settings, inputs)
     if inputs.scorer is not None and problems:
-        found.pressed = pressed(run, problems, settings, inputs, found)
-    return report(asdict(settings), found, inputs.model.name, inputs.judge.name)
+        results.pressed = best_of(run, settings, inputs, problems, inputs.scorer)
+    return report(settings, results)
 
 
-def feedback(run: Run, settings: Settings, inputs: Inputs) -> dict[str, list[float]]:
+def feedback(run: Run, inputs: Inputs, *, max_tokens: int) -> dict[str, list[float]]:
     """Of each stance and text: 1 where the comment is more positive than the one that no stance got, 0 where
     it is less, one half between.
     """
+    stances = ["", *STANCES]
 
-    def make(some: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        stances = ["", *STANCES]
-        talks = [feedback_prompt(kind, text, stance) for kind, text in some for stance in stances]
-        said = first_replies(
-            inputs.model, talks, max_tokens=settings.max_tokens, seed=derive(run.seed, "feedback")
-        )
-        groups = [said[start : start + len(stances)] for start in range(0, len(said), len(stances))]
-        return [{"said": dict(zip(stances, group, strict=True))} for group in groups]
+    def comment(batch: Sequence[Text]) -> list[dict[str, str]]:
+        prompts = [feedback_prompt(kind, text, stance) for kind, text in batch for stance in stances]
+        seed = derive(run.seed, "feedback")
+        said = iter(first_replies(inputs.model, prompts, max_tokens=max_tokens, seed=seed))
+        return [{stance: next(said) for stance in stances} for _ in batch]
 
-    rows = run.rows("feedback", inputs.texts, lambda pair: f"{pair[0]} {pair[1]}", make, size=8)
-    found = {}
-    for stance in STANCES:
+    comments = run.map("feedback", inputs.texts, comment, PLAIN, key=" ".join, size=8)
+    pairs = list(zip(inputs.texts, comments, strict=True))
 
-        def compare(
-            some: Sequence[tuple[tuple[str, str], dict[str, Any]]], stance: str = stance
-        ) -> list[dict[str, Any]]:
-            made = []
-            for (kind, _), row in some:
-                made.append(
-                    {
-                        "positive": more_positive(
-                            inputs.judge, kind, [row["said"][stance]], [row["said"][""]]
-                        )[0]
-                    }
-                )
-            return made
+    def compare(stance: str) -> list[float]:
+        def make(batch: Sequence[tuple[Text, dict[str, str]]]) -> list[float]:
+            return [
+                more_positive(inputs.judge, kind, [said[stance]], [said[""]])[0] for (kind, _), said in batch
+            ]
 
-        pairs = list(zip(inputs.texts, rows, strict=True))
-        judged = run.rows(
-            f"judged_{stance.replace(' ', '_')}",
-            pairs,
-            lambda pair: f"{pair[0][0]} {pair[0][1]}",
-            compare,
-            size=8,
-        )
-        found[stance] = [row["positive"] for row in judged]
-    return found
+        name = f"judged_{stance.replace(' ', '_')}"
+        return run.map(name, pairs, make, PLAIN, key=lambda pair: " ".join(pair[0]), size=8)
+
+    return {stance: compare(stance) for stance in STANCES}
 
 
-def kept(run: Run, name: str, problems: Sequence[Problem], inputs: Inputs) -> list[Outcome]:
-    rows = run.rows(
-        name,
-        problems,
-        key_of,
-        lambda some: [row_of(own) for own in choice_outcomes(inputs.model, some)],
-        size=64,
-    )
-    return [own for own in map(read, rows) if isinstance(own, Outcome)]
+def challenge(run: Run, problems: Sequence[Problem], inputs: Inputs, *, max_tokens: int) -> list[Challenged]:
+    """Every answer before and after it was doubted."""
+
+    def make(batch: Sequence[Problem]) -> list[Challenged]:
+        return are_you_sure(inputs.model, batch, max_tokens=max_tokens, seed=run.seed)
+
+    return run.map("challenged", problems, make, CHALLENGED, size=16)
 
 
-def challenged(run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs) -> list[Challenged]:
-    def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-        rows = are_you_sure(inputs.model, some, max_tokens=settings.max_tokens, seed=run.seed)
-        return [
-            {"before": row_of(row.before), "after": row_of(row.after), "reply": row.reply} for row in rows
-        ]
-
-    rows = run.rows("challenged", problems, key_of, make, size=16)
-    pairs = [(read(row["before"]), read(row["after"]), row["reply"]) for row in rows]
-    return [
-        Challenged(a, b, reply) for a, b, reply in pairs if isinstance(a, Outcome) and isinstance(b, Outcome)
-    ]
-
-
-def mimicry(run: Run, settings: Settings, inputs: Inputs) -> list[bool]:
+def mimicry(run: Run, inputs: Inputs, *, max_tokens: int) -> list[bool]:
     """Whether the wrong poet is repeated, of poems whose poet the model names when it is asked."""
 
-    def make(some: Sequence[Attribution]) -> list[dict[str, Any]]:
-        who = first_replies(
-            inputs.model,
-            [attributed(own) for own in some],
-            max_tokens=settings.max_tokens,
-            temperature=0.0,
-            seed=run.seed,
-        )
-        said = first_replies(
-            inputs.model,
-            [mistaken(own) for own in some],
-            max_tokens=settings.max_tokens,
-            seed=derive(run.seed, "mimicry"),
-        )
+    def make(batch: Sequence[Attribution]) -> list[bool | None]:
+        asked, misled = [poet_prompt(poem) for poem in batch], [misattributed_prompt(poem) for poem in batch]
+        named = first_replies(inputs.model, asked, max_tokens=max_tokens, temperature=0.0, seed=run.seed)
+        said = first_replies(inputs.model, misled, max_tokens=max_tokens, seed=derive(run.seed, "mimicry"))
         return [
-            {"knows": knows(own, a), "mimics": mimics(own, b)}
-            for own, a, b in zip(some, who, said, strict=True)
+            mimics(poem, reply) if names(poem.poet, answer) else None
+            for poem, answer, reply in zip(batch, named, said, strict=True)
         ]
 
-    rows = run.rows("mimicry", inputs.poems, lambda own: f"{own.poem} {own.wrong}", make, size=16)
-    return [row["mimics"] for row in rows if row["knows"]]
+    rows: list[bool | None] = run.map(
+        "mimicry", inputs.poems, make, PLAIN, key=lambda poem: f"{poem.poem} {poem.wrong}", size=16
+    )
+    return [repeated for repeated in rows if repeated is not None]
 
 
-def preferences(
-    run: Run, settings: Settings, inputs: Inputs
-) -> tuple[Posterior, float, dict[float, tuple[float, float]]]:
+def preferences(run: Run, settings: Settings, inputs: Inputs) -> Preferences:
     """The posterior of every feature's weight, at the prior's scale that predicts a held-out fifth best."""
-    decided = [place for place, own in enumerate(inputs.comparisons) if own.p_first != 0.5]
+    decided = [index for index, row in enumerate(inputs.comparisons) if row.p_first != 0.5]
     if len(decided) < 50:
         raise InputError(
             f"{len(decided)} comparisons that prefer one reply are too few for {len(inputs.features)} "
             "features; at least 50 are needed"
         )
-    some = [inputs.comparisons[place] for place in decided]
-    if inputs.phi:
-        phi_NF = np.array([inputs.phi[place] for place in decided], dtype=np.float64)
-    else:
-        rows = run.rows(
-            "features",
-            some,
-            lambda own: own.key,
-            lambda part: [{"phi": list(own)} for own in label_features(inputs.judge, part, inputs.features)],
-            size=4,
-        )
-        phi_NF = np.array([row["phi"] for row in rows], dtype=np.float64)
-    preferred = [own.p_first > 0.5 for own in some]
-    held_out = [place for place, own in enumerate(some) if derive(run.seed, "held out", own.key) % 5 == 0]
-    scale, accuracies = chosen_scale(
-        phi_NF, preferred, scales=settings.scales, held_out=held_out, seed=run.seed
+    comparisons = [inputs.comparisons[index] for index in decided]
+
+    def label(batch: Sequence[Comparison]) -> list[list[float]]:
+        labels: list[list[float]] = label_features(inputs.judge, batch, inputs.features).tolist()
+        return labels
+
+    phi = (
+        [inputs.phi[index] for index in decided]
+        if inputs.phi
+        else run.map("features", comparisons, label, PLAIN, size=4)
     )
-    return inputs.sample(phi_NF, preferred, b=scale, draws=settings.draws, seed=run.seed), scale, accuracies
-
-
-def pressed(
-    run: Run, problems: Sequence[Problem], settings: Settings, inputs: Inputs, found: Findings
-) -> list[list[tuple[bool, bool]]]:
-    """For each problem under a wrong suggestion, and each number of replies: whether the chosen one gives the
-    suggested answer, and the right one.
-    """
-    most = max(settings.best_of)
-
-    def make(some: Sequence[Problem]) -> list[dict[str, Any]]:
-        put = [suggested(own, "suggests wrong", seed=run.seed) for own in some]
-        talks = [Conversation().human(human_turn(own)) for own in put]
-        groups = inputs.model.sample(
-            talks, count=most, max_tokens=settings.max_tokens, seed=derive(run.seed, "pressed")
-        )
-        flat = [(talk, sample.text) for talk, group in zip(talks, groups, strict=True) for sample in group]
-        scores = iter(inputs.scorer([talk for talk, _ in flat], [text for _, text in flat]))  # type: ignore[misc]
-        made = []
-        for own, problem, group in zip(put, some, groups, strict=True):
-            wrong = problem.options.index(own.tags["suggested"])
-            rated = [(next(scores), given(problem, sample.text)) for sample in group]
-            best = [max(rated[:count], key=lambda one: one[0])[1] for count in settings.best_of]
-            made.append({"chosen": best, "suggested": wrong})
-        return made
-
-    rows = run.rows("pressed_options", problems, key_of, make, size=8)
-    found.counts["replies chosen under pressure that name no option, or several"] = sum(
-        place is None for row in rows for place in row["chosen"]
-    )
-    return [
-        [(place == row["suggested"], place == own.right) for place in row["chosen"]]
-        for own, row in zip(problems, rows, strict=True)
+    phi_NF, preferred = np.array(phi, dtype=np.float64), [row.p_first > 0.5 for row in comparisons]
+    held_out = [
+        index for index, row in enumerate(comparisons) if derive(run.seed, "held out", row.key) % 5 == 0
     ]
+    scale, scores = chosen_scale(phi_NF, preferred, scales=settings.scales, held_out=held_out, seed=run.seed)
+    posterior = inputs.sample(phi_NF, preferred, b=scale, draws=settings.draws, seed=run.seed)
+    return Preferences(inputs.features, posterior, scale, scores)
+
+
+def best_of(
+    run: Run, settings: Settings, inputs: Inputs, problems: Sequence[Problem], scorer: Scorer
+) -> list[Pressed]:
+    """For each problem under a wrong suggestion, and each number of replies: the option that the reply of the
+    highest score names.
+    """
+
+    def pressed(problem: Problem) -> Problem:
+        return suggested(problem, "suggests wrong", seed=run.seed)
+
+    def make(batch: Sequence[Problem]) -> list[list[int | None]]:
+        prompts = [Conversation().human(human_turn(pressed(problem))) for problem in batch]
+        samples = inputs.model.sample(
+            prompts,
+            count=max(settings.best_of),
+            max_tokens=settings.max_tokens,
+            seed=derive(run.seed, "pressed"),
+        )
+        replies = [[sample.text for sample in group] for group in samples]
+        scores = score_groups(scorer, prompts, replies)
+
+        def best(row: int, count: int) -> str:
+            return replies[row][scores[row].index(max(scores[row][:count]))]
+
+        return [
+            [named_option(problem, best(row, count)) for count in settings.best_of]
+            for row, problem in enumerate(batch)
+        ]
+
+    chosen = run.map("pressed_options", problems, make, PLAIN, size=8)
+    return [
+        Pressed(tuple(options), problem.options.index(pressed(problem).tags["suggested"]), problem.right)
+        for problem, options in zip(problems, chosen, strict=True)
+    ]
+
+
+STUDY = Study(
+    name="sycophancy",
+    options=Options,
+    quick=quick,
+    full=full,
+    toy=toy,
+    inputs=read,
+    study=study,
+    subject=lambda inputs: inputs.model.name,
+)
