@@ -14,6 +14,7 @@ import pytest
 from solon.cli import COMMANDS, main
 from solon.models.backbones.small_files import save_small
 from solon.study.paper import papers, runs
+from tests.tiny import TEMPLATE, write_tiny_llama
 from tests.toy import speaker
 
 
@@ -199,48 +200,38 @@ def test_a_read_only_folder_gets_a_message(
     assert "cannot write" in capsys.readouterr().err
 
 
-@pytest.mark.model
-@pytest.mark.timeout(600)
-def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
-    """The smallest real job on the embedded model: every file it promises is there, and a second call reads
-    it back.
+DOOR = """
+    --train 4 --held-out 4 --rounds 1 --examples 0 --max-tokens 8 --policy-steps 2 --policy-prompts 2
+    --policy-samples 2 --evaluation-samples 1 --rank 2
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tiny llama",
+        pytest.param("smollm2", marks=[pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
+)
+def test_the_whole_job_through_the_door(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The smallest job on a model that people bring: every file it promises is there, and a second call, in a
+    process of its own, reads it back.
     """
-    words = [
-        "align",
-        "smollm2",
-        "--train",
-        "4",
-        "--held-out",
-        "4",
-        "--rounds",
-        "1",
-        "--examples",
-        "0",
-        "--max-tokens",
-        "8",
-        "--policy-steps",
-        "2",
-    ]
-    words += [
-        "--policy-prompts",
-        "2",
-        "--policy-samples",
-        "2",
-        "--evaluation-samples",
-        "1",
-        "--rank",
-        "2",
-        "--runs",
-        str(tmp_path),
-        "--json",
-    ]
-    done = solon(*words)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    runs, brought = ["--runs", str(tmp_path / "runs")], tmp_path / "llama"
+    model = name if name == "smollm2" else str(write_tiny_llama(brought, context=2048, template=TEMPLATE))
+    words = ["align", model, *DOOR.split(), *runs, "--json"]
+
+    def printed(*words: str) -> str:
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    found = json.loads(printed(*words).splitlines()[-1])
     assert found.keys() == {"study", "preset", "seed", "seconds", "run", "claims"}
     assert all(claim.keys() == {"name", "found", "low", "high", "n", "holds"} for claim in found["claims"])
     run = Path(found["run"])
-    for name in (
+    for file in (
         "report.html",
         "report.md",
         "report.json",
@@ -249,14 +240,16 @@ def test_the_whole_job_through_the_door(tmp_path: Path) -> None:
         "preference_model/config.json",
         "policy.rows.jsonl",
     ):
-        assert (run / name).exists(), name
+        assert (run / file).exists(), file
     before = {path: path.read_bytes() for path in run.glob("*.jsonl")}
-    assert solon(*words).returncode == 0
+    again = solon(*words)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[-1])["claims"] == found["claims"]
     assert {path: path.read_bytes() for path in run.glob("*.jsonl")} == before
-    assert solon("export", run.name, str(tmp_path / "out"), "--runs", str(tmp_path)).returncode == 0
+    printed("export", run.name, str(tmp_path / "out"), *runs)
     assert (tmp_path / "out/pairs.jsonl").exists()
-    assert "finished" not in solon("show", "--runs", str(tmp_path)).stdout
-    assert "95% interval" in solon("show", run.name, "--runs", str(tmp_path)).stdout  # as the terminal shows it
+    assert "finished" not in printed("show", *runs)
+    assert "95% interval" in printed("show", run.name, *runs)
 
 
 def test_a_sweep_averages_claims_over_seeds(
