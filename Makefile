@@ -5,7 +5,9 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test check test-slow test-gpu docs clean
+EXTRAS = .venv-extras
+
+.PHONY: setup demo test test-extras check test-slow test-gpu docs clean
 
 setup: $(VENV)/.ready
 
@@ -21,7 +23,19 @@ demo: setup
 	$(BIN)/solon align smollm2 --preset quick
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu and not extra" -n 2 --dist loadgroup
+
+# All that skips in .venv for want of a library; here a test that skips fails.
+test-extras: $(EXTRAS)/.ready
+	OMP_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m extra --no-skips
+
+$(EXTRAS)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(EXTRAS)
+	$(EXTRAS)/bin/python -m pip install --quiet --upgrade pip
+	$(EXTRAS)/bin/python -m pip install --quiet $(TORCH)
+	echo '$(TORCH)' > $(EXTRAS)/constraint.txt
+	$(EXTRAS)/bin/python -m pip install --quiet --constraint $(EXTRAS)/constraint.txt --editable '.[dev,extras]'
+	touch $@
 
 check: setup
 	$(BIN)/ruff check solon tests benchmarks
@@ -45,4 +59,4 @@ docs: .venv-docs/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-docs site
+	rm -rf $(VENV) $(EXTRAS) .venv-docs site

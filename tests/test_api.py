@@ -118,6 +118,7 @@ def test_a_model_is_evaluated_in_memory_as_through_the_door(
     assert evaluated.accuracy.n == len(ROWS) and "accuracy" in str(evaluated.scores)
 
 
+@pytest.mark.extra
 def test_rows_and_claims_are_data_frames(tmp_path: Path) -> None:
     pytest.importorskip("pandas", reason="pandas is an extra: pip install 'solon[frames]'")
     report = solon.run("self_correction", students=20, questions=16, runs=str(tmp_path))

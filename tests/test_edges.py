@@ -62,6 +62,7 @@ def instances(*arguments: Any) -> list[Any]:
     return [SimpleNamespace(args=own, arguments=own) for own in arguments]
 
 
+@pytest.mark.extra
 def test_log_likelihoods_greedy_flags_and_perplexities_equal_the_harness_own(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,6 +102,7 @@ def test_log_likelihoods_greedy_flags_and_perplexities_equal_the_harness_own(
     )
 
 
+@pytest.mark.extra
 def test_replies_equal_the_harness_own_and_stop_where_they_are_told(folder: Path) -> None:
     theirs, ours = peers(folder)
     asked = [
@@ -118,6 +120,7 @@ def test_replies_equal_the_harness_own_and_stop_where_they_are_told(folder: Path
         ours.generate_until(instances(("a", {"until": [], "num_beams": 4})), disable_tqdm=True)
 
 
+@pytest.mark.extra
 def test_the_whole_harness_gives_equal_numbers_and_ours_on_the_same_rows_too(
     folder: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +209,7 @@ def logs() -> Any:
     return pytest.importorskip("solon.evaluation.inspect_logs")
 
 
+@pytest.mark.extra
 def test_a_log_that_was_written_is_read_back_with_the_same_accuracy(
     folder: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +237,7 @@ def test_a_log_that_was_written_is_read_back_with_the_same_accuracy(
     assert edge.read_log(tmp_path / "b.eval").evaluation.problems[0].answers == ("blue", "green")
 
 
+@pytest.mark.extra
 def test_what_a_log_left_unscored_is_counted_and_bounds_the_mean(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,6 +295,7 @@ def test_what_a_log_left_unscored_is_counted_and_bounds_the_mean(
     capsys.readouterr()
 
 
+@pytest.mark.extra
 def test_two_logs_are_paired_by_sample_and_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs()
     log, scorer = pytest.importorskip("inspect_ai.log"), pytest.importorskip("inspect_ai.scorer")
@@ -347,6 +353,7 @@ def test_two_logs_are_paired_by_sample_and_epoch(tmp_path: Path, capsys: pytest.
     assert "no log that Inspect can read" in capsys.readouterr().err
 
 
+@pytest.mark.extra
 def test_samples_that_one_log_lacks_take_no_part_in_a_pair(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -404,6 +411,7 @@ def test_samples_that_one_log_lacks_take_no_part_in_a_pair(
     assert sum(row.correct is None for row in edge.read_log(tmp_path / "bare.eval").rows) == 60
 
 
+@pytest.mark.extra
 def test_measuring_writes_logs_where_it_is_told(
     folder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -423,6 +431,7 @@ def test_measuring_writes_logs_where_it_is_told(
     assert len(edge.read_log(path).rows) == 24 and str(path) in capsys.readouterr().err
 
 
+@pytest.mark.extra
 def test_rows_without_a_right_answer_are_written_unscored(tmp_path: Path) -> None:
     edge, problem = logs(), Problem("Which?", ("x", "y"))
     evaluation = Evaluation("opinions", "own rows", "opinions", ParsedFile("nowhere", (problem,), ()))

@@ -20,6 +20,7 @@ trl = pytest.importorskip(
 )
 reward_trainer = pytest.importorskip("trl.trainer.reward_trainer")
 rloo_trainer = pytest.importorskip("trl.trainer.rloo_trainer")
+pytestmark = pytest.mark.extra
 GENERATOR = torch.Generator().manual_seed(0)
 
 

@@ -20,6 +20,7 @@ def made() -> tuple[Autoencoder, torch.Tensor]:
     return own, torch.randn(50, 12, generator=generator)
 
 
+@pytest.mark.extra
 def test_saelens_reads_and_writes_the_same(tmp_path: Path) -> None:
     sae = pytest.importorskip("sae_lens").SAE
     own, x_BD = made()
@@ -34,6 +35,7 @@ def test_saelens_reads_and_writes_the_same(tmp_path: Path) -> None:
     assert torch.allclose(back(x_BD), own(x_BD), atol=1e-5)
 
 
+@pytest.mark.extra
 def test_sparsify_reads_and_writes_the_same(tmp_path: Path) -> None:
     coder = pytest.importorskip("sparsify").SparseCoder
     own, x_BD = made()

@@ -145,6 +145,7 @@ def test_a_spread_model_replies_as_one_does(folder: Path) -> None:
         spread.score(prompts[:3], ["w1", "", "w2"])
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (extra solon[ray])")
 def test_on_ray_too(tmp_path: Path) -> None:
     pool = pool_of("ray:2")
@@ -170,6 +171,7 @@ def test_workers_are_numbered_so_that_each_can_take_its_own_accelerator(
     assert default_device() == torch.device("cuda:1")
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (extra solon[ray])")
 def test_ray_starts_the_parts_of_one_world(tmp_path: Path) -> None:
     """In a process of its own, since a process has one Ray."""

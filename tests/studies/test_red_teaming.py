@@ -186,6 +186,7 @@ def test_planted_clusters_are_found_and_nan_is_refused() -> None:
             map_attacks(broken, clusters=3, seed=0)
 
 
+@pytest.mark.extra
 def test_the_map_by_umap_keeps_clusters_together_and_repeats_itself() -> None:
     pytest.importorskip("umap", reason="umap-learn is an extra")
     layout = importlib.import_module("solon.alignment.layout_umap").layout

@@ -47,6 +47,7 @@ def test_planted_weights_are_recovered_and_chains_agree() -> None:
         posterior(np.full((3, 2), 0.5), [True] * 3, b=0.1)
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("numpyro") is None, reason="numpyro is not installed: `pip install solon[nuts]`"
