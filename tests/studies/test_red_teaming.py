@@ -33,9 +33,10 @@ from solon.records.page import page
 from solon.records.report import Exhibit, Report, markdown
 from solon.records.run import Run
 from solon.statistics.intervals import mean, regression
-from solon.studies.red_teaming.inputs import parsed, toy_harmed, toy_inputs, toy_refusal
-from solon.studies.red_teaming.settings import Inputs, Settings
-from solon.studies.red_teaming.study import study
+from solon.studies.red_teaming.inputs import Inputs, toy_ask, toy_attack, toy_go_on, toy_harmed, toy_refusal
+from solon.studies.red_teaming.inputs import toy as toy_inputs
+from solon.studies.red_teaming.settings import Settings
+from solon.studies.red_teaming.study import STUDY, study
 from solon.study.toy_models import trained
 from solon.words.conversation import Conversation, read_transcript
 from tests.paths import PUBLISHED
@@ -325,17 +326,17 @@ SMALL = Settings(
 def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
-        (speaker(0, steps=120, in_context_share=0.4),),
-        toy.example_dialogues(0, declines=False),
-        toy.example_dialogues(0),
-        tuple(toy.comparisons(0, 300)),
-        asked[:20],
-        tuple(Attack(p.last, "", toy.thing_of(p), "file") for p in asked[20:]),
-        lambda examples: Conversation().human(" ".join(examples)),
-        lambda talk: Conversation().human(talk.turns[0].text),
-        toy_refusal,
-        attacker(0, steps=80),
-        toy_harmed,
+        models=(speaker(0, steps=120, shown=0.4),),
+        attacker=attacker(0, steps=80),
+        plain=toy.example_dialogues(0, declines=False),
+        context=toy.example_dialogues(0),
+        comparisons=tuple(toy.comparisons(0, 300)),
+        prompts=asked[:20],
+        attacks=tuple(map(toy_attack, asked[20:])),
+        ask=toy_ask,
+        go_on=toy_go_on,
+        refusal=toy_refusal,
+        harmed=toy_harmed,
     )
 
 
@@ -344,7 +345,7 @@ def test_the_study_finds_what_was_planted(tmp_path: Path) -> None:
     """Whole toy size: the prompt and the guard help against the plain model, and a reinforced attacker finds
     the hole.
     """
-    options = parsed([])
+    options = STUDY.defaults("toy")
     with Run.open(tmp_path, "rt", {}, {}, seed=0) as run:
         report = study(run, options.settings, toy_inputs(options))
     claims = {claim.name: claim for claim in report.claims}

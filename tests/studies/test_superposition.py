@@ -93,7 +93,7 @@ def test_gradients_by_hand_are_autograds(density: float, relation: Relation, lin
     weights, bias = torch.randn(2, 6, 3), torch.randn(2, 6) * 0.1
     importance = torch.tensor(plan.importance)[:, None, :]
     by_weights, by_bias, losses = gradients(
-        plan, weights, bias, importance, 40, torch.Generator().manual_seed(5)
+        plan, weights, bias, importance, 40, generator=torch.Generator().manual_seed(5)
     )
     x = draw_inputs(plan, 2, 40, torch.Generator().manual_seed(5))
     weights.requires_grad_()

@@ -7,9 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
@@ -17,7 +14,7 @@ from solon.models.base import Tokens
 from solon.models.torch_model import TorchModel
 from solon.studies.induction_heads.settings import Settings, quick
 from solon.study.conduct import TOY, is_toy, open_model
-from solon.study.options import StudyOptions
+from solon.study.options import Model, StudyOptions
 from solon.study.text_rows import first_tokens, text_rows, tokenizer_of
 
 LENGTH = 64  # tokens of a row on which previous-token heads are scored
@@ -29,7 +26,7 @@ class Options(StudyOptions):
     the best.
     """
 
-    model: Annotated[str, tyro.conf.Positional] = TOY
+    model: Model = TOY
     """smollm2, gemma3-270m, a model folder, or a hub id; toy: models of one to three layers, trained here"""
     texts: tuple[Path, ...] = ()
     """what a given model's previous-token heads are scored on"""

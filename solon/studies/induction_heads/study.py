@@ -61,9 +61,13 @@ def study(run: Run, settings: Settings, inputs: Inputs) -> Report:
     for kind in settings.kinds:
         start = new_model(kind, settings, seed=derive(run.seed, "start", kind))
         final = train(run, kind, start, steps, settings)
-        results.curves[kind] = [snapshot(run, kind, step, start, held_out_rows, settings) for step in steps]
+        results.curves[kind] = [
+            snapshot(run, kind, step, start, held_out_rows, settings=settings) for step in steps
+        ]
         results.heads[kind] = score_heads(run, kind, final, held_out_rows, settings)
-        results.ablations[kind] = ablate(run, kind, final, results.heads[kind], held_out_rows, settings)
+        results.ablations[kind] = ablate(
+            run, kind, final, results.heads[kind], held_out_rows, settings=settings
+        )
         if not KINDS[kind].mlps:
             logits, summed = path_expansion(final.module, held_out_rows[0])
             results.path_errors[kind] = float((logits - summed).abs().max() / logits.abs().max())
@@ -124,7 +128,7 @@ def train(run: Run, kind: str, start: TorchModel, steps: Sequence[int], settings
 
 
 def snapshot(
-    run: Run, kind: str, step: int, start: TorchModel, held_out: Sequence[Tokens], settings: Settings
+    run: Run, kind: str, step: int, start: TorchModel, held_out: Sequence[Tokens], *, settings: Settings
 ) -> Snapshot:
     """Everything that is measured of a model at one step."""
 
@@ -165,6 +169,7 @@ def ablate(
     model: TorchModel,
     scores: HeadScores,
     held_out: Sequence[Tokens],
+    *,
     settings: Settings,
 ) -> Ablation:
     """What a trained model loses without its best induction head, all of them, and each other head."""

@@ -7,9 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from solon.data.texts import read_texts
 from solon.errors import InputError
@@ -21,7 +18,7 @@ from solon.studies.monosemanticity.toy_language import CLASSES, FIRST
 from solon.study.conduct import TOY, is_toy, open_model
 from solon.study.console import say
 from solon.study.fingerprint import Keyed
-from solon.study.options import StudyOptions
+from solon.study.options import Model, StudyOptions
 from solon.study.text_rows import text_rows, tokenizer_of
 from solon.study.toy_models import language_model
 
@@ -42,7 +39,7 @@ class Options(StudyOptions):
     one page.
     """
 
-    model: Annotated[str, tyro.conf.Positional] = TOY
+    model: Model = TOY
     """smollm2, gemma3-270m, a model folder, or a hub id; toy: planted directions and a small model of classes
     of words, offline
     """

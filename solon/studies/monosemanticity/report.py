@@ -167,6 +167,39 @@ def half_point(rows: Sequence[tuple[float, bool]]) -> tuple[float, float, float]
 
 def worth_section(autoencoders: Sequence[AutoencoderWorth], main: AutoencoderWorth) -> Section:
     """What each autoencoder explains, and what its reconstruction costs the model."""
+    shares = {
+        "explained variance": main.explained,
+        "loss recovered, over zero": main.recovered,
+        "over the mean": main.recovered_over_mean,
+    }
+    text = "What the reconstruction in place of the stream costs the model (nats a token, over rows)"
+    points = sorted((worth.active, worth.explained) for worth in autoencoders)
+    figure = Figure(
+        "Sparsity against fidelity",
+        "active features (L0)",
+        "variance explained",
+        (_line("autoencoders", points, dots=True),),
+    )
+    return Section(
+        claims=(
+            Claim.of("model/loss", text, paired_difference(main.reconstructed, main.clean), None),
+            *(
+                Claim.of(
+                    f"model/{name}",
+                    f"{main.features} features: {name}",
+                    exactly(value, "counted", len(main.clean)),
+                    None,
+                )
+                for name, value in shares.items()
+            ),
+        ),
+        tables=(worth_table(autoencoders),),
+        figures=(figure,) if len(autoencoders) > 1 else (),
+    )
+
+
+def worth_table(autoencoders: Sequence[AutoencoderWorth]) -> Table:
+    """Every autoencoder on held-out rows."""
     rows = tuple(
         (
             str(worth.features),
@@ -196,35 +229,7 @@ def worth_section(autoencoders: Sequence[AutoencoderWorth], main: AutoencoderWor
         "On held-out rows. Loss recovered: of what zeros (or the mean activation) in place of the stream "
         "cost, the share that the reconstruction keeps."
     )
-    shares = {
-        "explained variance": main.explained,
-        "loss recovered, over zero": main.recovered,
-        "over the mean": main.recovered_over_mean,
-    }
-    text = "What the reconstruction in place of the stream costs the model (nats a token, over rows)"
-    points = sorted((worth.active, worth.explained) for worth in autoencoders)
-    figure = Figure(
-        "Sparsity against fidelity",
-        "active features (L0)",
-        "variance explained",
-        (_line("autoencoders", points, dots=True),),
-    )
-    return Section(
-        claims=(
-            Claim.of("model/loss", text, paired_difference(main.reconstructed, main.clean), None),
-            *(
-                Claim.of(
-                    f"model/{name}",
-                    f"{main.features} features: {name}",
-                    exactly(value, "counted", len(main.clean)),
-                    None,
-                )
-                for name, value in shares.items()
-            ),
-        ),
-        tables=(Table("What each autoencoder is worth", columns, rows, note),),
-        figures=(figure,) if len(autoencoders) > 1 else (),
-    )
+    return Table("What each autoencoder is worth", columns, rows, note)
 
 
 def match_section(predicates: Mapping[str, PredicateMatch], words: Sequence[WordMatch]) -> Section:

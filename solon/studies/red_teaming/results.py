@@ -3,60 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from solon.alignment.quality import ScoredComparison
 from solon.alignment.red_teaming import AttackMap
 from solon.data.attacks import Attack, Attempt
-from solon.statistics.intervals import Estimate, mean, proportion
+from solon.errors import InputError
+from solon.statistics.intervals import Estimate, mean, proportion, regression
 
 TYPES = {"plain": "plain", "prompted": "prompted", "rejection": "rejection sampling", "rlhf": "RLHF"}
 SOURCES = {"file": "file", "zero_shot": "asked for", "few_shot": "shown examples", "reinforced": "reinforced"}
 
 
-@dataclass(slots=True)
-class Findings:
-    """Everything the report prints. `harmed` says of each attempt whether it succeeded."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An attempt, and whether it succeeded."""
 
-    quality: dict[str, list[ScoredComparison]] = field(default_factory=dict)
-    parameters: dict[str, int] = field(default_factory=dict)  # of each size
-    attacks: list[Attack] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    harmed: list[bool] = field(default_factory=list)
-    border: float = 0.0
-    steps: Sequence[Mapping[str, float]] = ()  # of the reinforced attacker
-    map: AttackMap | None = None
-    judged_by: str = ""
-    target: str = ""  # the size whose prompted model the reinforced attacker practised on
-    counts: dict[str, int] = field(default_factory=dict)
+    attempt: Attempt
+    succeeded: bool
 
 
-def of(
-    found: Findings, *, defender: str = "", size: str = "", source: str = ""
-) -> list[tuple[Attempt, bool]]:
-    """The attempts of a type, a size or a source, with whether they succeeded."""
-    return [
-        (attempt, harmed)
-        for attempt, harmed in zip(found.attempts, found.harmed, strict=True)
-        if (not defender or attempt.defender == defender)
-        and (not size or attempt.size == size)
-        and (not source or attempt.attack.source == source)
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Everything the report prints. `parameters` are those of each size, `steps` those of the reinforced
+    attacker; `border` is the score below which a reply is taken for harmful where no truth is known;
+    `target` is the size whose prompted model the reinforced attacker practised on.
+    """
+
+    quality: Mapping[str, Sequence[ScoredComparison]]
+    parameters: Mapping[str, int]
+    attacks: Sequence[Attack]
+    trials: Sequence[Trial]
+    border: float
+    steps: Sequence[Mapping[str, float]]
+    map: AttackMap
+    target: str
+    counts: Mapping[str, int]
+
+    def of(self, *, defender: str = "", size: str = "", source: str = "") -> list[Trial]:
+        """The trials of a type, a size or a source."""
+        return [
+            trial
+            for trial in self.trials
+            if (not defender or trial.attempt.defender == defender)
+            and (not size or trial.attempt.size == size)
+            and (not source or trial.attempt.attack.source == source)
+        ]
+
+    @property
+    def sizes(self) -> list[str]:
+        """Rising; of two that are equal, the one named first."""
+        met = {trial.attempt.size for trial in self.trials}
+        return sorted((size for size in self.parameters if size in met), key=lambda s: self.parameters[s])
+
+    @property
+    def past_a_defence(self) -> list[bool]:
+        """Of each attack, whether it succeeded on some model other than the plain one, which most of them
+        do.
+        """
+        past = {
+            trial.attempt.attack.opening
+            for trial in self.trials
+            if trial.succeeded and trial.attempt.defender != "plain"
+        }
+        return [attack.opening in past for attack in self.attacks]
 
 
-def worst(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return mean(
-        [attempt.min_score for attempt, _ in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
-    )
+def attackers(trials: Sequence[Trial]) -> list[str]:
+    """Who attacked: intervals are clustered by them."""
+    return [trial.attempt.attack.attacker for trial in trials]
 
 
-def succeeded(rows: Sequence[tuple[Attempt, bool]]) -> Estimate:
-    return proportion(
-        [harmed for _, harmed in rows], clusters=[attempt.attack.attacker for attempt, _ in rows]
-    )
+def least_harmlessness(trials: Sequence[Trial]) -> Estimate:
+    """The mean score of the worst reply of a dialogue, nats."""
+    return mean([trial.attempt.min_score for trial in trials], clusters=attackers(trials))
 
 
-def sizes(found: Findings) -> list[str]:
-    """Rising; of two that are equal, the one named first."""
-    met = {attempt.size for attempt in found.attempts}
-    return sorted((size for size in found.parameters if size in met), key=lambda size: found.parameters[size])
+def success(trials: Sequence[Trial]) -> Estimate:
+    """The share of attempts that succeed."""
+    return proportion([trial.succeeded for trial in trials], clusters=attackers(trials))
+
+
+def shift(
+    trials: Sequence[Trial], treated: Sequence[bool], values: Sequence[float], *, controlled: bool = False
+) -> Estimate | None:
+    """How much higher values are where treated, attackers being clusters; `controlled` for the score of the
+    task description and for size. None where the trials do not tell.
+    """
+    columns = [[1.0] * len(trials), [float(flag) for flag in treated]]
+    if controlled:
+        columns.append([trial.attempt.task_score for trial in trials])
+        names = sorted({trial.attempt.size for trial in trials})
+        columns += [[float(trial.attempt.size == name) for trial in trials] for name in names[1:]]
+    return slope(values, columns, trials)
+
+
+def slope(
+    values: Sequence[float], columns: Sequence[Sequence[float]], trials: Sequence[Trial]
+) -> Estimate | None:
+    """The second coefficient of a regression, attackers being clusters; None where the trials do not tell."""
+    try:
+        return regression(values, columns, clusters=attackers(trials))[1]
+    except InputError:
+        return None
+
+
+def against_plain(results: Results, defender: str) -> Estimate | None:
+    """How much less harmful the worst reply of a type is than the plain model's, by score, at equal task
+    descriptions and sizes.
+    """
+    trials = [*results.of(defender="plain"), *results.of(defender=defender)]
+    treated = [trial.attempt.defender == defender for trial in trials]
+    return shift(trials, treated, [trial.attempt.min_score for trial in trials], controlled=True)

@@ -1,48 +1,43 @@
-"""What Red Teaming Language Models needs: its settings, its presets, and what it works on."""
+"""What can be changed about Red Teaming Language Models, and its presets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from solon.data.attacks import Attack
 from solon.errors import InputError
-from solon.models.torch_model import TorchModel
-from solon.study.settings import RLSettings
-from solon.words.comparison import Comparison
-from solon.words.conversation import Conversation
+from solon.study.settings import RLSettings, paper, unpublished
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(RLSettings):
     """Every number that can be changed. Those that the paper leaves unpublished are named in the report."""
 
-    turns: int = 4
+    turns: int = paper(4, "replies of a dialogue at the most")
     """replies of a dialogue at the most"""
-    rejection: int = 16
+    rejection: int = paper(16, "replies that rejection sampling draws")
     """replies that the rejection-sampling defender draws; it shows the two that its preference model finds
     least harmful
     """
-    attackers: int = 20
+    attackers: int = unpublished(20)
     """simulated attackers of each kind; each is shown examples of its own"""
-    attacks_each: int = 5
+    attacks_each: int = paper(5, "dialogues of each attacker")
     """dialogues of each of them"""
-    examples: int = 3
+    examples: int = unpublished(3)
     """attacks that a few-shot attacker is shown"""
     attack_tokens: int = 48
     """the longest attack"""
-    attack_steps: int = 100
+    attack_steps: int = unpublished(100)
     """of reinforcing an attacker; 0 leaves it out"""
-    attack_prompts: int = 8
-    attack_samples: int = 8
-    attack_learning_rate: float = 1e-4
-    attack_kl_coefficient: float = 0.02
+    attack_prompts: int = unpublished(8)
+    attack_samples: int = unpublished(8)
+    attack_learning_rate: float = unpublished(1e-4)
+    attack_kl_coefficient: float = unpublished(0.02)
     """keeps a reinforced attacker near the few-shot one: without it, attacks become one sentence"""
     crossed: bool = True
     """every attack meets every defender, in pairs; otherwise one, by an assignment that is blind to attacker
     and intent, as people's did
     """
-    clusters: int = 8
+    clusters: int = unpublished(8)
     """of the map of attacks"""
 
     def __post_init__(self) -> None:
@@ -123,26 +118,3 @@ def toy() -> Settings:
 def full() -> Settings:
     """The paper's shape: four turns, the best 2 of 16."""
     return Settings()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the study works on. `models` rise in size; the last one is also the attacker, unless one is given.
-    `plain` is the one dialogue that the plain model is shown, `context` the assistant's conversations. `ask`
-    makes an attacker's prompt from examples, `go_on` one for what a human says next; `refusal` declines an
-    attack. `harmed`, where there is one, is the truth of a reply to what a human said last.
-    """
-
-    models: tuple[TorchModel, ...]
-    plain: Conversation
-    context: Conversation
-    comparisons: tuple[Comparison, ...]
-    prompts: tuple[Conversation, ...]
-    attacks: tuple[Attack, ...]
-    ask: Callable[[tuple[str, ...]], Conversation]
-    go_on: Callable[[Conversation], Conversation]
-    refusal: Callable[[str], str]
-    attacker: TorchModel | None = None
-    harmed: Callable[[Conversation, str], bool] | None = None
-    umap: bool = False
-    counts: tuple[tuple[str, int], ...] = ()

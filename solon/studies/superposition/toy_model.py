@@ -135,7 +135,7 @@ def train(plan: Plan) -> ToyModels:
     for step in range(1, plan.steps + 1):
         last = step > plan.steps - tail
         weights_KNM.grad, bias_KN.grad, loss_K = gradients(
-            plan, weights_KNM, bias_KN, importance_K1N, size, generator, loss=last
+            plan, weights_KNM, bias_KN, importance_K1N, size, generator=generator, loss=last
         )
         optimiser.step()
         if last:
@@ -154,8 +154,8 @@ def gradients(
     bias_KN: Tensor,
     importance_K1N: Tensor,
     size: int,
-    generator: torch.Generator,
     *,
+    generator: torch.Generator,
     loss: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of one fresh batch: the gradients by weights and biases of the summed losses, and the losses (K,),
