@@ -326,7 +326,7 @@ SMALL = Settings(
 def given() -> Inputs:
     asked = prompts(toy.FORBIDDEN, 60, 0)
     return Inputs(
-        models=(speaker(0, steps=120, shown=0.4),),
+        models=(speaker(0, steps=120, in_context_share=0.4),),
         attacker=attacker(0, steps=80),
         plain=toy.example_dialogues(0, declines=False),
         context=toy.example_dialogues(0),
